@@ -1,0 +1,91 @@
+"""What a set of weights was built with. Shapes of the weights decide the numbers; metadata only what shapes cannot show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEGRADATION_COUNT = 8
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    encoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
+    decoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
+    latent_channels: int = 16
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder)."""
+
+    kind: str = "naf"
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    degradations: int = DEGRADATION_COUNT
+    head_width: int = 96
+    context_width: int = 128
+
+
+@dataclass(frozen=True)
+class DAFFConfig:
+    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent pixels."""
+
+    mode: str = "paper"
+    unet_width: int = 64
+    condition_width: int = 192
+    width: int = 192
+    heads: int = 4
+    mlp_ratio: float = 2.0
+    double_blocks: int = 1
+    single_blocks: int = 1
+    patch: int = 2
+    condition_norm: str = "channel"
+
+
+@dataclass(frozen=True)
+class DAEMConfig:
+    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`)."""
+
+    decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
+    skip_widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    prior_width: int = 192
+    degradations: int = DEGRADATION_COUNT
+    context_width: int = 64
+    kernels: tuple[int, ...] = (3, 5, 7, 3)
+    dilations: tuple[int, ...] = (1, 1, 1, 4)
+    top_k: int = 2
+    head_channels: int = 16
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The compact denoiser, in the words of the host's `UNetModel`."""
+
+    in_channels: int = 16
+    model_channels: int = 64
+    channel_mult: tuple[int, ...] = (1, 2, 3)
+    context_dim: int = 128
+    head_channels: int = 32
+
+
+@dataclass(frozen=True)
+class RestorerConfig:
+    """Everything a restorer was built from. `scale` is "compact" or "sdxl"; `daem` is None when the file has no DAEM."""
+
+    scale: str = "compact"
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    daff: DAFFConfig = field(default_factory=DAFFConfig)
+    daem: DAEMConfig | None = field(default_factory=DAEMConfig)
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """The whole compact model."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    restorer: RestorerConfig = field(default_factory=RestorerConfig)

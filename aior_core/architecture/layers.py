@@ -1,0 +1,92 @@
+"""Blocks shared by the autoencoder, the encoders and the detail experts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each pixel, `B C H W` -> `B C H W`.
+
+    Nothing in it depends on the size of the crop, so tiles and whole pictures agree.
+    """
+
+    def __init__(self, channels: int, *, operations=nn, device=None, dtype=None):
+        super().__init__()
+        self.norm = operations.LayerNorm(channels, eps=1e-6, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def zero_start(layer: nn.Module) -> nn.Module:
+    """Mark a layer whose weight and bias start at zero, so that what it feeds starts as the identity."""
+    layer.zero_start = True
+    return layer
+
+
+class NAFBlock(nn.Module):
+    """Nonlinear-activation-free block (Chen et al., ECCV 2022), `B C H W` -> `B C H W`, same size.
+
+    The channel attention of the original, a global pooling, is replaced by an optional `gate` (`B C`) that the caller
+    computes once for the whole picture: a pooled value would differ from tile to tile.
+    """
+
+    def __init__(self, channels: int, *, kernel: int = 3, dilation: int = 1, operations=nn, device=None, dtype=None):
+        super().__init__()
+        at = {"device": device, "dtype": dtype}
+        self.norm1 = ChannelNorm(channels, operations=operations, **at)
+        self.expand = operations.Conv2d(channels, 2 * channels, 1, **at)
+        self.depthwise = operations.Conv2d(
+            2 * channels, 2 * channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=2 * channels, **at
+        )
+        self.project = zero_start(operations.Conv2d(channels, channels, 1, **at))
+        self.norm2 = ChannelNorm(channels, operations=operations, **at)
+        self.feed = operations.Conv2d(channels, 2 * channels, 1, **at)
+        self.out = zero_start(operations.Conv2d(channels, channels, 1, **at))
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        left, right = self.depthwise(self.expand(self.norm1(x))).chunk(2, dim=1)
+        y = left * right
+        if gate is not None:
+            y = y * gate[:, :, None, None]
+        x = x + self.project(y)
+        left, right = self.feed(self.norm2(x)).chunk(2, dim=1)
+        return x + self.out(left * right)
+
+
+def sinusoid(t: Tensor, width: int, *, time_factor: float = 1.0, max_period: float = 10_000.0) -> Tensor:
+    """Sinusoidal embedding of `t` (`B`): cosines, then sines, fp32, `B width` (unildiff.md 2.2)."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    angles = (time_factor * t.float())[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Give a network its starting weights, all drawn from `generator`.
+
+    Convolutions and linears get He-uniform weights with gain 1/sqrt(3) (PyTorch's default scale) and zero biases, layers
+    marked by `zero_start` get zeros, norms the identity, embeddings a normal of 0.02. A module with `reset(generator)` sets its own
+    parameters afterwards.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if getattr(module, "zero_start", False):
+                nn.init.zeros_(module.weight)
+            else:
+                nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)) and module.weight is not None:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+    for module in network.modules():
+        if hasattr(module, "reset"):
+            module.reset(generator)
+    return network

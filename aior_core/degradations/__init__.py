@@ -1,0 +1,21 @@
+"""How pictures go bad, on tensors, seeded. Pictures are ``B 3 H W``, RGB, -1..1."""
+
+from .batch import degrade_batch, recipe_labels
+from .kinds import KINDS, PRIMARY, primary_from_severity, severity_from_primary
+from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, sample_recipe
+
+__all__ = [
+    "DEFAULT_COUNTS",
+    "DEFAULT_WEIGHTS",
+    "KINDS",
+    "PRIMARY",
+    "Recipe",
+    "Step",
+    "apply_recipe",
+    "degrade_batch",
+    "preset_recipe",
+    "primary_from_severity",
+    "recipe_labels",
+    "sample_recipe",
+    "severity_from_primary",
+]

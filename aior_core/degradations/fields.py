@@ -1,0 +1,71 @@
+"""Random fields from a seed: smooth fields, fractal noise, planes, masks, splatted points.
+
+Everything random is drawn on the CPU, so that a recipe gives the same picture on every device.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+MASK_KINDS = ("half", "field")
+
+
+def stream(seed: int) -> torch.Generator:
+    """A CPU generator at ``seed``: the only source of randomness in this room."""
+    return torch.Generator().manual_seed(int(seed))
+
+
+def smooth_field(height: int, width: int, generator: torch.Generator, cells: int = 3) -> torch.Tensor:
+    """``H W`` field with about ``cells`` bumps per side whatever the size, values roughly standard uniform in 0..1."""
+    grid = torch.rand(1, 1, cells + 1, cells + 1, generator=generator)
+    field = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=True)
+    return field[0, 0].clamp(0.0, 1.0)
+
+
+def fractal_noise(height: int, width: int, generator: torch.Generator, octaves: int = 4, cells: int = 2) -> torch.Tensor:
+    """``H W`` sum of ``octaves`` smooth fields, each twice as fine and half as strong, stretched to 0..1."""
+    total = torch.zeros(height, width)
+    for octave in range(octaves):
+        total += smooth_field(height, width, generator, cells * 2**octave) * 0.5**octave
+    low, high = total.min(), total.max()
+    return (total - low) / (high - low).clamp_min(1e-6)
+
+
+def plane(height: int, width: int, angle: float) -> torch.Tensor:
+    """``H W`` ramp in 0..1 that rises in the direction ``angle`` (degrees; 90 is down, -90 is up)."""
+    radians = math.radians(angle)
+    rows = torch.linspace(-1.0, 1.0, height)[:, None] * math.sin(radians)
+    columns = torch.linspace(-1.0, 1.0, width)[None, :] * math.cos(radians)
+    reach = abs(math.sin(radians)) + abs(math.cos(radians))
+    return (rows + columns) / (2.0 * reach) + 0.5
+
+
+def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
+    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field"}``."""
+    generator = stream(mask["seed"])
+    if mask["kind"] == "half":
+        angle, place, soft = torch.rand(3, generator=generator).tolist()
+        ramp = plane(height, width, angle * 360.0)
+        return torch.sigmoid((ramp - (0.3 + 0.4 * place)) / (0.02 + 0.1 * soft))
+    field = fractal_noise(height, width, generator, octaves=2, cells=2)
+    step = ((field - 0.3) / 0.4).clamp(0.0, 1.0)
+    return step * step * (3.0 - 2.0 * step)
+
+
+def splat(height: int, width: int, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Add points at fractional ``x``, ``y`` (any equal shape) to an ``H W`` canvas, shared among their four pixels."""
+    x, y, weight = x.reshape(-1), y.reshape(-1), weight.reshape(-1)
+    inside = (x > -1.0) & (x < width) & (y > -1.0) & (y < height)
+    x, y, weight = x[inside], y[inside], weight[inside]
+    left, top = x.floor(), y.floor()
+    right_share, bottom_share = x - left, y - top
+    # A border of one pixel takes what falls off the edge.
+    stride = width + 2
+    index = (top.long() + 1) * stride + left.long() + 1
+    canvas = torch.zeros((height + 2) * stride)
+    canvas.index_add_(0, index, weight * (1 - right_share) * (1 - bottom_share))
+    canvas.index_add_(0, index + 1, weight * right_share * (1 - bottom_share))
+    canvas.index_add_(0, index + stride, weight * (1 - right_share) * bottom_share)
+    canvas.index_add_(0, index + stride + 1, weight * right_share * bottom_share)
+    return canvas.view(height + 2, stride)[1:-1, 1:-1]

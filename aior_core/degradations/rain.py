@@ -1,0 +1,51 @@
+"""Rain: three layers of streaks, far to near, under a light veil."""
+
+import math
+
+import torch
+
+from .blur import gaussian_blur
+from .fields import fractal_noise, splat, stream
+
+# Per layer: streaks relative to the base count, length and width relative to the base, opacity.
+_LAYERS = ((1.8, 0.45, 0.7, 0.65), (1.0, 0.9, 1.0, 0.95), (0.22, 1.9, 1.9, 0.75))
+_STREAKS_PER_10K_PIXELS = 115.0
+_STEP = 0.7
+
+
+def add_rain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+    """Draw rain over ``picture`` (``B C H W``, 0..1). Streak lengths are pixels; ``angle`` is degrees from the vertical."""
+    height, width = picture.shape[-2:]
+    generator = stream(seed)
+    amount, light = params["amount"], params["light"]
+    mist = fractal_noise(height, width, generator, octaves=3) * 0.6 + 0.7
+    veil = (amount * params["veil"] * mist).clamp(0.0, 1.0).to(picture)
+    out = picture + (light * 0.85 - picture) * veil
+    for layer in _LAYERS:
+        alpha = _streaks(height, width, params, layer, generator).to(picture)
+        out = out + (light - out) * alpha
+    return out
+
+
+def _streaks(height: int, width: int, params: dict, layer: tuple, generator: torch.Generator) -> torch.Tensor:
+    """``H W`` opacity of one layer."""
+    crowd, reach, thick, opacity = layer
+    amount = params["amount"]
+    longest = params["length"] * reach * 1.3
+    margin = longest / 2.0
+    area = (height + 2.0 * margin) * (width + 2.0 * margin)
+    # Longer streaks cover more, so fewer of them make rain of the same amount.
+    count = max(1, round(_STREAKS_PER_10K_PIXELS * crowd * (22.0 / params["length"]) * amount * area / 1e4))
+    x, y, stretch, turn, bright = torch.rand(5, count, 1, generator=generator)
+    x = x * (width + 2.0 * margin) - margin
+    y = y * (height + 2.0 * margin) - margin
+    length = longest * (0.55 + 0.45 * stretch)
+    heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
+    points = torch.linspace(-0.5, 0.5, max(4, math.ceil(longest / _STEP)))[None]
+    profile = torch.cos(points * math.pi).clamp_min(0.0).sqrt()  # ends fade
+    weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
+    canvas = splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
+    sigma = max(0.45, params["width"] * thick * 0.55)
+    line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
+    # Thin rain is also fainter: opacity goes to 0 together with the amount.
+    return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)

@@ -1,0 +1,60 @@
+"""Snow: flakes of three sizes, the near ones large and out of focus, in a light veil."""
+
+import math
+
+import torch
+
+from .fields import fractal_noise, stream
+
+# Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
+_LAYERS = (
+    (310.0, 0.6, 1.2, 0.9, 0.85, 0.2),
+    (86.0, 1.1, 2.6, 0.8, 0.95, 0.35),
+    (9.0, 3.0, 6.0, 2.2, 0.7, 0.5),
+)
+
+
+def add_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+    """Draw snow over ``picture`` (``B C H W``, 0..1). Radii are pixels times ``size``; ``wind`` is degrees from the vertical."""
+    height, width = picture.shape[-2:]
+    generator = stream(seed)
+    amount, light = params["amount"], params["light"]
+    mist = fractal_noise(height, width, generator, octaves=3) * 0.6 + 0.7
+    veil = (amount * params["veil"] * mist).clamp(0.0, 1.0).to(picture)
+    out = picture + (light * 0.92 - picture) * veil
+    for layer in _LAYERS:
+        alpha = _flakes(height, width, params, layer, generator).to(picture)
+        out = out + (light - out) * alpha
+    return out
+
+
+def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torch.Generator) -> torch.Tensor:
+    """``H W`` opacity of one layer: every flake is a stamp with its own size, stretch and ragged outline."""
+    crowd, smallest, largest, soft, opacity, streaking = layer
+    amount, size = params["amount"], params["size"]
+    smallest, largest = smallest * size, largest * size
+    reach = math.ceil(largest * (1.0 + streaking) + soft) + 1
+    area = (height + 2 * reach) * (width + 2 * reach)
+    count = max(1, round(crowd * amount / size * area / 1e4))
+    x, y, grow, stretch, turn, bright, lobes, phase = torch.rand(8, count, 1, generator=generator)
+    x = x * (width + 2 * reach) - reach
+    y = y * (height + 2 * reach) - reach
+    radius = smallest + (largest - smallest) * grow**2  # small flakes outnumber large ones
+    heading = torch.deg2rad(params["wind"] + (turn - 0.5) * 40.0)
+
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    dy, dx = (part.reshape(1, -1) for part in torch.meshgrid(axis, axis, indexing="ij"))
+    column, row = x.round() + dx, y.round() + dy
+    dx, dy = column - x, row - y
+    along = (dx * heading.sin() + dy * heading.cos()) / (1.0 + streaking * stretch)
+    across = dx * heading.cos() - dy * heading.sin()
+    distance = (along**2 + across**2).sqrt()
+    if largest > 1.5:
+        outline = 1.0 + 0.22 * torch.sin(torch.atan2(across, along) * (2.0 + (lobes * 3.0).floor()) + phase * 2.0 * math.pi)
+        distance = distance / outline
+    weight = torch.sigmoid((radius - distance) * (3.0 / soft)) * (0.45 + 0.55 * bright)
+
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (weight > 0.01)
+    index = (row * width + column)[inside].long()
+    canvas = torch.zeros(height * width).index_add_(0, index, weight[inside]).view(height, width)
+    return (canvas * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.97)

@@ -1,0 +1,1 @@
+"""The only room that imports ComfyUI: models, sampling, decoding and folders on the host's rails."""

@@ -1,0 +1,108 @@
+"""The compact MODEL: the host's `UNetModel` as a rectified flow on our latents, and the loader of the whole compact file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_management as management
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from comfy.model_base import ModelType
+from comfy.model_patcher import CoreModelPatcher, ModelPatcher
+from torch import Tensor
+
+from ..architecture.config import CompactConfig, UNetConfig
+from ..weights import config_from, load_weights, part, require_fit
+from .restorer import Restorer, build_restorer
+from .unet import unet_parameters
+from .vae import CompactVAE, fit_preview
+
+
+class CompactLatent(comfy.latent_formats.LatentFormat):
+    """Latents of the NAF autoencoder: already of mean 0 and deviation 1, so nothing is scaled."""
+
+    latent_channels = 16
+    spacial_downscale_ratio = 8
+
+
+def compact_latent(channels: int, factors: list[list[float]], bias: list[float]) -> type[CompactLatent]:
+    """The latent format with the colours its previews need: `factors` `channels 3`, `bias` `3`, in -1..1."""
+    return type(
+        "CompactLatent",
+        (CompactLatent,),
+        {"latent_channels": channels, "latent_rgb_factors": factors, "latent_rgb_factors_bias": bias},
+    )
+
+
+class CompactModel(comfy.supported_models_base.BASE):
+    """What the host needs to know of the compact denoiser: rectified flow, v = noise - x0, sigma in (0, 1]."""
+
+    unet_extra_config: dict[str, Any] = {}
+    sampling_settings = {"shift": 1.0, "multiplier": 1000}
+    latent_format = CompactLatent
+    memory_usage_factor = 0.8
+    supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]
+    optimizations = {"fp8": False}
+
+    def model_type(self, state_dict, prefix=""):
+        return ModelType.FLOW
+
+    def inpaint_model(self):
+        # The host takes more than four latent channels for a mask and a masked picture.
+        return False
+
+
+def build_model(
+    state_dict: dict[str, Tensor], config: UNetConfig, latent_format: type[CompactLatent], *, disable_dynamic: bool = False
+) -> ModelPatcher:
+    """Denoiser's state dict (keys of `UNetModel`) -> MODEL. Raises ValueError listing keys that do not fit."""
+    model_config = CompactModel(unet_parameters(config))
+    model_config.latent_format = latent_format()
+    device, dtypes = management.get_torch_device(), CompactModel.supported_inference_dtypes
+    dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes)
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, dtypes))
+    offload = management.unet_offload_device()
+    model = model_config.get_model(state_dict, device=offload)
+    patcher = (ModelPatcher if disable_dynamic else CoreModelPatcher)(model, load_device=device, offload_device=offload)
+    if not patcher.is_dynamic():
+        require_fit(state_dict, model.diffusion_model, "unet")
+    # The host's loader empties the dict it is given, and warns where we raise.
+    model.load_model_weights(dict(state_dict), assign=patcher.is_dynamic())
+    return patcher
+
+
+def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
+    """Load the compact model's file (or any shard of it) -> MODEL, VAE, Restorer.
+
+    Raises ValueError or FileNotFoundError saying what is wrong with the file.
+    """
+    state_dict, metadata = load_weights(path)
+    config = config_from(state_dict, metadata)
+    if not isinstance(config, CompactConfig):
+        raise ValueError(
+            f"{Path(path).name} holds a restorer for {config.scale} models and no compact model. "
+            "Load it with Load AIOR Restorer and take MODEL and VAE from their own loaders."
+        )
+    vae = CompactVAE(part(state_dict, "vae"), config.autoencoder)
+    factors, bias = _preview(metadata, config.autoencoder.latent_channels) or fit_preview(vae)
+    latent_format = compact_latent(config.autoencoder.latent_channels, factors, bias)
+    model = build_model(part(state_dict, "unet"), config.unet, latent_format)
+    model.cached_patcher_init = (_reload_model, (path, latent_format))
+    return model, vae, build_restorer(state_dict, config.restorer, Path(path).name)
+
+
+def _reload_model(path: str | Path, latent_format: type[CompactLatent], disable_dynamic: bool = False) -> ModelPatcher:
+    """The MODEL once more, apart from the first; the host asks for it when it needs a full copy."""
+    state_dict, metadata = load_weights(path)
+    config = config_from(state_dict, metadata)
+    return build_model(part(state_dict, "unet"), config.unet, latent_format, disable_dynamic=disable_dynamic)
+
+
+def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]], list[float]] | None:
+    """Colours of the latent from the metadata `latent_rgb`: JSON of `channels + 1` rows of three, the bias last."""
+    rows = json.loads(metadata.get("latent_rgb", "[]"))
+    return (rows[:-1], rows[-1]) if len(rows) == channels + 1 else None

@@ -1,0 +1,193 @@
+"""DAEM in the decoder: every level's feature meets the LQ feature of its size.
+
+Large pictures go in tiles. What looks at the whole picture (router, channel attention, pooled gates) is then judged by
+sums over all tiles, made level by level from the deepest, before the tiles are decoded: with a halo as wide as the networks
+reach, a tiled picture equals the whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_management as management
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from torch import Tensor
+
+from ..architecture.autoencoder import Autoencoder
+from ..architecture.daem import DAEM, LevelStatistics
+from ..picture import crop_back, from_unit, join_alpha, match_color
+from .kl_walk import walk_of
+from .prior import Prior, require_prior, require_same_size
+from .prior_encode import FACTOR, require_vae
+from .reach import decoder_halo, trunk_halo
+from .restorer import Restorer, picture_dtype
+from .tiling import Region, regions
+
+NODE = "DAEM Decode"
+COLOR_FIXES = ("none", "wavelet", "adain")
+DAEM_MEMORY = 2.0
+"""DAEM and its skips beside the plain decoder, as a multiple of its memory."""
+
+
+def decode_daem(
+    latent: dict[str, Any],
+    vae: VAE,
+    restorer: Restorer,
+    prior: Prior,
+    *,
+    strength: float = 1.0,
+    tile: int = 0,
+    color_fix: str = "none",
+) -> Tensor:
+    """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
+
+    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles, 0 for the
+    whole picture; equal for the compact autoencoder, close for the KL one. color_fix takes colours from the damaged picture.
+    fp32, on the CPU, contiguous, 0..1. Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError
+    naming stage and dtype if NaN turns up.
+    """
+    samples = latent["samples"]
+    require_prior(restorer, prior, NODE)
+    require_vae(restorer, vae, NODE)
+    require_same_size(samples, prior, NODE)
+    if samples.shape[1] != prior.latent.shape[1] or len(prior.latent) not in (1, len(samples)):
+        raise ValueError(
+            f"{NODE}: the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
+            "Connect the LATENT that was sampled with this prior."
+        )
+    _require_finite(samples, "the sampled latent", samples.dtype)
+    daem = restorer.daem if strength != 0 else None
+    if daem is None and tile <= 0:
+        picture = vae.decode(samples).movedim(-1, 1).float().mul(2.0).sub_(1.0)
+    else:
+        picture = _decode(samples, vae, restorer, daem, prior, strength, tile)
+    _require_finite(picture, "decoder and DAEM" if daem else "the decoder", vae.vae_dtype)
+    picture = crop_back(picture, prior.geometry)
+    picture = match_color(picture.clamp(-1.0, 1.0), crop_back(prior.picture, prior.geometry), color_fix)
+    image = from_unit(picture).cpu()
+    alpha = prior.alpha
+    if alpha is not None:
+        image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
+    return image.contiguous()
+
+
+@dataclass(eq=False)
+class _Picture:
+    """One picture on its way through the decoder; all tensors on the decoder's device, batch of one."""
+
+    vae: VAE
+    trunk: Callable[[Tensor], list[Tensor]]
+    daem: DAEM | None
+    latent: Tensor
+    lq: Tensor
+    feature: Tensor
+    skips: tuple[Tensor, ...] | None
+    trunk_halo: int
+    context: Tensor | None
+    strength: float
+    statistics: dict[int, LevelStatistics] = field(default_factory=dict)
+
+    def skip(self, level: int, scale: int, region: Region, made: list[Tensor]) -> Tensor:
+        """The LQ feature that a tile sees at `level`: kept in the prior, or made from the picture (once per walk, in `made`)."""
+        if scale == 1:
+            return region.see(self.feature)
+        if self.skips is not None:
+            return region.see(self.skips[level], scale).to(self.latent)
+        wide = region.widened(self.trunk_halo, *self.latent.shape[-2:])
+        if not made:
+            made += self.trunk(wide.see(self.lq, FACTOR))
+        return wide.inner(made[level], scale)
+
+    def walk(self, region: Region, stop: int | None = None) -> LevelStatistics | Tensor:
+        """Decode what `region` sees: its core's statistics at level `stop`, or without it the picture of its core."""
+        walk = walk_of(self.vae, region.see(self.latent))
+        made: list[Tensor] = []
+        level, h = next(walk)
+        while True:
+            if self.daem is not None:
+                scale = FACTOR // 2**level
+                experts = self.daem.levels[level]
+                self._require_width(h, level)
+                skip = self.skip(level, scale, region, made)
+                if level == stop:
+                    x, qkv = experts.combine(h, skip)
+                    return experts.statistics(region.inner(x, scale), region.inner(qkv, scale))
+                h = h + self.strength * experts(h, skip, self.context, statistics=self.statistics.get(level))[0]
+            try:
+                level, h = walk.send(h)
+            except StopIteration as end:
+                h, decoded = end.value
+                break
+        if self.daem is not None:
+            # In fp32: the picture is the damaged one plus a little, which eight bits of mantissa would round away.
+            decoded = self.daem.output(h.float(), decoded.float(), region.see(self.lq, FACTOR).float(), self.strength)
+        return region.inner(decoded, FACTOR)
+
+    def _require_width(self, h: Tensor, level: int) -> None:
+        wanted = self.daem.config.decoder_widths[level]
+        if h.shape[1] != wanted:
+            raise ValueError(
+                f"{NODE}: DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
+                "Use the VAE that the restorer was trained with."
+            )
+
+
+def _decode(
+    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int
+) -> Tensor:
+    """Latent `B C h w` -> padded picture `B 3 H W`, about -1..1, one picture after the other."""
+    model = vae.first_stage_model
+    config = model.config if isinstance(model, Autoencoder) else None
+    height, width = samples.shape[-2:]
+    halo = decoder_halo(config, restorer.config.daem if daem else None)
+    tiles = regions(height, width, tile // FACTOR, halo)
+    seen = max((r.outer[2] - r.outer[0]) * (r.outer[3] - r.outer[1]) for r in tiles)
+    needed = (1.0 + DAEM_MEMORY * (daem is not None)) * vae.memory_used_decode((1, samples.shape[1], seen, 1), vae.vae_dtype)
+    networks = [vae.patcher, restorer.encoder, daem] if daem else [vae.patcher]
+    management.load_models_gpu(networks, memory_required=needed)
+    levels = len(restorer.config.daem.widths) if daem and len(tiles) > 1 else 0
+    progress = comfy.utils.ProgressBar(len(samples) * len(tiles) * (1 + levels))
+    out = torch.empty(len(samples), 3, FACTOR * height, FACTOR * width, device=vae.output_device)
+    for index in range(len(samples)):
+        picture = _picture(samples, vae, restorer, daem, prior, strength, index)
+        for level in reversed(range(levels)):
+            for region in tiles:
+                part = picture.walk(region, stop=level)
+                picture.statistics[level] = picture.statistics[level] + part if level in picture.statistics else part
+                progress.update(1)
+        for region in tiles:
+            region.place(out[index : index + 1], picture.walk(region), FACTOR)
+            progress.update(1)
+    return out
+
+
+def _picture(
+    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, index: int
+) -> _Picture:
+    at = {"device": vae.device, "dtype": vae.vae_dtype}
+    mine = slice(index, index + 1) if len(prior.latent) > 1 else slice(0, 1)
+    feature = prior.features[mine].to(**at)
+    return _Picture(
+        vae=vae,
+        trunk=restorer.encoder.model.trunk,
+        daem=daem.model if daem else None,
+        latent=samples[index : index + 1].to(**at),
+        lq=prior.picture[mine].to(**at),
+        feature=feature,
+        skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
+        trunk_halo=trunk_halo(restorer.config.prior),
+        context=daem.model.context(feature, prior.severities[mine].to(vae.device)) if daem else None,
+        strength=strength,
+    )
+
+
+def _require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
+    if not torch.isfinite(x).all():
+        raise RuntimeError(
+            f"{NODE}: NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
+        )

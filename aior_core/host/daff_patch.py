@@ -1,0 +1,178 @@
+"""DAFF on a MODEL: the condition travels in the CONDITIONING, the networks in a patch on the denoiser's first block.
+
+A condition held by the patch itself would be wrong for area conds, masks, context windows and chunks of a batch, whose
+crops a patch cannot see. In the CONDITIONING the host cuts, repeats and joins it as it does the latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.conds
+import comfy.model_management as management
+import node_helpers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .prior import Prior, require_prior
+from .restorer import Restorer, picture_dtype
+
+CONDITION = "aior_prior"
+TIMESTEPS = "aior_timesteps"
+KEY = "aior_daff"
+NODE = "Apply DAFF"
+Conditioning = list[list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class DAFFPatch:
+    """Adds strength * DAFF(h, condition, t) to the first feature of the denoiser. Immutable: clones of MODEL share it."""
+
+    daff: ModelPatcher
+    strength: float
+    sigma_start: float
+    sigma_end: float
+    in_channels: int
+
+    def models(self) -> list[ModelPatcher]:
+        return [self.daff]
+
+    def to(self, device_or_dtype: torch.device | torch.dtype) -> DAFFPatch:
+        # The network is moved by the host through `models`, the condition with its CONDITIONING.
+        return self
+
+    def __call__(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+        """input_block_patch: h `N C H W` after input block 0."""
+        condition = transformer_options.get(CONDITION)
+        if condition is None or transformer_options["block"] != ("input", 0) or not self._active(transformer_options):
+            return h
+        return h + self.strength * self.daff.model(h, condition, transformer_options[TIMESTEPS]).to(h)
+
+    def _active(self, transformer_options: dict[str, Any]) -> bool:
+        if self.strength == 0:
+            return False
+        sigma = float(transformer_options["sigmas"].flatten()[0])
+        return self.sigma_end <= sigma <= self.sigma_start
+
+    def wrap(self, executor, x, timesteps=None, context=None, y=None, control=None, transformer_options={}, **kwargs):
+        """DIFFUSION_MODEL wrapper: takes the condition out of the arguments and shows it to the patch."""
+        condition = kwargs.pop(CONDITION, None)
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{NODE}: the latent has {x.shape[1]} channels, this MODEL takes {self.in_channels}. "
+                "Use the LATENT of Encode Degradation Prior, or an empty latent of the right kind."
+            )
+        if condition is not None:
+            if condition.shape[2:] != x.shape[2:]:
+                raise ValueError(
+                    f"{NODE}: the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
+                    "latent pixels): they belong to pictures of different sizes. Encode the prior from the picture that is restored."
+                )
+            transformer_options = {**transformer_options, CONDITION: condition, TIMESTEPS: timesteps}
+        return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
+
+
+def apply_daff(
+    model: ModelPatcher,
+    restorer: Restorer,
+    prior: Prior,
+    positive: Conditioning | None = None,
+    negative: Conditioning | None = None,
+    *,
+    strength: float = 1.0,
+    start_percent: float = 0.0,
+    end_percent: float = 1.0,
+) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+    """Put DAFF on a clone of MODEL and the prior into positive and negative; for any sampler or guider of the host.
+
+    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens. Applying
+    again replaces what was applied. strength 0 adds nothing; start and end are parts of the schedule, 0 its beginning.
+    Raises ValueError if restorer, prior and MODEL do not fit together, or an SDXL restorer gets no CONDITIONING.
+    """
+    require_prior(restorer, prior, NODE)
+    in_channels = require_model(model, restorer, prior)
+    if positive is None or negative is None:
+        tokens, null = _tokens(restorer, prior)
+        positive = tokens if positive is None else positive
+        negative = null if negative is None else negative
+    sampling = model.get_model_object("model_sampling")
+    patch = DAFFPatch(
+        restorer.daff,
+        strength,
+        float(sampling.percent_to_sigma(start_percent)),
+        float(sampling.percent_to_sigma(end_percent)),
+        in_channels,
+    )
+    model = without_daff(model)
+    model.set_model_input_block_patch(patch)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch.wrap)
+    condition = embed_condition(restorer, prior)
+    return model, _with_condition(positive, condition), _with_condition(negative, condition)
+
+
+def without_daff(model: ModelPatcher) -> ModelPatcher:
+    """A clone of MODEL that has lost whatever DAFF was applied to it."""
+    model = model.clone()
+    model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    patches = model.model_options["transformer_options"].get("patches", {})
+    if "input_block_patch" in patches:
+        patches["input_block_patch"] = [p for p in patches["input_block_patch"] if not isinstance(p, DAFFPatch)]
+    return model
+
+
+def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
+    """DAFF's condition of the whole picture, `B unet_width h w`, fp32 on the intermediate device."""
+    daff = restorer.daff
+    batch, channels, height, width = prior.features.shape
+    needed = 8 * batch * channels * height * width * management.dtype_size(torch.float32)
+    management.load_models_gpu([daff], memory_required=needed)
+    dtype = management.unet_manual_cast(daff.model_dtype(), daff.load_device) or daff.model_dtype()
+    return daff.model.embed(prior.features.to(daff.load_device, dtype)).to(management.intermediate_device(), torch.float32)
+
+
+def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
+    """Check that MODEL is the denoiser that the restorer was made for; returns the channels that its first block takes."""
+    network = model.get_model_object("diffusion_model")
+    kind = type(network).__name__
+    advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."
+    if not hasattr(network, "input_blocks") or not hasattr(network, "model_channels"):
+        raise ValueError(f"{NODE}: MODEL is a {kind}; DAFF joins UNets only. {advice}")
+    latent = model.get_model_object("latent_format").latent_channels
+    wanted, found = restorer.config.daff.unet_width, network.model_channels
+    labelled = network.num_classes is not None
+    if wanted != found or latent != prior.latent.shape[1] or labelled != (restorer.config.scale == "sdxl"):
+        raise ValueError(
+            f"{NODE}: this restorer ({restorer.source}, scale {restorer.config.scale}) joins denoisers of width {wanted} with "
+            f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
+        )
+    return network.in_channels
+
+
+def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditioning]:
+    if restorer.config.scale != "compact":
+        raise ValueError(
+            f"{NODE}: a restorer of scale {restorer.config.scale} needs positive and negative. "
+            "Connect two CLIP Text Encode nodes; both may be empty."
+        )
+    encoder = restorer.encoder
+    management.load_models_gpu([encoder])
+    out = management.intermediate_device()
+    severities = prior.severities.to(encoder.load_device, picture_dtype(encoder.load_device))
+    tokens = encoder.model.tokens
+    return [[tokens(severities).to(out, torch.float32), {}]], [[tokens.unknown(severities).to(out, torch.float32).clone(), {}]]
+
+
+def _with_condition(conditioning: Conditioning, condition: Tensor) -> Conditioning:
+    out = []
+    for tokens, options in conditioning:
+        model_conds = {**options.get("model_conds", {}), CONDITION: comfy.conds.CONDNoiseShape(condition)}
+        out += node_helpers.conditioning_set_values([[tokens, options]], {"model_conds": model_conds})
+    return out
+
+
+def steered(prior: Prior, severities: Tensor) -> Prior:
+    """The prior with other severities `B K`: what to remove and what to leave."""
+    return replace(prior, severities=severities.to(prior.severities))

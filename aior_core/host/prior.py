@@ -1,0 +1,50 @@
+"""The degradation prior: what one batch of damaged pictures says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..picture import Geometry
+from .restorer import Restorer
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """The wire between the nodes. All tensors fp32 on the host's intermediate device; H and W are the padded size.
+
+    features: LQ feature at f8, `B C H/8 W/8`. skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
+    picture: the LQ picture `B 3 H W`, -1..1. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
+    maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
+    """
+
+    features: Tensor
+    skips: tuple[Tensor, ...] | None
+    picture: Tensor
+    latent: Tensor
+    severities: Tensor
+    probabilities: Tensor
+    maps: Tensor
+    geometry: Geometry
+    alpha: Tensor | None = None
+
+
+def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:
+    """Raise ValueError unless `prior` was made by a restorer of the same widths."""
+    wanted, found = restorer.config.prior.widths[-1], prior.features.shape[1]
+    if wanted != found:
+        raise ValueError(
+            f"{node}: the prior's features have {found} channels, this restorer's {wanted}. "
+            "Encode the prior with the restorer that is connected here."
+        )
+
+
+def require_same_size(samples: Tensor, prior: Prior, node: str) -> None:
+    """Raise ValueError unless a latent `B C h w` covers the same picture as `prior`."""
+    if samples.ndim != 4 or samples.shape[-2:] != prior.latent.shape[-2:]:
+        ours, theirs = tuple(prior.latent.shape[-2:]), tuple(samples.shape[2:])
+        raise ValueError(
+            f"{node}: the latent is {theirs}, the prior {ours} (height, width in latent pixels): they belong to pictures of "
+            "different sizes. Encode the prior from the picture that is restored, and use the LATENT of Encode Degradation Prior."
+        )

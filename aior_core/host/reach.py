@@ -1,0 +1,29 @@
+"""How far a network looks: the halo, in latent pixels, with which tiles of it are exact."""
+
+from __future__ import annotations
+
+import math
+
+from ..architecture.config import AutoencoderConfig, DAEMConfig, PriorConfig
+
+KL_HALO = 16
+"""The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""
+
+
+def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
+    """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem and one 3x3 per NAF block."""
+    if isinstance(config, PriorConfig) and config.kind == "kl":
+        return KL_HALO
+    blocks = config.blocks if isinstance(config, PriorConfig) else config.encoder_blocks
+    pixels = 1 + sum(count * 2**level for level, count in enumerate(blocks))
+    return math.ceil(pixels / 2 ** (len(blocks) - 1))
+
+
+def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> int:
+    """Halo of the decoder with DAEM in it: stem, NAF blocks, and at each level the widest expert. None is the KL decoder."""
+    if config is None:
+        return KL_HALO
+    deepest = len(config.decoder_blocks) - 1
+    expert = 0 if daem is None else max(1, *(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations)))
+    pixels = 2**deepest + 1 + sum((count + expert) * 2**level for level, count in enumerate(config.decoder_blocks))
+    return math.ceil(pixels / 2**deepest)

@@ -1,0 +1,89 @@
+"""The restorer: LQ encoder, DAFF and DAEM, each in a ModelPatcher of the host, so that its memory management moves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management as management
+import comfy.ops
+import comfy.utils
+import torch
+from comfy.model_patcher import CoreModelPatcher, ModelPatcher
+from torch import Tensor, nn
+
+from ..architecture.config import CompactConfig, RestorerConfig
+from ..architecture.daem import DAEM
+from ..architecture.daff import DAFF
+from ..architecture.lq_encoder import PriorEncoder
+from ..weights import config_from, load_weights, part
+
+PICTURE_DTYPES = [torch.bfloat16, torch.float32]
+"""What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Restorer:
+    """Networks that restore, as ModelPatchers; `daem` is None when the file has none. `source` is the file's name."""
+
+    encoder: ModelPatcher
+    daff: ModelPatcher
+    daem: ModelPatcher | None
+    config: RestorerConfig
+    source: str
+
+
+def picture_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that LQ encoder, autoencoder and DAEM run in on `device`, as the host chooses for its VAEs."""
+    return management.vae_dtype(device, PICTURE_DTYPES)
+
+
+def make_patcher(
+    network: type[nn.Module],
+    config: object,
+    state_dict: dict[str, Tensor],
+    *,
+    load_device: torch.device,
+    offload_device: torch.device,
+    dtype: torch.dtype,
+) -> ModelPatcher:
+    """Build `network(config)` from the host's casting layers, load its weights and put it under memory management."""
+    module = network(config, operations=comfy.ops.manual_cast, device=offload_device, dtype=dtype).eval().requires_grad_(False)
+    patcher = CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
+    module.load_state_dict(state_dict, assign=patcher.is_dynamic())
+    management.archive_model_dtypes(module)
+    return patcher
+
+
+def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str) -> Restorer:
+    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer."""
+    device = management.vae_device()
+    pictures = {"load_device": device, "offload_device": management.vae_offload_device(), "dtype": picture_dtype(device)}
+    daff = part(state_dict, "daff")
+    daff_dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(daff))
+    return Restorer(
+        encoder=make_patcher(PriorEncoder, config.prior, part(state_dict, "prior"), **pictures),
+        daff=make_patcher(
+            DAFF,
+            config.daff,
+            daff,
+            load_device=management.get_torch_device(),
+            offload_device=management.unet_offload_device(),
+            dtype=daff_dtype,
+        ),
+        daem=make_patcher(DAEM, config.daem, part(state_dict, "daem"), **pictures) if config.daem else None,
+        config=config,
+        source=source,
+    )
+
+
+def load_restorer(path: str | Path) -> Restorer:
+    """Load a restorer from its file (or any shard of it); of a compact model's file, the restorer in it.
+
+    Raises what `load_weights` and `config_from` raise: ValueError or FileNotFoundError saying what is wrong with the file.
+    """
+    state_dict, metadata = load_weights(path)
+    config = config_from(state_dict, metadata)
+    if isinstance(config, CompactConfig):
+        config = config.restorer
+    return build_restorer(state_dict, config, Path(path).name)

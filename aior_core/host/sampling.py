@@ -1,0 +1,122 @@
+"""The DAFF Sampler: the host's own KSampler path on a MODEL with DAFF applied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import comfy.utils
+import latent_preview
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.samplers import KSampler
+from torch import Tensor
+
+from .daff_patch import Conditioning, apply_daff
+from .prior import Prior, require_same_size
+from .restorer import Restorer
+from .tiling import with_tiles
+
+NODE = "DAFF Sampler"
+START_POINTS = ("noise", "lq")
+
+
+def sampler_names() -> list[str]:
+    """The host's samplers, those of other packs among them."""
+    return list(KSampler.SAMPLERS)
+
+
+def scheduler_names() -> list[str]:
+    """The host's schedulers, those of other packs among them."""
+    return list(KSampler.SCHEDULERS)
+
+
+def sample_daff(
+    model: ModelPatcher,
+    restorer: Restorer,
+    prior: Prior,
+    positive: Conditioning | None = None,
+    negative: Conditioning | None = None,
+    latent: dict[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    steps: int = 4,
+    cfg: float = 1.0,
+    sampler_name: str = "euler",
+    scheduler: str = "simple",
+    start: str = "noise",
+    denoise: float = 1.0,
+    fidelity: float = 0.0,
+    strength: float = 1.0,
+    tile: int = 0,
+) -> dict[str, Any]:
+    """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
+
+    Without `latent`, sampling starts from pure noise, or (`start` "lq") from the damaged picture's latent, noised as much
+    as `denoise` says. With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
+    one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the windows that
+    the denoiser sees, 0 for the whole picture.
+    Raises ValueError for a latent of another size or kind than the prior's, or an unknown `start`.
+    """
+    if start not in START_POINTS:
+        raise ValueError(f"{NODE}: unknown start point {start!r}; expected one of {', '.join(START_POINTS)}.")
+    latent = _start_latent(model, prior, latent, start)
+    if tile > 0:
+        ratio = model.get_model_object("latent_format").spacial_downscale_ratio
+        model = with_tiles(model, tile // ratio)
+    model, positive, negative = apply_daff(model, restorer, prior, positive, negative, strength=strength)
+    if fidelity > 0:
+        model.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
+    samples = latent["samples"]
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    out = comfy.sample.sample(
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        samples,
+        denoise=denoise,
+        noise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    if not torch.isfinite(out).all():
+        raise RuntimeError(f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet.")
+    return {**latent, "samples": out}
+
+
+def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
+    if latent is None:
+        return {"samples": prior.latent if start == "lq" else torch.zeros_like(prior.latent)}
+    ratios = [latent.get(f"downscale_ratio_{kind}") for kind in ("spacial", "temporal")]
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
+    channels = prior.latent.shape[1]
+    if samples.shape[1] != channels:
+        raise ValueError(
+            f"{NODE}: the latent has {samples.shape[1]} channels, this MODEL's have {channels}. "
+            "Encode the picture with the VAE that belongs to this MODEL, or use the LATENT of Encode Degradation Prior."
+        )
+    require_same_size(samples, prior, NODE)
+    if len(samples) != len(prior.latent) and len(prior.latent) != 1:
+        raise ValueError(f"{NODE}: {len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many.")
+    rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
+    return {**rest, "samples": samples}
+
+
+def _pull_to_mean(fidelity: float):
+    """A post-CFG function: keeps the first step's denoised, the posterior mean, and pulls every later one towards it."""
+    mean: Tensor | None = None
+
+    def pull(args: dict[str, Any]) -> Tensor:
+        nonlocal mean
+        denoised = args["denoised"]
+        if mean is None:
+            mean = denoised
+        return denoised + fidelity * (mean - denoised)
+
+    return pull

@@ -1,0 +1,80 @@
+"""Our autoencoder behind the host's `VAE`: every stock node that takes a VAE takes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import comfy.model_management as management
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ..architecture.autoencoder import Autoencoder
+from ..architecture.config import AutoencoderConfig
+from .restorer import PICTURE_DTYPES, make_patcher, picture_dtype
+
+BYTES_PER_PIXEL = 20
+"""Live numbers per picture pixel and channel of level 0, measured at its NAF block (input, doubled, gated, output)."""
+
+
+class CompactVAE(comfy.sd.VAE):
+    """`encode` gives normalised latents (the posterior's mean, so the same every time); `decode` takes them."""
+
+    def __init__(self, state_dict: dict[str, Tensor], config: AutoencoderConfig):
+        with _quiet():
+            super().__init__(sd={})
+        factor = 2 ** (len(config.widths) - 1)
+        per_pixel = BYTES_PER_PIXEL * config.widths[0]
+        self.latent_channels = config.latent_channels
+        self.downscale_ratio = self.upscale_ratio = factor
+        self.working_dtypes = PICTURE_DTYPES
+        self.device = management.vae_device()
+        self.output_device = management.intermediate_device()
+        self.vae_dtype = picture_dtype(self.device)
+        self.memory_used_encode = lambda shape, dtype: per_pixel * shape[2] * shape[3] * management.dtype_size(dtype)
+        self.memory_used_decode = lambda shape, dtype: per_pixel * factor**2 * shape[2] * shape[3] * management.dtype_size(dtype)
+        self.patcher = make_patcher(
+            Autoencoder,
+            config,
+            state_dict,
+            load_device=self.device,
+            offload_device=management.vae_offload_device(),
+            dtype=self.vae_dtype,
+        )
+        self.first_stage_model = self.patcher.model
+        self.model_size()
+
+    def encode_unit(self, picture: Tensor) -> Tensor:
+        """Picture `B 3 H W` in -1..1, sides multiples of the factor -> normalised latent, without loading the model first."""
+        return self.first_stage_model.encode(picture.to(self.device, self.vae_dtype)).float()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The host warns that there are no VAE weights; they come a moment later."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No VAE weights detected" not in str(record.msg)
+
+    logger = logging.getLogger()
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def fit_preview(vae: CompactVAE) -> tuple[list[list[float]], list[float]]:
+    """Least-squares colours of latents, for previews: factors `C 3` and bias `3`, in -1..1, from seeded random latents."""
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(4, vae.latent_channels, 12, 12, generator=generator)
+    # Smooth latents are nearer to pictures than white noise is.
+    latent = latent + 2 * torch.randn(4, vae.latent_channels, 1, 1, generator=generator)
+    picture = vae.decode(latent).movedim(-1, 1).mul(2).sub(1)
+    small = torch.nn.functional.avg_pool2d(picture.float(), vae.downscale_ratio)
+    known = latent.movedim(1, -1).reshape(-1, latent.shape[1])
+    known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
+    solution = torch.linalg.lstsq(known, small.movedim(1, -1).reshape(-1, 3).to(known)).solution
+    return solution[:-1].tolist(), solution[-1].tolist()

@@ -1,0 +1,17 @@
+"""Pictures as tensors: conversion at the node's edge, size, colour. Knows no other room."""
+
+from .color import adain_color, match_color, wavelet_color
+from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, split_alpha, to_unit
+
+__all__ = [
+    "Geometry",
+    "adain_color",
+    "crop_back",
+    "from_unit",
+    "join_alpha",
+    "match_color",
+    "pad_to_multiple",
+    "split_alpha",
+    "to_unit",
+    "wavelet_color",
+]

@@ -1,0 +1,59 @@
+"""Losses on pictures `B 3 H W` in -1..1, measured in 0..1 so that their constants are those of training.md section 3."""
+
+from __future__ import annotations
+
+import torch
+from kornia.metrics import ssim as ssim_map
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def charbonnier(a: Tensor, b: Tensor) -> Tensor:
+    """Smooth L1, eps 1e-3, per sample `B`."""
+    return ((a - b).square() + 1e-6).sqrt().flatten(1).mean(dim=1)
+
+
+def fft_l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of the orthonormal spectra, per sample `B`."""
+    return torch.view_as_real(torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho")).abs().flatten(1).mean(dim=1)
+
+
+def log_mse(a: Tensor, b: Tensor) -> Tensor:
+    """10 log10(MSE + 1e-4) per sample: balances damages whose errors lie 20 dB apart."""
+    return 10 * torch.log10((a - b).square().flatten(1).mean(dim=1) + 1e-4)
+
+
+def restoration(prediction: Tensor, target: Tensor, *, ssim_weight: float = 0.02) -> Tensor:
+    """Charbonnier + 0.005 log-MSE + 0.05 FFT-L1 + ssim_weight (1 - SSIM), averaged over the batch."""
+    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    loss = charbonnier(a, b) + 0.005 * log_mse(a, b) + 0.05 * fft_l1(a, b)
+    if ssim_weight:
+        loss = loss + ssim_weight * (1 - ssim_map(a, b, window_size=11).flatten(1).mean(dim=1))
+    return loss.mean()
+
+
+def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
+    """The autoencoder's: Charbonnier + 0.05 FFT-L1."""
+    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    return (charbonnier(a, b) + 0.05 * fft_l1(a, b)).mean()
+
+
+def kullback_leibler(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL of the posterior to a standard normal, per latent number."""
+    mean, logvar = mean.float(), logvar.float()
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+
+
+def severity(presence: Tensor, severities: Tensor, maps: Tensor, true_severity: Tensor, true_maps: Tensor) -> Tensor:
+    """Degradation head: presence by cross-entropy, severities (logits) and their maps by L1 and cross-entropy."""
+    present = (true_severity > 0.02).float()
+    head = F.binary_cross_entropy_with_logits(presence.float(), present)
+    overall = F.smooth_l1_loss(severities.float().sigmoid(), true_severity, beta=0.05)
+    local = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1))
+    return head + 2 * overall + 0.5 * local
+
+
+def sobel_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of horizontal and vertical gradients."""
+    d = prediction.float() - target.float()
+    return d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean()

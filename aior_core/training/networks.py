@@ -1,0 +1,78 @@
+"""The five networks of a compact model in training, and their one flat state dict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from ..architecture.autoencoder import Autoencoder
+from ..architecture.config import CompactConfig
+from ..architecture.daem import DAEM
+from ..architecture.daff import DAFF
+from ..architecture.layers import initialise
+from ..architecture.lq_encoder import PriorEncoder
+from ..host.unet import unet_parameters
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Field names are the prefixes of the weights file."""
+
+    vae: Autoencoder
+    prior: PriorEncoder
+    daff: DAFF
+    daem: DAEM
+    unet: nn.Module
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
+        for name, part in self.parts().items():
+            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
+
+    def to(self, *args, **kwargs) -> Networks:
+        for part in self.parts().values():
+            part.to(*args, **kwargs)
+        return self
+
+
+def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
+    """Freshly initialised networks, every number drawn from `seed`. The UNet is the host's class."""
+    import comfy.ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    generator = torch.Generator().manual_seed(seed)
+    restorer = config.restorer
+    networks = Networks(
+        Autoencoder(config.autoencoder),
+        PriorEncoder(restorer.prior),
+        DAFF(restorer.daff),
+        DAEM(restorer.daem),
+        UNetModel(**unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32),
+    )
+    for part in networks.parts().values():
+        initialise(part, generator)
+    nn.init.zeros_(networks.unet.out[2].weight)
+    for part in networks.parts().values():
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
+                _keep_full_precision(module)
+    return networks.to(memory_format=torch.channels_last)
+
+
+def _keep_full_precision(convolution: nn.Conv2d) -> None:
+    """Run it outside autocast: on CPUs the bf16 weight gradient of a dilated depth-wise convolution holds garbage (seen: 1e27)."""
+    forward = convolution.forward
+
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float()).to(x.dtype)
+
+    convolution.forward = run

@@ -1,0 +1,110 @@
+"""What every restoring stage shares: damaged batches, and the way from a damaged picture to a repaired one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..architecture.daem import Routing, decode_with_detail
+from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
+from .networks import Networks
+
+SELECTIVE = 0.15
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Damaged pictures and what they should become.
+
+    lq, target: `B 3 H W` in -1..1; severities `B K`, maps `B K h w` in 0..1; keep `B K`: 0 for a degradation that the
+    target still has (selective restoration), else 1.
+    """
+
+    lq: Tensor
+    target: Tensor
+    severities: Tensor
+    maps: Tensor
+    keep: Tensor
+
+
+def damage(clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE) -> Batch:
+    """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target."""
+    with torch.autocast(clean.device.type, enabled=False):
+        return _damage(clean, generator, selective)
+
+
+def _damage(clean: Tensor, generator: torch.Generator, selective: float) -> Batch:
+    recipes = [sample_recipe(generator) for _ in clean]
+    lq, severities, maps = degrade_batch(clean, recipes)
+    keep = torch.ones_like(severities)
+    target = clean.clone()
+    for index, recipe in enumerate(recipes):
+        kept = _kept(recipe, generator, selective)
+        if kept:
+            target[index] = apply_recipe(clean[index : index + 1], recipe.only(kept))[0]
+            keep[index, [KINDS.index(kind) for kind in kept]] = 0
+    layout = {"memory_format": torch.channels_last}
+    return Batch(lq.contiguous(**layout), target.contiguous(**layout), severities, maps, keep)
+
+
+def _kept(recipe: Recipe, generator: torch.Generator, selective: float) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(step.kind for step in recipe.steps))
+    if not kinds or torch.rand((), generator=generator).item() >= selective:
+        return ()
+    return tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The head's logits (`B K`, `B K`, `B K h w`) and the LQ features per level."""
+
+    features: list[Tensor]
+    presence: Tensor
+    severities: Tensor
+    maps: Tensor
+
+
+def look(networks: Networks, lq: Tensor) -> Estimate:
+    """Encode the prior."""
+    return Estimate(*networks.prior(lq))
+
+
+def repair(
+    networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
+) -> tuple[Tensor, list[Routing]]:
+    """Decode `latent` with detail. The experts see the estimated severities, without those to be kept."""
+    severities = estimate.severities.detach().float().sigmoid()
+    severities = severities if keep is None else severities * keep
+    context = networks.daem.context(estimate.features[-1], severities)
+    return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
+
+
+def fused_velocity(networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None) -> Tensor:
+    """The denoiser's v = noise - x0 at `sigma` (`B`), with DAFF's residual on the first feature where there is a condition."""
+    timestep = 1000 * sigma
+    options: dict = {}
+    if condition is not None:
+
+        def fuse(h: Tensor, transformer_options: dict) -> Tensor:
+            if transformer_options["block"] != ("input", 0):
+                return h
+            return h + networks.daff(h, condition, timestep).to(h.dtype)
+
+        options = {"patches": {"input_block_patch": [fuse]}}
+    return networks.unet(x, timesteps=timestep, context=tokens, transformer_options=options)
+
+
+@torch.no_grad()
+def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.Generator, keep: Tensor | None = None) -> Tensor:
+    """Euler from pure noise in `steps` equal steps of sigma: the latent `B 16 h w` that the host's Euler sampler would give."""
+    severities = estimate.severities.float().sigmoid()
+    tokens = networks.prior.tokens(severities if keep is None else severities * keep)
+    condition = networks.daff.embed(estimate.features[-1])
+    batch, _, height, width = estimate.features[-1].shape
+    x = torch.randn(batch, networks.unet.in_channels, height, width, generator=generator).to(condition.device)
+    sigmas = torch.linspace(1, 0, steps + 1, device=x.device)
+    for now, after in zip(sigmas, sigmas[1:]):
+        x = x + (after - now) * fused_velocity(networks, x, now.expand(batch), tokens, condition).float()
+    return x

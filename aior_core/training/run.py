@@ -1,0 +1,71 @@
+"""From the command line's options to a trained stage, or to the file that ships."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import checkpoint, data, loop, validation
+from .networks import Networks, build
+from .stages import STAGES
+
+
+def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
+    """The averaged weights of several checkpoints, later ones over earlier ones; `take[i]` limits file i to some prefixes."""
+    merged: dict[str, Tensor] = {}
+    for index, file in enumerate(files):
+        ema = checkpoint.load(file)[0]
+        prefixes = tuple(p + "." for p in take[index].split(",")) if index < len(take) and take[index] != "all" else ("",)
+        merged |= {k: v for k, v in ema.items() if k.startswith(prefixes)}
+    return merged
+
+
+def run_stage(options: argparse.Namespace, device: str) -> Networks:
+    """Train one stage as the command line says."""
+    stage = STAGES[options.stage]
+    networks = build(seed=options.seed)
+    if options.start:
+        networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
+    photographs = data.load(data.find_pictures(options.data, validation=False))
+    held_out = data.load(data.find_pictures(options.data, validation=True))
+    print(f"{stage.name}: {len(photographs.pictures)} photographs, {len(held_out.pictures)} for validation, on {device}", flush=True)
+    resuming = (options.out / f"{stage.name}.safetensors").exists()
+    if stage.name == "detail" and not resuming and not any("detail" in f.stem or "joint" in f.stem for f in options.start):
+        networks.prior.trunk.load_state_dict(networks.vae.encoder.trunk.state_dict())
+    validate = {
+        "autoencoder": functools.partial(validation.autoencoder_psnr, photographs=held_out),
+        "detail": validation.restoration_psnr(held_out),
+        "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
+        "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
+    }.get(stage.name)
+    settings = loop.Options(options.out, options.minutes, options.seed, device, options.batch_scale)
+    loop.train(networks, stage, photographs, settings, validate=validate, say=functools.partial(print, flush=True))
+    if stage.name == "autoencoder":
+        normalise_latents(networks, photographs, device)
+        path = options.out / "autoencoder.safetensors"
+        ema, _, state, generator = checkpoint.load(path)
+        rng = torch.Generator()
+        rng.set_state(generator)
+        checkpoint.save(path, networks, {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}, state, rng)
+    return networks
+
+
+@torch.no_grad()
+def normalise_latents(networks: Networks, photographs: data.Photographs, device: str) -> None:
+    """Set the autoencoder's latent mean and deviation per channel from 256 clean crops."""
+    generator = torch.Generator().manual_seed(11)
+    latents = torch.cat([networks.vae.encoder(data.draw_batch(photographs, 16, 128, generator).to(device))[0] for _ in range(16)])
+    networks.vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
+    networks.vae.latent_std.copy_(latents.std(dim=(0, 2, 3)))
+
+
+def export(files: list[Path], take: list[str], target: Path, note: str) -> None:
+    """Write what the nodes load: fp16 shards with metadata."""
+    from ..weights.save import save_weights
+
+    state = merge(files, take)
+    save_weights(target, state, {"scale": "compact", "mode": "paper", "training": note})

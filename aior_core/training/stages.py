@@ -1,0 +1,141 @@
+"""The five stages of training.md section 3: what each trains, on what, with which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..architecture.daem import balance_loss
+from . import losses
+from .networks import Networks
+from .restoration import damage, fused_velocity, look, repair, sample
+
+Step = Callable[[Networks, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
+Crops = Callable[[float, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count); `step` -> loss and what to log."""
+
+    name: str
+    trains: tuple[str, ...]
+    learning_rate: float
+    crops: Crops
+    step: Step
+
+
+def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
+    """Small crops teach texture fast; haze and low light need large ones, and the last part real sizes."""
+    small, middle, large = (64, 8), (128, 2), (192, 1)
+    cycle = (small, middle, small, small) if progress < 0.5 else (middle, small, large, middle)
+    return cycle[step % 4]
+
+
+def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    light = clean.shape[0] // 4
+    pictures = clean.clone()
+    if light:
+        pictures[:light] = damage(clean[:light], generator, selective=0).lq
+    mean, logvar = networks.vae.encoder(pictures)
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
+    fit = losses.reconstruction(decoded, pictures)
+    kl = losses.kullback_leibler(mean, logvar)
+    return fit + 1e-6 * kl, {"fit": fit.item(), "kl": kl.item()}
+
+
+def _start_latent(networks: Networks, lq: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Half the latents from the LQ picture, 30 % none at all, 20 % the clean one's with noise."""
+    with torch.no_grad():
+        damaged, wished = networks.vae.encode(lq), networks.vae.encode(clean)
+    choice = torch.rand(len(lq), 1, 1, 1, generator=generator).to(lq.device)
+    sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(damaged)
+    noisy = (1 - sigma) * wished + sigma * torch.randn(wished.shape, generator=generator).to(wished)
+    return torch.where(choice < 0.5, damaged, torch.where(choice < 0.8, torch.zeros_like(damaged), noisy))
+
+
+def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    estimate = look(networks, batch.lq)
+    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
+    fit = losses.restoration(repaired, batch.target)
+    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
+    balance = sum(balance_loss(r, networks.daem.config.top_k) for r in routings) if len(batch.lq) > 1 else fit.new_zeros(())
+    logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item()}
+    return fit + 0.02 * head + 1e-3 * balance, logs
+
+
+def _detail(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    batch = damage(clean, generator)
+    loss, logs = _detail_loss(networks, batch, _start_latent(networks, batch.lq, batch.target, generator), generator)
+    if torch.rand((), generator=generator).item() < 0.2:
+        # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
+        with torch.no_grad():
+            latent = networks.vae.encode(clean)
+        loss = loss + 0.3 * losses.reconstruction(networks.vae.decode(latent), clean)
+    return loss, logs
+
+
+def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Rectified flow: x = (1 - sigma) x0 + sigma noise; one sample in five at sigma 1, where one-step sampling starts."""
+    noise = torch.randn(latent.shape, generator=generator).to(latent)
+    sigma = torch.sigmoid(torch.randn(len(latent), generator=generator))
+    sigma = torch.where(torch.rand(len(latent), generator=generator) < 0.2, torch.ones_like(sigma), sigma).to(latent)
+    x = (1 - sigma[:, None, None, None]) * latent + sigma[:, None, None, None] * noise
+    return x, sigma, noise - latent
+
+
+def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    with torch.no_grad():
+        latent = networks.vae.encode(clean)
+    x, sigma, velocity = _noised(latent, generator)
+    tokens = networks.prior.tokens.unknown(torch.zeros(len(clean), networks.prior.config.degradations).to(clean))
+    loss = (fused_velocity(networks, x, sigma, tokens, None).float() - velocity).square().mean()
+    return loss, {"v": loss.item()}
+
+
+def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    batch = damage(clean, generator)
+    with torch.no_grad():
+        latent = networks.vae.encode(batch.target)
+        estimate = look(networks, batch.lq)
+    severities = estimate.severities.float().sigmoid() * batch.keep
+    dropped = (torch.rand(len(clean), 1, 1, generator=generator) < 0.15).to(clean.device)
+    tokens = torch.where(dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities))
+    condition = networks.daff.embed(estimate.features[-1].float())
+    x, sigma, velocity = _noised(latent, generator)
+    predicted = fused_velocity(networks, x, sigma, tokens, condition).float()
+    fit = (predicted - velocity).square().mean()
+    wide = sigma[:, None, None, None]
+    clean_error = ((x - wide * predicted - latent).square() + 1e-6).sqrt()
+    loss = fit + ((1 - wide) * clean_error).mean()
+    return loss, {"v": fit.item()}
+
+
+def _joint(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    batch = damage(clean, generator)
+    roll = torch.rand((), generator=generator).item()
+    with torch.no_grad():
+        if roll < 0.10:
+            latent = networks.vae.encode(batch.target)
+        elif roll < 0.25:
+            latent = networks.vae.encode(batch.lq)
+        else:
+            latent = sample(networks, look(networks, batch.lq), 1 if roll < 0.6 else 4, generator, batch.keep)
+    estimate = look(networks, batch.lq)
+    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
+    fit = losses.restoration(repaired, batch.target)
+    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
+    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {"fit": fit.item(), "head": head.item()}
+
+
+STAGES = {
+    "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
+    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail),
+    "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
+    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion),
+    "joint": Stage("joint", ("vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint),
+}

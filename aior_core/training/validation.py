@@ -1,0 +1,60 @@
+"""A quick look at the validation pictures while training: PSNR per damage, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..degradations import Recipe, apply_recipe, preset_recipe
+from .data import Photographs, centre_crop
+from .networks import Networks
+from .restoration import look, repair, sample
+
+PRESETS = {
+    "noise15": ("noise", 15 / 60, {}),
+    "noise25": ("noise", 25 / 60, {}),
+    "noise50": ("noise", 50 / 60, {}),
+    "rain": ("rain", 0.6, {}),
+    "snow": ("snow", 0.6, {}),
+    "haze": ("haze", 0.6, {}),
+    "low_light": ("low_light", 0.6, {}),
+    "jpeg10": ("jpeg", 0.6, {"quality": 10}),
+    "blur": ("blur", 0.5, {}),
+    "x4": ("low_resolution", 1.0, {"scale": 4, "kernel": "bicubic"}),
+}
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return (-10 * torch.log10(((a.clamp(-1, 1) - b) / 2).square().flatten(1).mean(dim=1).clamp_min(1e-10))).mean().item()
+
+
+@torch.no_grad()
+def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 192) -> dict[str, float]:
+    crops = [centre_crop(p, size) for p in photographs.pictures]
+    return {"plain": sum(psnr(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)}
+
+
+def restoration_psnr(photographs: Photographs, *, size: int = 192, count: int = 8, steps: tuple[int, ...] = (0,)) -> Callable[[Networks], dict[str, float]]:
+    """A function of the networks: dB of the result per damage, averaged over `count` pictures; steps 0 starts from the LQ latent."""
+    crops = [centre_crop(p, size) for p in photographs.pictures[:: max(1, len(photographs.pictures) // count)][:count]]
+
+    @torch.no_grad()
+    def measure(networks: Networks) -> dict[str, float]:
+        numbers = {}
+        device = next(networks.vae.parameters()).device
+        for name, (kind, severity, params) in {**PRESETS, "clean": (None, 0.0, {})}.items():
+            recipes = [preset_recipe(kind, severity, 1000 + i, **params) if kind else Recipe() for i in range(len(crops))]
+            for n in steps:
+                total = 0.0
+                for crop, recipe in zip(crops, recipes):
+                    lq = apply_recipe(crop, recipe).to(device)
+                    estimate = look(networks, lq)
+                    generator = torch.Generator().manual_seed(7)
+                    latent = sample(networks, estimate, n, generator) if n else networks.vae.encode(lq)
+                    total += psnr(repair(networks, estimate, lq, latent)[0].cpu(), crop)
+                numbers[name if len(steps) == 1 else f"{name}@{n}"] = total / len(crops)
+        return numbers
+
+    return measure

@@ -1,0 +1,83 @@
+"""Writing weights: safetensors, small files, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .names import SUFFIX, shard_name, stem_of
+
+KEPT_EXACT = ("latent_mean", "latent_std")
+"""Buffers that every latent is multiplied with: a few numbers, saved in fp32 always."""
+
+
+def save_weights(
+    path_stem: str | Path,
+    state_dict: dict[str, Tensor],
+    metadata: dict[str, str],
+    *,
+    dtype: torch.dtype = torch.float16,
+    max_bytes: int = 15 * 2**20,
+) -> list[Path]:
+    """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more safetensors files.
+
+    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` plus its header (a single
+    tensor is never split). Every file carries the whole metadata and the id of its set. All files are written beside
+    their places first and then moved there, and files of an earlier set with the same stem are removed, so a reader sees
+    the old set, the new one, or an error naming the mixture. Returns the paths in order.
+    Raises ValueError if there is nothing to save or a metadata value is no string.
+    """
+    stem = Path(path_stem)
+    stem = stem.with_name(stem_of(stem.name))
+    wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
+    if wrong or not state_dict:
+        raise ValueError(f"save_weights: nothing to save, or metadata that is no text: {wrong or 'empty state dict'}.")
+    tensors = {name: _ready(name, tensor, dtype) for name, tensor in sorted(state_dict.items())}
+    shards = _split(tensors, max_bytes)
+    header = {**metadata, "set": _digest(tensors), "shards": str(len(shards))}
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(shard_name(stem.name, index, len(shards))) for index in range(1, len(shards) + 1)]
+    partial = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
+    try:
+        for shard, place in zip(shards, partial):
+            save_file(shard, place, metadata=header)
+        for place, path in zip(partial, paths):
+            os.replace(place, path)
+    finally:
+        for place in partial:
+            place.unlink(missing_ok=True)
+    for old in stem.parent.glob(f"*{SUFFIX}"):
+        if old not in paths and stem_of(old.name) == stem.name:
+            old.unlink()
+    return paths
+
+
+def _ready(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    exact = name.rpartition(".")[2] in KEPT_EXACT
+    to = torch.float32 if exact else dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", to, copy=True).contiguous()
+
+
+def _split(tensors: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and filled + tensor.nbytes > max_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += tensor.nbytes
+    return shards
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

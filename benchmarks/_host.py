@@ -1,0 +1,123 @@
+"""The pack and ComfyUI in this process, and the walk of the nodes as one function: what both benchmarks drive.
+
+The pack is loaded under a name of its own with its root as package path, so that its room `nodes` never meets
+ComfyUI's module of that name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "aior_benchmarked"
+
+
+def room(name: str) -> types.ModuleType:
+    """Import a part of the pack, such as `aior_core.metrics`, which needs no ComfyUI unless it is a room that does."""
+    if PACK not in sys.modules:
+        package = types.ModuleType(PACK)
+        package.__path__ = [str(ROOT)]
+        sys.modules[PACK] = package
+    return importlib.import_module(f"{PACK}.{name}")
+
+
+def find_comfyui() -> Path:
+    """ComfyUI's folder: COMFYUI_PATH, the one this pack is installed in, or the one that aior.py sets up.
+
+    Raises FileNotFoundError that says how to get one.
+    """
+    candidates = [Path(os.environ["COMFYUI_PATH"])] if os.environ.get("COMFYUI_PATH") else []
+    candidates += [ROOT.parents[1], ROOT / ".host" / "ComfyUI"]
+    for folder in candidates:
+        if (folder / "comfy" / "model_management.py").is_file():
+            return folder
+    looked = ", ".join(str(folder) for folder in candidates)
+    raise FileNotFoundError(f"No ComfyUI in {looked}. Set COMFYUI_PATH to one, or let `python3 aior.py restore` set one up in .host/.")
+
+
+def start_comfy(device: str = "cpu") -> None:
+    """Make `comfy` importable, on the CPU unless `device` is "auto", in which case ComfyUI chooses. Call before anything imports comfy."""
+    sys.path.insert(0, str(find_comfyui()))
+    from comfy.cli_args import args
+
+    args.cpu = device == "cpu"
+    import comfy.model_management  # noqa: F401  reads args once, here
+
+
+@dataclass
+class Restored:
+    """What the walk makes of one picture: a `B H W C` image per number of steps, and the degradation estimate `[8]`, `[8]`."""
+
+    images: dict[int, torch.Tensor]
+    seconds: dict[int, float]
+    severities: list[float]
+    probabilities: list[float]
+
+
+class Walk:
+    """encode_prior → sample_daff → decode_daem with one loaded compact model: the functions behind the nodes."""
+
+    def __init__(self, weights: str | None = None, device: str = "cpu"):
+        start_comfy(device)
+        self.compact_model = room("aior_core.host.compact_model")
+        self.prior_encode = room("aior_core.host.prior_encode")
+        self.daff_patch = room("aior_core.host.daff_patch")
+        self.sampling = room("aior_core.host.sampling")
+        self.daem_decode = room("aior_core.host.daem_decode")
+        self.weights = str(weights or bundled())
+        self.model, self.vae, self.restorer = self.compact_model.load_compact(self.weights)
+
+    def encode(self, image):
+        """IMAGE `B H W C` → AIOR_PRIOR."""
+        return self.prior_encode.encode_prior(self.restorer, self.vae, image)
+
+    def sample(self, prior, steps: int, seed: int = 0) -> dict:
+        """LATENT after `steps`; at 0 steps the degraded picture's own latent, so that DAEM alone is measured."""
+        if steps == 0:
+            return {"samples": prior.latent}
+        return self.sampling.sample_daff(self.model, self.restorer, prior, seed=seed, steps=steps)
+
+    def decode(self, latent: dict, prior):
+        """LATENT → IMAGE `B H W C` of the input's size."""
+        return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior)
+
+    def stock_sample(self, prior, steps: int, *, patched: bool):
+        """Latent `B C h w` from ComfyUI's own sampler with the MODEL after Apply DAFF, or (not patched) before it.
+
+        Both get the same noise and the conditioning of Apply DAFF, so that the patch is the only difference.
+        """
+        import comfy.sample
+
+        model, positive, negative = self.daff_patch.apply_daff(self.model, self.restorer, prior)
+        latent = torch.zeros_like(prior.latent)
+        noise = comfy.sample.prepare_noise(latent, 0)
+        chosen = model if patched else self.model
+        return comfy.sample.sample(chosen, noise, steps, 1.0, "euler", "simple", positive, negative, latent, disable_pbar=True, seed=0)
+
+    def __call__(self, image, steps: tuple[int, ...], seed: int = 0) -> Restored:
+        """Restore one IMAGE with each number of steps; the prior is encoded once and its time counted for each."""
+        started = time.perf_counter()
+        prior = self.encode(image)
+        encoding = time.perf_counter() - started
+        images, seconds = {}, {}
+        for count in steps:
+            started = time.perf_counter()
+            images[count] = self.decode(self.sample(prior, count, seed), prior)
+            seconds[count] = encoding + time.perf_counter() - started
+        return Restored(images, seconds, prior.severities[0].tolist(), prior.probabilities[0].tolist())
+
+
+def bundled() -> Path:
+    """The bundled compact weights. Raises FileNotFoundError if there are none."""
+    found = sorted((ROOT / "models").glob("*.safetensors"))
+    if not found:
+        raise FileNotFoundError(f"No bundled weights in {ROOT / 'models'}; give a file with --weights.")
+    return found[0]

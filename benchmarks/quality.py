@@ -1,0 +1,222 @@
+"""Quality of the restoration, side by side with the damaged picture and the fitting classical method.
+
+    python benchmarks/quality.py                          everything that --data holds
+    python benchmarks/quality.py --limit 4 --steps 0,1    a quick look
+    python benchmarks/quality.py --sets '' --paired Rain100L=/data/Rain100L --paired SOTS=/data/SOTS
+
+PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged picture's
+latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at these); CBSD68 and Set5
+(test sets, which nothing is tuned on); --paired, any published set as a folder with lq/ and gt/ (Rain100L, Rain100H, SOTS,
+GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM3D if the package bm3d is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import torch
+from _cases import Case, cbsd68, paired, set5, validation
+from _classical import BLIND, classical
+from _host import ROOT, Restored, Walk, room
+
+SETS = {"val": validation, "cbsd68": cbsd68, "set5": set5}
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: of one picture, by one method. `perceptual` and `seconds` are None where there is none."""
+
+    set: str
+    degradation: str
+    picture: str
+    method: str
+    psnr: float
+    ssim: float
+    perceptual: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a singly damaged picture has, and what the degradation head says it has most of."""
+
+    truth: str
+    by_severity: str
+    by_probability: str
+
+
+def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
+    """Measure a `1 3 H W`, -1..1 result by the case's protocol."""
+    scores = room("aior_core.metrics.report").measure(result, case.gt, border=case.border, channel=case.channel, learned=learned)
+    return Row(
+        case.set, case.degradation, case.picture, method,
+        scores.psnr[0], scores.ssim[0], scores.perceptual[0] if learned else None, seconds,
+    )  # fmt: skip
+
+
+def evaluate(
+    cases: Iterable[Case], restore: Callable[..., Restored] | None, steps: tuple[int, ...], *, baseline: str = "auto", learned: bool = False
+) -> Iterator[tuple[list[Row], Naming | None]]:
+    """Yield, per case, its measurements and, where it has one damage, how the damage was named.
+
+    restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and the baseline only.
+    baseline: "auto", "CBM3D", "NLM" or "none".
+    """
+    picture, metrics = room("aior_core.picture"), room("aior_core.metrics")
+    kinds = room("aior_core.degradations").KINDS
+    for case in cases:
+        rows, naming = [score(case, INPUT, case.lq, learned)], None
+        name, result = (BLIND, None) if baseline == "none" else classical(case, baseline)
+        if result is not None:
+            rows.append(score(case, name, metrics.as_8bit(result), learned))
+        if restore is not None:
+            # Not from_unit, which clamps: unclipped noise goes in unclipped.
+            restored = restore(((case.lq + 1) / 2).movedim(1, -1).contiguous(), steps, 0)
+            for count, image in restored.images.items():
+                result = metrics.as_8bit(picture.to_unit(image))
+                rows.append(score(case, str(count), result, learned, restored.seconds[count]))
+            if len(case.kinds) == 1:
+                said = [kinds[max(range(len(kinds)), key=values.__getitem__)] for values in (restored.severities, restored.probabilities)]
+                naming = Naming(case.kinds[0], *said)
+        yield rows, naming
+
+
+def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
+    """A Markdown table of the means of one set: a line per degradation, a column per method."""
+
+    def cell(chosen: list[Row]) -> str:
+        if not chosen:
+            return BLIND
+        columns = [(f"{sum(row.psnr for row in chosen) / len(chosen):.2f}"), f"{sum(row.ssim for row in chosen) / len(chosen):.4f}"]
+        if chosen[0].perceptual is not None:
+            columns.append(f"{sum(row.perceptual for row in chosen) / len(chosen):.4f}")
+        return " / ".join(columns)
+
+    grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        grouped[row.degradation][row.method].append(row)
+    ours = [str(count) for count in steps]
+    lines = []
+    for degradation, methods in grouped.items():
+        other = next((name for name in methods if name not in (INPUT, *ours)), None)
+        baseline = f"{cell(methods[other])} ({other})" if other else BLIND
+        lines.append(
+            [
+                degradation,
+                str(len(methods[INPUT])),
+                cell(methods[INPUT]),
+                baseline,
+                *(cell(methods[name]) for name in ours if name in methods),
+            ]
+        )
+    shown = [f"{name} steps" if name != "1" else "1 step" for name in ours if any(name in methods for methods in grouped.values())]
+    return room("aior_core.metrics.report").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
+
+
+def naming_summary(namings: list[Naming]) -> str:
+    """How often the degradation head named the one damage of a picture right, in all and per kind."""
+    by_kind: dict[str, list[Naming]] = defaultdict(list)
+    for naming in namings:
+        by_kind[naming.truth].append(naming)
+    lines = [
+        [kind, str(len(found)), str(sum(n.by_severity == kind for n in found)), str(sum(n.by_probability == kind for n in found)),
+         ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or BLIND]
+        for kind, found in by_kind.items()
+    ]  # fmt: skip
+    right = [sum(getattr(n, name) == n.truth for n in namings) for name in ("by_severity", "by_probability")]
+    lines.append(["all", str(len(namings)), *(str(count) for count in right), f"{right[0] / len(namings):.0%} by severity"])
+    return room("aior_core.metrics.report").markdown(["damage", "n", "right by severity", "right by probability", "taken for"], lines)
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)"
+    )
+    parser.add_argument(
+        "--sets", default="val,cbsd68,set5", help="which of val, cbsd68, set5, separated by commas; '' for none (default: all)"
+    )
+    parser.add_argument(
+        "--paired", action="append", default=[], metavar="NAME=DIR", help="also a set of pairs in DIR/lq and DIR/gt; may be repeated"
+    )
+    parser.add_argument(
+        "--steps", default="0,1,4", help="numbers of sampling steps, separated by commas (default: 0,1,4; 20 is for texture)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set and degradation, evenly spaced")
+    parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--classical",
+        choices=("auto", "CBM3D", "NLM", "none"),
+        default="auto",
+        help="denoiser to compare with; none: no classical method at all (default: CBM3D, 5 to 20 s per picture, if installed, else NLM)",
+    )
+    parser.add_argument("--perceptual", action="store_true", help="add ST-LPIPS (not LPIPS; needs the package stlpips-pytorch)")
+    parser.add_argument("--no-model", action="store_true", help="measure the inputs and the classical methods only")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
+    options = parser.parse_args(argv)
+    options.steps = tuple(int(count) for count in options.steps.split(","))
+    options.sets = [name for name in options.sets.lower().split(",") if name]
+    options.paired = [pair.partition("=")[::2] for pair in options.paired]
+    if unknown := set(options.sets) - set(SETS):
+        parser.error(f"--sets: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(SETS)}")
+    if not all(name and folder for name, folder in options.paired):
+        parser.error("--paired: expected NAME=DIR")
+    if not options.sets and not options.paired:
+        parser.error("nothing to measure: give --sets or --paired")
+    if options.sets and options.data is None:
+        options.data = ROOT.parent / "shared" / "data"
+        if not options.data.is_dir():
+            parser.error(
+                "--data is needed: a folder with MANIFEST.csv (columns file, split), the val pictures it names, test/CBSD68 and test/Set5"
+            )
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    torch.set_grad_enabled(False)
+    walk = None if options.no_model else Walk(options.weights, options.device)
+    sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
+    sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
+    print(f"Weights: {walk.weights if walk else 'none'}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
+    with open(options.out, "w", newline="") if options.out else nullcontext() as file:
+        writer = csv.writer(file) if file else None
+        if writer:
+            writer.writerow([field.name for field in fields(Row)])
+        for name, cases in sources:
+            rows, namings = [], []
+            measurements = evaluate(cases, walk, options.steps, baseline=options.classical, learned=options.perceptual)
+            for count, (measured, naming) in enumerate(measurements, 1):
+                rows += measured
+                namings += [naming] if naming else []
+                if writer:
+                    writer.writerows(astuple(row) for row in measured)
+                    file.flush()
+                if sys.stderr.isatty():
+                    print(f"\r{name}: {count} pictures", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(file=sys.stderr)
+            print(f"\n## {name}\n\n{summary(rows, options.steps)}")
+            if name not in SETS:
+                for row in rows:
+                    print(f"- {row.picture}, {row.method}: {row.psnr:.2f} / {row.ssim:.4f}")
+            if name == "val" and namings:
+                print(f"\nThe head's word for the one damage of each picture:\n\n{naming_summary(namings)}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except FileNotFoundError as error:
+        raise SystemExit(f"quality.py: {error}") from None

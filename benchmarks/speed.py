@@ -1,0 +1,132 @@
+"""Seconds and peak memory of the walk, split by encode, sample and decode, and what DAFF adds to a sampling step.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --sizes 512 --steps 4 --threads 1
+
+Each row runs in a process of its own, so that its peak memory (resident set, PyTorch and ComfyUI included) is its own.
+Seconds are the median of --repeats runs after one run to warm up. "plain step" is a sampling step of the same MODEL
+without the DAFF patch, "DAFF step" with it: seconds per step from the difference between runs of different lengths, so that
+what happens once per run does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from _host import Walk, room, start_comfy
+
+STEPS_FOR_SHARE = (2, 10)
+
+
+def picture(size: int) -> torch.Tensor:
+    """A noisy, hazy test card as IMAGE `1 size size 3`: always the same."""
+    degradations = room("aior_core.degradations")
+    line = torch.linspace(0, 12, size)
+    card = torch.stack([torch.sin(line[:, None] * (2 + k) + line[None] * (3 - k)) for k in range(3)])[None] * 0.7
+    plan = degradations.Recipe(degradations.preset_recipe("haze", 0.4, 1).steps + degradations.preset_recipe("noise", 0.4, 2).steps)
+    return room("aior_core.picture").from_unit(degradations.apply_recipe(card, plan))
+
+
+def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
+    """Median seconds of `action` over `repeats` runs, and its last result; on an accelerator, until it is done."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), result
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far, in MiB (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def share(walk: Walk, prior, repeats: int) -> tuple[float, float]:
+    """Seconds of one sampling step without and with DAFF on the same MODEL, latent and conditioning."""
+    per_step = []
+    for patched in (False, True):
+        short, long = (timed(partial(walk.stock_sample, prior, steps, patched=patched), repeats)[0] for steps in STEPS_FOR_SHARE)
+        per_step.append((long - short) / (STEPS_FOR_SHARE[1] - STEPS_FOR_SHARE[0]))
+    return per_step[0], per_step[1]
+
+
+def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str, float]:
+    """All numbers of one row, in this process."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    started = time.perf_counter()
+    walk = Walk(options.weights, options.device)
+    loaded = time.perf_counter() - started
+    card = picture(size)
+    walk(card, (steps,))
+    encode, prior = timed(lambda: walk.encode(card), options.repeats)
+    sample, latent = timed(lambda: walk.sample(prior, steps), options.repeats)
+    decode, _ = timed(lambda: walk.decode(latent, prior), options.repeats)
+    row = {"load": loaded, "encode": encode, "sample": sample, "decode": decode, "peak": peak_mib()}
+    if steps == options.steps[0]:
+        row["plain_step"], row["daff_step"] = share(walk, prior, options.repeats)
+    return row
+
+
+def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
+    """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
+    done = subprocess.run([sys.executable, __file__, *argv, "--row", f"{size}x{steps}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{size}x{size} at {steps} steps failed:\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="256,512,1024", help="sides of the square pictures (default: 256,512,1024)")
+    parser.add_argument("--steps", default="1,4,20", help="numbers of sampling steps (default: 1,4,20)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs whose median counts (default: 3)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    options.steps = [int(count) for count in options.steps.split(",")]
+    torch.set_grad_enabled(False)
+    if options.row:
+        size, steps = (int(part) for part in options.row.split("x"))
+        print(json.dumps(measure_row(size, steps, options)))
+        return 0
+    start_comfy(options.device)
+    threads = options.threads or torch.get_num_threads()
+    print(f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the median of {options.repeats} runs.\n")
+    rows, shares = [], []
+    for size in (int(side) for side in options.sizes.split(",")):
+        for steps in options.steps:
+            row = in_a_process(size, steps, argv)
+            total = row["encode"] + row["sample"] + row["decode"]
+            numbers = [f"{row[name]:.2f}" for name in ("load", "encode", "sample", "decode")]
+            rows.append([f"{size}x{size}", str(steps), *numbers, f"{total:.2f}", f"{row['peak']:.0f}"])
+            if "daff_step" in row:
+                plain, patched = row["plain_step"], row["daff_step"]
+                shares.append([f"{size}x{size}", f"{plain:.3f}", f"{patched:.3f}", f"{patched / plain - 1:+.0%}"])
+    markdown = room("aior_core.metrics.report").markdown
+    print(markdown(["picture", "steps", "load", "encode", "sample", "decode", "total", "peak MiB"], rows))
+    print("\n" + markdown(["picture", "plain step", "DAFF step", "DAFF adds"], shares))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except FileNotFoundError as error:
+        raise SystemExit(f"speed.py: {error}") from None

@@ -1,0 +1,47 @@
+"""DAEM: decoding with the damaged picture's own detail."""
+
+from comfy_api.latest import io
+
+from ..aior_core.host.daem_decode import COLOR_FIXES, decode_daem
+
+RESTORER, PRIOR = io.Custom("AIOR_RESTORER"), io.Custom("AIOR_PRIOR")
+
+
+class DecodeDAEM(io.ComfyNode):
+    """Wraps `decode_daem`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_DecodeDAEM",
+            display_name="DAEM Decode",
+            category="image/restoration",
+            description="Decodes a restored latent with fine detail from the damaged picture, in exactly its size: Detail-Aware Expert Module.",
+            search_aliases=[
+                "AIOR", "restore", "denoise", "derain", "desnow", "dehaze", "deblur", "low light", "jpeg artifacts", "detail",
+                "enhance", "photo repair", "vae decode", "UniLDiff",
+            ],
+            inputs=[
+                io.Latent.Input("samples", tooltip="The restored latent, from DAFF Sampler or any sampler."),
+                io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
+                RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
+                PRIOR.Input("prior", tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture."),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=2.0, step=0.01,
+                    tooltip="How much of DAEM is added: 1 is the method, 0 the plain decoder.",
+                ),
+                io.Int.Input(
+                    "tile", default=0, min=0, max=8192, step=64, advanced=True,
+                    tooltip="Side in pixels of the tiles, to save memory; 0 is the whole picture. The compact model's result is the same.",
+                ),
+                io.Combo.Input(
+                    "color_fix", options=list(COLOR_FIXES), default="none", advanced=True,
+                    tooltip="Take colours from the damaged picture: for noise, rain or JPEG. Not for haze or low light, where they are the damage.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The restored picture, of exactly the size that came in, alpha as it was.")],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str) -> io.NodeOutput:
+        return io.NodeOutput(decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix))

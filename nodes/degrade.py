@@ -1,0 +1,98 @@
+"""Synthesize Degradation: damage a picture on purpose, to test a graph or to make training pairs."""
+
+import torch
+from comfy_api.latest import io
+
+from ..aior_core.degradations import DEFAULT_COUNTS, KINDS, Recipe, apply_recipe, preset_recipe, sample_recipe
+from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
+
+RANDOM = "random mixture"
+WRITTEN = "from recipe"
+
+
+class Degrade(io.ComfyNode):
+    """Wraps `apply_recipe`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_Degrade",
+            display_name="Synthesize Degradation",
+            category="image/restoration",
+            description=(
+                "Damages a picture with noise, blur, low resolution, rain, snow, haze, low light or JPEG, the same way for the same "
+                "seed, and tells the recipe."
+            ),
+            search_aliases=[
+                "degrade",
+                "add noise",
+                "add rain",
+                "add snow",
+                "add fog",
+                "haze",
+                "darken",
+                "jpeg artifacts",
+                "corrupt",
+                "synthetic damage",
+                "AIOR",
+            ],
+            inputs=[
+                io.Image.Input("image", tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is."),
+                io.Combo.Input(
+                    "degradation",
+                    options=[*KINDS, RANDOM, WRITTEN],
+                    default="noise",
+                    tooltip=(
+                        f"What to do to the picture. '{RANDOM}' draws one to three damages and their strengths from the seed, as training "
+                        f"does; '{WRITTEN}' repeats the recipe given below."
+                    ),
+                ),
+                io.Float.Input(
+                    "severity",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "How strong: 0 leaves the picture as it is, 1 is the worst (noise sigma 60, x4 low resolution, JPEG quality 10, 5 "
+                        "stops of light). A random mixture and a recipe bring their own."
+                    ),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    control_after_generate=True,
+                    tooltip="Where the drops, flakes and grains fall. The same seed gives the same damage. A recipe brings its own.",
+                ),
+                io.String.Input(
+                    "recipe",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    dynamic_prompts=False,
+                    tooltip=f"The recipe text of an earlier run, used with '{WRITTEN}' only.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The damaged picture, of the same size."),
+                io.String.Output(display_name="recipe", tooltip=f"What was done, as JSON: feed it back with '{WRITTEN}' to do it again."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "") -> io.NodeOutput:
+        if degradation == WRITTEN:
+            if not recipe.strip():
+                raise ValueError(
+                    f"Synthesize Degradation: '{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node."
+                )
+            plan = Recipe.from_json(recipe)
+        elif degradation == RANDOM:
+            # Training also draws the clean picture; here that would look like a node that does nothing.
+            plan = sample_recipe(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
+        else:
+            plan = preset_recipe(degradation, severity, seed)
+        damaged = from_unit(apply_recipe(to_unit(image), plan))
+        return io.NodeOutput(join_alpha(damaged, split_alpha(image)[1]), plan.to_json())

@@ -1,0 +1,96 @@
+"""Measure Restoration: how close a picture is to the one it should be."""
+
+from comfy_api.latest import io, ui
+
+from ..aior_core.metrics.perceptual import INSTALL
+from ..aior_core.metrics.protocol import CHANNELS
+from ..aior_core.metrics.report import error_map, measure, table
+from ..aior_core.picture import from_unit, to_unit
+
+
+class Measure(io.ComfyNode):
+    """Wraps `measure`, `table` and `error_map`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_Measure",
+            display_name="Measure Restoration",
+            category="image/restoration",
+            description=(
+                "Compares a picture with the one it should be: PSNR, SSIM, optionally a learned distance, a table and a map of the errors."
+            ),
+            search_aliases=["psnr", "ssim", "lpips", "compare images", "image quality", "metric", "difference", "error map", "AIOR"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input(
+                    "reference",
+                    tooltip="The picture as it should be: as many as there are pictures, or one for all. Alpha is ignored.",
+                ),
+                io.Image.Input("image", tooltip="The picture to measure, of the reference's size. Alpha is ignored."),
+                io.Int.Input(
+                    "border",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Pixels at every side that do not count. Super-resolution papers use the scale: 2, 3 or 4.",
+                ),
+                io.Combo.Input(
+                    "channel",
+                    options=list(CHANNELS),
+                    default="rgb",
+                    advanced=True,
+                    tooltip=(
+                        "rgb: all three channels, as denoising papers do. y: brightness only, as super-resolution and deraining papers do "
+                        "(MATLAB's rgb2ycbcr)."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "perceptual",
+                    default=False,
+                    advanced=True,
+                    tooltip=(
+                        "Also measure the learned distance ST-LPIPS, which is close to LPIPS but not LPIPS. "
+                        f"Needs an optional package: {INSTALL}"
+                    ),
+                ),
+                io.Float.Input(
+                    "error_gain",
+                    default=8.0,
+                    min=1.0,
+                    max=64.0,
+                    step=0.5,
+                    advanced=True,
+                    tooltip="How much the error map exaggerates. At 8, an error of an eighth of the full range is white.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    "psnr",
+                    display_name="psnr",
+                    tooltip="Peak signal-to-noise ratio in dB, mean over the batch; more is better, 100 is equal.",
+                ),
+                io.Float.Output("ssim", display_name="ssim", tooltip="Structural similarity, mean over the batch; 1 is equal."),
+                io.Float.Output(
+                    "distance",
+                    display_name="perceptual",
+                    tooltip="ST-LPIPS (not LPIPS), mean over the batch; less is better, 0 is equal; -1 if it was not asked for.",
+                ),
+                io.String.Output("table", display_name="table", tooltip="All numbers as a Markdown table, one row per picture."),
+                io.Image.Output(
+                    "error_map",
+                    display_name="error map",
+                    tooltip="Where the errors are: black is none, then red, yellow, white.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0
+    ) -> io.NodeOutput:
+        wanted, given = to_unit(reference), to_unit(image)
+        scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
+        text = table(scores)
+        heat = from_unit(error_map(given, wanted, gain=error_gain))
+        return io.NodeOutput(scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=ui.PreviewText(text))

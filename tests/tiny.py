@@ -1,0 +1,83 @@
+"""Small networks with random weights: nothing in them is zero, so that no test passes on what was never added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from aior_pack.aior_core.architecture.autoencoder import Autoencoder
+from aior_pack.aior_core.architecture.config import (
+    AutoencoderConfig,
+    CompactConfig,
+    DAEMConfig,
+    DAFFConfig,
+    PriorConfig,
+    RestorerConfig,
+    UNetConfig,
+)
+from aior_pack.aior_core.architecture.daem import DAEM
+from aior_pack.aior_core.architecture.daff import DAFF
+from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.weights import describe, save_weights
+from torch import Tensor, nn
+
+TINY = CompactConfig(
+    autoencoder=AutoencoderConfig(widths=(8, 12, 16, 24), encoder_blocks=(1, 1, 1, 1), decoder_blocks=(1, 1, 1, 1)),
+    unet=UNetConfig(model_channels=32, channel_mult=(1, 2), context_dim=24, head_channels=16),
+    restorer=RestorerConfig(
+        prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
+        daff=DAFFConfig(unet_width=32, condition_width=24, width=48, heads=2),
+        daem=DAEMConfig(decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12),
+    ),
+)
+
+
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter a random value of a size that keeps activations near 1; biases and the like are not zero either."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim >= 2 and parameter[0].numel() > 1:
+            value = 0.8 * noise / parameter[0].numel() ** 0.5
+        elif name.endswith(("weight", "scale", "temperature")):
+            value = 1 + 0.2 * noise
+        else:
+            value = 0.2 * noise
+        parameter.data = value.to(parameter)
+    return network.eval()
+
+
+def restorer_state(config: RestorerConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Random state dict with `prior.`, `daff.` and `daem.`."""
+    networks = {"prior": PriorEncoder(config.prior), "daff": DAFF(config.daff)}
+    if config.daem is not None:
+        networks["daem"] = DAEM(config.daem)
+    return flat(networks, seed)
+
+
+def compact_state(config: CompactConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
+    """Random state dict of the whole compact model."""
+    import comfy.ops
+    from aior_pack.aior_core.host.unet import unet_parameters
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(**unet_parameters(config.unet), dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    return flat({"unet": unet, "vae": Autoencoder(config.autoencoder)}, seed) | restorer_state(config.restorer, seed)
+
+
+def flat(networks: dict[str, nn.Module], seed: int) -> dict[str, Tensor]:
+    """One state dict of several networks, each under its name."""
+    return {f"{name}.{key}": value for name, network in networks.items() for key, value in randomised(network, seed).state_dict().items()}
+
+
+def save_tiny(folder: Path, config: CompactConfig = TINY, seed: int = 0) -> Path:
+    """Write the small compact model in shards; returns the first."""
+    return save_weights(folder / "tiny", compact_state(config, seed), describe(config), max_bytes=400_000)[0]
+
+
+def picture(height: int, width: int, *, batch: int = 1, channels: int = 3, seed: int = 0) -> Tensor:
+    """IMAGE `B H W C`, smooth random colours with some noise, 0..1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, channels, 5, 5, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").movedim(1, -1)
+    return (smooth + 0.1 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
