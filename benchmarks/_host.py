@@ -35,7 +35,7 @@ def find_comfyui() -> Path:
     Raises FileNotFoundError that says how to get one.
     """
     candidates = [Path(os.environ["COMFYUI_PATH"])] if os.environ.get("COMFYUI_PATH") else []
-    candidates += [ROOT.parents[1], ROOT / ".host" / "ComfyUI"]
+    candidates += [ROOT.parent.parent, ROOT / ".host" / "ComfyUI"]
     for folder in candidates:
         if (folder / "comfy" / "model_management.py").is_file():
             return folder
@@ -50,6 +50,9 @@ def start_comfy(device: str = "cpu") -> None:
 
     args.cpu = device == "cpu"
     import comfy.model_management  # noqa: F401  reads args once, here
+    import comfy.utils
+
+    comfy.utils.PROGRESS_BAR_ENABLED = False
 
 
 @dataclass

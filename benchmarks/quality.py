@@ -185,6 +185,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     torch.set_grad_enabled(False)
+    # A set takes minutes: show its table when it is done, into a file too.
+    sys.stdout.reconfigure(line_buffering=True)
     walk = None if options.no_model else Walk(options.weights, options.device)
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]

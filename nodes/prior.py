@@ -19,21 +19,41 @@ class EncodePrior(io.ComfyNode):
             category="image/restoration",
             description="Looks at a damaged picture: its features for DAFF and DAEM, and which damages it has, how badly and where.",
             search_aliases=[
-                "AIOR", "restore", "denoise", "derain", "desnow", "dehaze", "deblur", "low light", "jpeg artifacts",
-                "super resolution", "enhance", "photo repair", "all-in-one restoration",
+                "AIOR",
+                "restore",
+                "denoise",
+                "derain",
+                "desnow",
+                "dehaze",
+                "deblur",
+                "low light",
+                "jpeg artifacts",
+                "super resolution",
+                "enhance",
+                "photo repair",
+                "all-in-one restoration",
             ],
             inputs=[
                 RESTORER.Input("restorer", tooltip="From Load AIOR Compact or Load AIOR Restorer."),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
-                io.Image.Input("image", tooltip="The damaged picture or pictures, any size from 16x16. Alpha is kept and comes back as it was."),
+                io.Image.Input(
+                    "image", tooltip="The damaged picture or pictures, any size from 16x16. Alpha is kept and comes back as it was."
+                ),
                 io.Int.Input(
-                    "tile", default=0, min=0, max=8192, step=64, advanced=True,
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=64,
+                    advanced=True,
                     tooltip="Side in pixels of the tiles that the picture is encoded in, to save memory; 0 is the whole picture at once.",
                 ),
             ],
             outputs=[
                 PRIOR.Output(display_name="prior", tooltip="For Apply DAFF, DAFF Sampler, DAEM Decode and Degradation Report."),
-                io.Latent.Output(display_name="latent", tooltip="The damaged picture's latent: the right size for a sampler, or its start."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="The damaged picture's latent: the right size for a sampler, or its start."
+                ),
                 io.String.Output(display_name="report", tooltip="What is wrong with the picture, in words."),
             ],
         )

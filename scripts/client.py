@@ -97,14 +97,20 @@ class ComfyClient:
         self._object_info: dict | None = None
 
     def request(self, path: str, data: bytes | dict | None = None, headers: dict[str, str] | None = None) -> bytes:
-        """GET, or POST when there is `data` (a dict is sent as JSON). Raises urllib.error.HTTPError for an error status."""
+        """GET, or POST when there is `data` (a dict is sent as JSON). Raises urllib.error.HTTPError for an error status,
+        ConnectionError when no server answers."""
         headers = dict(headers or {})
         if isinstance(data, dict):
             data = json.dumps(data).encode()
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                return response.read()
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError as error:
+            raise ConnectionError(f"no answer from the server: {error.reason}") from error
 
     def json(self, path: str, data: bytes | dict | None = None) -> dict:
         """`request`, with the answer read as JSON (an empty answer is {})."""

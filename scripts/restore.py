@@ -215,8 +215,10 @@ def _reason(restorer: Restorer, error: Exception) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, PromptError) and error.kind == "failed" and restorer.loader in error.nodes:
         text = f"The picture cannot be read: it is damaged, or no picture.\n{text}"
-    elif isinstance(error, ConnectionError) and restorer.server and not restorer.server.alive():
-        code = restorer.server.process.returncode
+    elif isinstance(error, ConnectionError) and restorer.server:
+        code = restorer.server.death()
+        end = "broke the connection" if code is None else f"died with code {code}"
         killed = " (killed: most likely out of memory; try --tile 512)" if code == -9 else ""
-        text = f"ComfyUI died with code {code}{killed}; it is started anew for the next picture.\n{restorer.server.log_tail(12)}"
+        text = f"ComfyUI {end}{killed}; it is started anew for the next picture.\n{restorer.server.log_tail(12)}"
+        restorer.close()
     return "\n".join(f"  {line}" for line in text.splitlines())

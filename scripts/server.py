@@ -103,6 +103,12 @@ class Server:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def death(self, patience: float = 5.0) -> int | None:
+        """The exit code of a server that broke a connection (its end is known a moment later), None if it goes on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(patience)
+        return None
+
     def log_tail(self, lines: int = 25) -> str:
         """The last lines of the server's log, indented."""
         try:

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,3 +70,31 @@ def tiny_file(tmp_path_factory):
     from aior_pack.tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def walk(tiny_file):
+    """The functions of the host room and a loaded model."""
+    import torch
+    from aior_pack.aior_core.host.compact_model import load_compact
+    from aior_pack.aior_core.host.daem_decode import decode_daem
+    from aior_pack.aior_core.host.daff_patch import apply_daff
+    from aior_pack.aior_core.host.prior_encode import encode_prior
+    from aior_pack.aior_core.host.sampling import sample_daff
+
+    with torch.inference_mode():
+        model, vae, restorer = load_compact(tiny_file)
+
+    def encode(image, **options):
+        return encode_prior(restorer, vae, image, **options)
+
+    def decode(latent, prior, **options):
+        return decode_daem(latent, vae, options.pop("restorer", restorer), prior, **options)
+
+    def sample(prior, **options):
+        return sample_daff(model, restorer, prior, **options)
+
+    def patch(prior, *conditionings, **options):
+        return apply_daff(model, restorer, prior, *conditionings, **options)
+
+    return SimpleNamespace(model=model, vae=vae, restorer=restorer, encode=encode, decode=decode, sample=sample, patch=patch)

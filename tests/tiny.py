@@ -27,7 +27,9 @@ TINY = CompactConfig(
     restorer=RestorerConfig(
         prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
         daff=DAFFConfig(unet_width=32, condition_width=24, width=48, heads=2),
-        daem=DAEMConfig(decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12),
+        daem=DAEMConfig(
+            decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12
+        ),
     ),
 )
 
@@ -81,3 +83,17 @@ def picture(height: int, width: int, *, batch: int = 1, channels: int = 3, seed:
     coarse = torch.rand(batch, channels, 5, 5, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").movedim(1, -1)
     return (smooth + 0.1 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+
+
+def ksampler(model, positive, negative, samples, *, seed=0, steps=3, cfg=1.0, **options):
+    """What the host's KSampler node does."""
+    import comfy.sample
+
+    noise = comfy.sample.prepare_noise(samples, seed)
+    return comfy.sample.sample(
+        model, noise, steps, cfg, "euler", "simple", positive, negative, samples, seed=seed, disable_pbar=True, **options
+    )
+
+
+def distance(a, b):
+    return (a - b).abs().max().item()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .config import AutoencoderConfig
 from .layers import ChannelNorm, NAFBlock
@@ -84,14 +84,14 @@ class Decoder(nn.Module):
         self.out = operations.Conv2d(widths[0], 3, 3, padding=1, **at)
 
     def walk(self, latent: Tensor) -> Walk:
-        """Stop at every level, deepest first; see `Walk`."""
+        """Stop at every level, deepest first, before its blocks: they then work on what the experts added. See `Walk`."""
         h = self.stem(latent)
         for level in reversed(range(len(self.levels))):
+            h = yield level, h
             for block in self.levels[level]:
                 h = block(h)
-            h = yield level, h
             if level:
-                h = rearrange(self.ups[level - 1](h), "b (c p q) h w -> b c (h p) (w q)", p=2, q=2)
+                h = F.pixel_shuffle(self.ups[level - 1](h), 2)
         return h, self.out(h)
 
     def forward(self, latent: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class DAEMConfig:
     context_width: int = 64
     kernels: tuple[int, ...] = (3, 5, 7, 3)
     dilations: tuple[int, ...] = (1, 1, 1, 4)
-    top_k: int = 2
+    top_k: int = 1
     head_channels: int = 16
 
 

@@ -36,6 +36,11 @@ class LevelStatistics:
         )
 
 
+def _tokens(x: Tensor) -> Tensor:
+    """`B C H W` -> `B HW C`; a view where the channels lie last in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
 @dataclass(frozen=True)
 class Routing:
     """One router's decision: `logits` `B E` without noise, `noisy` `B E`, `gates` `B E` (zero where not chosen)."""
@@ -54,6 +59,7 @@ class DAEMLevel(nn.Module):
         ops = {"operations": operations, **at}
         self.top_k, self.heads = config.top_k, max(1, width // config.head_channels)
         self.norm = ChannelNorm(decoder, **ops)
+        self.skip_norm = ChannelNorm(skip, **ops)
         self.join = operations.Conv2d(decoder + skip, width, 1, **at)
         self.attention_norm = ChannelNorm(width, **ops)
         self.qkv = operations.Conv2d(width, 3 * width, 1, **at)
@@ -74,15 +80,17 @@ class DAEMLevel(nn.Module):
 
     def combine(self, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
         """Decoder feature and LQ feature, same size -> x `B width H W` and its qkv `B 3*width H W`."""
-        x = self.join(torch.cat([self.norm(h), skip.to(h)], dim=1))
+        x = self.join(torch.cat([self.norm(h), self.skip_norm(skip.to(h))], dim=1))
         return x, self.qkv_depthwise(self.qkv(self.attention_norm(x)))
 
     def statistics(self, x: Tensor, qkv: Tensor) -> LevelStatistics:
         """The sums that the whole picture is judged by, fp32."""
-        q, k = (rearrange(t, "b (n c) h w -> b n c (h w)", n=self.heads).float() for t in qkv.chunk(3, dim=1)[:2])
-        return LevelStatistics(
-            x.float().sum(dim=(2, 3)), q @ k.transpose(-1, -2), q.square().sum(-1), k.square().sum(-1), x.shape[2] * x.shape[3]
-        )
+        q, k, _ = (_tokens(t).float() for t in qkv.chunk(3, dim=1))
+        # All channels with all, of which only each head's own block is kept: the layout stays as it is, nothing is copied.
+        blocks = rearrange(q.transpose(1, 2) @ k, "b (n c) (m d) -> b n c m d", n=self.heads, m=self.heads)
+        gram = rearrange(blocks.diagonal(dim1=1, dim2=3), "b c d n -> b n c d")
+        q2, k2 = (rearrange(t.square().sum(dim=1), "b (n c) -> b n c", n=self.heads) for t in (q, k))
+        return LevelStatistics(_tokens(x).float().sum(dim=1), gram, q2, k2, x.shape[2] * x.shape[3])
 
     def route(self, statistics: LevelStatistics, context: Tensor, noise: torch.Generator | None) -> tuple[Routing, Tensor]:
         """Router and pooled gate: noise N(0, 1/E^2) only in training (`noise` given), top-k of the softmax, not renormalised."""
@@ -98,10 +106,11 @@ class DAEMLevel(nn.Module):
 
     def shared(self, qkv: Tensor, statistics: LevelStatistics) -> Tensor:
         """Transposed attention (Restormer's MDTA): channels attend to channels with the picture's own Gram matrix."""
-        v = rearrange(qkv.chunk(3, dim=1)[2], "b (n c) h w -> b n c (h w)", n=self.heads)
         norms = statistics.q2.clamp_min(1e-12).sqrt()[..., :, None] * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]
-        weights = (statistics.gram / norms * self.temperature.float()).softmax(dim=-1).to(v.dtype)
-        return self.shared_out(rearrange(weights @ v, "b n c (h w) -> b (n c) h w", h=qkv.shape[2]))
+        weights = (statistics.gram / norms * self.temperature.float()).softmax(dim=-1)
+        weights = rearrange(torch.diag_embed(rearrange(weights, "b n c d -> b c d n")), "b c d n m -> b (m d) (n c)")
+        v = _tokens(qkv.chunk(3, dim=1)[2])
+        return self.shared_out(rearrange(v @ weights.to(v.dtype), "b (h w) c -> b h w c", h=qkv.shape[2]).permute(0, 3, 1, 2))
 
     def forward(
         self, h: Tensor, skip: Tensor, context: Tensor, *, statistics: LevelStatistics | None = None, noise: torch.Generator | None = None
@@ -117,7 +126,7 @@ class DAEMLevel(nn.Module):
                 mixed = mixed + routing.gates[:, index, None, None, None].to(x) * expert(x, gate)
             elif len(chosen):
                 part = routing.gates[chosen, index, None, None, None].to(x) * expert(x[chosen], gate[chosen])
-                mixed = mixed.index_add(0, chosen, part)
+                mixed.index_add_(0, chosen, part)
         return self.out(mixed * self.shared(qkv, statistics)), routing
 
 

@@ -25,7 +25,7 @@ from .kl_walk import walk_of
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
 from .reach import decoder_halo, trunk_halo
-from .restorer import Restorer, picture_dtype
+from .restorer import Restorer
 from .tiling import Region, regions
 
 NODE = "DAEM Decode"
@@ -137,9 +137,7 @@ class _Picture:
             )
 
 
-def _decode(
-    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int
-) -> Tensor:
+def _decode(samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int) -> Tensor:
     """Latent `B C h w` -> padded picture `B 3 H W`, about -1..1, one picture after the other."""
     model = vae.first_stage_model
     config = model.config if isinstance(model, Autoencoder) else None

@@ -6,7 +6,7 @@ crops a patch cannot see. In the CONDITIONING the host cuts, repeats and joins i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .prior import Prior, require_prior
-from .restorer import Restorer, picture_dtype
+from .restorer import Restorer
 
 CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
@@ -57,7 +57,7 @@ class DAFFPatch:
         sigma = float(transformer_options["sigmas"].flatten()[0])
         return self.sigma_end <= sigma <= self.sigma_start
 
-    def wrap(self, executor, x, timesteps=None, context=None, y=None, control=None, transformer_options={}, **kwargs):
+    def wrap(self, executor, x, timesteps, context, y, control, transformer_options, **kwargs):
         """DIFFUSION_MODEL wrapper: takes the condition out of the arguments and shows it to the patch."""
         condition = kwargs.pop(CONDITION, None)
         if x.shape[1] != self.in_channels:
@@ -124,13 +124,12 @@ def without_daff(model: ModelPatcher) -> ModelPatcher:
 
 
 def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
-    """DAFF's condition of the whole picture, `B unet_width h w`, fp32 on the intermediate device."""
+    """DAFF's condition of the whole picture, `B unet_width h w`, made in fp32, on the intermediate device."""
     daff = restorer.daff
     batch, channels, height, width = prior.features.shape
     needed = 8 * batch * channels * height * width * management.dtype_size(torch.float32)
     management.load_models_gpu([daff], memory_required=needed)
-    dtype = management.unet_manual_cast(daff.model_dtype(), daff.load_device) or daff.model_dtype()
-    return daff.model.embed(prior.features.to(daff.load_device, dtype)).to(management.intermediate_device(), torch.float32)
+    return daff.model.embed(prior.features.to(daff.load_device)).to(management.intermediate_device())
 
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
@@ -160,9 +159,9 @@ def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditionin
     encoder = restorer.encoder
     management.load_models_gpu([encoder])
     out = management.intermediate_device()
-    severities = prior.severities.to(encoder.load_device, picture_dtype(encoder.load_device))
+    severities = prior.severities.to(encoder.load_device)
     tokens = encoder.model.tokens
-    return [[tokens(severities).to(out, torch.float32), {}]], [[tokens.unknown(severities).to(out, torch.float32).clone(), {}]]
+    return [[tokens(severities).to(out), {}]], [[tokens.unknown(severities).to(out).clone(), {}]]
 
 
 def _with_condition(conditioning: Conditioning, condition: Tensor) -> Conditioning:
@@ -171,8 +170,3 @@ def _with_condition(conditioning: Conditioning, condition: Tensor) -> Conditioni
         model_conds = {**options.get("model_conds", {}), CONDITION: comfy.conds.CONDNoiseShape(condition)}
         out += node_helpers.conditioning_set_values([[tokens, options]], {"model_conds": model_conds})
     return out
-
-
-def steered(prior: Prior, severities: Tensor) -> Prior:
-    """The prior with other severities `B K`: what to remove and what to leave."""
-    return replace(prior, severities=severities.to(prior.severities))

@@ -51,6 +51,9 @@ def make_patcher(
     module = network(config, operations=comfy.ops.manual_cast, device=offload_device, dtype=dtype).eval().requires_grad_(False)
     patcher = CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
     module.load_state_dict(state_dict, assign=patcher.is_dynamic())
+    if management.is_device_cpu(load_device):
+        # Channel norms and 1x1 convolutions of NAF blocks are a third faster there; pictures follow the weights' layout.
+        module.to(memory_format=torch.channels_last)
     management.archive_model_dtypes(module)
     return patcher
 

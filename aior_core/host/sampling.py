@@ -86,7 +86,9 @@ def sample_daff(
         seed=seed,
     )
     if not torch.isfinite(out).all():
-        raise RuntimeError(f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet.")
+        raise RuntimeError(
+            f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
+        )
     return {**latent, "samples": out}
 
 

@@ -114,7 +114,7 @@ class TiledDenoiser:
     tile: int
     overlap: int
 
-    def __call__(self, executor, x, timesteps=None, context=None, y=None, control=None, transformer_options={}, **kwargs):
+    def __call__(self, executor, x, timesteps, context, y, control, transformer_options, **kwargs):
         if max(x.shape[-2:]) <= self.tile:
             return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
         if control is not None:

@@ -31,7 +31,7 @@ class Options:
     seed: int = 0
     device: str = "cpu"
     batch_scale: int = 1
-    validate_seconds: float = 300.0
+    validate_seconds: float = 600.0
     ema_decay: float = 0.999
     learning_rate_scale: float = 1.0
 

@@ -14,6 +14,7 @@ from ..architecture.daff import DAFF
 from ..architecture.layers import initialise
 from ..architecture.lq_encoder import PriorEncoder
 from ..host.unet import unet_parameters
+from .depthwise import fast_gradients
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,7 @@ def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
     for part in networks.parts().values():
         initialise(part, generator)
     nn.init.zeros_(networks.unet.out[2].weight)
-    for part in networks.parts().values():
-        for module in part.modules():
-            if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
-                _keep_full_precision(module)
+    for part in (networks.vae, networks.prior, networks.daem):
+        fast_gradients(part)
     return networks.to(memory_format=torch.channels_last)
 
-
-def _keep_full_precision(convolution: nn.Conv2d) -> None:
-    """Run it outside autocast: on CPUs the bf16 weight gradient of a dilated depth-wise convolution holds garbage (seen: 1e27)."""
-    forward = convolution.forward
-
-    def run(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return forward(x.float()).to(x.dtype)
-
-    convolution.forward = run

@@ -11,7 +11,8 @@ from ..architecture.daem import Routing, decode_with_detail
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
 from .networks import Networks
 
-SELECTIVE = 0.15
+SELECTIVE = 0.05
+WEIGHTS = {kind: 0.4 if kind == "noise" else 0.6 / (len(KINDS) - 1) for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def damage(clean: Tensor, generator: torch.Generator, *, selective: float = SELE
 
 
 def _damage(clean: Tensor, generator: torch.Generator, selective: float) -> Batch:
-    recipes = [sample_recipe(generator) for _ in clean]
+    recipes = [sample_recipe(generator, weights=WEIGHTS) for _ in clean]
     lq, severities, maps = degrade_batch(clean, recipes)
     keep = torch.ones_like(severities)
     target = clean.clone()

@@ -38,7 +38,7 @@ def run_stage(options: argparse.Namespace, device: str) -> Networks:
         networks.prior.trunk.load_state_dict(networks.vae.encoder.trunk.state_dict())
     validate = {
         "autoencoder": functools.partial(validation.autoencoder_psnr, photographs=held_out),
-        "detail": validation.restoration_psnr(held_out),
+        "detail": validation.restoration_psnr(held_out, size=160, count=5),
         "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
         "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
     }.get(stage.name)

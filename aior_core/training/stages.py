@@ -48,20 +48,23 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
     return fit + 1e-6 * kl, {"fit": fit.item(), "kl": kl.item()}
 
 
-def _start_latent(networks: Networks, lq: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Half the latents from the LQ picture, 30 % none at all, 20 % the clean one's with noise."""
+def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: torch.Generator) -> Tensor:
+    """Half the batches start from the LQ picture's latent, 30 % from none, 20 % from the wished one's with noise."""
+    roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
-        damaged, wished = networks.vae.encode(lq), networks.vae.encode(clean)
-    choice = torch.rand(len(lq), 1, 1, 1, generator=generator).to(lq.device)
-    sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(damaged)
-    noisy = (1 - sigma) * wished + sigma * torch.randn(wished.shape, generator=generator).to(wished)
-    return torch.where(choice < 0.5, damaged, torch.where(choice < 0.8, torch.zeros_like(damaged), noisy))
+        if roll < 0.5:
+            return networks.vae.encode(lq)
+        latent = networks.vae.encode(wished) if roll > 0.8 else lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
+    if roll <= 0.8:
+        return latent
+    sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(latent)
+    return (1 - sigma) * latent + sigma * torch.randn(latent.shape, generator=generator).to(latent)
 
 
 def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
     estimate = look(networks, batch.lq)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
-    fit = losses.restoration(repaired, batch.target)
+    fit = losses.restoration(repaired, batch.target, ssim_weight=0)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
     balance = sum(balance_loss(r, networks.daem.config.top_k) for r in routings) if len(batch.lq) > 1 else fit.new_zeros(())
     logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item()}
@@ -71,7 +74,7 @@ def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Gen
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
     batch = damage(clean, generator)
     loss, logs = _detail_loss(networks, batch, _start_latent(networks, batch.lq, batch.target, generator), generator)
-    if torch.rand((), generator=generator).item() < 0.2:
+    if torch.rand((), generator=generator).item() < 0.1:
         # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
         with torch.no_grad():
             latent = networks.vae.encode(clean)
@@ -134,7 +137,7 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
 
 STAGES = {
     "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
-    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail),
+    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.5e-3, _mixed_crops, _detail),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion),
     "joint": Stage("joint", ("vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint),

@@ -70,9 +70,7 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
     """
     foreign = [key for key in state_dict if key.split(".", 1)[0] not in PARTS]
     if foreign:
-        raise ValueError(
-            f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with {', '.join(PARTS)}."
-        )
+        raise ValueError(f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with {', '.join(PARTS)}.")
     tensors = {name: part(state_dict, name) for name in PARTS}
     absent = [name for name in ("prior", "daff") if not tensors[name]]
     if absent or bool(tensors["unet"]) != bool(tensors["vae"]):

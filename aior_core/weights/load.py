@@ -56,6 +56,4 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.read_bytes()[:4].startswith(PICKLE_STARTS):
             raise ValueError(PICKLE_REFUSED.format(path.name)) from error
         size = path.stat().st_size
-        raise ValueError(
-            f"{path.name} ({size} bytes) is truncated or damaged: {error}. Copy or download the file again."
-        ) from error
+        raise ValueError(f"{path.name} ({size} bytes) is truncated or damaged: {error}. Copy or download the file again.") from error

@@ -91,7 +91,7 @@ class ArrayClient(ComfyClient):
 
 
 @pytest.fixture(scope="session")
-def host() -> Host:
+def comfy_host() -> Host:
     """The ComfyUI under test."""
     return find_host(ROOT)
 
@@ -106,9 +106,9 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The one server: CPU, a free port, its own folders, live previews."""
-    server = Server(host, device="cpu", folder=tmp_path_factory.mktemp("comfyui"), models=models_folder,
+    server = Server(comfy_host, device="cpu", folder=tmp_path_factory.mktemp("comfyui"), models=models_folder,
                     extra=("--preview-method", "latent2rgb"))
     with server:
         yield server

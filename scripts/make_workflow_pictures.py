@@ -1,0 +1,150 @@
+"""Runs every workflow in workflows/ on a server and makes its thumbnail: NAME.jpg, damaged at the left, restored at the right.
+
+    .host/venv/bin/python -m scripts.make_workflow_pictures [NAME...] [--weights FOLDER] [--upscaler FILE] [--out FOLDER]
+
+Uses the pictures in tests/pictures/. Without --upscaler the upscaling workflow gets a small network that interpolates, made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy
+from PIL import Image, ImageDraw
+
+from .client import ComfyClient
+from .graph import find_nodes, to_prompt
+from .host import find_host
+from .server import Server
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "tests" / "pictures"
+INPUTS = {
+    "restore": ("dahlia_rain.jpg",),
+    "restore_ksampler": ("astronaut_noise.jpg",),
+    "restore_custom_sampler": ("pavilion_haze.jpg",),
+    "restore_upscale": ("cat_blur_noise.png",),
+    "restore_masked": ("pavilion_snow.jpg",),
+    "restore_batch": ("coffee_low_light.png", "dahlia_rain.jpg", "rocket_jpeg.png"),
+}
+WIDTH, LINE = 640, 3
+
+
+def interpolating_upscaler(path: Path) -> None:
+    """Write a network of the Compact architecture (SRVGGNetCompact) whose weights are x2 bicubic interpolation."""
+    import torch
+    from safetensors.torch import save_file
+
+    # Taps at -2..2 for the left and the right of the two new pixels, Keys' kernel with a = -0.5 at distances 0.25 + n.
+    left = torch.tensor([-0.0234375, 0.2265625, 0.8671875, -0.0703125, 0.0])
+    phases = (left, left.flip(0))
+    first, last = torch.zeros(27, 3, 3, 3), torch.zeros(12, 27, 3, 3)
+    for channel in range(3):
+        for place in range(9):
+            first[channel * 9 + place, channel, place // 3, place % 3] = 1.0
+        for phase in range(4):
+            kernel = torch.outer(phases[phase // 2], phases[phase % 2])
+            kernel[2, 2] -= 1.0  # the architecture adds the nearest neighbour itself
+            for row in range(5):
+                for column in range(5):
+                    near = [min(max(offset - 2, -1), 1) for offset in (row, column)]
+                    rest = [offset - 2 - n for offset, n in zip((row, column), near)]
+                    feature = channel * 9 + (near[0] + 1) * 3 + near[1] + 1
+                    last[channel * 4 + phase, feature, rest[0] + 1, rest[1] + 1] = kernel[row, column]
+    save_file({"body.0.weight": first, "body.0.bias": torch.zeros(27), "body.1.weight": torch.ones(27),
+               "body.2.weight": last, "body.2.bias": torch.zeros(12)}, path)
+
+
+def masked(data: bytes) -> bytes:
+    """The picture as a PNG whose left half is transparent, which LoadImage reads as a mask of what to repair."""
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    alpha = Image.new("L", picture.size, 255)
+    ImageDraw.Draw(alpha).rectangle((0, 0, picture.width // 2, picture.height), fill=0)
+    picture.putalpha(alpha)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def run(client: ComfyClient, name: str) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Run one workflow; returns its output pictures and for each the input it comes from. Raises PromptError or GraphError."""
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    files = [(PICTURES / file).read_bytes() for file in INPUTS[name]]
+    subfolder = "photographs" if name == "restore_batch" else ""
+    names = [client.upload(masked(data) if name == "restore_masked" else data, Path(file).stem + ".png" if name == "restore_masked" else file, subfolder)
+             for data, file in zip(files, INPUTS[name])]
+    info = client.object_info()
+    prompt = to_prompt(workflow, info)
+    for node in find_nodes(prompt, "LoadImage"):
+        prompt[node]["inputs"]["image"] = names[0]
+    for node in find_nodes(prompt, "UpscaleModelLoader"):
+        spec = info["UpscaleModelLoader"]["input"]["required"]["model_name"]
+        prompt[node]["inputs"]["model_name"] = (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[0]
+    result = client.run(prompt)
+    print(f"{name}: {result.seconds:.1f} s; {'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}")
+    saved = [image for image in result.items("images") if image["type"] == "output"]
+    before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+    after = [Image.open(io.BytesIO(client.view(image))).convert("RGB") for image in saved]
+    # A folder is loaded in the order of the file system, so a result is known by the input it is closest to.
+    return [min(before, key=lambda picture: change(picture, result)) for result in after], after
+
+
+def change(before: Image.Image, after: Image.Image) -> float:
+    """Mean absolute difference of two pictures of 0..255, in the size of the first."""
+    a, b = (numpy.asarray(picture.resize(before.size), numpy.float32) for picture in (before, after))
+    return float(abs(a - b).mean())
+
+
+def split(before: Image.Image, after: Image.Image, width: int = WIDTH) -> Image.Image:
+    """One picture: the left half before, the right half after, a white line between."""
+    size = (width, round(width * after.height / after.width))
+    result = before.resize(size, Image.Resampling.BICUBIC)
+    result.paste(after.resize(size, Image.Resampling.LANCZOS).crop((width // 2, 0, *size)), (width // 2, 0))
+    ImageDraw.Draw(result).line((width // 2, 0, width // 2, size[1]), fill="white", width=LINE)
+    return result
+
+
+def thumbnail(before: list[Image.Image], after: list[Image.Image], name: str) -> Image.Image:
+    """The thumbnail of a workflow's run: one split picture, a row of them, or for the mask the whole result, whose right half is the input."""
+    if name == "restore_masked":
+        return after[0].resize((WIDTH, round(WIDTH * after[0].height / after[0].width)), Image.Resampling.LANCZOS)
+    parts = [split(b, a, WIDTH // len(after)) for b, a in zip(before, after)]
+    result = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), "black")
+    for number, part in enumerate(parts):
+        result.paste(part, (number * parts[0].width, 0))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(INPUTS), metavar="NAME", help="workflows (default: all)")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="weights in place of the bundled ones")
+    parser.add_argument("--upscaler", type=Path, metavar="FILE", help="an upscale model for restore_upscale")
+    parser.add_argument("--out", type=Path, default=ROOT / "workflows", metavar="FOLDER", help="where the thumbnails go (default: workflows/)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        models = Path(temporary)
+        (models / "upscale_models").mkdir()
+        if options.weights:
+            (models / "aior").symlink_to(options.weights.resolve())
+        if options.upscaler:
+            shutil.copy(options.upscaler, models / "upscale_models")
+        else:
+            interpolating_upscaler(models / "upscale_models" / "interpolation_x2.safetensors")
+        with Server(find_host(ROOT), models=models) as server:
+            client = ComfyClient(server.port, server.alive)
+            for name in options.names:
+                before, after = run(client, name)
+                options.out.mkdir(parents=True, exist_ok=True)
+                picture = thumbnail(before, after, name)
+                picture.save(options.out / f"{name}.jpg", quality=88)
+                print(f"{options.out / name}.jpg: mean change {change(before[0], after[0]):.1f} of 255")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The workflows that come with the pack, as tables of nodes; `make_workflows.py` writes them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GREEN, BLUE, PURPLE, AMBER, GREY = "#3f6f4f", "#3f5f8f", "#6f4f8f", "#8f6f3f", "#555555"
+UPSCALER = "RealESRGAN_x4plus.safetensors"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`."""
+
+    name: str
+    type: str
+    inputs: dict = field(default_factory=dict)
+    title: str = ""
+    width: int = 320
+
+
+@dataclass(frozen=True)
+class Column:
+    """Nodes from top to bottom. Neighbouring columns of one title share its group."""
+
+    title: str
+    color: str
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """`name` is the file's; `note` is Markdown, shown at the left."""
+
+    name: str
+    note: str
+    columns: tuple[Column, ...]
+    note_height: int = 420
+
+
+_WALK = """**encode the prior -> fuse it while sampling -> decode with detail**
+
+1. *Encode Degradation Prior* looks at the picture: features, and which damages it has.
+2. *{sample}* makes a clean latent under the guidance of those features (DAFF).
+3. *DAEM Decode* turns it into a picture with the input's own fine detail.
+
+"""
+
+
+def _load(image: str = "photograph.png") -> Column:
+    return Column("1 Photograph and model", GREEN, (
+        Node("photo", "LoadImage", {"image": image}, title="The damaged photograph"),
+        Node("compact", "AIOR_LoadCompact"),
+    ))
+
+
+def _prior(image: str = "photo.IMAGE") -> Column:
+    return Column("2 What is wrong with it", BLUE, (
+        Node("prior", "AIOR_EncodePrior", {"restorer": "compact.restorer", "vae": "compact.vae", "image": image}),
+        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
+    ))
+
+
+def _apply() -> Node:
+    return Node("daff", "AIOR_ApplyDAFF", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"})
+
+
+def _decode(samples: str) -> Node:
+    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": "compact.restorer", "prior": "prior.prior"})
+
+
+def _save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
+    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=360)
+
+
+def _sampler(**inputs: str) -> Node:
+    return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
+
+
+def _restore() -> Workflow:
+    note = "# Restore a photograph\n\n" + _WALK.format(sample="DAFF Sampler") + (
+        "Pick a picture, press Run. Noise, blur, low resolution, rain, snow, haze, low light and JPEG damage, alone or mixed, need no "
+        "setting.\n\n"
+        "- **steps**: 1 is closest to the truth on average, 4 sharper, 20 for texture.\n"
+        "- **fidelity**: 0 lets the sampler invent texture, 1 holds it back.\n"
+        "- **seed**: another one, another plausible result.\n"
+        "- Out of memory? Set *tile* to 512 on all three nodes (show advanced inputs).\n\n"
+        "`python3 aior.py restore` runs this file.")
+    return Workflow("restore", note, (
+        _load(), _prior(),
+        Column("3 Sample", PURPLE, (_sampler(),)),
+        Column("4 Decode", AMBER, (_decode("sampler.latent"), _save())),
+    ), 560)
+
+
+def _ksampler() -> Workflow:
+    note = "# The stock KSampler\n\n" + _WALK.format(sample="Apply DAFF + KSampler") + (
+        "*Apply DAFF* gives a MODEL and two conditionings that carry the prior: connect all three. Any sampler, scheduler, guider or "
+        "model patch that takes a MODEL works. With the settings here the result equals the *DAFF Sampler*'s.\n\n"
+        "The latent of *Encode Degradation Prior* has the right size. The sampler adds noise to it: at denoise 1 nothing of it is left; "
+        "below 1 the result stays closer to the damaged picture.")
+    return Workflow("restore_ksampler", note, (
+        _load(), _prior(),
+        Column("3 Apply DAFF, sample", PURPLE, (_apply(), Node("sampler", "KSampler", {
+            "model": "daff.model", "positive": "daff.positive", "negative": "daff.negative", "latent_image": "prior.latent",
+            "seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}))),
+        Column("4 Decode", AMBER, (_decode("sampler.LATENT"), _save())),
+    ), 540)
+
+
+def _custom_sampler() -> Workflow:
+    note = "# SamplerCustomAdvanced and CFGGuider\n\n" + _WALK.format(sample="Apply DAFF + SamplerCustomAdvanced") + (
+        "Noise, guider, sampler and sigmas as nodes of their own, for schedules and guiders that KSampler does not have. The model is a "
+        "rectified flow: its sigmas go from 1 to 0.\n\n"
+        "*cfg* above 1 pushes the result away from what the model makes without knowing the damages.")
+    return Workflow("restore_custom_sampler", note, (
+        _load(), _prior(),
+        Column("3 Apply DAFF", PURPLE, (_apply(), Node("noise", "RandomNoise", {"noise_seed": 0}))),
+        Column("4 Sample", PURPLE, (
+            Node("guider", "CFGGuider", {"model": "daff.model", "positive": "daff.positive", "negative": "daff.negative", "cfg": 1.0}),
+            Node("kind", "KSamplerSelect", {"sampler_name": "euler"}),
+            Node("sigmas", "BasicScheduler", {"model": "daff.model", "scheduler": "simple", "steps": 4, "denoise": 1.0}),
+            Node("sampler", "SamplerCustomAdvanced", {"noise": "noise.NOISE", "guider": "guider.GUIDER", "sampler": "kind.SAMPLER",
+                                                      "sigmas": "sigmas.SIGMAS", "latent_image": "prior.latent"}),
+        )),
+        Column("5 Decode", AMBER, (_decode("sampler.output"), _save())),
+    ), 520)
+
+
+def _upscale() -> Workflow:
+    note = ("# Restore, then upscale\n\n"
+            "Restoration gives a clean picture of the same size; an upscale model then enlarges it. Upscalers take noise and JPEG blocks for "
+            "texture and enlarge them too, so restoring first is the better order.\n\n"
+            "**Needs an upscale model of your own** in `ComfyUI/models/upscale_models`: any file that *Load Upscale Model* takes, such as "
+            f"`{UPSCALER}`, a 4x-UltraSharp, SwinIR, HAT or DAT file. Choose it in *Load Upscale Model*.")
+    return Workflow("restore_upscale", note, (
+        _load(), _prior(),
+        Column("3 Sample", PURPLE, (_sampler(),)),
+        Column("4 Decode", AMBER, (_decode("sampler.latent"),)),
+        Column("5 Upscale", GREY, (
+            Node("upscaler", "UpscaleModelLoader", {"model_name": UPSCALER}, title="Your upscale model"),
+            Node("upscale", "ImageUpscaleWithModel", {"upscale_model": "upscaler.UPSCALE_MODEL", "image": "decode.image"}),
+            _save("upscale.IMAGE", "AIOR_upscaled", "Restored and enlarged"),
+        )),
+    ), 420)
+
+
+def _masked() -> Workflow:
+    note = ("# Repair only a masked area\n\n"
+            "Right-click the loaded picture, *Open in Mask Editor*, paint over what is damaged, save.\n\n"
+            "*Set Latent Noise Mask* makes the sampler work only there; *ImageCompositeMasked* puts the result into the input, so that "
+            "every pixel outside the mask keeps its value.\n\n"
+            "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead of the painted one.\n\n"
+            "This repairs what is there under the mask. It does not invent what is missing: for objects to remove, use an inpainting model.")
+    return Workflow("restore_masked", note, (
+        _load("masked_photograph.png"), _prior(),
+        Column("3 Sample under the mask", PURPLE, (
+            Node("mask", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "photo.MASK"}),
+            _sampler(latent="mask.LATENT"),
+        )),
+        Column("4 Decode", AMBER, (_decode("sampler.latent"),)),
+        Column("5 Put it into the input", GREY, (
+            Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
+            _save("composite.IMAGE", "AIOR_masked"),
+        )),
+    ), 480)
+
+
+def _batch() -> Workflow:
+    note = ("# A folder of photographs\n\n"
+            "Put the pictures into a folder inside ComfyUI's `input` folder and choose it in *Load Image (from Folder)*. The graph runs for "
+            "each of them, whatever its size; the model is loaded once.\n\n"
+            "Frames of one size can also go through the model as one batch: join them with *Batch Images*.\n\n"
+            "On the command line, `python3 aior.py restore FOLDER` does the same and goes on where it stopped.")
+    load = Column("1 Photographs and model", GREEN, (
+        Node("photos", "LoadImageDataSetFromFolder", {"folder": "photographs"}, title="A folder inside ComfyUI's input folder"),
+        Node("compact", "AIOR_LoadCompact"),
+    ))
+    return Workflow("restore_batch", note, (
+        load, _prior("photos.images"),
+        Column("3 Sample", PURPLE, (_sampler(),)),
+        Column("4 Decode", AMBER, (_decode("sampler.latent"), _save(prefix="AIOR_batch", title="The restored photographs"))),
+    ), 380)
+
+
+WORKFLOWS = (_restore(), _ksampler(), _custom_sampler(), _upscale(), _masked(), _batch())

@@ -1,0 +1,115 @@
+"""Who may import whom, and how files look: the house rules of ARCHITECTURE.md, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "aior_core"
+HOST_MODULES = {
+    "comfy",
+    "comfy_api",
+    "comfy_extras",
+    "comfy_execution",
+    "comfy_config",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "nodes",
+    "server",
+    "execution",
+}
+ALLOWED = {
+    "architecture": {"architecture"},
+    "picture": {"picture"},
+    "degradations": {"degradations"},
+    "metrics": {"metrics"},
+    "weights": {"weights", "architecture"},
+    "host": {"host", "weights", "architecture", "picture", "degradations"},
+    "training": {"training", "host", "weights", "degradations", "metrics", "architecture", "picture"},
+}
+WITHOUT_COMFY = set(ALLOWED) - {"host", "training"}
+SKIPPED = {".host", ".git", "__pycache__"}
+
+
+def python_files(folder: Path):
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and entry.name not in SKIPPED:
+            yield from python_files(entry)
+        elif entry.suffix == ".py":
+            yield entry
+
+
+def imports(path: Path):
+    """(absolute module or None, path inside the repository that a relative import names or None, line) of every import."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module, None, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                yield None, (*base, *name.split(".")), node.lineno
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_rooms_import_only_whom_they_may(room):
+    for path in python_files(CORE / room):
+        for absolute, relative, line in imports(path):
+            where = f"{path.relative_to(ROOT)}:{line}"
+            if relative is not None:
+                assert relative[0] == "aior_core" and (len(relative) < 2 or relative[1] in ALLOWED[room]), f"{where} imports {relative}"
+            elif room in WITHOUT_COMFY:
+                assert absolute.split(".")[0] not in HOST_MODULES, f"{where} imports {absolute}"
+
+
+def test_every_room_has_a_rule():
+    rooms = {path.name for path in CORE.iterdir() if path.is_dir() and path.name not in SKIPPED}
+    assert rooms <= set(ALLOWED)
+
+
+def test_nothing_of_ours_is_imported_by_an_absolute_name():
+    for path in [*python_files(CORE), *python_files(ROOT / "nodes"), ROOT / "__init__.py"]:
+        for absolute, _, line in imports(path):
+            assert absolute is None or absolute.split(".")[0] not in {"aior_core", "nodes", "aior", "aior_pack"}, f"{path}:{line}"
+
+
+def test_nodes_import_only_the_core_and_the_node_api():
+    for path in python_files(ROOT / "nodes"):
+        for absolute, relative, line in imports(path):
+            where = f"{path.name}:{line}"
+            if relative is not None:
+                assert relative[0] == "aior_core" or path.name == "__init__.py", f"{where} imports {relative}: nodes know no other node"
+            else:
+                assert absolute in {"comfy_api.latest", "torch", "__future__"}, f"{where} imports {absolute}"
+
+
+def test_nodes_hold_no_tensor_maths():
+    for path in python_files(ROOT / "nodes"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+                assert node.attr == "Generator", f"{path.name}:{node.lineno} uses torch.{node.attr}"
+            if isinstance(node, ast.FunctionDef) and node.name == "execute":
+                length = node.end_lineno - node.body[0].lineno + 1
+                assert length <= 20, f"{path.name}: execute has {length} lines; the work belongs in aior_core"
+
+
+def test_the_root_is_an_entry_and_nothing_else():
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    functions = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    names = [target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    assert functions == ["comfy_entrypoint"] and set(names) <= {"WEB_DIRECTORY", "__all__"}
+
+
+def test_files_are_short():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in python_files(ROOT)
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert not long

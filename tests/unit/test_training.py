@@ -1,0 +1,129 @@
+"""The stages on small networks: they learn, they resume, they repeat; and the CPU gradients are right."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from aior_pack.aior_core.degradations import KINDS
+from aior_pack.aior_core.training import data, loop, losses
+from aior_pack.aior_core.training.depthwise import fast_gradients
+from aior_pack.aior_core.training.stages import STAGES
+from torch import nn
+
+
+def photographs() -> data.Photographs:
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(2, 3, 9, 9, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(160, 200), mode="bicubic").clamp(0, 1)
+    return data.Photographs(tuple((smooth * 255).byte()), ("a", "b"), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.fixture
+def networks(host_for_training):
+    from aior_pack.aior_core.training.networks import build
+    from aior_pack.tests.tiny import TINY
+
+    return build(TINY, seed=0)
+
+
+@pytest.fixture
+def host_for_training():
+    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+
+
+@pytest.mark.parametrize("kernel, dilation", [(3, 1), (5, 1), (7, 1), (3, 4)])
+@pytest.mark.parametrize("size", [(32, 32), (19, 23)])
+def test_fast_depthwise_gradients_are_those_of_autograd(kernel, dilation, size):
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8)
+    fast = fast_gradients(nn.Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8))
+    fast.load_state_dict(plain.state_dict())
+    x, weigh = (torch.randn(2, 8, *size, generator=generator) for _ in range(2))
+    found = []
+    for convolution in (plain, fast):
+        seen = x.clone().requires_grad_()
+        out = convolution(seen)
+        (out * weigh).sum().backward()
+        found.append((out, seen.grad, convolution.weight.grad, convolution.bias.grad))
+    for a, b in zip(*found):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
+    stage = STAGES[name]
+    parameters = loop.trained_parameters(networks, stage.trains)
+    before = {k: v.clone() for k, v in networks.state_dict().items()}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        clean = data.draw_batch(photographs(), 4, 64, generator)
+        loss, logs = stage.step(networks, clean, generator)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert math.isfinite(loss.item()) and all(math.isfinite(v) for v in logs.values())
+    changed = {k for k, v in networks.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed <= set(parameters)
+    for prefix in stage.trains:
+        assert any(key.startswith(prefix + ".") for key in changed), prefix
+
+
+def test_autoencoder_learns(networks, tmp_path):
+    numbers = []
+    for minutes in (0.001, 0.25):
+        options = loop.Options(tmp_path / str(minutes), minutes)
+        trained = loop.train(networks, STAGES["autoencoder"], photographs(), options, say=lambda line: None)
+        with torch.no_grad():
+            clean = data.draw_batch(photographs(), 8, 64, torch.Generator().manual_seed(5))
+            numbers.append(losses.reconstruction(trained.vae.decode(trained.vae.encode(clean)), clean).item())
+    assert numbers[1] < 0.6 * numbers[0]
+
+
+def test_an_interrupted_stage_goes_on_where_its_checkpoint_was(networks, tmp_path):
+    lines = []
+    options = loop.Options(tmp_path, 0.03)
+    loop.train(networks, STAGES["autoencoder"], photographs(), options, say=lines.append)
+    loop.train(networks, STAGES["autoencoder"], photographs(), loop.Options(tmp_path, 0.06), say=lines.append)
+    assert any("resumed at step" in line for line in lines)
+    from aior_pack.aior_core.training import checkpoint
+
+    _, _, state, _ = checkpoint.load(tmp_path / "autoencoder.safetensors")
+    assert state["seconds"] >= 3.6
+
+
+def test_damage_keeps_what_selective_targets_say():
+    pytest.importorskip("comfy")
+    from aior_pack.aior_core.training.restoration import damage
+
+    generator = torch.Generator().manual_seed(0)
+    clean = data.draw_batch(photographs(), 24, 64, generator)
+    batch = damage(clean, generator, selective=1.0)
+    kept = (batch.keep == 0).any(dim=1)
+    assert kept.any() and not kept.all()
+    assert torch.equal(batch.target[~kept], clean[~kept])
+    assert batch.severities.shape == (24, len(KINDS)) and batch.maps.shape == (24, len(KINDS), 8, 8)
+    # Where everything is kept, there is nothing to repair.
+    whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
+    assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
+
+
+def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():
+    assert loop.schedule(0.0, 0) == pytest.approx(1 / loop.WARM_UP)
+    assert loop.schedule(0.3, 10_000) == 1.0
+    assert loop.schedule(0.99, 10_000) < 0.05
+    values = [loop.schedule(p / 100, 10_000) for p in range(100)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_validation_pictures_never_train(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "train" / name).write_bytes(b"")
+    (tmp_path / "MANIFEST.csv").write_text("file,set,split\ntrain/a.png,x,train\ntrain/b.png,x,val\n")
+    assert [p.name for p in data.find_pictures([tmp_path / "train"], validation=False)] == ["a.png"]
+    assert [p.name for p in data.find_pictures([tmp_path / "train"], validation=True)] == ["b.png"]
+    with pytest.raises(ValueError, match="no training pictures"):
+        data.find_pictures([tmp_path / "nowhere"], validation=False)

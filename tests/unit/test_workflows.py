@@ -1,0 +1,141 @@
+"""The workflows that come with the pack: sound as JSON, in step with the nodes, and readable on the canvas."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from aior_pack.scripts.graph import find_nodes, to_prompt, widget_slots
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+NOTES = {"MarkdownNote"}
+TITLE = 30
+# Where ComfyUI defines the nodes that are not in its nodes.py.
+EXTRAS = ("custom_sampler", "upscale_model", "mask", "preview_any", "dataset")
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def workflow(request) -> dict:
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def object_info() -> dict:
+    """What the server's /object_info says about the nodes in use, from the classes themselves."""
+    pytest.importorskip("comfy", reason="needs ComfyUI")
+    import nodes as host
+    from aior_pack.nodes import NODES
+
+    classes = dict(host.NODE_CLASS_MAPPINGS)
+    for name in EXTRAS:
+        module = importlib.import_module(f"comfy_extras.nodes_{name}")
+        classes |= getattr(module, "NODE_CLASS_MAPPINGS", None) or {}
+        if hasattr(module, "comfy_entrypoint"):
+            classes |= {value.GET_SCHEMA().node_id: value for value in asyncio.run(_new_kind(module))}
+    classes |= {value.GET_SCHEMA().node_id: value for value in NODES}
+    used = {node["type"] for path in FILES for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]} - NOTES
+    return {name: _describe(classes[name]) for name in used}
+
+
+async def _new_kind(module) -> list[type]:
+    return await (await module.comfy_entrypoint()).get_node_list()
+
+
+def _describe(kind: type) -> dict:
+    inputs = kind.INPUT_TYPES()
+    names = list(getattr(kind, "RETURN_NAMES", None) or kind.RETURN_TYPES)
+    return {"input": inputs, "input_order": {group: list(value) for group, value in inputs.items()},
+            "output": [str(name) for name in kind.RETURN_TYPES], "output_name": names, "display_name": kind.__name__}
+
+
+def test_there_are_workflows():
+    names = {path.stem for path in FILES}
+    assert {"restore", "restore_ksampler", "restore_custom_sampler", "restore_upscale", "restore_masked", "restore_batch"} <= names
+
+
+def test_every_workflow_has_its_picture():
+    from PIL import Image
+
+    for path in FILES:
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            assert picture.format == "JPEG" and min(picture.size) >= 100
+
+
+def test_links_agree_with_sockets(workflow):
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert len(nodes) == len(workflow["nodes"]) and max(nodes) == workflow["last_node_id"]
+    links = {link[0]: link for link in workflow["links"]}
+    assert max(links) == workflow["last_link_id"] and len(links) == len(workflow["links"])
+    for number, source, output, target, position, kind in links.values():
+        assert number in nodes[source]["outputs"][output]["links"]
+        assert nodes[target]["inputs"][position]["link"] == number
+        assert nodes[source]["outputs"][output]["type"] == kind
+        assert nodes[target]["inputs"][position]["type"] in (kind, "*")
+        assert nodes[source]["order"] < nodes[target]["order"]
+    ends = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot["link"] is not None]
+    starts = [link for node in nodes.values() for slot in node["outputs"] for link in slot["links"] or []]
+    assert sorted(ends) == sorted(starts) == sorted(links)
+
+
+def test_nodes_do_not_overlap(workflow):
+    def box(node: dict) -> tuple[float, float, float, float]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        return x, y - TITLE, x + width, y + height
+
+    for a, b in itertools.combinations(workflow["nodes"], 2):
+        left, top, right, bottom = box(a)
+        other = box(b)
+        assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, (a["type"], b["type"])
+
+
+def test_groups_hold_whole_nodes_and_do_not_overlap(workflow):
+    boxes = [group["bounding"] for group in workflow["groups"]]
+    assert all(group["color"] for group in workflow["groups"])
+    for (x, _, width, _), (other, *_) in itertools.pairwise(boxes):
+        assert x + width <= other
+    for node in workflow["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        (left, top), (width, height) = node["pos"], node["size"]
+        assert any(x <= left and y <= top and left + width <= x + w and top + height <= y + h for x, y, w, h in boxes), node["type"]
+
+
+def test_only_nodes_of_core_and_this_pack(workflow, object_info):
+    assert {node["type"] for node in workflow["nodes"]} - NOTES <= set(object_info)
+
+
+def test_sockets_and_widgets_fit_the_nodes(workflow, object_info):
+    for node in workflow["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        entry = object_info[node["type"]]
+        known = {name for group in ("required", "optional") for name in entry["input"].get(group, {})}
+        assert {slot["name"] for slot in node["inputs"]} - {"upload"} == known, node["type"]
+        assert [slot["name"] for slot in node["outputs"]] == entry["output_name"], node["type"]
+        widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot and slot["name"] != "upload"]
+        slots = widget_slots(node, object_info)
+        assert sorted(slots) == sorted(widgets), node["type"]
+        extra = len(node["widgets_values"]) - len(slots)
+        assert extra == sum(name in ("seed", "noise_seed") or (node["type"], name) == ("LoadImage", "image") for name in slots), node["type"]
+
+
+def test_converts_to_a_prompt(workflow, object_info):
+    prompt = to_prompt(workflow, object_info)
+    for node_id, node in prompt.items():
+        required = object_info[node["class_type"]]["input"].get("required", {})
+        assert set(required) <= set(node["inputs"]), (node_id, node["class_type"])
+    assert find_nodes(prompt, "SaveImage") and find_nodes(prompt, "AIOR_DecodeDAEM")
+
+
+def test_numbers_are_within_the_nodes_limits(workflow, object_info):
+    for node in to_prompt(workflow, object_info).values():
+        inputs = object_info[node["class_type"]]["input"]
+        for name, (kind, *options) in {**inputs.get("required", {}), **inputs.get("optional", {})}.items():
+            value = node["inputs"].get(name)
+            if kind in ("INT", "FLOAT") and not isinstance(value, list) and value is not None:
+                assert options[0]["min"] <= value <= options[0]["max"], (node["class_type"], name)
