@@ -152,6 +152,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--steps", default="0,1,4", help="numbers of sampling steps, separated by commas (default: 0,1,4; 20 is for texture)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set and degradation, evenly spaced")
+    parser.add_argument("--only", help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'")
     parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
     parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
     parser.add_argument(
@@ -197,6 +198,8 @@ def main(argv: list[str] | None = None) -> int:
             writer.writerow([field.name for field in fields(Row)])
         for name, cases in sources:
             rows, namings = [], []
+            wanted = options.only.split(",") if options.only else [""]
+            cases = (case for case in cases if any(text in case.degradation for text in wanted))
             measurements = evaluate(cases, walk, options.steps, baseline=options.classical, learned=options.perceptual)
             for count, (measured, naming) in enumerate(measurements, 1):
                 rows += measured

@@ -1,9 +1,8 @@
 """Synthesize Degradation: damage a picture on purpose, to test a graph or to make training pairs."""
 
-import torch
 from comfy_api.latest import io
 
-from ..aior_core.degradations import DEFAULT_COUNTS, KINDS, Recipe, apply_recipe, preset_recipe, sample_recipe
+from ..aior_core.degradations import KINDS, Recipe, apply_recipe, preset_recipe, random_mixture
 from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
 
 RANDOM = "random mixture"
@@ -90,8 +89,7 @@ class Degrade(io.ComfyNode):
                 )
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:
-            # Training also draws the clean picture; here that would look like a node that does nothing.
-            plan = sample_recipe(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
+            plan = random_mixture(seed)
         else:
             plan = preset_recipe(degradation, severity, seed)
         damaged = from_unit(apply_recipe(to_unit(image), plan))

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy
 import torch
-from aior_core.degradations import Recipe, apply_recipe, preset_recipe
 from PIL import Image
+
+from aior_core.degradations import Recipe, apply_recipe, preset_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -43,7 +44,7 @@ PICTURES = (
     Damaged("astronaut_noise", "astronaut", ".jpg", (("noise", 1, {"sigma": 25.0}),)),
     Damaged("cat_blur_noise", "chelsea", ".png", (("blur", 2, {"sigma": 1.6}), ("noise", 3, {"sigma": 8.0}))),
     Damaged("coffee_low_light", "coffee", ".png", (("low_light", 4, {"stops": 3.0}),)),
-    Damaged("dahlia_rain", "flower", ".jpg", (("rain", 5, {"severity": 0.7}),)),
+    Damaged("dahlia_rain", "flower", ".jpg", (("rain", 5, {"severity": 0.5}),)),
     Damaged("pavilion_haze", "china", ".jpg", (("haze", 6, {"severity": 0.8}),)),
     Damaged("pavilion_snow", "china", ".jpg", (("snow", 7, {"severity": 0.6}),)),
     Damaged("rocket_jpeg", "rocket", ".png", (("jpeg", 8, {"quality": 12}),)),

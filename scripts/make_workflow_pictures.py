@@ -76,8 +76,10 @@ def run(client: ComfyClient, name: str) -> tuple[list[Image.Image], list[Image.I
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     files = [(PICTURES / file).read_bytes() for file in INPUTS[name]]
     subfolder = "photographs" if name == "restore_batch" else ""
-    names = [client.upload(masked(data) if name == "restore_masked" else data, Path(file).stem + ".png" if name == "restore_masked" else file, subfolder)
-             for data, file in zip(files, INPUTS[name])]
+    if name == "restore_masked":
+        names = [client.upload(masked(files[0]), "masked.png")]
+    else:
+        names = [client.upload(data, file, subfolder) for data, file in zip(files, INPUTS[name])]
     info = client.object_info()
     prompt = to_prompt(workflow, info)
     for node in find_nodes(prompt, "LoadImage"):

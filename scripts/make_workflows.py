@@ -19,7 +19,7 @@ from .workflow_table import WORKFLOWS, Column, Node, Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTED_WITH = "0.30.0"
-WEIGHTS = "aior_compact-00001-of-00003.safetensors"
+WEIGHTS = "aior_compact-00001-of-00002.safetensors"
 
 GAP, COLUMN_GAP, TITLE, SLOT, WIDGET = 40, 90, 30, 20, 30
 PADDING, GROUP_TITLE = 20, 50
@@ -81,7 +81,7 @@ def build(workflow: Workflow, info: dict) -> dict:
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"aior/{workflow.name}")), "revision": 0,
         "last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": groups,
-        "config": {}, "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}}, "version": 0.4,
+        "config": {}, "extra": {"ds": {"scale": 0.65, "offset": [160, 220]}}, "version": 0.4,
     }
 
 

@@ -47,9 +47,9 @@ _WALK = """**encode the prior -> fuse it while sampling -> decode with detail**
 """
 
 
-def _load(image: str = "photograph.png") -> Column:
+def _load() -> Column:
     return Column("1 Photograph and model", GREEN, (
-        Node("photo", "LoadImage", {"image": image}, title="The damaged photograph"),
+        Node("photo", "LoadImage", {"image": "example.png"}, title="The damaged photograph"),
         Node("compact", "AIOR_LoadCompact"),
     ))
 
@@ -153,7 +153,7 @@ def _masked() -> Workflow:
             "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead of the painted one.\n\n"
             "This repairs what is there under the mask. It does not invent what is missing: for objects to remove, use an inpainting model.")
     return Workflow("restore_masked", note, (
-        _load("masked_photograph.png"), _prior(),
+        _load(), _prior(),
         Column("3 Sample under the mask", PURPLE, (
             Node("mask", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "photo.MASK"}),
             _sampler(latent="mask.LATENT"),

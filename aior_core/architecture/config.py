@@ -36,7 +36,7 @@ class DAFFConfig:
     mode: str = "paper"
     unet_width: int = 64
     condition_width: int = 192
-    width: int = 192
+    width: int = 160
     heads: int = 4
     mlp_ratio: float = 2.0
     double_blocks: int = 1
@@ -67,7 +67,7 @@ class UNetConfig:
 
     in_channels: int = 16
     model_channels: int = 64
-    channel_mult: tuple[int, ...] = (1, 2, 3)
+    channel_mult: tuple[int, ...] = (1, 2, 2)
     context_dim: int = 128
     head_channels: int = 32
 

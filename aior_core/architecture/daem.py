@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .autoencoder import Walk, finish
 from .config import DAEMConfig
 from .degradation_head import pooled_statistics
-from .layers import ChannelNorm, NAFBlock, zero_start
+from .layers import ChannelNorm, NAFBlock, starting_at
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class DAEMLevel(nn.Module):
         self.qkv_depthwise = operations.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, **at)
         self.temperature = nn.Parameter(torch.empty(self.heads, 1, 1, **at))
         self.shared_out = operations.Conv2d(width, width, 1, **at)
-        self.router = zero_start(operations.Linear(width + config.context_width, len(config.kernels), **at))
+        self.router = starting_at(0.0, operations.Linear(width + config.context_width, len(config.kernels), **at))
         self.gate = operations.Linear(width + config.context_width, width, **at)
         self.experts = nn.ModuleList(
             NAFBlock(width, kernel=k, dilation=d, **ops) for k, d in zip(config.kernels, config.dilations, strict=True)
         )
-        self.out = zero_start(operations.Conv2d(width, decoder, 1, **at))
+        self.out = operations.Conv2d(width, decoder, 1, **at)
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.ones_(self.temperature)
@@ -143,11 +143,17 @@ class DAEM(nn.Module):
         )
         self.context1 = operations.Linear(2 * config.prior_width + config.degradations, 2 * config.context_width, **at)
         self.context2 = operations.Linear(2 * config.context_width, config.context_width, **at)
-        self.head = zero_start(operations.Conv2d(config.decoder_widths[0], 9, 3, padding=1, **at))
+        self.head = starting_at(0.3, operations.Conv2d(config.decoder_widths[0], 9, 3, padding=1, **at))
 
     def reset(self, generator: torch.Generator) -> None:
         """Start from the LQ picture plus a residual: the first three outputs weigh the LQ picture against the decoded one."""
         nn.init.ones_(self.head.bias[:3])
+
+    def silence(self) -> None:
+        """Start from the plain decoder instead, exactly: for a decoder that is pretrained and stays as it is (SDXL's)."""
+        for layer in (*(level.out for level in self.levels), self.head):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def context(self, feature: Tensor, severities: Tensor) -> Tensor:
         """f8 LQ feature of the whole picture `B C h w`, severities `B K` (as steered) -> `B context_width`."""

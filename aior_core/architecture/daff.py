@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import DAFFConfig
-from .layers import ChannelNorm, sinusoid, zero_start
+from .layers import ChannelNorm, sinusoid, starting_at
 
 TIME_WIDTH = 256
 
@@ -222,8 +222,8 @@ class DAFF(nn.Module):
         self.config = config
         self.condition_embedding = ConditionEmbedding(config, **at)
         self.information_transformer_layers = FusionTransformer(config, **at)
-        self.spatial_ch_projs = zero_start(
-            operations.Linear(config.width, config.unet_width * config.patch**2, device=device, dtype=dtype)
+        self.spatial_ch_projs = starting_at(
+            0.0, operations.Linear(config.width, config.unet_width * config.patch**2, device=device, dtype=dtype)
         )
 
     def embed(self, feature: Tensor) -> Tensor:

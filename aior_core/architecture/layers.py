@@ -22,9 +22,13 @@ class ChannelNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def zero_start(layer: nn.Module) -> nn.Module:
-    """Mark a layer whose weight and bias start at zero, so that what it feeds starts as the identity."""
-    layer.zero_start = True
+def starting_at(scale: float, layer: nn.Module) -> nn.Module:
+    """Mark a layer whose starting weights are `scale` times the usual ones; 0 makes what it feeds start as the identity.
+
+    Zeros in series are a trap: measured on noise 25, DAEM's output, its experts and its head all starting at zero had
+    gained 2.7 dB after 90 steps, starting small 6.2 dB.
+    """
+    layer.start_scale = scale
     return layer
 
 
@@ -43,10 +47,10 @@ class NAFBlock(nn.Module):
         self.depthwise = operations.Conv2d(
             2 * channels, 2 * channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=2 * channels, **at
         )
-        self.project = zero_start(operations.Conv2d(channels, channels, 1, **at))
+        self.project = starting_at(0.5, operations.Conv2d(channels, channels, 1, **at))
         self.norm2 = ChannelNorm(channels, operations=operations, **at)
         self.feed = operations.Conv2d(channels, 2 * channels, 1, **at)
-        self.out = zero_start(operations.Conv2d(channels, channels, 1, **at))
+        self.out = starting_at(0.5, operations.Conv2d(channels, channels, 1, **at))
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         left, right = self.depthwise(self.expand(self.norm1(x))).chunk(2, dim=1)
@@ -69,16 +73,15 @@ def sinusoid(t: Tensor, width: int, *, time_factor: float = 1.0, max_period: flo
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """Give a network its starting weights, all drawn from `generator`.
 
-    Convolutions and linears get He-uniform weights with gain 1/sqrt(3) (PyTorch's default scale) and zero biases, layers
-    marked by `zero_start` get zeros, norms the identity, embeddings a normal of 0.02. A module with `reset(generator)` sets its own
+    Convolutions and linears get He-uniform weights with gain 1/sqrt(3) (PyTorch's default scale), times what `starting_at`
+    says, and zero biases; norms the identity, embeddings a normal of 0.02. A module with `reset(generator)` sets its own
     parameters afterwards.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            if getattr(module, "zero_start", False):
-                nn.init.zeros_(module.weight)
-            else:
-                nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            with torch.no_grad():
+                module.weight.mul_(getattr(module, "start_scale", 1.0))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)) and module.weight is not None:

@@ -2,7 +2,7 @@
 
 from .batch import degrade_batch, recipe_labels
 from .kinds import KINDS, PRIMARY, primary_from_severity, severity_from_primary
-from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, sample_recipe
+from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, random_mixture, sample_recipe
 
 __all__ = [
     "DEFAULT_COUNTS",
@@ -15,6 +15,7 @@ __all__ = [
     "degrade_batch",
     "preset_recipe",
     "primary_from_severity",
+    "random_mixture",
     "recipe_labels",
     "sample_recipe",
     "severity_from_primary",

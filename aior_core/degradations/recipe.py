@@ -117,6 +117,11 @@ def sample_recipe(
     return Recipe(tuple(steps))
 
 
+def random_mixture(seed: int) -> Recipe:
+    """One to three damages as training mixes them, from `seed`; never the clean picture."""
+    return sample_recipe(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
+
+
 def preset_recipe(kind: str, severity: float, seed: int, **params) -> Recipe:
     """One step of ``kind`` with fixed, typical parameters, single ones replaced by ``params``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from pathlib import Path
 
 import torch
@@ -64,8 +65,14 @@ def normalise_latents(networks: Networks, photographs: data.Photographs, device:
 
 
 def export(files: list[Path], take: list[str], target: Path, note: str) -> None:
-    """Write what the nodes load: fp16 shards with metadata."""
-    from ..weights.save import save_weights
+    """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
+    from ..architecture.config import CompactConfig
+    from ..host.vae import CompactVAE, fit_preview
+    from ..weights import describe, part, save_weights
 
     state = merge(files, take)
-    save_weights(target, state, {"scale": "compact", "mode": "paper", "training": note})
+    config = CompactConfig()
+    factors, bias = fit_preview(CompactVAE(part(state, "vae"), config.autoencoder))
+    colours = [[round(x, 5) for x in row] for row in (*factors, bias)]
+    for path in save_weights(target, state, {**describe(config), "latent_rgb": json.dumps(colours), "training": note}):
+        print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")

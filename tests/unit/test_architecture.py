@@ -141,12 +141,15 @@ def run_daem(vae, daem, features, lq, severities, latent, **options):
     return decode_with_detail(vae.walk(latent), daem, features, daem.context(features[-1], severities), lq, **options)
 
 
-def test_daem_starts_as_the_damaged_picture_and_strength_zero_as_the_decoder():
-    vae = randomised(Autoencoder(TINY.autoencoder))
+def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
+    vae = initialise(Autoencoder(TINY.autoencoder), torch.Generator().manual_seed(1))
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
     features, lq, severities, latent = daem_case()
-    assert torch.allclose(run_daem(vae, daem, features, lq, severities, latent)[0], lq, atol=1e-5)
     h, decoded = finish(vae.walk(latent))
+    near = run_daem(vae, daem, features, lq, severities, latent)[0]
+    assert 0 < (near - lq).abs().mean() < 0.5 * (decoded - lq).abs().mean()
+    daem.silence()
+    assert torch.equal(run_daem(vae, daem, features, lq, severities, latent)[0], decoded)
     assert torch.equal(randomised(daem).output(h, decoded, lq, 0.0), decoded)
 
 
@@ -156,7 +159,7 @@ def test_daem_is_deterministic_and_each_picture_alone_gives_the_same():
     both, routings = run_daem(vae, daem, *case)
     again, _ = run_daem(vae, daem, *case)
     assert torch.equal(both, again)
-    assert all((r.gates > 0).sum(dim=1).eq(2).all() for r in routings)
+    assert all((r.gates > 0).sum(dim=1).eq(RESTORER.daem.top_k).all() for r in routings)
     for i in range(2):
         alone, _ = run_daem(vae, daem, [f[i : i + 1] for f in case[0]], *(x[i : i + 1] for x in case[1:]))
         assert torch.allclose(both[i : i + 1], alone, atol=1e-4)
@@ -197,11 +200,11 @@ def test_balance_loss_gradient_spreads_the_load():
     assert (logits.grad[:, 0] > 0).all()
 
 
-def test_naf_block_is_the_identity_at_the_start_and_keeps_its_size():
+def test_naf_block_starts_near_the_identity_and_keeps_its_size():
     for kernel, dilation in ((3, 1), (7, 1), (3, 4)):
         block = initialise(NAFBlock(8, kernel=kernel, dilation=dilation), torch.Generator().manual_seed(0))
         x = tensor(1, 8, 9, 11)
-        assert torch.equal(block(x), x)
+        assert 0 < (block(x) - x).std() < 0.3 * x.std()
         assert randomised(block)(x).shape == x.shape
 
 

@@ -28,8 +28,9 @@ def workflow(request) -> dict:
 def object_info() -> dict:
     """What the server's /object_info says about the nodes in use, from the classes themselves."""
     pytest.importorskip("comfy", reason="needs ComfyUI")
-    import nodes as host
     from aior_pack.nodes import NODES
+
+    import nodes as host
 
     classes = dict(host.NODE_CLASS_MAPPINGS)
     for name in EXTRAS:
