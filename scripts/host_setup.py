@@ -143,7 +143,8 @@ class HostSetup:
         if code:
             output = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
             tail = "\n".join(f"    {line}" for line in output[-12:])
-            raise SetupError(f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{hint or 'Run the command again: it goes on where it stopped.'}")
+            advice = hint or "Run the command again: it goes on where it stopped."
+            raise SetupError(f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{advice}")
 
     def _pip(self, *arguments: str) -> None:
         self._run(self.python, "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check",

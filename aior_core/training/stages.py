@@ -30,7 +30,7 @@ class Stage:
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
     """Small crops teach texture fast; haze and low light need large ones, and the last part real sizes."""
-    small, middle, large = (64, 8), (128, 2), (192, 1)
+    small, middle, large = (64, 16), (128, 4), (192, 2)
     cycle = (small, middle, small, small) if progress < 0.5 else (middle, small, large, middle)
     return cycle[step % 4]
 
@@ -49,13 +49,13 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
 
 
 def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: torch.Generator) -> Tensor:
-    """Half the batches start from the LQ picture's latent, 30 % from none, 20 % from the wished one's with noise."""
+    """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise."""
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
-        if roll < 0.5:
+        if roll < 0.25:
             return networks.vae.encode(lq)
-        latent = networks.vae.encode(wished) if roll > 0.8 else lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
-    if roll <= 0.8:
+        latent = networks.vae.encode(wished) if roll > 0.85 else lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
+    if roll <= 0.85:
         return latent
     sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(latent)
     return (1 - sigma) * latent + sigma * torch.randn(latent.shape, generator=generator).to(latent)
@@ -68,7 +68,7 @@ def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Gen
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
     balance = sum(balance_loss(r, networks.daem.config.top_k) for r in routings) if len(batch.lq) > 1 else fit.new_zeros(())
     logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item()}
-    return fit + 0.02 * head + 1e-3 * balance, logs
+    return fit + 0.02 * head + 2e-3 * balance, logs
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

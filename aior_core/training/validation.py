@@ -36,7 +36,9 @@ def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 1
     return {"plain": sum(psnr(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)}
 
 
-def restoration_psnr(photographs: Photographs, *, size: int = 192, count: int = 8, steps: tuple[int, ...] = (0,)) -> Callable[[Networks], dict[str, float]]:
+def restoration_psnr(
+    photographs: Photographs, *, size: int = 192, count: int = 8, steps: tuple[int, ...] = (0,)
+) -> Callable[[Networks], dict[str, float]]:
     """A function of the networks: dB of the result per damage, averaged over `count` pictures; steps 0 starts from the LQ latent."""
     crops = [centre_crop(p, size) for p in photographs.pictures[:: max(1, len(photographs.pictures) // count)][:count]]
 

@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from aior_pack.aior_core.degradations import (
     KINDS,
     PRIMARY,
@@ -20,6 +18,7 @@ from aior_pack.aior_core.degradations import (
     sample_recipe,
     severity_from_primary,
 )
+from PIL import Image
 
 
 def scene(height=96, width=120, seed=0):
