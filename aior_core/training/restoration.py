@@ -12,7 +12,9 @@ from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_re
 from .networks import Networks
 
 SELECTIVE = 0.05
-WEIGHTS = {kind: 0.4 if kind == "noise" else 0.6 / (len(KINDS) - 1) for kind in KINDS}
+WEIGHTS = {
+    "noise": 0.26, "blur": 0.08, "low_resolution": 0.07, "rain": 0.14, "snow": 0.12, "haze": 0.14, "low_light": 0.12, "jpeg": 0.07,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
