@@ -21,7 +21,7 @@ def find_host() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m aior_core.training", description="Train the compact model, stage by stage.")
-    parser.add_argument("stage", choices=["autoencoder", "detail", "prior", "fusion", "joint", "export"])
+    parser.add_argument("stage", choices=["autoencoder", "detail", "prior", "fusion", "joint", "upcycle", "export"])
     parser.add_argument("--minutes", type=float, default=10.0, help="time for the whole stage; a resumed run counts what it used")
     parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of clean photographs")
     parser.add_argument("--from", dest="start", type=Path, nargs="*", default=[], help="checkpoints to start from; later ones win, see --take")
@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--batch-scale", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gates", type=float, nargs="*", default=[], help="upcycle: what each level's router gives the first expert, finest first")
     parser.add_argument("--name", default="aior_compact", help="export: file name in models/")
     parser.add_argument("--note", default="", help="export: a line about the training for the file's metadata")
     return parser.parse_args()
@@ -48,10 +49,12 @@ def main() -> None:
         args.cpu = True
     if options.threads:
         torch.set_num_threads(options.threads)
-    from .run import export, run_stage
+    from .run import export, run_stage, upcycle
 
     if options.stage == "export":
         export(options.start, options.take, ROOT / "models" / options.name, options.note)
+    elif options.stage == "upcycle":
+        upcycle(options.start, options.take, options.gates, options.out / "detail-upcycled.safetensors")
     else:
         run_stage(options, device)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from . import checkpoint, data, loop, validation
 from .networks import Networks, build
 from .stages import STAGES
+from .upcycle import reset_router, share_first_expert
 
 
 def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
@@ -62,6 +63,16 @@ def normalise_latents(networks: Networks, photographs: data.Photographs, device:
     latents = torch.cat([networks.vae.encoder(data.draw_batch(photographs, 16, 128, generator).to(device))[0] for _ in range(16)])
     networks.vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
     networks.vae.latent_std.copy_(latents.std(dim=(0, 2, 3)))
+
+
+def upcycle(files: list[Path], take: list[str], gates: list[float], target: Path) -> None:
+    """Write a checkpoint in which all experts of a level are the first one and no router has decided yet: start `detail` from it."""
+    networks = build()
+    networks.load_state_dict(networks.state_dict() | merge(files, take))
+    share_first_expert(networks.daem)
+    for level, gate in zip(networks.daem.levels, gates or [1 / len(level.experts) for level in networks.daem.levels], strict=True):
+        reset_router(level, gate)
+    checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
 
 def export(files: list[Path], take: list[str], target: Path, note: str) -> None:

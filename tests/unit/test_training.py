@@ -131,3 +131,21 @@ def test_validation_pictures_never_train(tmp_path):
     assert [p.name for p in data.find_pictures([tmp_path / "train"], validation=True)] == ["b.png"]
     with pytest.raises(ValueError, match="no training pictures"):
         data.find_pictures([tmp_path / "nowhere"], validation=False)
+
+
+def test_upcycled_experts_are_the_first_one_whatever_their_kernel():
+    from aior_pack.aior_core.architecture.daem import DAEM
+    from aior_pack.aior_core.training.upcycle import reset_router, share_first_expert
+    from aior_pack.tests.tiny import TINY, randomised
+
+    daem = randomised(DAEM(TINY.restorer.daem))
+    share_first_expert(daem)
+    generator = torch.Generator().manual_seed(0)
+    for level, width in zip(daem.levels, TINY.restorer.daem.widths):
+        x, gate = torch.randn(2, width, 12, 12, generator=generator), torch.rand(2, width, generator=generator)
+        first, second, third, dilated = (expert(x, gate) for expert in level.experts)
+        assert torch.allclose(first, second, atol=1e-5) and torch.allclose(first, third, atol=1e-5)
+        assert not torch.allclose(first, dilated, atol=1e-2)
+    level, before = daem.levels[0], daem.levels[0].out.weight.clone()
+    reset_router(level, 0.75)
+    assert torch.allclose(level.out.weight, 3 * before) and not level.router.weight.any()
