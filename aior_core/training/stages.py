@@ -63,7 +63,7 @@ def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: tor
 
 def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
     estimate = look(networks, batch.lq)
-    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
+    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
     balance = sum(balance_loss(r, networks.daem.config.top_k) for r in routings) if len(batch.lq) > 1 else fit.new_zeros(())
