@@ -24,8 +24,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("stage", choices=["autoencoder", "detail", "prior", "fusion", "joint", "upcycle", "export"])
     parser.add_argument("--minutes", type=float, default=10.0, help="time for the whole stage; a resumed run counts what it used")
     parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of clean photographs")
-    parser.add_argument("--from", dest="start", type=Path, nargs="*", default=[], help="checkpoints to start from; later ones win, see --take")
-    parser.add_argument("--take", nargs="*", default=[], help="per --from file: the networks to take from it, e.g. daff,unet,prior.tokens")
+    parser.add_argument(
+        "--from", dest="start", type=Path, nargs="*", default=[],
+        help="checkpoints, or weights as they ship, to start from; later ones win, see --take",
+    )  # fmt: skip
+    parser.add_argument(
+        "--take", nargs="*", default=[],
+        help="per --from file: the networks to take from it, e.g. daff,unet,prior.tokens, or all (default: what its stage trains)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "default")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=0)

@@ -39,3 +39,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict, Tensor
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     ema, raw = ({k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in ("ema/", "raw/"))
     return ema, raw, state, generator
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a safetensors file is a checkpoint, not weights as they ship."""
+    with safe_open(path, "pt") as file:
+        return "generator" in file.keys()

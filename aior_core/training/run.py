@@ -10,18 +10,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..weights import describe, load_weights, part, save_weights
 from . import checkpoint, data, loop, validation
 from .networks import Networks, build
 from .stages import STAGES
 from .upcycle import reset_router, share_first_expert
 
+TAKEN = {
+    "autoencoder": "vae",
+    "detail": "vae,prior,daem",
+    "prior": "unet,prior.tokens",
+    "fusion": "daff,unet,prior.tokens",
+    "joint": "vae,daem",
+}
+"""What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
+
 
 def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
-    """The averaged weights of several checkpoints, later ones over earlier ones; `take[i]` limits file i to some prefixes."""
+    """The averaged weights of several checkpoints or shipped files, later ones over earlier.
+
+    `take[i]`, by default what `TAKEN` says, limits file i to some prefixes.
+    """
     merged: dict[str, Tensor] = {}
     for index, file in enumerate(files):
-        ema = checkpoint.load(file)[0]
-        prefixes = tuple(p + "." for p in take[index].split(",")) if index < len(take) and take[index] != "all" else ("",)
+        ema = checkpoint.load(file)[0] if checkpoint.is_checkpoint(file) else {k: v.float() for k, v in load_weights(file)[0].items()}
+        wanted = take[index] if index < len(take) else TAKEN.get(file.stem, "all")
+        prefixes = ("",) if wanted == "all" else tuple(prefix + "." for prefix in wanted.split(","))
         merged |= {k: v for k, v in ema.items() if k.startswith(prefixes)}
     return merged
 
@@ -30,13 +44,13 @@ def run_stage(options: argparse.Namespace, device: str) -> Networks:
     """Train one stage as the command line says."""
     stage = STAGES[options.stage]
     networks = build(seed=options.seed)
-    if options.start:
-        networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
+    started = merge(options.start, options.take)
+    networks.load_state_dict(networks.state_dict() | started)
     photographs = data.load(data.find_pictures(options.data, validation=False))
     held_out = data.load(data.find_pictures(options.data, validation=True))
     print(f"{stage.name}: {len(photographs.pictures)} photographs, {len(held_out.pictures)} for validation, on {device}", flush=True)
     resuming = (options.out / f"{stage.name}.safetensors").exists()
-    if stage.name == "detail" and not resuming and not any("detail" in f.stem or "joint" in f.stem for f in options.start):
+    if stage.name == "detail" and not resuming and not any(key.startswith("prior.trunk.") for key in started):
         networks.prior.trunk.load_state_dict(networks.vae.encoder.trunk.state_dict())
     validate = {
         "autoencoder": functools.partial(validation.autoencoder_psnr, photographs=held_out),
@@ -79,7 +93,6 @@ def export(files: list[Path], take: list[str], target: Path, note: str) -> None:
     """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
     from ..architecture.config import CompactConfig
     from ..host.vae import CompactVAE, fit_preview
-    from ..weights import describe, part, save_weights
 
     state = merge(files, take)
     config = CompactConfig()

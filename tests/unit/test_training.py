@@ -149,3 +149,18 @@ def test_upcycled_experts_are_the_first_one_whatever_their_kernel():
     level, before = daem.levels[0], daem.levels[0].out.weight.clone()
     reset_router(level, 0.75)
     assert torch.allclose(level.out.weight, 3 * before) and not level.router.weight.any()
+
+
+def test_a_checkpoint_gives_what_its_stage_trains_and_shipped_weights_give_all(networks, tmp_path):
+    from aior_pack.aior_core.training import checkpoint
+    from aior_pack.aior_core.training.run import merge
+    from aior_pack.aior_core.weights import describe, save_weights
+    from aior_pack.tests.tiny import TINY
+
+    path = tmp_path / "fusion.safetensors"
+    checkpoint.save(path, networks, {}, {"step": 1, "seconds": 1.0}, torch.Generator())
+    assert {key.split(".")[0] for key in merge([path], [])} == {"daff", "unet", "prior"}
+    assert all(key.startswith("prior.tokens.") for key in merge([path], []) if key.startswith("prior."))
+    shipped = save_weights(tmp_path / "whole", networks.state_dict(), describe(TINY))[0]
+    merged = merge([shipped, path], ["all", "daem"])
+    assert merged.keys() == networks.state_dict().keys()
