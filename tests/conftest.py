@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "aior_pack"
@@ -47,6 +48,8 @@ def _host_on_cpu() -> None:
     comfy.cli_args.args.cpu = os.environ.get("AIOR_TEST_DEVICE", "cpu") == "cpu"
 
 
+# The networks of these tests are tiny: more threads only wait for each other, for minutes where the machine is busy.
+torch.set_num_threads(1)
 _load_pack()
 _host_on_cpu()
 
