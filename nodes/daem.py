@@ -3,8 +3,7 @@
 from comfy_api.latest import io
 
 from ..aior_core.host.daem_decode import COLOR_FIXES, decode_daem
-
-RESTORER, PRIOR = io.Custom("AIOR_RESTORER"), io.Custom("AIOR_PRIOR")
+from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
 
 
 class DecodeDAEM(io.ComfyNode):
@@ -17,22 +16,7 @@ class DecodeDAEM(io.ComfyNode):
             display_name="DAEM Decode",
             category="image/restoration",
             description="Decodes a restored latent with detail from the damaged picture, in exactly its size: Detail-Aware Expert Module.",
-            search_aliases=[
-                "AIOR",
-                "restore",
-                "denoise",
-                "derain",
-                "desnow",
-                "dehaze",
-                "deblur",
-                "low light",
-                "jpeg artifacts",
-                "detail",
-                "enhance",
-                "photo repair",
-                "vae decode",
-                "UniLDiff",
-            ],
+            search_aliases=[*SEARCHED, "detail", "vae decode", "UniLDiff"],
             inputs=[
                 io.Latent.Input("samples", tooltip="The restored latent, from DAFF Sampler or any sampler."),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),

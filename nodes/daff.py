@@ -3,26 +3,13 @@
 from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
+from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
 from ..aior_core.host.sampling import START_POINTS, sample_daff, sampler_names, scheduler_names
 
-RESTORER, PRIOR = io.Custom("AIOR_RESTORER"), io.Custom("AIOR_PRIOR")
 POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. An SDXL model needs it; the text may be empty."
 NEGATIVE = "What to keep away from. Leave open for the compact model; an SDXL model needs it; the text may be empty."
 STRENGTH = "How much of DAFF is added: 1 is the method, 0 leaves the model as it was."
-ALIASES = [
-    "AIOR",
-    "restore",
-    "denoise",
-    "derain",
-    "desnow",
-    "dehaze",
-    "deblur",
-    "low light",
-    "jpeg artifacts",
-    "enhance",
-    "photo repair",
-    "UniLDiff",
-]
+ALIASES = [*SEARCHED, "UniLDiff"]
 
 
 class ApplyDAFF(io.ComfyNode):

@@ -4,9 +4,9 @@ from comfy_api.latest import io
 
 from ..aior_core.host.compact_model import load_compact
 from ..aior_core.host.folders import fingerprint, weight_files, weight_path
+from ..aior_core.host.interface import RESTORER
 from ..aior_core.host.restorer import load_restorer
 
-RESTORER = io.Custom("AIOR_RESTORER")
 FILE = "A safetensors file from the pack's models folder or from ComfyUI/models/aior; of a file in several parts, the first."
 
 

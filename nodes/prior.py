@@ -2,10 +2,9 @@
 
 from comfy_api.latest import io, ui
 
+from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
 from ..aior_core.host.prior_encode import encode_prior
 from ..aior_core.host.report import report_maps, report_plot, report_text
-
-RESTORER, PRIOR = io.Custom("AIOR_RESTORER"), io.Custom("AIOR_PRIOR")
 
 
 class EncodePrior(io.ComfyNode):
@@ -18,21 +17,7 @@ class EncodePrior(io.ComfyNode):
             display_name="Encode Degradation Prior",
             category="image/restoration",
             description="Looks at a damaged picture: its features for DAFF and DAEM, and which damages it has, how badly and where.",
-            search_aliases=[
-                "AIOR",
-                "restore",
-                "denoise",
-                "derain",
-                "desnow",
-                "dehaze",
-                "deblur",
-                "low light",
-                "jpeg artifacts",
-                "super resolution",
-                "enhance",
-                "photo repair",
-                "all-in-one restoration",
-            ],
+            search_aliases=[*SEARCHED, "super resolution", "all-in-one restoration"],
             inputs=[
                 RESTORER.Input("restorer", tooltip="From Load AIOR Compact or Load AIOR Restorer."),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),

@@ -51,11 +51,11 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
 def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: torch.Generator) -> Tensor:
     """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise."""
     roll = torch.rand((), generator=generator).item()
+    if 0.25 <= roll <= 0.85:
+        return lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
     with torch.no_grad():
-        if roll < 0.25:
-            return networks.vae.encode(lq)
-        latent = networks.vae.encode(wished) if roll > 0.85 else lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
-    if roll <= 0.85:
+        latent = networks.vae.encode(lq if roll < 0.25 else wished)
+    if roll < 0.25:
         return latent
     sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(latent)
     return (1 - sigma) * latent + sigma * torch.randn(latent.shape, generator=generator).to(latent)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..degradations import Recipe, apply_recipe, preset_recipe
+from ..metrics import psnr
 from .data import Photographs, centre_crop
 from .networks import Networks
 from .restoration import look, repair, sample
@@ -26,14 +27,15 @@ PRESETS = {
 }
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    return (-10 * torch.log10(((a.clamp(-1, 1) - b) / 2).square().flatten(1).mean(dim=1).clamp_min(1e-10))).mean().item()
+def _decibels(picture: Tensor, reference: Tensor) -> float:
+    """Mean PSNR of what a viewer would see: the picture clamped."""
+    return psnr(picture.clamp(-1, 1), reference).mean().item()
 
 
 @torch.no_grad()
 def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 192) -> dict[str, float]:
     crops = [centre_crop(p, size) for p in photographs.pictures]
-    return {"plain": sum(psnr(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)}
+    return {"plain": sum(_decibels(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)}
 
 
 def restoration_psnr(
@@ -55,7 +57,7 @@ def restoration_psnr(
                     estimate = look(networks, lq)
                     generator = torch.Generator().manual_seed(7)
                     latent = sample(networks, estimate, n, generator) if n else networks.vae.encode(lq)
-                    total += psnr(repair(networks, estimate, lq, latent)[0].cpu(), crop)
+                    total += _decibels(repair(networks, estimate, lq, latent)[0], crop)
                 numbers[name if len(steps) == 1 else f"{name}@{n}"] = total / len(crops)
         return numbers
 

@@ -169,3 +169,13 @@ def test_a_checkpoint_gives_what_its_stage_trains_and_shipped_weights_give_all(n
     shipped = save_weights(tmp_path / "whole", networks.state_dict(), describe(TINY))[0]
     merged = merge([shipped, path], ["all", "daem"])
     assert merged.keys() == networks.state_dict().keys()
+
+
+def test_validation_measures_every_damage_at_every_number_of_steps(networks):
+    from aior_pack.aior_core.training import validation
+
+    measure = validation.restoration_psnr(photographs(), size=64, count=1, steps=(0, 1))
+    numbers = measure(networks)
+    assert len(numbers) == 2 * (len(validation.PRESETS) + 1)
+    assert all(math.isfinite(value) and value > 3 for value in numbers.values())
+    assert numbers["clean@0"] > numbers["noise50@0"]
