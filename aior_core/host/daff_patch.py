@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .prior import Prior, require_prior
 from .restorer import Restorer
+from .steer import require_steerable
 
 CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
@@ -90,9 +91,11 @@ def apply_daff(
 
     Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens. Applying
     again replaces what was applied. strength 0 adds nothing; start and end are parts of the schedule, 0 its beginning.
-    Raises ValueError if restorer, prior and MODEL do not fit together, or an SDXL restorer gets no CONDITIONING.
+    Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets no CONDITIONING, or nothing
+    would follow a steered prior.
     """
     require_prior(restorer, prior, NODE)
+    require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)
     if positive is None or negative is None:
         tokens, null = _tokens(restorer, prior)
@@ -159,7 +162,7 @@ def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditionin
     encoder = restorer.encoder
     management.load_models_gpu([encoder])
     out = management.intermediate_device()
-    severities = prior.severities.to(encoder.load_device)
+    severities = prior.to_remove.to(encoder.load_device)
     tokens = encoder.model.tokens
     return [[tokens(severities).to(out), {}]], [[tokens.unknown(severities).to(out).clone(), {}]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..picture import Geometry
@@ -17,6 +18,7 @@ class Prior:
     features: LQ feature at f8, `B C H/8 W/8`. skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
     picture: the LQ picture `B 3 H W`, -1..1. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
+    steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything.
     """
 
     features: Tensor
@@ -28,6 +30,17 @@ class Prior:
     maps: Tensor
     geometry: Geometry
     alpha: Tensor | None = None
+    steering: Tensor | None = None
+
+    @property
+    def steered(self) -> Tensor:
+        """`steering`, spelt out where it is None."""
+        return torch.ones_like(self.severities) if self.steering is None else self.steering
+
+    @property
+    def to_remove(self) -> Tensor:
+        """Severities `B K`, 0..1, of what is to be removed: what the denoiser's tokens are told, where a report is not."""
+        return self.severities if self.steering is None else self.severities * self.steering
 
 
 def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:

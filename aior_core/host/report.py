@@ -13,11 +13,11 @@ from .prior import Prior
 
 PRESENT = 0.5
 PLOT_WIDTH, ROW, LABEL, FONT = 640, 36, 170, 18
-BACKGROUND, BAR, FAINT, INK = (24, 26, 30), (82, 160, 232), (66, 74, 86), (232, 234, 238)
+BACKGROUND, BAR, LEFT, FAINT, INK = (24, 26, 30), (82, 160, 232), (222, 160, 74), (66, 74, 86), (232, 234, 238)
 
 
 def report_text(prior: Prior) -> str:
-    """One paragraph per picture: what is wrong, worst first, with severity and certainty in per cent."""
+    """One paragraph per picture: what is wrong, worst first, with severity and certainty in per cent; and what is to be left in."""
     paragraphs = []
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
@@ -26,14 +26,17 @@ def report_text(prior: Prior) -> str:
         names = ", ".join(_label(KINDS[k]) for k in found) or "nothing"
         size = f"{prior.geometry.width}x{prior.geometry.height}"
         lines = [f"Picture {index + 1} ({size}): {names} found."]
+        if left := _left_in(_weights(prior)[index]):
+            lines.append(f"  To be left in: {left}.")
         lines += [f"  {_label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}" for k in order]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
 
 
 def report_plot(prior: Prior) -> Tensor:
-    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness."""
-    return torch.cat([_chart(s.tolist(), p.tolist()) for s, p in zip(prior.severities, prior.probabilities)])
+    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness, in amber what stays."""
+    rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), _weights(prior))
+    return torch.cat([_chart(*row) for row in rows])
 
 
 def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
@@ -56,18 +59,33 @@ def _label(kind: str) -> str:
     return {"jpeg": "JPEG"}.get(kind, kind.replace("_", " "))
 
 
-def _chart(severities: list[float], probabilities: list[float]) -> Tensor:
+def _weights(prior: Prior) -> list[list[float]]:
+    """How much of each degradation is to be removed, per picture."""
+    return (torch.ones_like(prior.severities) if prior.steering is None else prior.steering).tolist()
+
+
+def _left_in(weights: list[float]) -> str:
+    """The kinds that are not removed in full, in words: "noise, blur (60%)"; empty if there are none."""
+    return ", ".join(_label(kind) + (f" ({1 - weight:.0%})" if weight else "") for kind, weight in zip(KINDS, weights) if weight < 1)
+
+
+def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
     font = ImageFont.load_default(FONT)
     canvas = Image.new("RGB", (PLOT_WIDTH, ROW * (len(severities) + 1)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    draw.text((16, ROW // 2), "estimated severity (bright: certain)", fill=INK, font=font, anchor="lm")
+    legend = "bright: certain" if min(weights) == 1 else "bright: certain, amber: to be left in"
+    draw.text((16, ROW // 2), f"estimated severity ({legend})", fill=INK, font=font, anchor="lm")
     full = PLOT_WIDTH - LABEL - 90
-    for row, (kind, severity, certainty) in enumerate(zip(KINDS, severities, probabilities), start=1):
+    for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights), start=1):
         top, middle = row * ROW, row * ROW + ROW // 2
-        color = tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, BAR))
+        removed, left = (tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color)) for color in (BAR, LEFT))
+        end, border = LABEL + round(full * severity), LABEL + round(full * severity * weight)
         draw.text((16, middle), _label(kind), fill=INK, font=font, anchor="lm")
         draw.rectangle((LABEL, top + 7, LABEL + full, top + ROW - 7), outline=FAINT)
-        draw.rectangle((LABEL, top + 7, LABEL + round(full * severity), top + ROW - 7), fill=color)
+        if weight < 1:
+            draw.rectangle((LABEL, top + 7, end, top + ROW - 7), fill=left)
+        if weight > 0:
+            draw.rectangle((LABEL, top + 7, border, top + ROW - 7), fill=removed)
         draw.text((LABEL + full + 12, middle), f"{severity:.0%}", fill=INK, font=font, anchor="lm")
     pixels = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
     return pixels.reshape(1, canvas.height, canvas.width, 3).float() / 255
