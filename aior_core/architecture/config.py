@@ -47,11 +47,15 @@ class DAFFConfig:
 
 @dataclass(frozen=True)
 class DAEMConfig:
-    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`)."""
+    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
+
+    Its channel attention is judged on a copy `pools[i]` times smaller.
+    """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
     skip_widths: tuple[int, ...] = (32, 64, 128, 192)
-    widths: tuple[int, ...] = (32, 64, 96, 128)
+    widths: tuple[int, ...] = (16, 48, 96, 128)
+    pools: tuple[int, ...] = (4, 2, 1, 1)
     prior_width: int = 192
     degradations: int = DEGRADATION_COUNT
     context_width: int = 64

@@ -1,8 +1,12 @@
 """Detail-Aware Expert Module: a mixture of experts in the decoder, fed by the LQ encoder's skips (UniLDiff section 3.3).
 
 At each level of the decoder: y = sum over the chosen experts of gate_e * E_e(x), times a shared transposed-attention
-branch S(x); x joins the decoder's feature and the LQ feature of the same size. Everything that looks at the whole picture
-(router, channel attention, pooled gates) is made from `LevelStatistics`, plain sums that tiles can pool.
+branch S(x); x joins the decoder's feature and the LQ feature of the same size. Beside y stands a plain skip of the LQ feature,
+scaled and shifted by what the whole picture looks like: haze and darkness are seen there, not in a pixel.
+
+Everything that looks at the whole picture (router, channel attention, pooled gates) is made from `LevelStatistics`, plain sums
+that tiles can pool. Which channels attend to which is judged on a smaller copy of x: at full size it took half of the
+training's time.
 """
 
 from __future__ import annotations
@@ -53,25 +57,27 @@ class Routing:
 class DAEMLevel(nn.Module):
     """The experts of one decoder level."""
 
-    def __init__(self, decoder: int, skip: int, width: int, config: DAEMConfig, *, operations=nn, device=None, dtype=None):
+    def __init__(self, decoder: int, skip: int, width: int, pool: int, config: DAEMConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         ops = {"operations": operations, **at}
-        self.top_k, self.heads = config.top_k, max(1, width // config.head_channels)
+        self.top_k, self.heads, self.pool = config.top_k, max(1, width // config.head_channels), pool
         self.norm = ChannelNorm(decoder, **ops)
         self.skip_norm = ChannelNorm(skip, **ops)
         self.join = operations.Conv2d(decoder + skip, width, 1, **at)
         self.attention_norm = ChannelNorm(width, **ops)
-        self.qkv = operations.Conv2d(width, 3 * width, 1, **at)
-        self.qkv_depthwise = operations.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, **at)
+        self.qk = operations.Conv2d(width, 2 * width, 1, **at)
+        self.qk_depthwise = operations.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width, **at)
         self.temperature = nn.Parameter(torch.empty(self.heads, 1, 1, **at))
         self.shared_out = operations.Conv2d(width, width, 1, **at)
-        self.router = starting_at(0.0, operations.Linear(width + config.context_width, len(config.kernels), **at))
+        self.router = operations.Linear(width + config.context_width, len(config.kernels), **at)
         self.gate = operations.Linear(width + config.context_width, width, **at)
         self.experts = nn.ModuleList(
             NAFBlock(width, kernel=k, dilation=d, **ops) for k, d in zip(config.kernels, config.dilations, strict=True)
         )
         self.out = operations.Conv2d(width, decoder, 1, **at)
+        self.link = operations.Conv2d(skip, decoder, 1, **at)
+        self.modulate = starting_at(0.1, operations.Linear(width + config.context_width, 2 * decoder, **at))
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.ones_(self.temperature)
@@ -79,22 +85,26 @@ class DAEMLevel(nn.Module):
         nn.init.ones_(self.shared_out.bias)
 
     def combine(self, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoder feature and LQ feature, same size -> x `B width H W` and its qkv `B 3*width H W`."""
+        """Decoder feature and LQ feature, same size -> x `B width H W`, and of x made smaller: itself, q and k, `B 3*width H/pool W/pool`."""
         x = self.join(torch.cat([self.norm(h), self.skip_norm(skip.to(h))], dim=1))
-        return x, self.qkv_depthwise(self.qkv(self.attention_norm(x)))
+        small = F.avg_pool2d(x, self.pool) if self.pool > 1 else x
+        return x, torch.cat([small, self.qk_depthwise(self.qk(self.attention_norm(small)))], dim=1)
 
-    def statistics(self, x: Tensor, qkv: Tensor) -> LevelStatistics:
-        """The sums that the whole picture is judged by, fp32."""
-        q, k, _ = (_tokens(t).float() for t in qkv.chunk(3, dim=1))
+    def statistics(self, small: Tensor) -> LevelStatistics:
+        """The sums that the whole picture is judged by, fp32, of what `combine` made smaller."""
+        x, q, k = _tokens(small).float().chunk(3, dim=2)
         # All channels with all, of which only each head's own block is kept: the layout stays as it is, nothing is copied.
         blocks = rearrange(q.transpose(1, 2) @ k, "b (n c) (m d) -> b n c m d", n=self.heads, m=self.heads)
         gram = rearrange(blocks.diagonal(dim1=1, dim2=3), "b c d n -> b n c d")
         q2, k2 = (rearrange(t.square().sum(dim=1), "b (n c) -> b n c", n=self.heads) for t in (q, k))
-        return LevelStatistics(_tokens(x).float().sum(dim=1), gram, q2, k2, x.shape[2] * x.shape[3])
+        return LevelStatistics(x.sum(dim=1), gram, q2, k2, x.shape[1])
 
-    def route(self, statistics: LevelStatistics, context: Tensor, noise: torch.Generator | None) -> tuple[Routing, Tensor]:
-        """Router and pooled gate: noise N(0, 1/E^2) only in training (`noise` given), top-k of the softmax, not renormalised."""
-        pooled = torch.cat([statistics.total / statistics.pixels, context.float()], dim=1).to(context.dtype)
+    def pool_picture(self, statistics: LevelStatistics, context: Tensor) -> Tensor:
+        """What is known of the whole picture, `B width+context_width`."""
+        return torch.cat([statistics.total / statistics.pixels, context.float()], dim=1).to(context.dtype)
+
+    def route(self, pooled: Tensor, noise: torch.Generator | None) -> Routing:
+        """Router: noise N(0, 1/E^2) only in training (`noise` given), top-k of the softmax, not renormalised."""
         logits = self.router(pooled).float()
         noisy = logits
         if noise is not None:
@@ -102,32 +112,39 @@ class DAEMLevel(nn.Module):
         probabilities = noisy.softmax(dim=1)
         kept = probabilities.topk(self.top_k, dim=1).indices
         gates = torch.zeros_like(probabilities).scatter(1, kept, probabilities.gather(1, kept))
-        return Routing(logits, noisy, gates), 2 * torch.sigmoid(self.gate(pooled))
+        return Routing(logits, noisy, gates)
 
-    def shared(self, qkv: Tensor, statistics: LevelStatistics) -> Tensor:
-        """Transposed attention (Restormer's MDTA): channels attend to channels with the picture's own Gram matrix."""
+    def shared(self, x: Tensor, statistics: LevelStatistics) -> Tensor:
+        """Transposed attention (Restormer's MDTA): channels of x attend to channels with the picture's own Gram matrix."""
         norms = statistics.q2.clamp_min(1e-12).sqrt()[..., :, None] * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]
         weights = (statistics.gram / norms * self.temperature.float()).softmax(dim=-1)
         weights = rearrange(torch.diag_embed(rearrange(weights, "b n c d -> b c d n")), "b c d n m -> b (m d) (n c)")
-        v = _tokens(qkv.chunk(3, dim=1)[2])
-        return self.shared_out(rearrange(v @ weights.to(v.dtype), "b (h w) c -> b h w c", h=qkv.shape[2]).permute(0, 3, 1, 2))
+        mixed = _tokens(x) @ weights.to(x.dtype)
+        return self.shared_out(rearrange(mixed, "b (h w) c -> b h w c", h=x.shape[2]).permute(0, 3, 1, 2))
+
+    def mix(self, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
+        """Each sample through its experts, `B width H W`, weighed by `gates` `B E`: samples of one expert go together."""
+        sample, expert = gates.nonzero(as_tuple=True)
+        order = expert.argsort(stable=True)
+        sample, counts = sample[order], torch.bincount(expert, minlength=len(self.experts)).tolist()
+        # Rows of the layout that convolutions work in: a plain x[...] would come back in the other one.
+        parts = x.permute(0, 2, 3, 1).index_select(0, sample).permute(0, 3, 1, 2).split(counts)
+        made = [e(part, g) for e, part, g in zip(self.experts, parts, gate[sample].split(counts), strict=True) if len(part)]
+        rows = torch.cat([m.permute(0, 2, 3, 1) for m in made]) * gates[sample, expert[order]].to(x)[:, None, None, None]
+        back = sample.argsort(stable=True)
+        return rows.index_select(0, back).unflatten(0, (len(x), -1)).sum(dim=1).permute(0, 3, 1, 2)
 
     def forward(
         self, h: Tensor, skip: Tensor, context: Tensor, *, statistics: LevelStatistics | None = None, noise: torch.Generator | None = None
     ) -> tuple[Tensor, Routing]:
         """What to add to the decoder's feature `h` (`B decoder H W`), and how it was routed."""
-        x, qkv = self.combine(h, skip)
-        statistics = self.statistics(x, qkv) if statistics is None else statistics
-        routing, gate = self.route(statistics, context, noise)
-        mixed = torch.zeros_like(x)
-        for index, expert in enumerate(self.experts):
-            chosen = routing.gates[:, index].nonzero()[:, 0]
-            if len(chosen) == len(x):
-                mixed = mixed + routing.gates[:, index, None, None, None].to(x) * expert(x, gate)
-            elif len(chosen):
-                part = routing.gates[chosen, index, None, None, None].to(x) * expert(x[chosen], gate[chosen])
-                mixed.index_add_(0, chosen, part)
-        return self.out(mixed * self.shared(qkv, statistics)), routing
+        x, small = self.combine(h, skip)
+        statistics = self.statistics(small) if statistics is None else statistics
+        pooled = self.pool_picture(statistics, context)
+        routing = self.route(pooled, noise)
+        mixed = self.mix(x, routing.gates, 2 * torch.sigmoid(self.gate(pooled)))
+        scale, shift = self.modulate(pooled)[:, :, None, None].chunk(2, dim=1)
+        return self.out(mixed * self.shared(x, statistics)) + (1 + scale) * self.link(skip.to(h)) + shift, routing
 
 
 class DAEM(nn.Module):
@@ -139,10 +156,12 @@ class DAEM(nn.Module):
         ops = {"operations": operations, **at}
         self.config = config
         self.levels = nn.ModuleList(
-            DAEMLevel(d, s, w, config, **ops) for d, s, w in zip(config.decoder_widths, config.skip_widths, config.widths, strict=True)
+            DAEMLevel(d, s, w, p, config, **ops)
+            for d, s, w, p in zip(config.decoder_widths, config.skip_widths, config.widths, config.pools, strict=True)
         )
-        self.context1 = operations.Linear(2 * config.prior_width + config.degradations, 2 * config.context_width, **at)
+        self.context1 = operations.Linear(2 * config.prior_width + 2 * config.degradations, 2 * config.context_width, **at)
         self.context2 = operations.Linear(2 * config.context_width, config.context_width, **at)
+        self.tone = starting_at(0.1, operations.Linear(config.context_width, 6, **at))
         self.head = starting_at(0.3, operations.Conv2d(config.decoder_widths[0], 9, 3, padding=1, **at))
 
     def reset(self, generator: torch.Generator) -> None:
@@ -151,24 +170,31 @@ class DAEM(nn.Module):
 
     def silence(self) -> None:
         """Start from the plain decoder instead, exactly: for a decoder that is pretrained and stays as it is (SDXL's)."""
-        for layer in (*(level.out for level in self.levels), self.head):
+        for layer in (*(layer for level in self.levels for layer in (level.out, level.link, level.modulate)), self.tone, self.head):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def context(self, feature: Tensor, severities: Tensor) -> Tensor:
-        """f8 LQ feature of the whole picture `B C h w`, severities `B K` (as steered) -> `B context_width`."""
-        pooled = torch.cat([pooled_statistics(feature), severities.float()], dim=1).to(feature.dtype)
+    def context(self, feature: Tensor, severities: Tensor, steering: Tensor | None = None) -> Tensor:
+        """f8 LQ feature of the whole picture `B C h w`, severities `B K` -> `B context_width`.
+
+        steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
+        to be removed: "none" and "leave it in" would look alike otherwise.
+        """
+        steering = torch.ones_like(severities) if steering is None else steering
+        pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
         return self.context2(F.gelu(self.context1(pooled)))
 
-    def output(self, h: Tensor, decoded: Tensor, lq: Tensor, strength: float = 1.0) -> Tensor:
+    def output(self, h: Tensor, decoded: Tensor, lq: Tensor, context: Tensor, strength: float = 1.0) -> Tensor:
         """Last decoder feature, decoded picture and LQ picture -> picture `B 3 H W`, -1..1 before clamping.
 
-        decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` a local
-        gain (what haze and low light need), and all three zero the plain decoder.
+        decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` is a gain and
+        `b` an offset (what haze and low light need), and all three zero the plain decoder. To the gain and offset of every pixel come
+        those of the whole picture, straight from its context: by way of the pixels alone they were hardly learnt at all.
         """
         g, a, b = self.head(h).chunk(3, dim=1)
+        gain, offset = self.tone(context)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
         lq = lq.to(decoded)
-        return decoded + strength * (g * (lq - decoded) + a * (lq + 1) + b)
+        return decoded + strength * (g * (lq - decoded) + (a + gain) * (lq + 1) + b + offset)
 
 
 def balance_loss(routing: Routing, top_k: int) -> Tensor:
@@ -196,4 +222,4 @@ def decode_with_detail(
         return h + strength * residual
 
     h, decoded = finish(walk, visit)
-    return daem.output(h, decoded, lq, strength), routings
+    return daem.output(h, decoded, lq, context, strength), routings

@@ -26,6 +26,7 @@ from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
 from .reach import decoder_halo, trunk_halo
 from .restorer import Restorer
+from .steer import require_steerable
 from .tiling import Region, regions
 
 NODE = "DAEM Decode"
@@ -53,6 +54,7 @@ def decode_daem(
     """
     samples = latent["samples"]
     require_prior(restorer, prior, NODE)
+    require_steerable(restorer, prior, NODE)
     require_vae(restorer, vae, NODE)
     require_same_size(samples, prior, NODE)
     if samples.shape[1] != prior.latent.shape[1] or len(prior.latent) not in (1, len(samples)):
@@ -115,8 +117,7 @@ class _Picture:
                 self._require_width(h, level)
                 skip = self.skip(level, scale, region, made)
                 if level == stop:
-                    x, qkv = experts.combine(h, skip)
-                    return experts.statistics(region.inner(x, scale), region.inner(qkv, scale))
+                    return experts.statistics(region.inner(experts.combine(h, skip)[1], scale // experts.pool))
                 h = h + self.strength * experts(h, skip, self.context, statistics=self.statistics.get(level))[0]
             try:
                 level, h = walk.send(h)
@@ -125,7 +126,7 @@ class _Picture:
                 break
         if self.daem is not None:
             # In fp32: the picture is the damaged one plus a little, which eight bits of mantissa would round away.
-            decoded = self.daem.output(h.float(), decoded.float(), region.see(self.lq, FACTOR).float(), self.strength)
+            decoded = self.daem.output(h.float(), decoded.float(), region.see(self.lq, FACTOR).float(), self.context, self.strength)
         return region.inner(decoded, FACTOR)
 
     def _require_width(self, h: Tensor, level: int) -> None:
@@ -179,7 +180,7 @@ def _picture(
         feature=feature,
         skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
         trunk_halo=trunk_halo(restorer.config.prior),
-        context=daem.model.context(feature, prior.severities[mine].to(vae.device)) if daem else None,
+        context=daem.model.context(feature, prior.severities[mine].to(vae.device), prior.steered[mine].to(vae.device)) if daem else None,
         strength=strength,
     )
 

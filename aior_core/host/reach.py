@@ -20,10 +20,16 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
 
 
 def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> int:
-    """Halo of the decoder with DAEM in it: stem, NAF blocks, and at each level the widest expert. None is the KL decoder."""
+    """Halo of the decoder with DAEM in it: stem, NAF blocks, and at each level the widest expert or the smaller copy's 3x3.
+
+    None is the KL decoder.
+    """
     if config is None:
         return KL_HALO
     deepest = len(config.decoder_blocks) - 1
-    expert = 0 if daem is None else max(1, *(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations)))
-    pixels = 2**deepest + 1 + sum((count + expert) * 2**level for level, count in enumerate(config.decoder_blocks))
+    experts = [0] * (deepest + 1)
+    if daem is not None:
+        widest = max(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations))
+        experts = [max(pool, widest) for pool in daem.pools]
+    pixels = 2**deepest + 1 + sum((count + experts[level]) * 2**level for level, count in enumerate(config.decoder_blocks))
     return math.ceil(pixels / 2**deepest)

@@ -31,7 +31,7 @@ def describe(config: CompactConfig | RestorerConfig) -> dict[str, str]:
     restorer = config.restorer if isinstance(config, CompactConfig) else config
     settings: dict[str, object] = {"daff.mode": restorer.daff.mode}
     if restorer.daem is not None:
-        settings |= {"daem.dilations": restorer.daem.dilations, "daem.top_k": restorer.daem.top_k}
+        settings |= {"daem.dilations": restorer.daem.dilations, "daem.top_k": restorer.daem.top_k, "daem.pools": restorer.daem.pools}
     if isinstance(config, CompactConfig):
         settings["unet.head_channels"] = config.unet.head_channels
     return {"format": "aior-1", "scale": restorer.scale, "settings": json.dumps(settings)}
@@ -193,7 +193,8 @@ def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, obj
         decoder_widths=decoder,
         skip_widths=tuple(join.shape[1] - width for join, width in zip(joins, decoder)),
         widths=tuple(len(join) for join in joins),
-        prior_width=(tensors["context1.weight"].shape[1] - degradations) // 2,
+        pools=tuple(settings.get("daem.pools", default.pools if len(joins) == len(default.pools) else [1] * len(joins))),
+        prior_width=tensors["context1.weight"].shape[1] // 2 - degradations,
         degradations=degradations,
         context_width=len(tensors["context2.weight"]),
         kernels=kernels,

@@ -21,11 +21,12 @@ def save_weights(
     state_dict: dict[str, Tensor],
     metadata: dict[str, str],
     *,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | None = torch.float16,
     max_bytes: int = 15 * 2**20,
 ) -> list[Path]:
     """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more safetensors files.
 
+    dtype: of all floats; None leaves each tensor in its own.
     Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` plus its header (a single
     tensor is never split). Every file carries the whole metadata and the id of its set. All files are written beside
     their places first and then moved there, and files of an earlier set with the same stem are removed, so a reader sees
@@ -57,9 +58,9 @@ def save_weights(
     return paths
 
 
-def _ready(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _ready(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     exact = name.rpartition(".")[2] in KEPT_EXACT
-    to = torch.float32 if exact else dtype if tensor.is_floating_point() else tensor.dtype
+    to = torch.float32 if exact else dtype if dtype and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", to, copy=True).contiguous()
 
 

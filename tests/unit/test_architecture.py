@@ -150,7 +150,7 @@ def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
     assert 0 < (near - lq).abs().mean() < 0.5 * (decoded - lq).abs().mean()
     daem.silence()
     assert torch.equal(run_daem(vae, daem, features, lq, severities, latent)[0], decoded)
-    assert torch.equal(randomised(daem).output(h, decoded, lq, 0.0), decoded)
+    assert torch.equal(randomised(daem).output(h, decoded, lq, tensor(len(lq), daem.config.context_width), 0.0), decoded)
 
 
 def test_daem_is_deterministic_and_each_picture_alone_gives_the_same():
@@ -176,12 +176,33 @@ def test_daem_noise_moves_routing_only_when_given():
 
 def test_daem_statistics_of_two_halves_are_those_of_the_whole():
     level = randomised(DAEM(RESTORER.daem)).levels[1]
-    x, qkv = level.combine(tensor(1, 12, 8, 8), tensor(1, 12, 8, 8, seed=1))
-    whole = level.statistics(x, qkv)
-    halves = level.statistics(x[..., :3], qkv[..., :3]) + level.statistics(x[..., 3:], qkv[..., 3:])
+    x, small = level.combine(tensor(1, 12, 16, 16), tensor(1, 12, 16, 16, seed=1))
+    assert level.pool == 2 and small.shape == (1, 3 * x.shape[1], 8, 8)
+    whole = level.statistics(small)
+    halves = level.statistics(small[..., :3]) + level.statistics(small[..., 3:])
     for name in ("total", "gram", "q2", "k2"):
         assert torch.allclose(getattr(whole, name), getattr(halves, name), atol=1e-4)
+    assert torch.allclose(whole.total / whole.pixels, x.mean(dim=(2, 3)), atol=1e-5)
     assert whole.pixels == halves.pixels == 64
+
+
+def test_daem_mixes_each_sample_with_its_own_experts():
+    level = randomised(DAEM(RESTORER.daem)).levels[1]
+    x, gate = tensor(5, level.join.out_channels, 8, 8), torch.rand(5, level.join.out_channels, generator=torch.Generator().manual_seed(4))
+    gates = torch.zeros(5, 4)
+    gates[range(5), [2, 0, 2, 3, 1]] = torch.tensor([0.9, 0.4, 0.3, 0.7, 0.5])
+    second = gates.clone()
+    second[range(5), [1, 3, 0, 0, 2]] = 0.2
+    for chosen in (gates, second):
+        wished = sum(chosen[:, e, None, None, None] * expert(x, gate) for e, expert in enumerate(level.experts))
+        assert torch.allclose(level.mix(x, chosen, gate), wished, atol=1e-5)
+
+
+def test_daem_is_told_what_to_leave():
+    daem, severities = randomised(DAEM(RESTORER.daem)), torch.full((1, 8), 0.4)
+    feature, leave = tensor(1, 24, 4, 4), torch.ones(1, 8).index_fill(1, torch.tensor([0]), 0.0)
+    assert torch.equal(daem.context(feature, severities), daem.context(feature, severities, torch.ones(1, 8)))
+    assert not torch.allclose(daem.context(feature, severities, leave), daem.context(feature, severities * leave))
 
 
 def routing(logits):
@@ -217,7 +238,7 @@ def test_same_seed_same_start():
 
 def test_daem_levels_may_be_narrower_than_a_head():
     config = DAEMConfig(
-        decoder_widths=(8,), skip_widths=(8,), widths=(8,), prior_width=24, context_width=12, kernels=(3, 5), dilations=(1, 1), top_k=1
+        decoder_widths=(8,), skip_widths=(8,), widths=(8,), pools=(1,), prior_width=24, context_width=12, kernels=(3, 5), dilations=(1, 1), top_k=1
     )
     added, _ = randomised(DAEM(config)).levels[0](tensor(1, 8, 8, 8), tensor(1, 8, 8, 8), tensor(1, 12))
     assert added.shape == (1, 8, 8, 8) and added.abs().max() > 0

@@ -162,6 +162,21 @@ def test_decoding_without_daem_is_the_stock_decoder(vae, restorer, prior):
     assert restored.shape == (1, 60, 90, 3) and (restored - expected).abs().max() > 1e-2
 
 
+def test_steering_reaches_daem_and_leaves_the_prompts_alone(model, vae, restorer, prior, prompts):
+    from aior_pack.aior_core.host.daem_decode import decode_daem
+    from aior_pack.aior_core.host.daff_patch import apply_daff
+    from aior_pack.aior_core.host.steer import steer_prior
+
+    steered, latent = steer_prior(prior, {"noise": 0.0}), {"samples": prior.latent}
+    assert torch.equal(apply_daff(model, restorer, steered, *prompts)[1][0][0], prompts[0][0][0])
+    assert not torch.equal(decode_daem(latent, vae, restorer, steered), decode_daem(latent, vae, restorer, prior))
+    bare = dataclasses.replace(restorer, daem=None)
+    with pytest.raises(ValueError, match="Apply DAFF: the prior is steered.*no DAEM"):
+        apply_daff(model, bare, steered, *prompts)
+    with pytest.raises(ValueError, match="DAEM Decode: the prior is steered.*no DAEM"):
+        decode_daem(latent, vae, bare, steered)
+
+
 def test_tiles_of_the_kl_decoder_stay_near_the_whole(vae, restorer):
     from aior_pack.aior_core.host.daem_decode import decode_daem
     from aior_pack.aior_core.host.prior_encode import encode_prior

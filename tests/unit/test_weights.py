@@ -17,6 +17,7 @@ ODD = RestorerConfig(
         decoder_widths=(10, 14, 18, 22),
         skip_widths=(12, 20, 28, 36),
         widths=(8, 24, 40, 48),
+        pools=(8, 2, 2, 1),
         prior_width=36,
         degradations=5,
         context_width=10,
