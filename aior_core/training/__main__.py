@@ -1,11 +1,14 @@
-"""`python -m aior_core.training STAGE|export ...`: see `--help`."""
+"""`python -m aior_core.training STAGE|export|--plan NAME ...`: see `--help`."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
+
+from .plan import PLANS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,14 +22,44 @@ def find_host() -> None:
     raise SystemExit("training: no ComfyUI found; run `python3 aior.py test` once, or set COMFYUI_PATH")
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m aior_core.training", description="Train the compact model, stage by stage.")
-    parser.add_argument("stage", choices=["autoencoder", "detail", "prior", "fusion", "joint", "upcycle", "export"])
-    parser.add_argument("--minutes", type=float, default=10.0, help="time for the whole stage; a resumed run counts what it used")
+EXAMPLES = """examples:
+  python -m aior_core.training --plan cpu-2h --data PHOTOGRAPHS --out runs/first
+  python -m aior_core.training --plan cpu-2h --data PHOTOGRAPHS --from runs/first --out runs/second
+  python -m aior_core.training detail --minutes 30 --data PHOTOGRAPHS --pairs SCANS --from runs/first --out runs/scans
+  torchrun --nproc-per-node 2 -m aior_core.training --plan gpu-25min --data PHOTOGRAPHS --out runs/gpu
+
+The same command again goes on where a run was stopped or killed. Beside the checkpoints lie STAGE.csv, STAGE-experts.csv and STAGE.png."""
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; expected a number from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is too small; expected a number above 0")
+    return value
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m aior_core.training", description="Train the compact model, stage by stage or by a plan.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "fusion", "joint", "upcycle", "export"])
+    parser.add_argument("--plan", choices=list(PLANS), help="the whole chain of stages and an export; with --from a repeat from those weights")
+    parser.add_argument("--minutes", type=_positive, default=10.0, help="time for the whole stage; a resumed run counts what it used")
+    parser.add_argument(
+        "--session", type=_positive, default=math.inf, help="leave after so many minutes, unfinished; the same command goes on"
+    )
     parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of clean photographs")
     parser.add_argument(
         "--from", dest="start", type=Path, nargs="*", default=[],
-        help="checkpoints, or weights as they ship, to start from; later ones win, see --take",
+        help="checkpoints, folders of them, or weights as they ship, to start from; later ones win, see --take",
     )  # fmt: skip
     parser.add_argument(
         "--take", nargs="*", default=[],
@@ -35,12 +68,23 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "default")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--batch-scale", type=int, default=1)
+    parser.add_argument("--batch-scale", type=int, default=1, help="samples per batch, as a multiple of the stage's own; all processes together")
+    parser.add_argument("--learning-rate", type=_positive, default=1.0, help="as a multiple of the stage's own")
+    parser.add_argument("--decay-share", type=_share, default=0.6, help="the last part of the time, in which the learning rate falls")
+    parser.add_argument("--selective", type=_share, help="share of samples whose target keeps a part of the damage (default: the stage's)")
+    parser.add_argument("--pairs", type=Path, help="folder of real pairs, in lq/ and gt/ under equal names, mixed in where a stage restores")
+    parser.add_argument("--pair-share", type=_share, default=0.25, help="of the samples, where there are --pairs")
+    parser.add_argument("--save-seconds", type=_positive, default=120.0, help="time between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gates", type=float, nargs="*", default=[], help="upcycle: what each level's router gives the first expert, finest first")
-    parser.add_argument("--name", default="aior_compact", help="export: file name in models/")
+    parser.add_argument("--name", default="aior_compact", help="export: file name in models/; of a plan: in --out")
+    parser.add_argument("--ship", action="store_true", help="a plan exports into models/ instead of --out")
     parser.add_argument("--note", default="", help="export: a line about the training for the file's metadata")
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if (options.stage is None) == (options.plan is None):
+        parser.error("give a stage or a --plan, one of the two")
+    options.target = ROOT / "models" if options.ship or options.stage else options.out
+    return options
 
 
 def main() -> None:
@@ -55,14 +99,19 @@ def main() -> None:
         args.cpu = True
     if options.threads:
         torch.set_num_threads(options.threads)
-    from .run import export, run_stage, upcycle
+    from . import distributed
+    from .run import export, follow, run_stage, upcycle
 
     if options.stage == "export":
-        export(options.start, options.take, ROOT / "models" / options.name, options.note)
+        export(options.start, options.take, options.target / options.name, options.note)
     elif options.stage == "upcycle":
         upcycle(options.start, options.take, options.gates, options.out / "detail-upcycled.safetensors")
     else:
-        run_stage(options, device)
+        with distributed.processes(device):
+            if options.plan:
+                follow(PLANS[options.plan], options, device)
+            else:
+                run_stage(options, device)
 
 
 if __name__ == "__main__":

@@ -45,3 +45,17 @@ def is_checkpoint(path: Path) -> bool:
     """Whether a safetensors file is a checkpoint, not weights as they ship."""
     with safe_open(path, "pt") as file:
         return "generator" in file.keys()
+
+
+def state(path: Path) -> dict:
+    """Of a checkpoint, how far it is: `step`, `seconds`."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["state"])
+
+
+def resume(path: Path, networks: Networks, generator: torch.Generator) -> tuple[dict[str, Tensor], dict]:
+    """Put the raw weights and the generator's state of a checkpoint back; returns the averaged weights and the state."""
+    ema, raw, held, generator_state = load(path)
+    networks.load_state_dict(ema | raw)
+    generator.set_state(generator_state)
+    return ema, held

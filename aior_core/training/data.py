@@ -33,15 +33,18 @@ def validation_names(manifest: Path) -> set[str]:
 
 
 def find_pictures(folders: list[Path], *, validation: bool) -> list[Path]:
-    """Pictures below `folders`; a MANIFEST.csv in one of their parents takes the validation split out, or gives only that."""
+    """Pictures below `folders`; a MANIFEST.csv in one of their parents takes the validation split out, or gives only that.
+
+    Raises ValueError when there is nothing to train on; without a manifest nothing is held out for validation.
+    """
     files = []
     for folder in folders:
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         manifest = next((p / "MANIFEST.csv" for p in (folder, *folder.parents) if (p / "MANIFEST.csv").is_file()), None)
         held_out = validation_names(manifest) if manifest else set()
         files += [p for p in found if (p.name in held_out) == validation]
-    if not files:
-        raise ValueError(f"training: no {'validation' if validation else 'training'} pictures below {', '.join(map(str, folders))}; give --data")
+    if not files and not validation:
+        raise ValueError(f"training: no training pictures below {', '.join(map(str, folders))}; give --data")
     return files
 
 
@@ -64,33 +67,59 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
-def draw_crop(photographs: Photographs, size: int, generator: torch.Generator) -> Tensor:
-    """One crop `3 size size` in -1..1: flipped, turned, gamma and white balance jittered; 60 % are reduced 2x by area.
+@dataclass(frozen=True)
+class Cut:
+    """One crop: of which picture, where, how it is turned (0..7), and the jitter of its colours, if any."""
 
-    The reduction removes what 4:2:0 coding and demosaicing left in the photograph.
+    picture: int
+    side: int
+    top: int
+    left: int
+    turns: int
+    gains: Tensor | None = None
+    gamma: float = 1.0
+
+
+def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *, faithful: bool = False) -> Cut:
+    """Draw a crop that becomes `size` x `size`; 60 % are reduced 2x by area, 30 % get gamma and white balance of their own.
+
+    The reduction removes what 4:2:0 coding and demosaicing left in the photograph. `faithful`: neither of the two.
     """
-    picture = photographs.pictures[torch.multinomial(photographs.weights, 1, generator=generator).item()]
-    height, width = picture.shape[1:]
-    reduced = min(height, width) >= 2 * size and _uniform(generator, 0, 1) < 0.6
+    picture = torch.multinomial(photographs.weights, 1, generator=generator).item()
+    height, width = photographs.pictures[picture].shape[1:]
+    reduced = not faithful and min(height, width) >= 2 * size and _uniform(generator, 0, 1) < 0.6
     side = 2 * size if reduced else min(size, height, width)
     top = int(_uniform(generator, 0, height - side + 1))
     left = int(_uniform(generator, 0, width - side + 1))
-    crop = picture[:, top : top + side, left : left + side].float() / 255
-    if side != size:
-        crop = F.interpolate(crop[None], size=(size, size), mode="area" if reduced else "bicubic", antialias=False)[0].clamp(0, 1)
     turns = int(_uniform(generator, 0, 8))
-    crop = torch.rot90(crop, turns % 4, (1, 2))
-    crop = crop.flip(2) if turns >= 4 else crop
-    if _uniform(generator, 0, 1) < 0.3:
-        gains = torch.empty(3, 1, 1).uniform_(0.9, 1.1, generator=generator)
-        crop = (crop.clamp_min(1e-4) ** _uniform(generator, 0.8, 1.25) * gains).clamp(0, 1)
+    if faithful or _uniform(generator, 0, 1) >= 0.3:
+        return Cut(picture, side, top, left, turns)
+    gains = torch.empty(3, 1, 1).uniform_(0.9, 1.1, generator=generator)
+    return Cut(picture, side, top, left, turns, gains, _uniform(generator, 0.8, 1.25))
+
+
+def take(photographs: Photographs, cut: Cut, size: int) -> Tensor:
+    """The crop `3 size size` in -1..1 that `cut` describes."""
+    side = cut.side
+    crop = photographs.pictures[cut.picture][:, cut.top : cut.top + side, cut.left : cut.left + side].float() / 255
+    if side != size:
+        crop = F.interpolate(crop[None], size=(size, size), mode="area" if side > size else "bicubic", antialias=False)[0].clamp(0, 1)
+    crop = torch.rot90(crop, cut.turns % 4, (1, 2))
+    crop = crop.flip(2) if cut.turns >= 4 else crop
+    if cut.gains is not None:
+        crop = (crop.clamp_min(1e-4) ** cut.gamma * cut.gains).clamp(0, 1)
     return crop * 2 - 1
 
 
-def draw_batch(photographs: Photographs, count: int, size: int, generator: torch.Generator) -> Tensor:
-    """`count` crops, `B 3 size size` in -1..1, channels last in memory."""
-    crops = torch.stack([draw_crop(photographs, size, generator) for _ in range(count)])
-    return crops.contiguous(memory_format=torch.channels_last)
+def draw_batch(photographs: Photographs, count: int, size: int, generator: torch.Generator, *, rows: slice = slice(None)) -> Tensor:
+    """`rows` (default: all) of `count` crops, `B 3 size size` in -1..1, channels last in memory."""
+    cuts = [draw_cut(photographs, size, generator) for _ in range(count)]
+    return stack_crops([take(photographs, cut, size) for cut in cuts[rows]])
+
+
+def stack_crops(crops: list[Tensor]) -> Tensor:
+    """Crops `3 H W` -> `B 3 H W`, channels last in memory."""
+    return torch.stack(crops).contiguous(memory_format=torch.channels_last)
 
 
 def centre_crop(picture: Tensor, size: int) -> Tensor:

@@ -12,19 +12,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import checkpoint
+from . import checkpoint, distributed, experts
+from .averages import Average
 from .data import Photographs, draw_batch
 from .networks import Networks
-from .stages import Stage
+from .optimizer import Optimizers
+from .pairs import Pairs, draw_mixed
+from .record import Record
+from .stages import Logs, Stage
 
 WARM_UP = 100
-DECAY_SHARE = 0.35
+DECAY_SHARE = 0.6
 SAVE_SECONDS = 120.0
+PAIR_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Options:
-    """`minutes` of training in all, those of an interrupted run counted in; `device` "cpu" or "cuda"."""
+    """`minutes` of training in all, those of an interrupted run counted in; `device` "cpu" or "cuda".
+
+    A batch holds `batch_scale` times the stage's samples, those of all processes together. `decay_share`: the last part of the time, in
+    which the learning rate falls. `pair_share`: of the samples, where there are real pairs. `session_minutes`: leave after so much time,
+    unfinished; the next call goes on.
+    """
 
     out: Path
     minutes: float
@@ -34,45 +44,30 @@ class Options:
     validate_seconds: float = 600.0
     ema_decay: float = 0.999
     learning_rate_scale: float = 1.0
+    decay_share: float = DECAY_SHARE
+    pair_share: float = PAIR_SHARE
+    save_seconds: float = SAVE_SECONDS
+    report_seconds: float = 30.0
+    session_minutes: float = math.inf
 
 
-def schedule(progress: float, step: int) -> float:
-    """Warm-up by steps, then constant, then 1 - sqrt over the last part of the time."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `seconds` used of `budget`, and the losses averaged since the last report."""
+
+    stage: str
+    step: int
+    seconds: float
+    budget: float
+    losses: dict[str, float]
+
+
+def schedule(progress: float, step: int, decay_share: float = DECAY_SHARE) -> float:
+    """Warm-up by steps, then constant, then 1 - sqrt over the last `decay_share` of the time."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    if progress <= 1 - DECAY_SHARE:
+    if progress <= 1 - decay_share:
         return warm
-    return warm * max(0.02, 1 - math.sqrt((progress - 1 + DECAY_SHARE) / DECAY_SHARE))
-
-
-class Average:
-    """Exponential moving average of the trained parameters, fp32; short runs average over a tenth of what they did."""
-
-    def __init__(self, parameters: dict[str, Tensor], decay: float):
-        self.decay, self.values = decay, {k: v.detach().clone() for k, v in parameters.items()}
-
-    @torch.no_grad()
-    def update(self, parameters: dict[str, Tensor], step: int) -> None:
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), [parameters[k].detach() for k in self.values], weight)
-
-
-class swapped:
-    """Within it the networks hold the averaged weights."""
-
-    def __init__(self, parameters: dict[str, Tensor], values: dict[str, Tensor]):
-        self.parameters, self.values = parameters, values
-
-    def _swap(self) -> None:
-        for key, value in self.values.items():
-            held = self.parameters[key].data.clone()
-            self.parameters[key].data.copy_(value)
-            value.copy_(held)
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *error) -> None:
-        self._swap()
+    return warm * max(0.02, 1 - math.sqrt((progress - 1 + decay_share) / decay_share))
 
 
 def trained_parameters(networks: Networks, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
@@ -88,76 +83,145 @@ def trained_parameters(networks: Networks, prefixes: tuple[str, ...]) -> dict[st
     return chosen
 
 
+class Meter:
+    """Averages since the last report."""
+
+    def __init__(self):
+        self.begun = time.monotonic()
+        self.steps, self.samples, self.sums = 0, 0, defaultdict(float)
+
+    def add(self, logs: Logs, samples: int) -> None:
+        self.steps, self.samples = self.steps + 1, self.samples + samples
+        for key, value in logs.items():
+            self.sums[key] = self.sums[key] + value
+
+    def averages(self) -> Logs:
+        return {key: value / self.steps for key, value in self.sums.items()}
+
+    def per_second(self, count: int) -> float:
+        return count / max(1e-9, time.monotonic() - self.begun)
+
+
 def train(
     networks: Networks,
     stage: Stage,
     photographs: Photographs,
     options: Options,
     *,
-    validate: Callable[[Networks], dict[str, float]] | None = None,
+    validate: Callable[[Networks], Logs] | None = None,
     say: Callable[[str], None] = print,
+    watch: Callable[[Progress], bool] | None = None,
+    pairs: Pairs | None = None,
 ) -> Networks:
     """Train `stage` for `options.minutes`, resuming from `options.out` where there is an unfinished run of it.
 
-    Returns the networks with the averaged weights. Raises RuntimeError when the loss is no longer finite.
+    Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as `Record.validated` takes
+    them. `watch` is called after every step; when it returns False the run ends as if its time were up, and when it raises, the same is
+    saved before the error goes on. `pairs` are mixed in where the stage restores. Under `torchrun` all processes call this alike; the
+    first one's weights, files and clock count, and only it says, watches and validates.
+    Raises RuntimeError when the loss is no longer finite.
     """
+    first = distributed.rank() == 0
     path = options.out / f"{stage.name}.safetensors"
     generator = torch.Generator().manual_seed(options.seed + 1)
-    step, used = 0, 0.0
-    if path.exists():
-        ema, raw, state, generator_state = checkpoint.load(path)
-        networks.load_state_dict(ema | raw)
-        generator.set_state(generator_state)
-        step, used = state["step"], state["seconds"]
-        say(f"{stage.name}: resumed at step {step}, {used / 60:.1f} of {options.minutes:g} minutes used")
+    averaged, state = {}, {"step": 0, "seconds": 0.0}
+    if first and path.exists():
+        averaged, state = checkpoint.resume(path, networks, generator)
+        say(f"{stage.name}: resumed at step {state['step']}, {state['seconds'] / 60:.1f} of {options.minutes:g} minutes used")
     networks.to(options.device)
     parameters = trained_parameters(networks, stage.trains)
-    average = Average(parameters, options.ema_decay)
-    if path.exists():
-        average.values = {k: ema[k].to(options.device) for k in parameters}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    budget, begun = 60 * options.minutes, time.monotonic() - used
-    saved = validated = reported = time.monotonic()
-    sums: dict[str, float] = defaultdict(float)
-    first = warm = step
-    while (elapsed := time.monotonic() - begun) < budget:
+    average = Average(parameters, options.ema_decay, averaged)
+    distributed.share([*networks.state_dict().values(), *average.values.values()])
+    state, generator_state = distributed.agree((state, generator.get_state()))
+    generator.set_state(generator_state)
+    record = Record(options.out, stage.name, state["step"], say) if first else None
+    optimizer = Optimizers(list(parameters.values()), stage.learning_rate)
+
+    def report(meter: Meter, elapsed: float, rate: float) -> None:
+        averages, speed = meter.averages(), meter.per_second(meter.samples)
+        text = "  ".join(f"{k} {experts.line(v) if isinstance(v, Tensor) else f'{v:.4f}'}" for k, v in averages.items())
+        say(f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s  {speed:.1f} samples/s  {text}")
+        record.trained(step, elapsed, speed, rate, averages)
+
+    def save(elapsed: float) -> None:
+        checkpoint.save(path, networks, average.values, {"step": step, "seconds": elapsed}, generator)
+        record.draw()
+
+    def look(elapsed: float) -> None:
+        numbers = validate(networks)
+        decibels = "  ".join(f"{k} {v:.2f}" for k, v in numbers.items() if not isinstance(v, Tensor))
+        say(f"{stage.name} {elapsed / 60:6.2f} min  validation  {decibels}")
+        for name, shares in numbers.items():
+            if isinstance(shares, Tensor):
+                say(f"{stage.name} {elapsed / 60:6.2f} min  {name:<20} {experts.line(shares)}")
+        record.validated(step, elapsed, numbers)
+
+    budget, step, meter, rate = 60 * options.minutes, state["step"], Meter(), 0.0
+    begun = time.monotonic() - state["seconds"]
+    saved = validated = time.monotonic()
+    stopped, failure = False, None
+    while True:
+        elapsed, stopped = distributed.of_first(time.monotonic() - begun, stopped)
+        if stopped or elapsed >= budget or elapsed - state["seconds"] >= 60 * options.session_minutes:
+            break
         progress = elapsed / budget
-        for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate * options.learning_rate_scale * schedule(progress, step - warm)
+        rate = stage.learning_rate * options.learning_rate_scale * schedule(progress, step - state["step"], options.decay_share)
         size, count = stage.crops(progress, step)
-        clean = draw_batch(photographs, count * options.batch_scale, size, generator).to(options.device)
+        samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
+        clean, mix = _draw(stage, photographs, pairs, options, samples, size, generator)
         with torch.autocast(options.device, dtype=torch.bfloat16):
-            loss, logs = stage.step(networks, clean, generator)
+            loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()
+        distributed.average_gradients(list(parameters.values()))
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         if not torch.isfinite(norm):
             raise RuntimeError(f"training {stage.name}: gradient is {norm.item()} at step {step}; lower the learning rate and resume from {path}")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(parameters, step)
+        optimizer.step(rate)
+        average.update(step)
         step += 1
-        for key, value in (logs | {"loss": loss.item(), "norm": norm.item()}).items():
-            sums[key] += value
-        now = time.monotonic()
-        if now - reported > 30:
-            done = step - first
-            text = "  ".join(f"{k} {v / done:.4f}" for k, v in sums.items())
-            say(f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {done / (now - reported):.2f} steps/s  {text}")
-            sums, first, reported = defaultdict(float), step, now
-        if now - saved > SAVE_SECONDS:
-            checkpoint.save(path, networks, average.values, {"step": step, "seconds": now - begun}, generator)
-            saved = now
-        if validate and now - validated > options.validate_seconds:
-            with swapped(parameters, average.values):
-                report(validate(networks), stage, elapsed, say)
+        meter.add(distributed.mean(logs | {"loss": loss.item(), "norm": norm.item()}), samples)
+        if not first:
+            continue
+        elapsed = time.monotonic() - begun
+        if watch:
+            losses = {k: float(v) for k, v in meter.averages().items() if k != "experts"}
+            try:
+                stopped = not watch(Progress(stage.name, step, elapsed, budget, losses))
+            except BaseException as error:
+                # Raised again when what was learnt is saved; the other processes hear of it as of any stop.
+                stopped, failure = True, error
+        if time.monotonic() - meter.begun > options.report_seconds:
+            report(meter, elapsed, rate)
+            meter = Meter()
+        if time.monotonic() - saved > options.save_seconds:
+            save(elapsed)
+            saved = time.monotonic()
+        if validate and time.monotonic() - validated > options.validate_seconds:
+            with average.in_place():
+                look(elapsed)
             validated = time.monotonic()
-    for key, value in average.values.items():
-        parameters[key].data.copy_(value)
-    checkpoint.save(path, networks, average.values, {"step": step, "seconds": max(budget, time.monotonic() - begun)}, generator)
-    if validate:
-        report(validate(networks), stage, budget, say)
+    paused = not stopped and elapsed < budget
+    if first and meter.steps:
+        report(meter, elapsed, rate)
+    if first and paused:
+        save(elapsed)
+    average.put()
+    if first and not paused:
+        save(max(budget, elapsed))
+    if failure:
+        raise failure
+    if first and validate and not paused:
+        look(elapsed)
+        record.draw()
     return networks
 
 
-def report(numbers: dict[str, float], stage: Stage, elapsed: float, say: Callable[[str], None]) -> None:
-    say(f"{stage.name} {elapsed / 60:6.2f} min  validation  " + "  ".join(f"{k} {v:.2f}" for k, v in numbers.items()))
+def _draw(
+    stage: Stage, photographs: Photographs, pairs: Pairs | None, options: Options, count: int, size: int, generator: torch.Generator
+) -> tuple[Tensor, dict]:
+    """This process's clean crops, and what to tell the step about real pairs among them."""
+    rows = distributed.rows(count)
+    if pairs is None or not stage.restores:
+        return draw_batch(photographs, count, size, generator, rows=rows).to(options.device), {}
+    clean, real = draw_mixed(photographs, pairs, options.pair_share, count, size, generator, rows=rows)
+    return clean.to(options.device), {"real": real.to(options.device)}

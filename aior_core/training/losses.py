@@ -44,13 +44,17 @@ def kullback_leibler(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
-def severity(presence: Tensor, severities: Tensor, maps: Tensor, true_severity: Tensor, true_maps: Tensor) -> Tensor:
-    """Degradation head: presence by cross-entropy, severities (logits) and their maps by L1 and cross-entropy."""
+def severity(presence: Tensor, severities: Tensor, maps: Tensor, true_severity: Tensor, true_maps: Tensor, known: Tensor | None = None) -> Tensor:
+    """Degradation head: presence by cross-entropy, severities (logits) and their maps by L1 and cross-entropy.
+
+    Averaged over the batch; samples whose `known` (`B`) is 0 add nothing to the sum.
+    """
     present = (true_severity > 0.02).float()
-    head = F.binary_cross_entropy_with_logits(presence.float(), present)
-    overall = F.smooth_l1_loss(severities.float().sigmoid(), true_severity, beta=0.05)
-    local = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1))
-    return head + 2 * overall + 0.5 * local
+    head = F.binary_cross_entropy_with_logits(presence.float(), present, reduction="none")
+    overall = F.smooth_l1_loss(severities.float().sigmoid(), true_severity, beta=0.05, reduction="none")
+    local = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1), reduction="none")
+    each = head.mean(dim=1) + 2 * overall.mean(dim=1) + 1.5 * local.flatten(1).mean(dim=1)
+    return (each if known is None else each * known).mean()
 
 
 def sobel_l1(prediction: Tensor, target: Tensor) -> Tensor:

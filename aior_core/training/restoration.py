@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +10,14 @@ from torch import Tensor
 
 from ..architecture.daem import Routing, decode_with_detail
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
+from . import distributed
 from .networks import Networks
+from .pairs import Real
 
-SELECTIVE = 0.05
+SELECTIVE = 0.1
+SPATIAL = 0.2
 WEIGHTS = {
-    "noise": 0.26, "blur": 0.08, "low_resolution": 0.07, "rain": 0.14, "snow": 0.12, "haze": 0.14, "low_light": 0.12, "jpeg": 0.07,
+    "noise": 0.22, "blur": 0.08, "low_resolution": 0.08, "rain": 0.14, "snow": 0.10, "haze": 0.17, "low_light": 0.11, "jpeg": 0.10,
 }  # fmt: skip
 
 
@@ -22,7 +26,7 @@ class Batch:
     """Damaged pictures and what they should become.
 
     lq, target: `B 3 H W` in -1..1; severities `B K`, maps `B K h w` in 0..1; keep `B K`: 0 for a degradation that the
-    target still has (selective restoration), else 1.
+    target still has (selective restoration), else 1; known `B`: 0 for real pairs, whose severities nobody knows, else 1.
     """
 
     lq: Tensor
@@ -30,26 +34,40 @@ class Batch:
     severities: Tensor
     maps: Tensor
     keep: Tensor
+    known: Tensor
 
 
-def damage(clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE) -> Batch:
-    """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target."""
+def damage(
+    clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None, real: Real | None = None
+) -> Batch:
+    """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target.
+
+    `weights`: how often each kind occurs (default: `WEIGHTS`; kinds not named do not). `real`: rows that come damaged already.
+    """
     with torch.autocast(clean.device.type, enabled=False):
-        return _damage(clean, generator, selective)
+        return _damage(clean, generator, selective, WEIGHTS if weights is None else weights, real)
 
 
-def _damage(clean: Tensor, generator: torch.Generator, selective: float) -> Batch:
-    recipes = [sample_recipe(generator, weights=WEIGHTS) for _ in clean]
-    lq, severities, maps = degrade_batch(clean, recipes)
+def _damage(clean: Tensor, generator: torch.Generator, selective: float, weights: Mapping[str, float], real: Real | None) -> Batch:
+    count = distributed.world() * len(clean)
+    recipes = [sample_recipe(generator, weights=weights, spatial=SPATIAL) for _ in range(count)]
+    if real is not None:
+        recipes = [Recipe() if is_real else recipe for is_real, recipe in zip(real.rows, recipes, strict=True)]
+    kept = [_kept(recipe, generator, selective) for recipe in recipes]
+    own = distributed.rows(count)
+    lq, severities, maps = degrade_batch(clean, recipes[own])
     keep = torch.ones_like(severities)
+    known = torch.ones_like(severities[:, 0])
     target = clean.clone()
-    for index, recipe in enumerate(recipes):
-        kept = _kept(recipe, generator, selective)
-        if kept:
-            target[index] = apply_recipe(clean[index : index + 1], recipe.only(kept))[0]
-            keep[index, [KINDS.index(kind) for kind in kept]] = 0
+    for index, (recipe, kinds) in enumerate(zip(recipes[own], kept[own])):
+        if kinds:
+            target[index] = apply_recipe(clean[index : index + 1], recipe.only(kinds))[0]
+            keep[index, [KINDS.index(kind) for kind in kinds]] = 0
+    if real is not None:
+        rows = [index for index, is_real in enumerate(real.rows[own]) if is_real]
+        lq[rows], known[rows] = real.lq[rows], 0
     layout = {"memory_format": torch.channels_last}
-    return Batch(lq.contiguous(**layout), target.contiguous(**layout), severities, maps, keep)
+    return Batch(lq.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
 
 
 def _kept(recipe: Recipe, generator: torch.Generator, selective: float) -> tuple[str, ...]:
@@ -77,10 +95,8 @@ def look(networks: Networks, lq: Tensor) -> Estimate:
 def repair(
     networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
 ) -> tuple[Tensor, list[Routing]]:
-    """Decode `latent` with detail. The experts see the estimated severities, without those to be kept."""
-    severities = estimate.severities.detach().float().sigmoid()
-    severities = severities if keep is None else severities * keep
-    context = networks.daem.context(estimate.features[-1], severities)
+    """Decode `latent` with detail. The experts see the estimated severities, without those to be kept, and which those are."""
+    context = networks.daem.context(estimate.features[-1], estimate.severities.detach().float().sigmoid(), keep)
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 
@@ -106,7 +122,7 @@ def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.
     tokens = networks.prior.tokens(severities if keep is None else severities * keep)
     condition = networks.daff.embed(estimate.features[-1])
     batch, _, height, width = estimate.features[-1].shape
-    x = torch.randn(batch, networks.unet.in_channels, height, width, generator=generator).to(condition.device)
+    x = distributed.normal((batch, networks.unet.in_channels, height, width), generator).to(condition.device)
     sigmas = torch.linspace(1, 0, steps + 1, device=x.device)
     for now, after in zip(sigmas, sigmas[1:]):
         x = x + (after - now) * fused_velocity(networks, x, now.expand(batch), tokens, condition).float()

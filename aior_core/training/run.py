@@ -1,19 +1,25 @@
-"""From the command line's options to a trained stage, or to the file that ships."""
+"""From the command line's options to trained stages, or to the file that ships."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import json
+import math
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
-from . import checkpoint, data, loop, validation
+from . import checkpoint, data, distributed, loop, own_pictures, validation
 from .networks import Networks, build
-from .stages import STAGES
+from .pairs import Pairs
+from .plan import Leg, Plan
+from .stages import STAGES, Stage
 from .upcycle import reset_router, share_first_expert
 
 TAKEN = {
@@ -29,10 +35,13 @@ TAKEN = {
 def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
     """The averaged weights of several checkpoints or shipped files, later ones over earlier.
 
-    `take[i]`, by default what `TAKEN` says, limits file i to some prefixes.
+    `take[i]`, by default what `TAKEN` says, limits file i to some prefixes. A folder stands for the checkpoints of its stages.
+    Raises ValueError for a folder without checkpoints, and for folders together with `take`.
     """
     merged: dict[str, Tensor] = {}
-    for index, file in enumerate(files):
+    if take and any(file.is_dir() for file in files):
+        raise ValueError("training: --take counts files, but --from names a folder; name its checkpoints one by one")
+    for index, file in enumerate(found for named in files for found in _checkpoints(named)):
         ema = checkpoint.load(file)[0] if checkpoint.is_checkpoint(file) else {k: v.float() for k, v in load_weights(file)[0].items()}
         wanted = take[index] if index < len(take) else TAKEN.get(file.stem, "all")
         prefixes = ("",) if wanted == "all" else tuple(prefix + "." for prefix in wanted.split(","))
@@ -40,34 +49,150 @@ def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
     return merged
 
 
-def run_stage(options: argparse.Namespace, device: str) -> Networks:
-    """Train one stage as the command line says."""
-    stage = STAGES[options.stage]
-    networks = build(seed=options.seed)
-    started = merge(options.start, options.take)
-    networks.load_state_dict(networks.state_dict() | started)
+def _checkpoints(named: Path) -> list[Path]:
+    if not named.is_dir():
+        return [named]
+    found = [named / f"{stage}.safetensors" for stage in STAGES if (named / f"{stage}.safetensors").exists()]
+    if not found:
+        raise ValueError(f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in STAGES)} or some of them")
+    return found
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a stage sees; `held_out` has no pictures where nothing is kept for validation."""
+
+    photographs: data.Photographs
+    held_out: data.Photographs
+    pairs: Pairs | None
+
+
+def load_pictures(options: argparse.Namespace) -> Pictures:
+    """Decode what `--data` and `--pairs` name. Raises ValueError when there is nothing to train on, or no pairs in `--pairs`."""
+    pairs = None
+    if options.pairs:
+        own = own_pictures.load(own_pictures.find(options.pairs), options.seed)
+        if own.pairs is None:
+            raise ValueError(f"training: {options.pairs} holds no pairs; expected damaged pictures in its sub-folder lq/ and clean ones in gt/")
+        pairs = own.pairs
+        print(f"training: {own.describe()} in {options.pairs}", flush=True)
     photographs = data.load(data.find_pictures(options.data, validation=False))
-    held_out = data.load(data.find_pictures(options.data, validation=True))
-    print(f"{stage.name}: {len(photographs.pictures)} photographs, {len(held_out.pictures)} for validation, on {device}", flush=True)
-    resuming = (options.out / f"{stage.name}.safetensors").exists()
-    if stage.name == "detail" and not resuming and not any(key.startswith("prior.trunk.") for key in started):
+    held_out = data.load(data.find_pictures(options.data, validation=True) if distributed.rank() == 0 else [])
+    return Pictures(photographs, held_out, pairs)
+
+
+def run_stage(
+    options: argparse.Namespace, device: str, *, pictures: Pictures | None = None, config: CompactConfig = CompactConfig()
+) -> Networks:
+    """Train one stage as the command line says."""
+    first = distributed.rank() == 0
+    stage = STAGES[options.stage]
+    if stage.restores and options.selective is not None:
+        stage = replace(stage, step=functools.partial(stage.step, selective=options.selective))
+    networks = build(config, seed=options.seed)
+    # The other processes may run where the files are not; they get their weights from the first.
+    started = merge(options.start, options.take) if first else {}
+    networks.load_state_dict(networks.state_dict() | started)
+    pictures = pictures or load_pictures(options)
+    path = options.out / f"{stage.name}.safetensors"
+    if first:
+        counts = f"{len(pictures.photographs.pictures)} photographs, {len(pictures.held_out.pictures)} for validation"
+        print(f"{stage.name}: {counts}, on {device}, {distributed.world()} process(es)", flush=True)
+    if stage.name == "detail" and not path.exists() and not any(key.startswith("prior.trunk.") for key in started):
         networks.prior.trunk.load_state_dict(networks.vae.encoder.trunk.state_dict())
-    validate = {
+    settings = loop.Options(
+        options.out, options.minutes, options.seed, device, options.batch_scale,
+        learning_rate_scale=options.learning_rate, decay_share=options.decay_share, pair_share=options.pair_share,
+        save_seconds=options.save_seconds, session_minutes=options.session,
+    )  # fmt: skip
+    say = functools.partial(print, flush=True)
+    loop.train(
+        networks, stage, pictures.photographs, settings, validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs
+    )
+    if stage.name == "autoencoder" and first and is_finished(path, options.minutes, normalised=False):
+        normalise_latents(networks, pictures.photographs, device)
+        ema, _, state, generator = checkpoint.load(path)
+        rng = torch.Generator()
+        rng.set_state(generator)
+        trained = {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}
+        checkpoint.save(path, networks, trained, state | {"normalised": True}, rng)
+    return networks
+
+
+def _validation(stage: Stage, held_out: data.Photographs):
+    if not held_out.pictures:
+        return None
+    return {
         "autoencoder": functools.partial(validation.autoencoder_psnr, photographs=held_out),
         "detail": validation.restoration_psnr(held_out, size=160, count=5),
         "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
         "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
     }.get(stage.name)
-    settings = loop.Options(options.out, options.minutes, options.seed, device, options.batch_scale)
-    loop.train(networks, stage, photographs, settings, validate=validate, say=functools.partial(print, flush=True))
-    if stage.name == "autoencoder":
-        normalise_latents(networks, photographs, device)
-        path = options.out / "autoencoder.safetensors"
-        ema, _, state, generator = checkpoint.load(path)
-        rng = torch.Generator()
-        rng.set_state(generator)
-        checkpoint.save(path, networks, {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}, state, rng)
-    return networks
+
+
+def is_finished(path: Path, minutes: float, *, normalised: bool = True) -> bool:
+    """Whether a stage's checkpoint has used its minutes and, an autoencoder's, has its latents' mean and deviation too."""
+    if not path.exists():
+        return False
+    state = checkpoint.state(path)
+    return state["seconds"] >= 60 * minutes and (not normalised or path.stem != "autoencoder" or state.get("normalised", False))
+
+
+def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: CompactConfig = CompactConfig()) -> bool:
+    """Run a plan's stages, each from `--from` and the stages before it, and export into `--out`; whether it came to its end.
+
+    With `--from` it is a repeat. Finished stages in `--out` are not run again, an unfinished one goes on; `--session` limits the minutes
+    of this call. Raises ValueError when `--out` holds another plan, or when a repeat's weights are not whole.
+    """
+    legs = plan.repeat if options.start else plan.fresh
+    left = functools.partial(_minutes_left, time.monotonic() + 60 * options.session)
+    if distributed.rank() == 0:
+        _claim(options, legs)
+        if options.start:
+            _require_whole(options, config)
+    pictures = None
+    for index, leg in enumerate(legs):
+        path = options.out / f"{leg.stage}.safetensors"
+        if distributed.agree(is_finished(path, leg.minutes)):
+            if distributed.rank() == 0:
+                print(f"{leg.stage}: finished before, not run again", flush=True)
+            continue
+        pictures = pictures or load_pictures(options)
+        start = [*options.start, *(options.out / f"{before.stage}.safetensors" for before in legs[:index])]
+        changes = {"stage": leg.stage, "minutes": leg.minutes, "start": start, "session": left()}
+        run_stage(argparse.Namespace(**(vars(options) | changes)), device, pictures=pictures, config=config)
+        if not distributed.agree(is_finished(path, leg.minutes)):
+            if distributed.rank() == 0:
+                print(f"{leg.stage}: the session's time is up; the same command goes on", flush=True)
+            return False
+    if distributed.rank() == 0:
+        files = [*options.start, *(options.out / f"{leg.stage}.safetensors" for leg in legs)]
+        spent = ", ".join(f"{leg.stage} {leg.minutes:g}" for leg in legs)
+        note = options.note or f"plan {options.plan}{', repeated' if options.start else ''}: minutes of {spent}"
+        export(files, options.take, options.target / options.name, note, config=config)
+    return True
+
+
+def _minutes_left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic()) / 60 if math.isfinite(deadline) else math.inf
+
+
+def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
+    """Write down what runs in a folder, so that no other plan takes its stages for its own."""
+    held = options.out / "plan.json"
+    mine = {"plan": options.plan, "from": [str(file) for file in options.start], "stages": [leg.stage for leg in legs]}
+    if held.exists() and json.loads(held.read_text(encoding="utf-8")) != mine:
+        raise ValueError(f"training: {options.out} holds a run of another plan or from other weights, see {held}; give another --out, or its options")
+    options.out.mkdir(parents=True, exist_ok=True)
+    held.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+
+
+def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
+    absent = sorted({key.split(".")[0] for key in build(config).state_dict().keys() - merge(options.start, options.take).keys()})
+    if absent:
+        raise ValueError(
+            f"training: --from has no whole {', '.join(absent)}; a repeat needs all parts: an exported file, or the folder of a finished plan"
+        )
 
 
 @torch.no_grad()
@@ -89,13 +214,11 @@ def upcycle(files: list[Path], take: list[str], gates: list[float], target: Path
     checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
 
-def export(files: list[Path], take: list[str], target: Path, note: str) -> None:
+def export(files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = CompactConfig()) -> None:
     """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
-    from ..architecture.config import CompactConfig
     from ..host.vae import CompactVAE, fit_preview
 
     state = merge(files, take)
-    config = CompactConfig()
     factors, bias = fit_preview(CompactVAE(part(state, "vae"), config.autoencoder))
     colours = [[round(x, 5) for x in row] for row in (*factors, bias)]
     for path in save_weights(target, state, {**describe(config), "latent_rgb": json.dumps(colours), "training": note}):

@@ -3,45 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..architecture.daem import balance_loss
-from . import losses
+from ..architecture.daem import Routing, balance_loss
+from . import distributed, experts, losses
 from .networks import Networks
-from .restoration import damage, fused_velocity, look, repair, sample
+from .restoration import Batch, damage, fused_velocity, look, repair, sample
 
-Step = Callable[[Networks, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
+Logs = dict[str, float | Tensor]
+"""Numbers by name; "experts" is a histogram `levels E`, see `experts.shares`."""
+
+Step = Callable[..., tuple[Tensor, Logs]]
+"""`step(networks, clean, generator, **mix)` -> loss and what to log. `clean` are this process's rows of the batch; `mix` are keywords of
+`restoration.damage` and exist where the stage restores."""
 Crops = Callable[[float, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count); `step` -> loss and what to log."""
+    """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures."""
 
     name: str
     trains: tuple[str, ...]
     learning_rate: float
     crops: Crops
     step: Step
+    restores: bool = False
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
     """Small crops teach texture fast; haze and low light need large ones, and the last part real sizes."""
     small, middle, large = (64, 16), (128, 4), (192, 2)
-    cycle = (small, middle, small, small) if progress < 0.5 else (middle, small, large, middle)
+    cycle = (small, middle, small, small) if progress < 0.2 else (middle, small, large, small)
     return cycle[step % 4]
 
 
-def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    light = clean.shape[0] // 4
+def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+    # Every fourth, wherever the rows of a process begin.
+    light = slice(0, len(clean) // 4 * 4, 4)
     pictures = clean.clone()
-    if light:
-        pictures[:light] = damage(clean[:light], generator, selective=0).lq
+    if len(pictures[light]):
+        pictures[light] = damage(clean[light], generator, selective=0).lq
     mean, logvar = networks.vae.encoder(pictures)
-    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    noise = distributed.normal(mean.shape, generator).to(mean)
     decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
     fit = losses.reconstruction(decoded, pictures)
     kl = losses.kullback_leibler(mean, logvar)
@@ -57,23 +64,29 @@ def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: tor
         latent = networks.vae.encode(lq if roll < 0.25 else wished)
     if roll < 0.25:
         return latent
-    sigma = (0.1 + 0.7 * torch.rand(len(lq), 1, 1, 1, generator=generator)).to(latent)
-    return (1 - sigma) * latent + sigma * torch.randn(latent.shape, generator=generator).to(latent)
+    sigma = (0.1 + 0.7 * distributed.uniform((len(lq), 1, 1, 1), generator)).to(latent)
+    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator).to(latent)
 
 
-def _detail_loss(networks: Networks, batch, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+def _balance(routings: list[Routing], top_k: int) -> Tensor:
+    """Over the levels, the load balance of the whole batch; nothing to balance with one sample."""
+    whole = [replace(r, logits=distributed.gather(r.logits), noisy=distributed.gather(r.noisy)) for r in routings]
+    return sum(balance_loss(r, top_k) if len(r.logits) > 1 else r.logits.new_zeros(()) for r in whole)
+
+
+def _detail_loss(networks: Networks, batch: Batch, latent: Tensor) -> tuple[Tensor, Logs]:
     estimate = look(networks, batch.lq)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
-    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
-    balance = sum(balance_loss(r, networks.daem.config.top_k) for r in routings) if len(batch.lq) > 1 else fit.new_zeros(())
-    logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item()}
-    return fit + 0.02 * head + 2e-3 * balance, logs
+    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
+    balance = _balance(routings, networks.daem.config.top_k)
+    logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item(), "experts": experts.shares(routings)}
+    return fit + 0.04 * head + 5e-3 * balance, logs
 
 
-def _detail(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    batch = damage(clean, generator)
-    loss, logs = _detail_loss(networks, batch, _start_latent(networks, batch.lq, batch.target, generator), generator)
+def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    batch = damage(clean, generator, **mix)
+    loss, logs = _detail_loss(networks, batch, _start_latent(networks, batch.lq, batch.target, generator))
     if torch.rand((), generator=generator).item() < 0.1:
         # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
         with torch.no_grad():
@@ -84,14 +97,14 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator) -> tu
 
 def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Rectified flow: x = (1 - sigma) x0 + sigma noise; one sample in five at sigma 1, where one-step sampling starts."""
-    noise = torch.randn(latent.shape, generator=generator).to(latent)
-    sigma = torch.sigmoid(torch.randn(len(latent), generator=generator))
-    sigma = torch.where(torch.rand(len(latent), generator=generator) < 0.2, torch.ones_like(sigma), sigma).to(latent)
+    noise = distributed.normal(latent.shape, generator).to(latent)
+    sigma = torch.sigmoid(distributed.normal((len(latent),), generator))
+    sigma = torch.where(distributed.uniform((len(latent),), generator) < 0.2, torch.ones_like(sigma), sigma).to(latent)
     x = (1 - sigma[:, None, None, None]) * latent + sigma[:, None, None, None] * noise
     return x, sigma, noise - latent
 
 
-def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
     with torch.no_grad():
         latent = networks.vae.encode(clean)
     x, sigma, velocity = _noised(latent, generator)
@@ -100,13 +113,13 @@ def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
     return loss, {"v": loss.item()}
 
 
-def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    batch = damage(clean, generator)
+def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    batch = damage(clean, generator, **mix)
     with torch.no_grad():
         latent = networks.vae.encode(batch.target)
         estimate = look(networks, batch.lq)
     severities = estimate.severities.float().sigmoid() * batch.keep
-    dropped = (torch.rand(len(clean), 1, 1, generator=generator) < 0.15).to(clean.device)
+    dropped = (distributed.uniform((len(clean), 1, 1), generator) < 0.15).to(clean.device)
     tokens = torch.where(dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities))
     condition = networks.daff.embed(estimate.features[-1].float())
     x, sigma, velocity = _noised(latent, generator)
@@ -118,8 +131,8 @@ def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator) -> tu
     return loss, {"v": fit.item()}
 
 
-def _joint(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    batch = damage(clean, generator)
+def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    batch = damage(clean, generator, **mix)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
         if roll < 0.10:
@@ -129,16 +142,17 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
         else:
             latent = sample(networks, look(networks, batch.lq), 1 if roll < 0.6 else 4, generator, batch.keep)
     estimate = look(networks, batch.lq)
-    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
+    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
-    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps)
-    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {"fit": fit.item(), "head": head.item()}
+    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
+    logs = {"fit": fit.item(), "head": head.item(), "experts": experts.shares(routings)}
+    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, logs
 
 
 STAGES = {
     "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
-    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.5e-3, _mixed_crops, _detail),
+    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
-    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion),
-    "joint": Stage("joint", ("vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint),
+    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
+    "joint": Stage("joint", ("vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
 }

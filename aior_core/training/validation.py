@@ -1,4 +1,4 @@
-"""A quick look at the validation pictures while training: PSNR per damage, in one line."""
+"""A quick look at the validation pictures while training: PSNR per damage, and which experts each damage goes to."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor
 from ..degradations import Recipe, apply_recipe, preset_recipe
 from ..metrics import psnr
 from .data import Photographs, centre_crop
+from .experts import shares
 from .networks import Networks
 from .restoration import look, repair, sample
+from .stages import Logs
 
 PRESETS = {
     "noise15": ("noise", 15 / 60, {}),
@@ -40,16 +42,21 @@ def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 1
 
 def restoration_psnr(
     photographs: Photographs, *, size: int = 192, count: int = 8, steps: tuple[int, ...] = (0,)
-) -> Callable[[Networks], dict[str, float]]:
-    """A function of the networks: dB of the result per damage, averaged over `count` pictures; steps 0 starts from the LQ latent."""
+) -> Callable[[Networks], Logs]:
+    """A function of the networks: dB of the result per damage, averaged over `count` pictures; steps 0 starts from the LQ latent.
+
+    Beside them, as `experts DAMAGE`, the share of those pictures that each expert got, `levels E`.
+    """
     crops = [centre_crop(p, size) for p in photographs.pictures[:: max(1, len(photographs.pictures) // count)][:count]]
 
     @torch.no_grad()
-    def measure(networks: Networks) -> dict[str, float]:
-        numbers = {}
+    def measure(networks: Networks) -> Logs:
+        numbers: Logs = {}
+        histograms = {}
         device = next(networks.vae.parameters()).device
         for name, (kind, severity, params) in {**PRESETS, "clean": (None, 0.0, {})}.items():
             recipes = [preset_recipe(kind, severity, 1000 + i, **params) if kind else Recipe() for i in range(len(crops))]
+            routes = []
             for n in steps:
                 total = 0.0
                 for crop, recipe in zip(crops, recipes):
@@ -57,8 +64,11 @@ def restoration_psnr(
                     estimate = look(networks, lq)
                     generator = torch.Generator().manual_seed(7)
                     latent = sample(networks, estimate, n, generator) if n else networks.vae.encode(lq)
-                    total += _decibels(repair(networks, estimate, lq, latent)[0], crop)
+                    repaired, routings = repair(networks, estimate, lq, latent)
+                    total += _decibels(repaired, crop)
+                    routes.append(shares(routings))
                 numbers[name if len(steps) == 1 else f"{name}@{n}"] = total / len(crops)
-        return numbers
+            histograms[f"experts {name}"] = torch.stack(routes).mean(dim=0)
+        return numbers | histograms
 
     return measure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from aior_pack.aior_core.degradations import KINDS
 from aior_pack.aior_core.training import data, loop, losses
 from aior_pack.aior_core.training.depthwise import fast_gradients
+from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
 from aior_pack.aior_core.training.stages import STAGES
 from torch import nn
 
@@ -64,7 +66,7 @@ def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        assert math.isfinite(loss.item()) and all(math.isfinite(v) for v in logs.values())
+        assert math.isfinite(loss.item()) and all(torch.as_tensor(v).isfinite().all() for v in logs.values())
     changed = {k for k, v in networks.state_dict().items() if not torch.equal(v, before[k])}
     assert changed <= set(parameters)
     for prefix in stage.trains:
@@ -176,6 +178,69 @@ def test_validation_measures_every_damage_at_every_number_of_steps(networks):
 
     measure = validation.restoration_psnr(photographs(), size=64, count=1, steps=(0, 1))
     numbers = measure(networks)
-    assert len(numbers) == 2 * (len(validation.PRESETS) + 1)
-    assert all(math.isfinite(value) and value > 3 for value in numbers.values())
-    assert numbers["clean@0"] > numbers["noise50@0"]
+    damages = [*validation.PRESETS, "clean"]
+    decibels = {name: value for name, value in numbers.items() if isinstance(value, float)}
+    assert decibels.keys() == {f"{name}@{steps}" for name in damages for steps in (0, 1)}
+    assert all(math.isfinite(value) and value > 3 for value in decibels.values())
+    assert decibels["clean@0"] > decibels["noise50@0"]
+    histograms = {name: value for name, value in numbers.items() if name not in decibels}
+    assert histograms.keys() == {f"experts {name}" for name in damages}
+    config = networks.daem.config
+    assert all(shares.shape == (len(config.widths), len(config.kernels)) for shares in histograms.values())
+    assert all(torch.allclose(shares.sum(dim=1), torch.tensor(float(config.top_k))) for shares in histograms.values())
+
+
+def pairs() -> Pairs:
+    """The clean pictures, and negatives of them as damaged ones."""
+    clean = photographs()
+    return Pairs(dataclasses.replace(clean, pictures=tuple(255 - p for p in clean.pictures)), clean)
+
+
+@pytest.mark.parametrize("size", [64, 200])
+def test_real_pairs_are_mixed_in_as_they_are(size):
+    generator = torch.Generator().manual_seed(0)
+    clean, real = draw_mixed(photographs(), pairs(), 0.5, 40, size, generator)
+    chosen = torch.tensor(real.rows)
+    assert 10 < chosen.sum() < 30 and clean.shape == real.lq.shape == (40, 3, size, size)
+    assert torch.allclose(real.lq[chosen], -clean[chosen], atol=1e-5) and torch.equal(real.lq[~chosen], clean[~chosen])
+
+
+def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
+    from aior_pack.aior_core.training.restoration import damage
+
+    generator = torch.Generator().manual_seed(0)
+    clean, real = draw_mixed(photographs(), pairs(), 0.5, 24, 64, generator)
+    batch = damage(clean, generator, selective=1.0, real=real)
+    chosen = torch.tensor(real.rows)
+    assert torch.equal(batch.lq[chosen], real.lq[chosen]) and torch.equal(batch.target[chosen], clean[chosen])
+    assert torch.equal(batch.known, (~chosen).float()) and (batch.keep[chosen] == 1).all()
+    assert not torch.equal(batch.lq[~chosen], clean[~chosen])
+    logits = torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS), 8, 8)
+    wrong = dataclasses.replace(batch, severities=batch.severities + chosen[:, None], maps=batch.maps + chosen[:, None, None, None])
+    told, untold = (losses.severity(*logits, b.severities, b.maps, b.known) for b in (wrong, batch))
+    assert torch.equal(told, untold)
+    everything = losses.severity(*logits, batch.severities, batch.maps)
+    assert torch.allclose(everything, losses.severity(*logits, batch.severities, batch.maps, torch.ones(24))) and not torch.equal(everything, untold)
+
+
+def test_a_stage_trains_on_real_pairs_alone(networks, tmp_path):
+    """From nothing but pairs a restoring stage learns their damage: here a negative, which no recipe makes."""
+    stage = dataclasses.replace(STAGES["detail"], crops=lambda progress, step: (32, 8))
+    seen = []
+
+    def watch(progress: loop.Progress) -> bool:
+        seen.append(progress.losses["fit"])
+        return progress.step < 60
+
+    options = loop.Options(tmp_path, 600.0, pair_share=1.0, report_seconds=0.0)
+    loop.train(networks, stage, photographs(), options, say=lambda line: None, watch=watch, pairs=pairs())
+    assert sum(seen[-10:]) < 0.7 * sum(seen[:10])
+
+
+def test_shares_of_damages_are_the_callers(networks):
+    from aior_pack.aior_core.training.restoration import damage
+
+    generator = torch.Generator().manual_seed(0)
+    batch = damage(data.draw_batch(photographs(), 12, 64, generator), generator, weights={"rain": 1.0})
+    others = [index for index, kind in enumerate(KINDS) if kind != "rain"]
+    assert batch.severities[:, KINDS.index("rain")].any() and not batch.severities[:, others].any()

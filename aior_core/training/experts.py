@@ -1,0 +1,23 @@
+"""Which experts the routers choose: a router that sends everything to one has collapsed, and that must be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..architecture.daem import Routing
+
+
+def shares(routings: Sequence[Routing]) -> Tensor:
+    """Routings, deepest level first -> the share of samples that each expert got, `levels E`, finest level first, on the CPU.
+
+    A row adds up to the number of experts that a sample gets.
+    """
+    return torch.stack([(r.gates > 0).float().mean(dim=0) for r in reversed(routings)]).detach().cpu()
+
+
+def line(shares: Tensor) -> str:
+    """`levels E` as percentages, levels apart: `97  1  2  0 | 25 25 25 25`."""
+    return " | ".join(" ".join(f"{100 * share:3.0f}" for share in level) for level in shares.tolist())

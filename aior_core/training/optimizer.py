@@ -1,0 +1,80 @@
+"""What turns gradients into steps: Muon for the weights of convolutions, AdamW for everything else.
+
+Muon (Jordan et al., 2024) steps along the nearest orthogonal matrix to the momentum, so that every direction of a weight
+moves equally far. Measured on all damages at once, three minutes each from nothing, dB of noise 25 / rain: AdamW 27.5 / 18.5
+after 467 steps, Muon 28.9 / 19.5 after 282.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+MUON_RATE = 10.0
+"""Muon's learning rate, as a multiple of AdamW's."""
+SMALLEST = 16
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Newton-Schulz: `N m n` -> the same matrices with all singular values near 1 (0.7 to 1.2), in the dtype given."""
+    a, b, c = QUINTIC
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for convolutions' weights `O I k k`, each as a matrix `O I*k*k`; equal shapes go through Newton-Schulz together."""
+
+    def __init__(self, parameters, lr: float, momentum: float = 0.95):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
+                waiting[len(ahead), ahead[0].numel()].append((parameter, ahead))
+            for (rows, columns), entries in waiting.items():
+                steps = orthogonalise(torch.stack([ahead.reshape(rows, columns) for _, ahead in entries]).bfloat16())
+                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for (parameter, _), step in zip(entries, steps, strict=True):
+                    parameter.add_(step.reshape(parameter.shape), alpha=-rate)
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether Muon takes it: the weight of a convolution that mixes channels, wide enough to have directions."""
+    return parameter.ndim == 4 and parameter.shape[1] > 1 and min(len(parameter), parameter[0].numel()) >= SMALLEST
+
+
+class Optimizers:
+    """Both at once, driven by one learning rate, that of AdamW."""
+
+    def __init__(self, parameters: list[Tensor], learning_rate: float):
+        matrices = [p for p in parameters if is_matrix(p)]
+        others = [p for p in parameters if not is_matrix(p)]
+        adamw = torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True) if others else None
+        muon = Muon(matrices, lr=MUON_RATE * learning_rate) if matrices else None
+        self.parts = [(part, scale) for part, scale in ((adamw, 1.0), (muon, MUON_RATE)) if part is not None]
+
+    def step(self, learning_rate: float) -> None:
+        """Step with `learning_rate`, and forget the gradients."""
+        for part, scale in self.parts:
+            for group in part.param_groups:
+                group["lr"] = scale * learning_rate
+            part.step()
+            part.zero_grad(set_to_none=True)

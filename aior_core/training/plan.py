@@ -1,0 +1,36 @@
+"""Plans: how a budget of time is spent on the stages (training.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One stage and its minutes."""
+
+    stage: str
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`fresh` begins with nothing; `repeat` goes on from weights, whose autoencoder stays and whose denoiser fusion trains further."""
+
+    fresh: tuple[Leg, ...]
+    repeat: tuple[Leg, ...]
+
+
+PLANS: Mapping[str, Plan] = MappingProxyType({
+    "gpu-25min": Plan(
+        fresh=(Leg("autoencoder", 3.5), Leg("detail", 10.5), Leg("prior", 2.0), Leg("fusion", 3.5), Leg("joint", 3.5)),
+        repeat=(Leg("detail", 14.0), Leg("fusion", 5.5), Leg("joint", 3.5)),
+    ),
+    "cpu-2h": Plan(
+        fresh=(Leg("autoencoder", 20.0), Leg("detail", 75.0), Leg("prior", 8.0), Leg("fusion", 12.0), Leg("joint", 5.0)),
+        repeat=(Leg("detail", 95.0), Leg("fusion", 20.0), Leg("joint", 5.0)),
+    ),
+})  # fmt: skip
+"""The GPU plan leaves two of its minutes for reading pictures, validating and saving."""
