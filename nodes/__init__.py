@@ -6,5 +6,8 @@ from .degrade import Degrade
 from .loaders import LoadCompact, LoadRestorer
 from .measure import Measure
 from .prior import EncodePrior, PriorReport
+from .steer import SteerPrior
+from .train import SaveRestorer, TrainRestorer
 
-NODES = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM, PriorReport, Degrade, Measure]
+WALK = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM]
+NODES = [*WALK, PriorReport, SteerPrior, Degrade, Measure, TrainRestorer, SaveRestorer]

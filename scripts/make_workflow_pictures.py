@@ -31,8 +31,9 @@ INPUTS = {
     "restore_upscale": ("cat_blur_noise.png",),
     "restore_masked": ("pavilion_snow.jpg",),
     "restore_batch": ("coffee_low_light.png", "dahlia_rain.jpg", "rocket_jpeg.png"),
+    "restore_keep_grain": ("dahlia_rain.jpg",),
 }
-WIDTH, LINE = 640, 3
+WIDTH, LINE, GRAIN = 640, 3, 14
 
 
 def interpolating_upscaler(path: Path) -> None:
@@ -71,15 +72,27 @@ def masked(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def grainy(data: bytes) -> bytes:
+    """The picture as a PNG with film grain: grey noise of sigma GRAIN of 255, always the same."""
+    picture = numpy.asarray(Image.open(io.BytesIO(data)).convert("RGB"), numpy.float32)
+    grain = numpy.random.default_rng(0).standard_normal((*picture.shape[:2], 1), numpy.float32)
+    buffer = io.BytesIO()
+    Image.fromarray(numpy.rint(picture + GRAIN * grain).clip(0, 255).astype(numpy.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def run(client: ComfyClient, name: str) -> tuple[list[Image.Image], list[Image.Image]]:
     """Run one workflow; returns its output pictures and for each the input it comes from. Raises PromptError or GraphError."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    files = [(PICTURES / file).read_bytes() for file in INPUTS[name]]
+    labels = INPUTS[name]
+    files = [(PICTURES / file).read_bytes() for file in labels]
+    if name == "restore_keep_grain":
+        labels, files = ("grainy.png",), [grainy(data) for data in files]
     subfolder = "photographs" if name == "restore_batch" else ""
     if name == "restore_masked":
         names = [client.upload(masked(files[0]), "masked.png")]
     else:
-        names = [client.upload(data, file, subfolder) for data, file in zip(files, INPUTS[name])]
+        names = [client.upload(data, file, subfolder) for data, file in zip(files, labels)]
     info = client.object_info()
     prompt = to_prompt(workflow, info)
     for node in find_nodes(prompt, "LoadImage"):
@@ -128,7 +141,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="weights in place of the bundled ones")
     parser.add_argument("--upscaler", type=Path, metavar="FILE", help="an upscale model for restore_upscale")
     parser.add_argument("--out", type=Path, default=ROOT / "workflows", metavar="FOLDER", help="where the thumbnails go (default: workflows/)")
+    parser.add_argument("--finetuned", type=Path, metavar="FOLDER", help="what benchmarks/finetune.py --keep wrote: makes finetune.jpg of it")
     options = parser.parse_args()
+    if options.finetuned:
+        before, after = (Image.open(options.finetuned / f"{name}.png").convert("RGB") for name in ("scan", "finetuned"))
+        split(before, after).save(options.out / "finetune.jpg", quality=88)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         models = Path(temporary)
         (models / "upscale_models").mkdir()

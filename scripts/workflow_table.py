@@ -54,9 +54,9 @@ def _load() -> Column:
     ))
 
 
-def _prior(image: str = "photo.IMAGE") -> Column:
-    return Column("2 What is wrong with it", BLUE, (
-        Node("prior", "AIOR_EncodePrior", {"restorer": "compact.restorer", "vae": "compact.vae", "image": image}),
+def _prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it") -> Column:
+    return Column(title, BLUE, (
+        Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
         Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
     ))
 
@@ -65,8 +65,8 @@ def _apply() -> Node:
     return Node("daff", "AIOR_ApplyDAFF", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"})
 
 
-def _decode(samples: str) -> Node:
-    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": "compact.restorer", "prior": "prior.prior"})
+def _decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.restorer") -> Node:
+    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": restorer, "prior": prior})
 
 
 def _save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
@@ -183,4 +183,49 @@ def _batch() -> Workflow:
     ), 380)
 
 
-WORKFLOWS = (_restore(), _ksampler(), _custom_sampler(), _upscale(), _masked(), _batch())
+def _keep_grain() -> Workflow:
+    note = ("# Keep the grain\n\n"
+            "Rain, snow, haze and the rest are removed; noise, which is what film grain is, stays.\n\n"
+            "*Steer Degradations* has a weight per damage: 1 removes it, 0 leaves it in. Here *noise* is at 0. Its prior goes to the sampler "
+            "**and** to the decoder.\n\n"
+            "*Degradation Report* says what was found, and what is to be left in.\n\n"
+            "To leave the fog in and remove the noise, set *haze* to 0 and *noise* to 1. A damage that was not found cannot be steered.")
+    return Workflow("restore_keep_grain", note, (
+        _load(), _prior(),
+        Column("3 What to leave in", BLUE, (
+            Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
+            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}),
+        )),
+        Column("4 Sample", PURPLE, (_sampler(prior="steer.prior"),)),
+        Column("5 Decode", AMBER, (_decode("sampler.latent", "steer.prior"), _save(prefix="AIOR_grain", title="Restored, with its grain"))),
+    ), 460)
+
+
+def _finetune() -> Workflow:
+    note = ("# Train on your own damage\n\n"
+            "For damage that the model does not know: film scans, a bad sensor, an old codec.\n\n"
+            "**Pairs** teach most: a folder in ComfyUI's `input` folder with `lq/` (damaged) and `gt/` (clean), the two pictures of a pair "
+            "under one name and exactly over each other. 20 pairs and 5 minutes show something, more of both is better.\n\n"
+            "**Clean pictures alone** work too: the damages that are switched on (show advanced inputs) are made on them.\n\n"
+            "- Load a damaged picture: it is repaired in the previews while the training runs, and at the end.\n"
+            "- *Cancel* keeps what was learnt; the same settings with more **minutes** go on.\n"
+            "- The file goes to `output/restorers`. *Load AIOR Restorer* loads it, in place of the restorer of *Load AIOR Compact*.")
+    mine = "train.restorer"
+    return Workflow("finetune", note, (
+        _load(),
+        Column("2 Train", PURPLE, (
+            Node("train", "AIOR_TrainRestorer", {
+                "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}),
+            Node("keep", "AIOR_SaveRestorer", {"restorer": mine, "filename_prefix": "restorers/mine"}),
+        )),
+        Column("3 How it went", GREY, (
+            Node("plot", "PreviewImage", {"images": "train.loss_plot"}, title="Loss"),
+            Node("summary", "PreviewAny", {"source": "train.summary"}, title="Summary"),
+        )),
+        _prior(restorer=mine, title="4 What is wrong with the photograph"),
+        Column("5 Restore it", PURPLE, (_sampler(restorer=mine),)),
+        Column("6 Decode", AMBER, (_decode("sampler.latent", restorer=mine), _save(prefix="AIOR_trained"))),
+    ), 620)
+
+
+WORKFLOWS = (_restore(), _ksampler(), _custom_sampler(), _upscale(), _masked(), _batch(), _keep_grain(), _finetune())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..architecture.config import CompactConfig, UNetConfig
 from ..weights import config_from, load_weights, part, require_fit
-from .restorer import Restorer, build_restorer
+from .restorer import NOTE, Restorer, build_restorer
 from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
 
@@ -92,7 +92,7 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
     latent_format = compact_latent(config.autoencoder.latent_channels, factors, bias)
     model = build_model(part(state_dict, "unet"), config.unet, latent_format)
     model.cached_patcher_init = (_reload_model, (path, latent_format))
-    return model, vae, build_restorer(state_dict, config.restorer, Path(path).name)
+    return model, vae, build_restorer(state_dict, config.restorer, Path(path).name, metadata.get(NOTE, ""))
 
 
 def _reload_model(path: str | Path, latent_format: type[CompactLatent], disable_dynamic: bool = False) -> ModelPatcher:

@@ -1,4 +1,4 @@
-"""Where weights lie: the pack's own `models/` and ComfyUI's `models/aior`, one folder name for both."""
+"""Where weights lie: the pack's own `models/`, ComfyUI's `models/aior` and what was saved in its output folder, under one folder name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import folder_paths
 from ..weights.names import is_first
 
 FOLDER = "aior"
+SAVED = "restorers"
+"""Where Save AIOR Restorer writes to, in the output folder: as with the host's own save nodes, the loader finds it there."""
+RUNS = "aior_training"
+"""Where training runs keep their checkpoints, in the output folder: unlike temp, a restart does not empty it."""
 # A pickle is listed too: chosen, it says how to convert it, which an absent entry would not.
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 
@@ -19,6 +23,7 @@ def register() -> None:
     own = Path(__file__).resolve().parents[2] / "models"
     folder_paths.add_model_folder_path(FOLDER, str(own), is_default=True)
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.get_output_directory(), SAVED))
     folder_paths.folder_names_and_paths[FOLDER][1].update(EXTENSIONS)
 
 
@@ -43,6 +48,30 @@ def fingerprint(name: str) -> str:
         return ""
     stat = os.stat(path)
     return f"{stat.st_mtime_ns}-{stat.st_size}"
+
+
+def input_folder(name: str) -> Path:
+    """A folder as a person writes it: absolute, from the home folder (~), or below ComfyUI's input folder. Raises ValueError for none."""
+    written = name.strip().strip('"')
+    if not written:
+        raise ValueError("no folder is given. Write the name of a folder of pictures in ComfyUI's input folder, or an absolute path.")
+    return Path(folder_paths.get_input_directory(), Path(written).expanduser())
+
+
+def saving_place(prefix: str) -> Path:
+    """Where the next file of a save node's prefix goes, without suffix: `output/restorers/aior_00001_`. Raises if outside of output."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    return Path(folder, f"{name}_{counter:05}_")
+
+
+def training_folder(name: str) -> Path:
+    """Where a training run keeps its checkpoint."""
+    return Path(folder_paths.get_output_directory(), RUNS, name)
+
+
+def unfinished_place(name: str) -> Path:
+    """Where the restorer of a cancelled run goes, without suffix."""
+    return Path(folder_paths.get_output_directory(), SAVED, f"unfinished-{name}")
 
 
 register()

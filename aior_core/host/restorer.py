@@ -20,17 +20,28 @@ from ..weights import config_from, load_weights, part
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
 """What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
+NOTE = "training"
+"""Where a file's metadata says how its weights were trained."""
 
 
 @dataclass(frozen=True, eq=False)
 class Restorer:
-    """Networks that restore, as ModelPatchers; `daem` is None when the file has none. `source` is the file's name."""
+    """Networks that restore, as ModelPatchers; `daem` is None when the file has none.
+
+    `source` is the name of the file that they come from, `note` what that file, or Train AIOR Restorer, says of their training.
+    """
 
     encoder: ModelPatcher
     daff: ModelPatcher
     daem: ModelPatcher | None
     config: RestorerConfig
     source: str
+    note: str = ""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks by their prefixes in a file."""
+        patchers = {"prior": self.encoder, "daff": self.daff, "daem": self.daem}
+        return {name: patcher.model for name, patcher in patchers.items() if patcher is not None}
 
 
 def picture_dtype(device: torch.device) -> torch.dtype:
@@ -58,7 +69,7 @@ def make_patcher(
     return patcher
 
 
-def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str) -> Restorer:
+def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = "") -> Restorer:
     """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer."""
     device = management.vae_device()
     pictures = {"load_device": device, "offload_device": management.vae_offload_device(), "dtype": picture_dtype(device)}
@@ -77,6 +88,7 @@ def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source
         daem=make_patcher(DAEM, config.daem, part(state_dict, "daem"), **pictures) if config.daem else None,
         config=config,
         source=source,
+        note=note,
     )
 
 
@@ -89,4 +101,4 @@ def load_restorer(path: str | Path) -> Restorer:
     config = config_from(state_dict, metadata)
     if isinstance(config, CompactConfig):
         config = config.restorer
-    return build_restorer(state_dict, config, Path(path).name)
+    return build_restorer(state_dict, config, Path(path).name, metadata.get(NOTE, ""))

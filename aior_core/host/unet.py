@@ -29,3 +29,14 @@ def unet_parameters(config: UNetConfig) -> dict[str, Any]:
         "transformer_depth_middle": 1,
         "legacy": False,
     }
+
+
+def unet_config(parameters: dict[str, Any]) -> UNetConfig:
+    """The config that `unet_parameters` made these keyword arguments from; others among them are ignored."""
+    return UNetConfig(
+        in_channels=parameters["in_channels"],
+        model_channels=parameters["model_channels"],
+        channel_mult=tuple(parameters["channel_mult"]),
+        context_dim=parameters["context_dim"],
+        head_channels=parameters["num_head_channels"],
+    )

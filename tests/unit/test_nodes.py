@@ -1,6 +1,7 @@
 """The nodes as ComfyUI sees them: ids, inputs and outputs are for ever; and what they return."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from aior_pack.tests.tiny import picture
 
 pytestmark = pytest.mark.usefixtures("host")
 
+PAGES = Path(__file__).resolve().parents[2] / "web" / "docs"
+KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 SCHEMAS = {
     "AIOR_LoadCompact": (["file"], ["MODEL", "VAE", "AIOR_RESTORER"]),
     "AIOR_LoadRestorer": (["file"], ["AIOR_RESTORER"]),
@@ -39,6 +42,12 @@ SCHEMAS = {
     ),
     "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix"], ["IMAGE"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
+    "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
+    "AIOR_TrainRestorer": (
+        ["model", "vae", "restorer", "folder", "stage", "minutes", "learning_rate", "seed", *KINDS, "damaged", "clean"],
+        ["AIOR_RESTORER", "IMAGE", "STRING"],
+    ),
+    "AIOR_SaveRestorer": (["restorer", "filename_prefix"], []),
 }
 
 
@@ -67,6 +76,7 @@ def test_everything_is_explained(nodes):
         assert node_id.startswith("AIOR_") and schema.description and schema.search_aliases and schema.display_name
         for part in [*schema.inputs, *schema.outputs]:
             assert part.tooltip, f"{node_id}: {part.id or part.display_name} has no tooltip"
+        assert (PAGES / f"{node_id}.md").read_text(encoding="utf-8").startswith(f"# {schema.display_name}\n")
 
 
 def test_the_walk_through_the_nodes(nodes, tiny_file):

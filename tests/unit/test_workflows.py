@@ -56,7 +56,8 @@ def _describe(kind: type) -> dict:
 
 def test_there_are_workflows():
     names = {path.stem for path in FILES}
-    assert {"restore", "restore_ksampler", "restore_custom_sampler", "restore_upscale", "restore_masked", "restore_batch"} <= names
+    ways, pictures = {"restore", "restore_ksampler", "restore_custom_sampler"}, {"restore_masked", "restore_batch"}
+    assert ways | pictures | {"restore_upscale", "restore_keep_grain", "finetune"} <= names
 
 
 def test_every_workflow_has_its_picture():

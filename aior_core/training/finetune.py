@@ -1,0 +1,251 @@
+"""Fine-tuning a restorer inside ComfyUI on a user's own pictures: what the node Train AIOR Restorer does.
+
+MODEL and VAE stay as they are, so that what is learnt is one restorer that goes with the same two. All that is trained are copies:
+the wires that came in are not changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import comfy.model_management as management
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from torch import Tensor
+
+from ..architecture.config import CompactConfig
+from ..degradations import KINDS
+from ..host.compact_model import CompactModel
+from ..host.folders import input_folder, training_folder, unfinished_place
+from ..host.prior_encode import require_vae
+from ..host.restorer import Restorer, build_restorer
+from ..host.restorer_file import write_restorer
+from ..host.unet import unet_config
+from . import checkpoint, loop, losses, own_pictures
+from .networks import Networks, build
+from .onlooker import Example, Onlooker
+from .restoration import WEIGHTS, damage, look, repair, sample
+from .stages import STAGES, Logs, Stage
+
+NODE = "Train AIOR Restorer"
+STAGE_NAMES = ("detail", "fusion")
+FREE_ALL = 1e20
+"""What the host's own training node asks for, so that nothing else stays on the GPU."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`minutes` in all, earlier runs of the same settings counted in. `kinds`: what is synthesised on clean pictures; not for pairs."""
+
+    stage: str = "detail"
+    minutes: float = 10.0
+    kinds: tuple[str, ...] = KINDS
+    learning_rate: float = 1.0
+    seed: int = 0
+
+
+def train_restorer(
+    model: ModelPatcher,
+    vae: VAE,
+    restorer: Restorer,
+    folder: str,
+    settings: Settings,
+    *,
+    damaged: Tensor | None = None,
+    clean: Tensor | None = None,
+) -> tuple[Restorer, Tensor, str]:
+    """Fine-tune a compact restorer on the pictures in `folder` -> the new Restorer, IMAGE of the loss, summary.
+
+    `folder`: absolute or below ComfyUI's input folder, clean pictures, or pairs in `lq/` and `gt/`. damaged, clean: IMAGE `B H W C`
+    in 0..1 of one size; the first is repaired in the previews, and measured if there is a clean one too.
+    The run's checkpoint stays in ComfyUI's output folder: the same settings, weights and pictures again go on from it, with more
+    minutes or after a cancel, or return its result. On a cancel the restorer so far is also written to where its loader finds it.
+    The same seed draws the same crops and damages; how many fit into the minutes depends on the machine.
+    Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
+    """
+    _require_compact(model, vae, restorer)
+    try:
+        place = input_folder(folder)
+        files = own_pictures.find(place)
+        if files[0][1] is None and not settings.kinds:
+            raise ValueError(f"{place} holds clean pictures, and all degradations are off. Switch on those that shall be learnt.")
+        pictures = own_pictures.load(files, settings.seed)
+        with torch.inference_mode(False):
+            example = Example.of(damaged, clean) or Example.from_pictures(pictures, settings.kinds, settings.seed)
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
+    with torch.inference_mode(False), _trains():
+        networks = _copy(model, vae, restorer)
+        run = training_folder(f"{settings.stage}-{_key(networks, settings, files)}")
+        onlooker = Onlooker(run / "curve.json", example, 60 * settings.minutes)
+        _run(networks, settings, pictures, run, onlooker, restorer)
+        trained = _result(networks, restorer, _note(restorer, settings, place, pictures, onlooker))
+    measured = "" if not onlooker.curve.decibels else f"\n{onlooker.decibels()}"
+    first, last = onlooker.curve.ends()
+    summary = (
+        f"{settings.stage}: {len(onlooker.curve.losses)} steps in {onlooker.minutes():.1f} minutes on {pictures.describe()} of {place}\n"
+        f"loss {first:.4f} at first, {last:.4f} at last{measured}\n"
+        f"Kept in {run}: run again with more minutes to go on from here."
+    )
+    return trained, onlooker.curve.draw(settings.stage), summary
+
+
+def pictures_fingerprint(folder: str) -> str:
+    """Changes when the pictures in `folder` do; empty where there are none."""
+    try:
+        return own_pictures.fingerprint(own_pictures.find(input_folder(folder)))
+    except ValueError:
+        return ""
+
+
+def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
+    if restorer.config.scale != "compact" or restorer.daem is None:
+        what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
+        raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")
+    require_vae(restorer, vae, NODE)
+    if not isinstance(model.model.model_config, CompactModel):
+        kind = type(model.model).__name__
+        raise ValueError(f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact.")
+
+
+@contextmanager
+def _trains() -> Iterator[None]:
+    """As the host's own training node: room on the GPU first, its flag for layers that differ in training, memory given back."""
+    device = management.get_torch_device()
+    if not management.is_device_cpu(device):
+        management.free_memory(FREE_ALL, device)
+    before, management.in_training = management.in_training, True
+    try:
+        yield
+    finally:
+        management.in_training = before
+        management.soft_empty_cache()
+
+
+def _device() -> str:
+    """ComfyUI's device where the loop knows it (CUDA and ROCm), else the CPU."""
+    return "cuda" if management.get_torch_device().type == "cuda" else "cpu"
+
+
+def _copy(model: ModelPatcher, vae: VAE, restorer: Restorer) -> Networks:
+    """Networks in fp32 on the CPU with the weights of the wires; nothing in them is shared with those, or an inference tensor."""
+    unet, autoencoder = model.model.diffusion_model, vae.first_stage_model
+    config = CompactConfig(autoencoder.config, unet_config(model.model.model_config.unet_config), restorer.config)
+    # torch.nn draws starting weights, which are not used, from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        networks = build(config)
+    sources = {"vae": autoencoder, "unet": unet, **restorer.networks()}
+    networks.load_state_dict({f"{n}.{k}": v.detach().to("cpu", copy=True) for n, part in sources.items() for k, v in part.state_dict().items()})
+    return networks
+
+
+def _key(networks: Networks, settings: Settings, files: list) -> str:
+    """What a run is resumed by: everything that decides what is learnt, except for how long."""
+    digest = hashlib.sha256(json.dumps({**asdict(settings), "minutes": None}).encode() + own_pictures.fingerprint(files).encode())
+    for name, tensor in sorted(networks.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _run(
+    networks: Networks, settings: Settings, pictures: own_pictures.OwnPictures, run: Path, onlooker: Onlooker, restorer: Restorer
+) -> None:
+    device = _device()
+    options = loop.Options(
+        out=run,
+        minutes=settings.minutes,
+        seed=settings.seed,
+        device=device,
+        batch_scale=4 if device == "cuda" else 1,
+        validate_seconds=max(10.0, 60 * settings.minutes / 20),
+        learning_rate_scale=settings.learning_rate,
+        pair_share=1.0,
+    )
+    stage = _stage(settings, pictures.largest_crop)
+    stage = replace(stage, step=onlooker.patient(stage.step))
+    path = run / f"{stage.name}.safetensors"
+    onlooker.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
+    try:
+        loop.train(
+            networks, stage, pictures.clean, options, validate=onlooker.look, say=logging.debug, watch=onlooker.watch, pairs=pictures.pairs
+        )
+    except management.InterruptProcessingException:
+        _keep_unfinished(networks, path, onlooker, restorer, settings)
+        raise
+    finally:
+        onlooker.end()
+    onlooker.require_wanted()
+
+
+def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings) -> None:
+    """After a cancel: a restorer to use now, and a checkpoint that says how much of its time is left."""
+    averaged, _, state, generator_state = checkpoint.load(path)
+    generator = torch.Generator()
+    generator.set_state(generator_state)
+    # The loop counts a run that was told to end as finished; a cancelled one shall go on.
+    checkpoint.save(path, networks, averaged, state | {"seconds": onlooker.seconds}, generator)
+    place = unfinished_place(path.parent.name)
+    note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
+    write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
+    logging.info(f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same settings again go on.")
+
+
+def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
+    """The trained weights, in fp16 as a file holds them, as a Restorer of the host."""
+    state = {key: value.detach().to("cpu", torch.float16) for key, value in networks.state_dict().items()}
+    return build_restorer(state, restorer.config, restorer.source, note)
+
+
+def _note(restorer: Restorer, settings: Settings, folder: Path, pictures: own_pictures.OwnPictures, onlooker: Onlooker) -> str:
+    kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
+    own = (
+        f"{settings.stage}, {onlooker.minutes():.1f} minutes, {len(onlooker.curve.losses)} steps on {pictures.describe()} of {folder.name}{kinds}, "
+        f"learning rate x{settings.learning_rate:g}, seed {settings.seed}, from {restorer.source}"
+    )
+    return "; ".join(filter(None, (restorer.note, own)))
+
+
+def _stage(settings: Settings, largest_crop: int) -> Stage:
+    """The stage of the recipe, without what a user's MODEL and VAE hold."""
+    weights = {kind: WEIGHTS[kind] for kind in settings.kinds}
+    sizes = [(min(side, largest_crop), count) for side, count in ((128, 4), (192, 2))]
+
+    def crops(progress: float, step: int) -> tuple[int, int]:
+        return sizes[step % len(sizes)]
+
+    if settings.stage == "fusion":
+        fusion = STAGES["fusion"].step
+        return replace(
+            STAGES["fusion"], trains=("daff",), learning_rate=3e-4, crops=crops, step=lambda *args, **mix: fusion(*args, weights=weights, **mix)
+        )
+    return replace(
+        STAGES["detail"],
+        trains=("prior.trunk", "prior.head", "daem"),
+        learning_rate=6e-4,
+        crops=crops,
+        step=lambda *args, **mix: _detail(*args, weights=weights, **mix),
+    )
+
+
+def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    """LQ encoder and DAEM on the latents that they will meet: the sampler's, in one or four steps, or the LQ picture's own.
+
+    The decoder is frozen, so what it makes of a latent has to be seen while DAEM learns, and DAFF answers to features that move.
+    """
+    batch = damage(clean, generator, **mix)
+    # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be used here too.
+    estimate = look(networks, batch.lq)
+    roll = torch.rand((), generator=generator).item()
+    with torch.no_grad():
+        latent = networks.vae.encode(batch.lq) if roll < 0.2 else sample(networks, estimate, 1 if roll < 0.6 else 4, generator, batch.keep)
+    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
+    fit = losses.restoration(repaired, batch.target)
+    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
+    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {"fit": fit.item(), "head": head.item()}
