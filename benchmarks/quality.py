@@ -25,9 +25,11 @@ import torch
 from _cases import Case, cbsd68, paired, set5, validation
 from _classical import BLIND, classical
 from _host import ROOT, Restored, Walk, room
+from _plot import draw_gains
 
 SETS = {"val": validation, "cbsd68": cbsd68, "set5": set5}
 INPUT = "input"
+PERFECT = 99.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,20 @@ def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
     return room("aior_core.metrics.report").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
 
 
+def gains(rows: list[Row], steps: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Mean PSNR of each method less that of the input, by degradation; without clean pictures, whose input is perfect."""
+    grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        name = {"0": "0 steps", "1": "1 step"}.get(row.method, f"{row.method} steps" if row.method in map(str, steps) else row.method)
+        grouped[f"{row.set}: {row.degradation}"][name].append(row.psnr)
+    means = {damage: {name: sum(values) / len(values) for name, values in methods.items()} for damage, methods in grouped.items()}
+    return {
+        damage: {name: value - methods[INPUT] for name, value in methods.items() if name != INPUT}
+        for damage, methods in means.items()
+        if methods[INPUT] < PERFECT
+    }
+
+
 def naming_summary(namings: list[Naming]) -> str:
     """How often the degradation head named the one damage of a picture right, in all and per kind."""
     by_kind: dict[str, list[Naming]] = defaultdict(list)
@@ -164,6 +180,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--perceptual", action="store_true", help="add ST-LPIPS (not LPIPS; needs the package stlpips-pytorch)")
     parser.add_argument("--no-model", action="store_true", help="measure the inputs and the classical methods only")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the gains over the damaged pictures (needs matplotlib)")
     options = parser.parse_args(argv)
     options.steps = tuple(int(count) for count in options.steps.split(","))
     options.sets = [name for name in options.sets.lower().split(",") if name]
@@ -192,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
     print(f"Weights: {walk.weights if walk else 'none'}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
+    everything: list[Row] = []
     with open(options.out, "w", newline="") if options.out else nullcontext() as file:
         writer = csv.writer(file) if file else None
         if writer:
@@ -211,12 +229,15 @@ def main(argv: list[str] | None = None) -> int:
                     print(f"\r{name}: {count} pictures", end="", file=sys.stderr, flush=True)
             if sys.stderr.isatty():
                 print(file=sys.stderr)
+            everything += rows
             print(f"\n## {name}\n\n{summary(rows, options.steps)}")
             if name not in SETS:
                 for row in rows:
                     print(f"- {row.picture}, {row.method}: {row.psnr:.2f} / {row.ssim:.4f}")
             if name == "val" and namings:
                 print(f"\nThe head's word for the one damage of each picture:\n\n{naming_summary(namings)}")
+    if options.plot:
+        draw_gains(gains(everything, options.steps), options.plot, walk.weights if walk else "no model")
     return 0
 
 

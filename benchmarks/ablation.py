@@ -1,0 +1,190 @@
+"""Ablation: what the parts of DAFF, its modulation by time, the degradation tokens and DAEM bring, each at one equal budget.
+
+    python benchmarks/ablation.py --data FOLDER              a table, about 25 minutes on two cores
+    python benchmarks/ablation.py --data FOLDER --steps 100  a quick look
+
+All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they are, and their
+denoiser after --forget steps of unconditional training, so that none is used to the DAFF it shipped with. Each then gets a
+fusion of its own, freshly drawn, and trains it with the denoiser for --steps steps of stage `fusion`: the same crops, damages
+and noise in the same order. Compared are 4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in
+dB over validation pictures under the fixed damages of training's own validation, and what the damaged pictures have.
+
+The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full 27.14; with
+tokens 27.36; with DAEM 30.27 (table 7).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from _host import ROOT, bundled, room, start_comfy
+from torch import Tensor, nn
+
+SIDE, SAMPLING_STEPS, SEED = 192, 4, 0
+
+
+class Added(nn.Module):
+    """No fusion: the condition, projected, is added to the denoiser's first feature, whatever the time and the latent."""
+
+    def __init__(self, daff: nn.Module):
+        super().__init__()
+        self.embedding = daff.condition_embedding
+        width = daff.config.unet_width
+        self.project = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def embed(self, feature: Tensor) -> Tensor:
+        return self.embedding(feature)
+
+    def forward(self, h: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
+        return self.project(condition)
+
+
+class Static(nn.Module):
+    """DAFF that is always told timestep 0."""
+
+    def __init__(self, daff: nn.Module):
+        super().__init__()
+        self.daff = daff
+
+    def embed(self, feature: Tensor) -> Tensor:
+        return self.daff.embed(feature)
+
+    def forward(self, h: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
+        return self.daff(h, condition, torch.zeros_like(timestep))
+
+
+class Untold(nn.Module):
+    """Degradation tokens that always say "unknown"."""
+
+    def __init__(self, tokens: nn.Module):
+        super().__init__()
+        self.tokens = tokens
+
+    def unknown(self, severities: Tensor) -> Tensor:
+        return self.tokens.unknown(severities)
+
+    forward = unknown
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`blocks`: double and single ones; `wrap` makes the fusion from a fresh DAFF; `tokens`: the denoiser is told the severities."""
+
+    name: str
+    blocks: tuple[int, int] = (1, 1)
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    tokens: bool = False
+
+
+VARIANTS = (
+    Variant("no fusion", wrap=Added),
+    Variant("single only", (0, 1)),
+    Variant("double only", (1, 0)),
+    Variant("static (timestep 0)", wrap=Static),
+    Variant("full DAFF"),
+    Variant("full DAFF + tokens", tokens=True),
+)
+
+
+def started(variant: Variant, state: dict[str, Tensor], config):
+    """Networks with the weights of `state`, and the variant's own fresh fusion."""
+    networks_room, layers = room("aior_core.training.networks"), room("aior_core.architecture.layers")
+    networks = networks_room.build(config, seed=SEED)
+    networks.load_state_dict(networks.state_dict() | state)
+    doubles, singles = variant.blocks
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        daff = room("aior_core.architecture.daff").DAFF(
+            dataclasses.replace(config.restorer.daff, double_blocks=doubles, single_blocks=singles)
+        )
+        layers.initialise(daff, torch.Generator().manual_seed(SEED))
+        fusion = variant.wrap(daff) if variant.wrap else daff
+    if not variant.tokens:
+        networks.prior.tokens = Untold(networks.prior.tokens)
+    return dataclasses.replace(networks, daff=fusion.to(memory_format=torch.channels_last))
+
+
+def train(networks, stage: str, photographs, steps: int) -> None:
+    """So many steps of a stage, at its own learning rate; the averaged weights stay in `networks`."""
+    loop, stages = room("aior_core.training.loop"), room("aior_core.training.stages")
+    with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
+        options = loop.Options(Path(folder), minutes=1e6, seed=SEED, ema_decay=0.99)
+        loop.train(networks, stages.STAGES[stage], photographs, options, say=lambda text: None, watch=lambda now: now.step < steps)
+
+
+@torch.no_grad()
+def measure(networks, crops: list[Tensor], *, detail: bool) -> list[float]:
+    """PSNR per damage of `PRESETS`, over `crops`: 4 steps of the sampler, then the plain decoder or DAEM."""
+    degradations, restoration = room("aior_core.degradations"), room("aior_core.training.restoration")
+    presets, psnr = room("aior_core.training.validation").PRESETS, room("aior_core.metrics").psnr
+    means = []
+    for kind, severity, parameters in presets.values():
+        values = []
+        for index, clean in enumerate(crops):
+            lq = degradations.apply_recipe(clean, degradations.preset_recipe(kind, severity, 1000 + index, **parameters))
+            estimate = restoration.look(networks, lq)
+            latent = restoration.sample(networks, estimate, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
+            result = restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
+            values.append(psnr(result.float().clamp(-1, 1), clean).mean().item())
+        means.append(sum(values) / len(values))
+    return means
+
+
+@torch.no_grad()
+def inputs(crops: list[Tensor]) -> list[float]:
+    """The same of the damaged pictures themselves."""
+    degradations, psnr = room("aior_core.degradations"), room("aior_core.metrics").psnr
+    means = []
+    for kind, severity, parameters in room("aior_core.training.validation").PRESETS.values():
+        recipes = [degradations.preset_recipe(kind, severity, 1000 + index, **parameters) for index in range(len(crops))]
+        values = [psnr(degradations.apply_recipe(c, r).clamp(-1, 1), c).mean().item() for c, r in zip(crops, recipes, strict=True)]
+        means.append(sum(values) / len(values))
+    return means
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of photographs")
+    parser.add_argument("--steps", type=int, default=400, help="training steps per variant")
+    parser.add_argument("--forget", type=int, default=200, help="steps of unconditional training before, the same for all")
+    parser.add_argument("--pictures", type=int, default=4, help="validation pictures")
+    parser.add_argument("--weights", type=Path, help="compact weights to begin with (default: the bundled ones)")
+    options = parser.parse_args(argv)
+    start_comfy("cpu")
+    data, weights = room("aior_core.training.data"), room("aior_core.weights")
+    state, metadata = weights.load_weights(options.weights or bundled())
+    state = {key: value.float() for key, value in state.items()}
+    config = weights.config_from(state, metadata)
+    photographs = data.load(data.find_pictures(options.data, validation=False))
+    held_out = data.find_pictures(options.data, validation=True)
+    if not held_out:
+        raise SystemExit("ablation: no validation pictures; --data needs a MANIFEST.csv with a column `split`")
+    crops = [data.centre_crop(p, SIDE) for p in data.load(held_out[:: max(1, len(held_out) // options.pictures)]).pictures[: options.pictures]]
+    common = room("aior_core.training.networks").build(config, seed=SEED)
+    common.load_state_dict(state)
+    train(common, "prior", photographs, options.forget)
+    state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
+    rows = [["damaged", *inputs(crops)]]
+    for variant in VARIANTS:
+        networks = started(variant, state, config)
+        train(networks, "fusion", photographs, options.steps)
+        rows.append([variant.name, *measure(networks, crops, detail=False)])
+        print(f"{variant.name}: {sum(rows[-1][1:]) / len(rows[-1][1:]):.2f} dB", flush=True)
+    rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(networks, crops, detail=True)])
+    cells = [[name, f"{sum(values) / len(values):.2f}", *(f"{value:.2f}" for value in values)] for name, *values in rows]
+    damages = list(room("aior_core.training.validation").PRESETS)
+    print(f"\n{options.steps} steps each, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n")
+    print(room("aior_core.metrics.report").markdown(["variant", "mean", *damages], cells))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
