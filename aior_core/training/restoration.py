@@ -16,8 +16,9 @@ from .pairs import Real
 
 SELECTIVE = 0.1
 SPATIAL = 0.2
+COUNTS = (0.08, 0.42, 0.38, 0.12)
 WEIGHTS = {
-    "noise": 0.22, "blur": 0.08, "low_resolution": 0.08, "rain": 0.14, "snow": 0.10, "haze": 0.17, "low_light": 0.11, "jpeg": 0.10,
+    "noise": 0.25, "blur": 0.12, "low_resolution": 0.08, "rain": 0.11, "snow": 0.08, "haze": 0.14, "low_light": 0.12, "jpeg": 0.10,
 }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def damage(
 
 def _damage(clean: Tensor, generator: torch.Generator, selective: float, weights: Mapping[str, float], real: Real | None) -> Batch:
     count = distributed.world() * len(clean)
-    recipes = [sample_recipe(generator, weights=weights, spatial=SPATIAL) for _ in range(count)]
+    recipes = [sample_recipe(generator, weights=weights, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
     if real is not None:
         recipes = [Recipe() if is_real else recipe for is_real, recipe in zip(real.rows, recipes, strict=True)]
     kept = [_kept(recipe, generator, selective) for recipe in recipes]
