@@ -1,4 +1,4 @@
-"""`python -m aior_core.training STAGE|export|--plan NAME ...`: see `--help`."""
+"""`python -m aior_core.training STAGE|blend|export|--plan NAME ...`: see `--help`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m aior_core.training", description="Train the compact model, stage by stage or by a plan.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "fusion", "joint", "upcycle", "export"])
+    parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "fusion", "joint", "blend", "export"])
     parser.add_argument("--plan", choices=list(PLANS), help="the whole chain of stages and an export; with --from a repeat from those weights")
     parser.add_argument("--minutes", type=_positive, default=10.0, help="time for the whole stage; a resumed run counts what it used")
     parser.add_argument(
@@ -76,7 +76,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pair-share", type=_share, default=0.25, help="of the samples, where there are --pairs")
     parser.add_argument("--save-seconds", type=_positive, default=120.0, help="time between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gates", type=float, nargs="*", default=[], help="upcycle: what each level's router gives the first expert, finest first")
+    parser.add_argument("--shares", type=_positive, nargs="*", default=[], help="blend: how much of each --from file goes into the mean")
     parser.add_argument("--name", default="aior_compact", help="export: file name in models/; of a plan: in --out")
     parser.add_argument("--ship", action="store_true", help="a plan exports into models/ instead of --out")
     parser.add_argument("--note", default="", help="export: a line about the training for the file's metadata")
@@ -100,12 +100,12 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     from . import distributed
-    from .run import export, follow, run_stage, upcycle
+    from .run import blend, export, follow, run_stage
 
     if options.stage == "export":
         export(options.start, options.take, options.target / options.name, options.note)
-    elif options.stage == "upcycle":
-        upcycle(options.start, options.take, options.gates, options.out / "detail-upcycled.safetensors")
+    elif options.stage == "blend":
+        blend(options.start, options.shares, options.out / "blended.safetensors")
     else:
         with distributed.processes(device):
             if options.plan:

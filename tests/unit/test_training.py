@@ -140,22 +140,21 @@ def test_validation_pictures_never_train(tmp_path):
         data.find_pictures([tmp_path / "nowhere"], validation=False)
 
 
-def test_upcycled_experts_are_the_first_one_whatever_their_kernel():
-    from aior_pack.aior_core.architecture.daem import DAEM
-    from aior_pack.aior_core.training.upcycle import reset_router, share_first_expert
-    from aior_pack.tests.tiny import TINY, randomised
+def test_a_blend_is_the_weighted_mean(networks, tmp_path, monkeypatch):
+    from aior_pack.aior_core.training import checkpoint, run
 
-    daem = randomised(DAEM(TINY.restorer.daem))
-    share_first_expert(daem)
-    generator = torch.Generator().manual_seed(0)
-    for level, width in zip(daem.levels, TINY.restorer.daem.widths):
-        x, gate = torch.randn(2, width, 12, 12, generator=generator), torch.rand(2, width, generator=generator)
-        first, second, third, dilated = (expert(x, gate) for expert in level.experts)
-        assert torch.allclose(first, second, atol=1e-5) and torch.allclose(first, third, atol=1e-5)
-        assert not torch.allclose(first, dilated, atol=1e-2)
-    level, before = daem.levels[0], daem.levels[0].out.weight.clone()
-    reset_router(level, 0.75)
-    assert torch.allclose(level.out.weight, 3 * before) and not level.router.weight.any()
+    monkeypatch.setattr(run, "build", lambda: networks)
+    before = {key: value.clone() for key, value in networks.state_dict().items()}
+    files = [tmp_path / "detail.safetensors", tmp_path / "later.safetensors"]
+    for file, factor in zip(files, (1.0, 3.0)):
+        networks.load_state_dict({key: factor * value for key, value in before.items()})
+        checkpoint.save(file, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator())
+    run.blend(files, [3.0, 1.0], tmp_path / "blended.safetensors")
+    blended = checkpoint.load(tmp_path / "blended.safetensors")[0]
+    networks.load_state_dict(before)
+    assert all(torch.allclose(blended[key], 1.5 * value, rtol=2e-3, atol=1e-6) for key, value in before.items())
+    with pytest.raises(ValueError, match="a share for each"):
+        run.blend(files, [1.0], tmp_path / "none.safetensors")
 
 
 def test_a_checkpoint_gives_what_its_stage_trains_and_shipped_weights_give_all(networks, tmp_path):
