@@ -164,8 +164,9 @@ def main() -> None:
         options.keep.mkdir(parents=True, exist_ok=True)
         (options.keep / "finetune.png").write_bytes(encoded(torch.cat(kept, dim=2)))
         (options.keep / "finetune_plot.png").write_bytes(plot)
-        for name, picture in zip(("scan", "stock", "finetuned", "clean"), kept[0].chunk(4, dim=3)):
-            (options.keep / f"{name}.png").write_bytes(encoded(picture))
+        for number, row in enumerate(kept, 1):
+            for name, picture in zip(("scan", "stock", "finetuned", "clean"), row.chunk(4, dim=3)):
+                (options.keep / f"other_{number}_{name}.png").write_bytes(encoded(picture))
 
 
 if __name__ == "__main__":

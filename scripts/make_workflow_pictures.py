@@ -34,6 +34,8 @@ INPUTS = {
     "restore_keep_grain": ("dahlia_rain.jpg",),
 }
 WIDTH, LINE, GRAIN = 640, 3, 14
+FINETUNED = "other_3"
+"""Which of benchmarks/finetune.py's pictures is shown: the dahlia, which tests/pictures/CREDITS.md credits."""
 
 
 def interpolating_upscaler(path: Path) -> None:
@@ -144,7 +146,7 @@ def main() -> None:
     parser.add_argument("--finetuned", type=Path, metavar="FOLDER", help="what benchmarks/finetune.py --keep wrote: makes finetune.jpg of it")
     options = parser.parse_args()
     if options.finetuned:
-        before, after = (Image.open(options.finetuned / f"{name}.png").convert("RGB") for name in ("scan", "finetuned"))
+        before, after = (Image.open(options.finetuned / f"{FINETUNED}_{name}.png").convert("RGB") for name in ("scan", "finetuned"))
         split(before, after).save(options.out / "finetune.jpg", quality=88)
         return
     with tempfile.TemporaryDirectory() as temporary:
