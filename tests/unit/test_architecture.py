@@ -11,7 +11,7 @@ from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
 from aior_pack.tests.tiny import TINY, randomised
 
 RESTORER = TINY.restorer
-DAEM_KEYS = ("levels", "context1", "context2", "head")
+DAEM_KEYS = ("levels", "context1", "context2", "tone", "head")
 
 
 def tensor(*shape, seed=0):
