@@ -189,7 +189,7 @@ class DAEM(nn.Module):
 
         decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` is a gain and
         `b` an offset (what haze and low light need), and all three zero the plain decoder. To the gain and offset of every pixel come
-        those of the whole picture, straight from its context: by way of the pixels alone they were hardly learnt at all.
+        those of the whole picture, straight from its context.
         """
         g, a, b = self.head(h).chunk(3, dim=1)
         gain, offset = self.tone(context)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
