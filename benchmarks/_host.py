@@ -29,6 +29,11 @@ def room(name: str) -> types.ModuleType:
     return importlib.import_module(f"{PACK}.{name}")
 
 
+def image(picture: torch.Tensor) -> torch.Tensor:
+    """`B 3 H W`, -1..1 -> IMAGE `B H W 3`, 0..1. Not from_unit, which clamps: unclipped noise goes in unclipped."""
+    return ((picture + 1) / 2).movedim(1, -1).contiguous()
+
+
 def find_comfyui() -> Path:
     """ComfyUI's folder: COMFYUI_PATH, the one this pack is installed in, or the one that aior.py sets up.
 

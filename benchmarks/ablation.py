@@ -121,33 +121,27 @@ def train(networks, stage: str, photographs, steps: int) -> None:
 
 
 @torch.no_grad()
-def measure(networks, crops: list[Tensor], *, detail: bool) -> list[float]:
-    """PSNR per damage of `PRESETS`, over `crops`: 4 steps of the sampler, then the plain decoder or DAEM."""
-    degradations, restoration = room("aior_core.degradations"), room("aior_core.training.restoration")
-    presets, psnr = room("aior_core.training.validation").PRESETS, room("aior_core.metrics").psnr
-    means = []
-    for kind, severity, parameters in presets.values():
-        values = []
-        for index, clean in enumerate(crops):
-            lq = degradations.apply_recipe(clean, degradations.preset_recipe(kind, severity, 1000 + index, **parameters))
-            estimate = restoration.look(networks, lq)
-            latent = restoration.sample(networks, estimate, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
-            result = restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
-            values.append(psnr(result.float().clamp(-1, 1), clean).mean().item())
-        means.append(sum(values) / len(values))
-    return means
-
-
-@torch.no_grad()
-def inputs(crops: list[Tensor]) -> list[float]:
-    """The same of the damaged pictures themselves."""
+def measure(crops: list[Tensor], restore: Callable[[Tensor], Tensor]) -> list[float]:
+    """PSNR per damage of `PRESETS` over `crops`, of what `restore` makes of the damaged pictures `1 3 H W`, -1..1."""
     degradations, psnr = room("aior_core.degradations"), room("aior_core.metrics").psnr
     means = []
     for kind, severity, parameters in room("aior_core.training.validation").PRESETS.values():
         recipes = [degradations.preset_recipe(kind, severity, 1000 + index, **parameters) for index in range(len(crops))]
-        values = [psnr(degradations.apply_recipe(c, r).clamp(-1, 1), c).mean().item() for c, r in zip(crops, recipes, strict=True)]
-        means.append(sum(values) / len(values))
+        results = [restore(degradations.apply_recipe(clean, recipe)).float().clamp(-1, 1) for clean, recipe in zip(crops, recipes, strict=True)]
+        means.append(sum(psnr(result, clean).mean().item() for result, clean in zip(results, crops)) / len(crops))
     return means
+
+
+def walk(networks, *, detail: bool) -> Callable[[Tensor], Tensor]:
+    """4 steps of the sampler, then the plain decoder or DAEM."""
+    restoration = room("aior_core.training.restoration")
+
+    def restore(lq: Tensor) -> Tensor:
+        estimate = restoration.look(networks, lq)
+        latent = restoration.sample(networks, estimate, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
+        return restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
+
+    return restore
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,13 +166,13 @@ def main(argv: list[str] | None = None) -> int:
     common.load_state_dict(state)
     train(common, "prior", photographs, options.forget)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
-    rows = [["damaged", *inputs(crops)]]
+    rows = [["damaged", *measure(crops, lambda lq: lq)]]
     for variant in VARIANTS:
         networks = started(variant, state, config)
         train(networks, "fusion", photographs, options.steps)
-        rows.append([variant.name, *measure(networks, crops, detail=False)])
+        rows.append([variant.name, *measure(crops, walk(networks, detail=False))])
         print(f"{variant.name}: {sum(rows[-1][1:]) / len(rows[-1][1:]):.2f} dB", flush=True)
-    rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(networks, crops, detail=True)])
+    rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(crops, walk(networks, detail=True))])
     cells = [[name, f"{sum(values) / len(values):.2f}", *(f"{value:.2f}" for value in values)] for name, *values in rows]
     damages = list(room("aior_core.training.validation").PRESETS)
     print(f"\n{options.steps} steps each, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n")

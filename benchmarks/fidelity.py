@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from _cases import Case, validation
-from _host import ROOT, Walk, room
+from _host import ROOT, Walk, image, room
 from PIL import Image
 
 DAMAGES = ("noise 25", "rain", "haze", "low_light", "jpeg q10", "blur", "rain + noise", "low_light + noise")
@@ -68,7 +68,7 @@ def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None
     measure, to_unit, as_8bit = room("aior_core.metrics.report").measure, room("aior_core.picture").to_unit, room("aior_core.metrics").as_8bit
     rows, drawn = [], set()
     for case in cases:
-        prior = walk.encode(((case.lq + 1) / 2).movedim(1, -1).contiguous())
+        prior = walk.encode(image(case.lq))
         results = [("damaged", case.lq), *((s.name, as_8bit(to_unit(restore(walk, prior, s)))) for s in SETTINGS)]
         for name, result in results:
             scores = measure(result, case.gt, learned=learned)

@@ -24,7 +24,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 TRAINED, OTHERS, TARGET = 20, 5, 2.0
-KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 SAMPLER = {"seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "start_point": "noise", "denoise": 1.0,
            "fidelity": 0.0, "strength": 1.0, "tile": 0}  # fmt: skip
 
@@ -85,7 +84,7 @@ def train(client, file: str, folder: str, watched: tuple[str, str], options: arg
         prompt[name] = {"class_type": "LoadImage", "inputs": {"image": picture}}
     prompt["train"] = {"class_type": "AIOR_TrainRestorer", "inputs": {
         "model": model, "vae": vae, "restorer": restorer, "folder": folder, "stage": options.stage, "minutes": options.minutes,
-        "learning_rate": options.learning_rate, "seed": options.seed, **dict.fromkeys(KINDS, True),
+        "learning_rate": options.learning_rate, "seed": options.seed, **dict.fromkeys(room("aior_core.degradations").KINDS, True),
         "damaged": ["damaged", 0], "clean": ["clean", 0]}}  # fmt: skip
     prompt["save"] = {"class_type": "AIOR_SaveRestorer", "inputs": {"restorer": ["train", 0], "filename_prefix": "restorers/scanner"}}
     prompt["plot"] = {"class_type": "SaveImage", "inputs": {"images": ["train", 1], "filename_prefix": "plot"}}

@@ -13,19 +13,18 @@ GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from _cases import Case, cbsd68, paired, set5, validation
 from _classical import BLIND, classical
-from _host import ROOT, Restored, Walk, room
+from _host import ROOT, Restored, Walk, image, room
 from _plot import draw_gains
+from _sheet import counted, sheet
 
 SETS = {"val": validation, "cbsd68": cbsd68, "set5": set5}
 INPUT = "input"
@@ -80,10 +79,9 @@ def evaluate(
         if result is not None:
             rows.append(score(case, name, metrics.as_8bit(result), learned))
         if restore is not None:
-            # Not from_unit, which clamps: unclipped noise goes in unclipped.
-            restored = restore(((case.lq + 1) / 2).movedim(1, -1).contiguous(), steps, 0)
-            for count, image in restored.images.items():
-                result = metrics.as_8bit(picture.to_unit(image))
+            restored = restore(image(case.lq), steps, 0)
+            for count, made in restored.images.items():
+                result = metrics.as_8bit(picture.to_unit(made))
                 rows.append(score(case, str(count), result, learned, restored.seconds[count]))
             if len(case.kinds) == 1:
                 said = [kinds[max(range(len(kinds)), key=values.__getitem__)] for values in (restored.severities, restored.probabilities)]
@@ -210,25 +208,16 @@ def main(argv: list[str] | None = None) -> int:
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
     print(f"Weights: {walk.weights if walk else 'none'}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
     everything: list[Row] = []
-    with open(options.out, "w", newline="") if options.out else nullcontext() as file:
-        writer = csv.writer(file) if file else None
-        if writer:
-            writer.writerow([field.name for field in fields(Row)])
+    with sheet(options.out, Row) as add:
         for name, cases in sources:
             rows, namings = [], []
             wanted = options.only.split(",") if options.only else [""]
             cases = (case for case in cases if any(text in case.degradation for text in wanted))
             measurements = evaluate(cases, walk, options.steps, baseline=options.classical, learned=options.perceptual)
-            for count, (measured, naming) in enumerate(measurements, 1):
+            for measured, naming in counted(name, measurements):
                 rows += measured
                 namings += [naming] if naming else []
-                if writer:
-                    writer.writerows(astuple(row) for row in measured)
-                    file.flush()
-                if sys.stderr.isatty():
-                    print(f"\r{name}: {count} pictures", end="", file=sys.stderr, flush=True)
-            if sys.stderr.isatty():
-                print(file=sys.stderr)
+                add(measured)
             everything += rows
             print(f"\n## {name}\n\n{summary(rows, options.steps)}")
             if name not in SETS:

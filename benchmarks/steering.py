@@ -25,18 +25,17 @@ for comparison that of a map that says "everywhere".
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
 import torch
 from _cases import Case, validation
-from _host import ROOT, Walk, room
+from _host import ROOT, Walk, image, room
+from _sheet import counted, sheet
 from torch.nn import functional as F
 
 SIGMA, RAIN = 12.0, 0.5
@@ -66,11 +65,6 @@ def clean_pictures(data: Path, limit: int | None) -> Iterator[Case]:
 def seed_of(name: str) -> int:
     """A picture's own seed, the same however many others are measured."""
     return zlib.crc32(name.encode()) % 2**20
-
-
-def image(picture: torch.Tensor) -> torch.Tensor:
-    """`1 3 H W`, -1..1 -> IMAGE `1 H W 3`, 0..1."""
-    return ((picture + 1) / 2).movedim(1, -1).contiguous()
 
 
 def mean(values: list[float]) -> float:
@@ -222,22 +216,13 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)
     walk = Walk(options.weights, options.device)
     print(f"Weights: {walk.weights}. {options.steps} steps.")
-    with open(options.out, "w", newline="") if options.out else nullcontext() as file:
-        writer = csv.writer(file) if file else None
-        if writer:
-            writer.writerow([field.name for field in fields(Row)])
+    with sheet(options.out, Row) as add:
         for part in options.parts:
             rows: list[Row] = []
-            for count, case in enumerate(clean_pictures(options.data, options.limit), 1):
+            for case in counted(part, clean_pictures(options.data, options.limit)):
                 measured = list(PARTS[part](walk, case, options.steps))
                 rows += measured
-                if writer:
-                    writer.writerows(astuple(row) for row in measured)
-                    file.flush()
-                if sys.stderr.isatty():
-                    print(f"\r{part}: {count} pictures", end="", file=sys.stderr, flush=True)
-            if sys.stderr.isatty():
-                print(file=sys.stderr)
+                add(measured)
             print(f"\n## {part}\n\n{SUMMARIES[part](rows)}")
     return 0
 

@@ -40,7 +40,7 @@ class Prior:
     @property
     def to_remove(self) -> Tensor:
         """Severities `B K`, 0..1, of what is to be removed: what the denoiser's tokens are told, where a report is not."""
-        return self.severities if self.steering is None else self.severities * self.steering
+        return self.severities * self.steered
 
 
 def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:

@@ -26,7 +26,7 @@ def report_text(prior: Prior) -> str:
         names = ", ".join(_label(KINDS[k]) for k in found) or "nothing"
         size = f"{prior.geometry.width}x{prior.geometry.height}"
         lines = [f"Picture {index + 1} ({size}): {names} found."]
-        if left := _left_in(_weights(prior)[index]):
+        if left := _left_in(prior.steered[index].tolist()):
             lines.append(f"  To be left in: {left}.")
         lines += [f"  {_label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}" for k in order]
         paragraphs.append("\n".join(lines))
@@ -35,7 +35,7 @@ def report_text(prior: Prior) -> str:
 
 def report_plot(prior: Prior) -> Tensor:
     """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness, in amber what stays."""
-    rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), _weights(prior))
+    rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
     return torch.cat([_chart(*row) for row in rows])
 
 
@@ -57,11 +57,6 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
 
 def _label(kind: str) -> str:
     return {"jpeg": "JPEG"}.get(kind, kind.replace("_", " "))
-
-
-def _weights(prior: Prior) -> list[list[float]]:
-    """How much of each degradation is to be removed, per picture."""
-    return (torch.ones_like(prior.severities) if prior.steering is None else prior.steering).tolist()
 
 
 def _left_in(weights: list[float]) -> str:
