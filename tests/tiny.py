@@ -22,10 +22,10 @@ from aior_pack.aior_core.weights import describe, save_weights
 from torch import Tensor, nn
 
 TINY = CompactConfig(
-    autoencoder=AutoencoderConfig(widths=(8, 12, 16, 24), encoder_blocks=(1, 1, 1, 1), decoder_blocks=(1, 1, 1, 1)),
+    autoencoder=AutoencoderConfig(widths=(8, 12, 16, 24), encoder_blocks=(1, 1, 1, 1), decoder_blocks=(1, 1, 1, 1), decoder_plain=(0, 1, 0, 0)),
     unet=UNetConfig(model_channels=32, channel_mult=(1, 2), context_dim=24, head_channels=16),
     restorer=RestorerConfig(
-        prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
+        prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), plain=(0, 0, 1, 0), head_width=16, context_width=24),
         daff=DAFFConfig(unet_width=32, condition_width=24, width=48, heads=2),
         daem=DAEMConfig(
             decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import AutoencoderConfig
-from .layers import ChannelNorm, NAFBlock
+from .layers import ChannelNorm, NAFBlock, PlainBlock
 
 Walk = Generator[tuple[int, Tensor], Tensor, tuple[Tensor, Tensor]]
 """A decoder that stops at each level: yields (level, feature), goes on with what it is sent, returns (last feature, picture)."""
@@ -25,6 +25,15 @@ def finish(walk: Walk, visit: Callable[[int, Tensor], Tensor] | None = None) -> 
         return end.value
 
 
+def stages(widths: tuple[int, ...], blocks: tuple[int, ...], plain: tuple[int, ...], *, operations=nn, device=None, dtype=None) -> nn.ModuleList:
+    """Per level `blocks[i]` NAF blocks, then `plain[i]` plain ones (none where `plain` is empty)."""
+    at = {"operations": operations, "device": device, "dtype": dtype}
+    return nn.ModuleList(
+        nn.ModuleList([*(NAFBlock(w, **at) for _ in range(n)), *(PlainBlock(w, **at) for _ in range(p))])
+        for w, n, p in zip(widths, blocks, plain or (0,) * len(widths), strict=True)
+    )
+
+
 class Trunk(nn.Module):
     """Picture `B 3 H W` (-1..1, sides multiples of 8) -> one feature per level, level i `B widths[i] H/2**i W/2**i`.
 
@@ -32,13 +41,13 @@ class Trunk(nn.Module):
     of this (UniLDiff section 3.2: a trainable copy of the VAE's encoder).
     """
 
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self, widths: tuple[int, ...], blocks: tuple[int, ...], plain: tuple[int, ...] = (), *, operations=nn, device=None, dtype=None
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         self.stem = operations.Conv2d(3, widths[0], 3, padding=1, **at)
-        self.levels = nn.ModuleList(
-            nn.ModuleList(NAFBlock(w, operations=operations, **at) for _ in range(n)) for w, n in zip(widths, blocks, strict=True)
-        )
+        self.levels = stages(widths, blocks, plain, operations=operations, **at)
         self.downs = nn.ModuleList(operations.Conv2d(a, b, 2, stride=2, **at) for a, b in zip(widths, widths[1:]))
 
     def forward(self, picture: Tensor) -> list[Tensor]:
@@ -76,10 +85,7 @@ class Decoder(nn.Module):
         at = {"device": device, "dtype": dtype}
         widths = config.widths
         self.stem = operations.Conv2d(config.latent_channels, widths[-1], 3, padding=1, **at)
-        self.levels = nn.ModuleList(
-            nn.ModuleList(NAFBlock(w, operations=operations, **at) for _ in range(n))
-            for w, n in zip(widths, config.decoder_blocks, strict=True)
-        )
+        self.levels = stages(widths, config.decoder_blocks, config.decoder_plain, operations=operations, **at)
         self.ups = nn.ModuleList(operations.Conv2d(b, 4 * a, 1, **at) for a, b in zip(widths, widths[1:]))
         self.out = operations.Conv2d(widths[0], 3, 3, padding=1, **at)
 

@@ -9,21 +9,26 @@ DEGRADATION_COUNT = 8
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size."""
+    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size. `decoder_plain`: plain blocks after the NAF ones."""
 
     widths: tuple[int, ...] = (32, 64, 128, 192)
     encoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
     decoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
+    decoder_plain: tuple[int, ...] = (0, 3, 2, 0)
     latent_channels: int = 16
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder)."""
+    """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder).
+
+    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of.
+    """
 
     kind: str = "naf"
     widths: tuple[int, ...] = (32, 64, 128, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
+    plain: tuple[int, ...] = (0, 2, 2, 1)
     degradations: int = DEGRADATION_COUNT
     head_width: int = 96
     context_width: int = 128

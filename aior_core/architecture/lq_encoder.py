@@ -91,8 +91,10 @@ class PriorEncoder(nn.Module):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
-        trunk = {"naf": Trunk, "kl": KLTrunk}[config.kind]
-        self.trunk = trunk(config.widths, config.blocks, **at)
+        if config.kind == "kl":
+            self.trunk = KLTrunk(config.widths, config.blocks, **at)
+        else:
+            self.trunk = Trunk(config.widths, config.blocks, config.plain, **at)
         self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, **at)
         self.tokens = DegradationTokens(config.degradations, config.context_width, **at)
 

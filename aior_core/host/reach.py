@@ -11,16 +11,16 @@ KL_HALO = 16
 
 
 def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
-    """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem and one 3x3 per NAF block."""
+    """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem and one 3x3 per NAF block, two per plain one."""
     if isinstance(config, PriorConfig) and config.kind == "kl":
         return KL_HALO
-    blocks = config.blocks if isinstance(config, PriorConfig) else config.encoder_blocks
-    pixels = 1 + sum(count * 2**level for level, count in enumerate(blocks))
+    blocks, plain = (config.blocks, config.plain) if isinstance(config, PriorConfig) else (config.encoder_blocks, ())
+    pixels = 1 + sum(reach * 2**level for level, reach in enumerate(_reaches(blocks, plain)))
     return math.ceil(pixels / 2 ** (len(blocks) - 1))
 
 
 def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> int:
-    """Halo of the decoder with DAEM in it: stem, NAF blocks, and at each level the widest expert or the smaller copy's 3x3.
+    """Halo of the decoder with DAEM in it: stem, blocks, and at each level the widest expert or the smaller copy's 3x3.
 
     None is the KL decoder.
     """
@@ -31,5 +31,12 @@ def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> i
     if daem is not None:
         widest = max(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations))
         experts = [max(pool, widest) for pool in daem.pools]
-    pixels = 2**deepest + 1 + sum((count + experts[level]) * 2**level for level, count in enumerate(config.decoder_blocks))
+    pixels = 2**deepest + 1 + sum(
+        (reach + experts[level]) * 2**level for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))
+    )
     return math.ceil(pixels / 2**deepest)
+
+
+def _reaches(blocks: tuple[int, ...], plain: tuple[int, ...]) -> list[int]:
+    """How far each level's blocks look, in its own pixels."""
+    return [count + 2 * extra for count, extra in zip(blocks, plain or (0,) * len(blocks), strict=True)]

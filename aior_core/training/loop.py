@@ -18,6 +18,7 @@ from .data import Photographs, draw_batch
 from .networks import Networks
 from .optimizer import Optimizers
 from .pairs import Pairs, draw_mixed
+from .precision import autocast
 from .record import Record
 from .stages import Logs, Stage
 
@@ -169,7 +170,7 @@ def train(
         size, count = stage.crops(progress, step)
         samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
         clean, mix = _draw(stage, photographs, pairs, options, samples, size, generator)
-        with torch.autocast(options.device, dtype=torch.bfloat16):
+        with autocast(options.device):
             loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()
         distributed.average_gradients(list(parameters.values()))

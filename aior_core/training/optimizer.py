@@ -12,6 +12,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from .precision import fast_dtype
+
 MUON_RATE = 10.0
 """Muon's learning rate, as a multiple of AdamW's."""
 SMALLEST = 16
@@ -50,7 +52,7 @@ class Muon(torch.optim.Optimizer):
                 ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
                 waiting[len(ahead), ahead[0].numel()].append((parameter, ahead))
             for (rows, columns), entries in waiting.items():
-                steps = orthogonalise(torch.stack([ahead.reshape(rows, columns) for _, ahead in entries]).bfloat16())
+                steps = orthogonalise(torch.stack([ahead.reshape(rows, columns) for _, ahead in entries]).to(fast_dtype(entries[0][1].device.type)))
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (parameter, _), step in zip(entries, steps, strict=True):
                     parameter.add_(step.reshape(parameter.shape), alpha=-rate)

@@ -98,7 +98,8 @@ def run_stage(
         counts = f"{len(pictures.photographs.pictures)} photographs, {len(pictures.held_out.pictures)} for validation"
         print(f"{stage.name}: {counts}, on {device}, {distributed.world()} process(es)", flush=True)
     if stage.name == "detail" and not path.exists() and not any(key.startswith("prior.trunk.") for key in started):
-        networks.prior.trunk.load_state_dict(networks.vae.encoder.trunk.state_dict())
+        # A copy of the autoencoder's; what the LQ encoder has beyond that starts as the identity.
+        networks.prior.trunk.load_state_dict(networks.prior.trunk.state_dict() | networks.vae.encoder.trunk.state_dict())
     settings = loop.Options(
         options.out, options.minutes, options.seed, device, options.batch_scale,
         learning_rate_scale=options.learning_rate, decay_share=options.decay_share, pair_share=options.pair_share,

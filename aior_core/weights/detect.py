@@ -119,16 +119,21 @@ def _trunk_widths(tensors: dict[str, Tensor], prefix: str) -> tuple[int, ...]:
     return (len(tensors[f"{prefix}stem.weight"]), *(len(tensors[f"{prefix}downs.{i}.weight"]) for i in downs))
 
 
-def _levels(tensors: dict[str, Tensor], prefix: str, count: int) -> tuple[int, ...]:
-    return tuple(_count(tensors, f"{prefix}levels.{i}.") for i in range(count))
+def _levels(tensors: dict[str, Tensor], prefix: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many NAF blocks and how many plain ones each level has."""
+    every = [_count(tensors, f"{prefix}levels.{i}.") for i in range(count)]
+    plain = [sum(f"{prefix}levels.{i}.{j}.conv1.weight" in tensors for j in range(blocks)) for i, blocks in enumerate(every)]
+    return tuple(blocks - p for blocks, p in zip(every, plain)), tuple(plain)
 
 
 def _autoencoder(tensors: dict[str, Tensor]) -> AutoencoderConfig:
     widths = _trunk_widths(tensors, "encoder.trunk.")
+    decoder_blocks, decoder_plain = _levels(tensors, "decoder.", len(widths))
     return AutoencoderConfig(
         widths=widths,
-        encoder_blocks=_levels(tensors, "encoder.trunk.", len(widths)),
-        decoder_blocks=_levels(tensors, "decoder.", len(widths)),
+        encoder_blocks=_levels(tensors, "encoder.trunk.", len(widths))[0],
+        decoder_blocks=decoder_blocks,
+        decoder_plain=decoder_plain,
         latent_channels=len(tensors["encoder.head.weight"]) // 2,
     )
 
@@ -137,14 +142,15 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
     if "trunk.conv_in.weight" in tensors:
         kind, levels = "kl", range(_count(tensors, "trunk.down."))
         widths = tuple(len(tensors[f"trunk.down.{i}.block.0.conv1.weight"]) for i in levels)
-        blocks = tuple(_count(tensors, f"trunk.down.{i}.block.") for i in levels)
+        blocks, plain = tuple(_count(tensors, f"trunk.down.{i}.block.") for i in levels), ()
     else:
         kind, widths = "naf", _trunk_widths(tensors, "trunk.")
-        blocks = _levels(tensors, "trunk.", len(widths))
+        blocks, plain = _levels(tensors, "trunk.", len(widths))
     return PriorConfig(
         kind=kind,
         widths=widths,
         blocks=blocks,
+        plain=plain,
         degradations=len(tensors["head.local.weight"]),
         head_width=len(tensors["head.conv1.weight"]),
         context_width=tensors["tokens.names.weight"].shape[1],

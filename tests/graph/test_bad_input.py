@@ -34,7 +34,7 @@ def save_sdxl_restorer(folder) -> str:
     config = replace(
         TINY.restorer,
         scale="sdxl",
-        prior=PriorConfig(kind="kl", widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
+        prior=PriorConfig(kind="kl", plain=(), widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
         daff=DAFFConfig(mode="official", unet_width=32, condition_width=32, width=48, heads=2, patch=1, condition_norm="group", mlp_ratio=4.0),
         daem=None,
     )

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("host")
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
     scale="sdxl",
-    prior=PriorConfig(kind="kl", widths=WIDTHS, blocks=(1, 1, 1, 1), head_width=16, context_width=24),
+    prior=PriorConfig(kind="kl", plain=(), widths=WIDTHS, blocks=(1, 1, 1, 1), head_width=16, context_width=24),
     daff=DAFFConfig(mode="official", unet_width=32, condition_width=64, width=64, heads=2, mlp_ratio=4.0, patch=1, condition_norm="group"),
     daem=DAEMConfig(decoder_widths=WIDTHS, skip_widths=WIDTHS, widths=(16, 16, 32, 32), prior_width=64, context_width=12),
 )

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.training import data, loop, losses
+from aior_pack.aior_core.training import data, loop, losses, precision
 from aior_pack.aior_core.training.depthwise import fast_gradients
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
 from aior_pack.aior_core.training.stages import STAGES
@@ -243,3 +243,12 @@ def test_shares_of_damages_are_the_callers(networks):
     batch = damage(data.draw_batch(photographs(), 12, 64, generator), generator, weights={"rain": 1.0})
     others = [index for index, kind in enumerate(KINDS) if kind != "rain"]
     assert batch.severities[:, KINDS.index("rain")].any() and not batch.severities[:, others].any()
+
+
+@pytest.mark.parametrize("supported, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_only_where_the_processor_has_it(monkeypatch, supported, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with precision.autocast("cpu"):
+        product = torch.ones(2, 3) @ torch.ones(3, 2)
+    assert product.dtype == dtype and precision.fast_dtype("cuda") == torch.bfloat16

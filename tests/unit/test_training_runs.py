@@ -18,6 +18,7 @@ import pytest
 import torch
 from aior_pack.aior_core.training import checkpoint, distributed, experts, loop
 from aior_pack.aior_core.training.plan import PLANS, Leg, Plan
+from aior_pack.aior_core.training.precision import autocast
 from aior_pack.aior_core.training.record import Record
 from aior_pack.aior_core.training.stages import STAGES
 from PIL import Image
@@ -67,7 +68,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path):
     generator.set_state(generator_state)
     clean = tiny.data.draw_batch(tiny.photographs(), 8, 32, generator)
     loop.trained_parameters(networks, stage.trains)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast("cpu"):
         expected, _ = stage.step(networks, clean, generator)
 
     seen = []

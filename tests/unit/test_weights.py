@@ -29,7 +29,7 @@ ODD = RestorerConfig(
 )
 KL = RestorerConfig(
     scale="sdxl",
-    prior=PriorConfig(kind="kl", widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24),
+    prior=PriorConfig(kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24),
     daff=DAFFConfig(mode="official", unet_width=32, condition_width=64, width=64, heads=2, mlp_ratio=4.0, patch=1, condition_norm="group"),
     daem=None,
 )
