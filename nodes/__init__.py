@@ -3,11 +3,11 @@
 from .daem import DecodeDAEM
 from .daff import ApplyDAFF, DAFFSampler
 from .degrade import Degrade
-from .loaders import LoadCompact, LoadRestorer
+from .loaders import LoadCompact, LoadRestorer, LoadUNet
 from .measure import Measure
 from .prior import EncodePrior, PriorReport
 from .steer import SteerPrior
 from .train import SaveRestorer, TrainRestorer
 
 WALK = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM]
-NODES = [*WALK, PriorReport, SteerPrior, Degrade, Measure, TrainRestorer, SaveRestorer]
+NODES = [*WALK, LoadUNet, PriorReport, SteerPrior, Degrade, Measure, TrainRestorer, SaveRestorer]

@@ -6,6 +6,7 @@ from ..aior_core.host.compact_model import load_compact
 from ..aior_core.host.folders import fingerprint, weight_files, weight_path
 from ..aior_core.host.interface import RESTORER
 from ..aior_core.host.restorer import load_restorer
+from ..aior_core.host.unet_file import load_unet
 
 FILE = "A safetensors file from the pack's models folder or from ComfyUI/models/aior; of a file in several parts, the first."
 
@@ -47,7 +48,7 @@ class LoadRestorer(io.ComfyNode):
             node_id="AIOR_LoadRestorer",
             display_name="Load AIOR Restorer",
             category="image/restoration",
-            description="Loads LQ encoder, DAFF and DAEM only, to go with a MODEL and a VAE of their own loaders.",
+            description="Loads LQ encoder, DAFF and DAEM only, to go with a MODEL and a VAE of their own loaders; reads UniLDiff's and FaithDiff's files too.",
             search_aliases=["AIOR", "UniLDiff", "FaithDiff", "SDXL restore", "photo repair", "denoise", "derain", "dehaze", "deblur"],
             inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
             outputs=[RESTORER.Output(display_name="restorer", tooltip="For Encode Degradation Prior, Apply DAFF and DAEM Decode.")],
@@ -60,3 +61,27 @@ class LoadRestorer(io.ComfyNode):
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_restorer(weight_path(file)))
+
+
+class LoadUNet(io.ComfyNode):
+    """Wraps `load_unet`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_LoadUNet",
+            display_name="Load AIOR UNet",
+            category="image/restoration",
+            description="The SDXL denoiser inside a UniLDiff or FaithDiff checkpoint, which was trained together with its restorer.",
+            search_aliases=["AIOR", "UniLDiff", "FaithDiff", "SDXL restore", "diffusion model"],
+            inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
+            outputs=[io.Model.Output(display_name="model", tooltip="In the place of the MODEL of your SDXL checkpoint; its VAE and CLIP stay.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        return fingerprint(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(load_unet(weight_path(file)))

@@ -22,7 +22,8 @@ class AutoencoderConfig:
 class PriorConfig:
     """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder).
 
-    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of.
+    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of. `head_width` 0: no degradation
+    head and no tokens, as in published checkpoints, which estimate nothing.
     """
 
     kind: str = "naf"
@@ -36,7 +37,10 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class DAFFConfig:
-    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent pixels."""
+    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent pixels.
+
+    `aligner_blocks`: above 0, FaithDiff's aligner of so many blocks stands in the place of the double and single ones.
+    """
 
     mode: str = "paper"
     unet_width: int = 64
@@ -48,6 +52,7 @@ class DAFFConfig:
     single_blocks: int = 1
     patch: int = 2
     condition_norm: str = "channel"
+    aligner_blocks: int = 0
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,39 @@ class FusionTransformer(nn.Module):
         return self.final_layer(x, vector2)
 
 
+class AlignerBlock(nn.Module):
+    """One of FaithDiff's: value projection in attention's place (see `weights.faithdiff`), then an MLP with QuickGELU."""
+
+    def __init__(self, width: int, mlp_ratio: float, *, operations=nn, device=None, dtype=None):
+        super().__init__()
+        at = {"device": device, "dtype": dtype}
+        hidden = int(width * mlp_ratio)
+        self.ln_1, self.ln_2 = operations.LayerNorm(width, **at), operations.LayerNorm(width, **at)
+        self.value, self.out_proj = operations.Linear(width, width, **at), operations.Linear(width, width, **at)
+        self.c_fc, self.c_proj = operations.Linear(width, hidden, **at), operations.Linear(hidden, width, **at)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.out_proj(self.value(self.ln_1(x)))
+        h = self.c_fc(self.ln_2(x))
+        return x + self.c_proj(h * torch.sigmoid(1.702 * h))
+
+
+class Aligner(nn.Module):
+    """FaithDiff's fusion (unildiff.md 4.3): each pixel's latent and condition side by side, latent first. It knows no time."""
+
+    def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
+        super().__init__()
+        at = {"operations": operations, "device": device, "dtype": dtype}
+        self.blocks = nn.ModuleList(AlignerBlock(config.width, config.mlp_ratio, **at) for _ in range(config.aligner_blocks))
+
+    def forward(self, latent: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
+        """Tokens `B N token`, `B N token` -> `B N 2*token`."""
+        x = torch.cat([latent, condition], dim=-1)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
 class ConditionEmbedding(nn.Module):
     """LQ feature `B C h w` -> `B unet_width h w`; the last convolution starts at zero in the official recipe."""
 
@@ -221,7 +254,10 @@ class DAFF(nn.Module):
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
         self.condition_embedding = ConditionEmbedding(config, **at)
-        self.information_transformer_layers = FusionTransformer(config, **at)
+        if config.aligner_blocks:
+            self.aligner = Aligner(config, **at)
+        else:
+            self.information_transformer_layers = FusionTransformer(config, **at)
         self.spatial_ch_projs = starting_at(
             0.0, operations.Linear(config.width, config.unet_width * config.patch**2, device=device, dtype=dtype)
         )
@@ -237,7 +273,8 @@ class DAFF(nn.Module):
         the integer the weights were trained with). Returns `B unet_width h w`.
         """
         height, width, p = h.shape[2], h.shape[3], self.config.patch
-        tokens = self.information_transformer_layers(self._tokens(h), self._tokens(condition.to(h)), timestep)
+        fusion = self.aligner if self.config.aligner_blocks else self.information_transformer_layers
+        tokens = fusion(self._tokens(h), self._tokens(condition.to(h)), timestep)
         residual = rearrange(
             self.spatial_ch_projs(tokens), "b (h w) (c p q) -> b c (h p) (w q)", h=-(-height // p), p=p, q=p
         )

@@ -95,8 +95,8 @@ class PriorEncoder(nn.Module):
             self.trunk = KLTrunk(config.widths, config.blocks, **at)
         else:
             self.trunk = Trunk(config.widths, config.blocks, config.plain, **at)
-        self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, **at)
-        self.tokens = DegradationTokens(config.degradations, config.context_width, **at)
+        self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, **at) if config.head_width else None
+        self.tokens = DegradationTokens(config.degradations, config.context_width, **at) if config.head_width else None
 
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """Picture `B 3 H W` in -1..1 -> (features per level, presence logits `B K`, severity logits `B K`, map logits `B K h w`)."""
@@ -104,5 +104,12 @@ class PriorEncoder(nn.Module):
         return features, *self.head(features[-1])
 
     def estimate(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f8 feature `B C h w` -> probabilities `B K`, severities `B K`, severity maps `B K h w`, all 0..1, fp32."""
+        """f8 feature `B C h w` -> probabilities `B K`, severities `B K`, severity maps `B K h w`, all 0..1, fp32.
+
+        Without a head there is no estimate, and all are zero.
+        """
+        if self.head is None:
+            batch, _, height, width = feature.shape
+            nothing = feature.new_zeros(batch, self.config.degradations, dtype=torch.float32)
+            return nothing, nothing.clone(), nothing[:, :, None, None].repeat(1, 1, height, width)
         return tuple(torch.sigmoid(logits.float()) for logits in self.head(feature))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .prior import Prior, require_prior
 from .restorer import Restorer
+from .same_conds import once_if_same
 from .steer import require_steerable
 
 CONDITION = "aior_prior"
@@ -112,6 +113,7 @@ def apply_daff(
     model = without_daff(model)
     model.set_model_input_block_patch(patch)
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch.wrap)
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, once_if_same)
     condition = embed_condition(restorer, prior)
     return model, _with_condition(positive, condition), _with_condition(negative, condition)
 
@@ -119,7 +121,8 @@ def apply_daff(
 def without_daff(model: ModelPatcher) -> ModelPatcher:
     """A clone of MODEL that has lost whatever DAFF was applied to it."""
     model = model.clone()
-    model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    for place in (WrappersMP.DIFFUSION_MODEL, WrappersMP.CALC_COND_BATCH):
+        model.remove_wrappers_with_key(place, KEY)
     patches = model.model_options["transformer_options"].get("patches", {})
     if "input_block_patch" in patches:
         patches["input_block_patch"] = [p for p in patches["input_block_patch"] if not isinstance(p, DAFFPatch)]

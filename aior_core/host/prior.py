@@ -18,7 +18,8 @@ class Prior:
     features: LQ feature at f8, `B C H/8 W/8`. skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
     picture: the LQ picture `B 3 H W`, -1..1. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
-    steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything.
+    steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the
+    restorer has no degradation head, as published checkpoints; severities, probabilities and maps are zero then and mean nothing.
     """
 
     features: Tensor
@@ -31,6 +32,7 @@ class Prior:
     geometry: Geometry
     alpha: Tensor | None = None
     steering: Tensor | None = None
+    estimated: bool = True
 
     @property
     def steered(self) -> Tensor:
@@ -50,6 +52,15 @@ def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:
         raise ValueError(
             f"{node}: the prior's features have {found} channels, this restorer's {wanted}. "
             "Encode the prior with the restorer that is connected here."
+        )
+
+
+def require_estimate(prior: Prior, node: str) -> None:
+    """Raise ValueError if the prior was made by a restorer that cannot say what is wrong with a picture."""
+    if not prior.estimated:
+        raise ValueError(
+            f"{node}: the restorer that made this prior has no degradation head (UniLDiff's and FaithDiff's published files have none), so there is "
+            "nothing to show or to steer. Leave this node out, or encode the prior with a restorer that was trained here."
         )
 
 

@@ -61,6 +61,7 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
         maps=maps.to(out),
         geometry=geometry,
         alpha=alpha,
+        estimated=encoder.model.head is not None,
     )
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():

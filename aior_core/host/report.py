@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from ..degradations import KINDS
 from ..picture import crop_back, from_unit
-from .prior import Prior
+from .prior import Prior, require_estimate
 
+NODE = "Degradation Report"
 PRESENT = 0.5
 PLOT_WIDTH, ROW, LABEL, FONT = 640, 36, 170, 18
 BACKGROUND, BAR, LEFT, FAINT, INK = (24, 26, 30), (82, 160, 232), (222, 160, 74), (66, 74, 86), (232, 234, 238)
@@ -18,6 +19,8 @@ BACKGROUND, BAR, LEFT, FAINT, INK = (24, 26, 30), (82, 160, 232), (222, 160, 74)
 
 def report_text(prior: Prior) -> str:
     """One paragraph per picture: what is wrong, worst first, with severity and certainty in per cent; and what is to be left in."""
+    if not prior.estimated:
+        return "No estimate: this restorer has no degradation head."
     paragraphs = []
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
@@ -34,7 +37,8 @@ def report_text(prior: Prior) -> str:
 
 
 def report_plot(prior: Prior) -> Tensor:
-    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness, in amber what stays."""
+    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness, in amber what stays. Raises ValueError without an estimate."""
+    require_estimate(prior, NODE)
     rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
     return torch.cat([_chart(*row) for row in rows])
 
@@ -42,8 +46,9 @@ def report_plot(prior: Prior) -> Tensor:
 def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     """Where it is: heat maps over the picture, IMAGE `B*K H W 3`, and MASK `B*K H W`, 0..1, in the size that came in.
 
-    All kinds of the first picture come first.
+    All kinds of the first picture come first. Raises ValueError without an estimate.
     """
+    require_estimate(prior, NODE)
     batch, kinds = prior.maps.shape[:2]
     masks = F.interpolate(prior.maps, size=prior.picture.shape[-2:], mode="bilinear", align_corners=False)
     masks = crop_back(masks, prior.geometry).clamp(0.0, 1.0)

@@ -16,7 +16,7 @@ from ..architecture.config import CompactConfig, RestorerConfig
 from ..architecture.daem import DAEM
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
-from ..weights import config_from, load_weights, part
+from ..weights import config_from, is_published, load_checkpoint, part, split_published
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
 """What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
@@ -93,11 +93,15 @@ def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source
 
 
 def load_restorer(path: str | Path) -> Restorer:
-    """Load a restorer from its file (or any shard of it); of a compact model's file, the restorer in it.
+    """Load a restorer from its file (or any shard of it); of a compact model's file, the restorer in it; of a UniLDiff or FaithDiff
+    checkpoint, as its code saved it or converted, all but the UNet.
 
-    Raises what `load_weights` and `config_from` raise: ValueError or FileNotFoundError saying what is wrong with the file.
+    Raises what `load_checkpoint`, `split_published` and `config_from` raise: ValueError or FileNotFoundError saying what is wrong with the file.
     """
-    state_dict, metadata = load_weights(path)
+    state_dict, metadata = load_checkpoint(path)
+    if is_published(state_dict):
+        published = split_published(state_dict)
+        state_dict, metadata = published.restorer, {NOTE: f"converted from a {published.variant} checkpoint"}
     config = config_from(state_dict, metadata)
     if isinstance(config, CompactConfig):
         config = config.restorer

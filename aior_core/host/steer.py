@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ..degradations import KINDS
-from .prior import Prior
+from .prior import Prior, require_estimate
 from .restorer import Restorer
 
 NODE = "Steer Degradations"
@@ -22,8 +22,9 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
 
     weights: by kind of `KINDS`, one number in 0..1 for all pictures or one per picture; kinds not named are removed. What
     the prior was steered by before is multiplied. Weight 1 everywhere gives the same prior back.
-    Raises ValueError for an unknown kind, a weight outside 0..1, or another number of weights than pictures.
+    Raises ValueError for an unknown kind, a weight outside 0..1, another number of weights than pictures, or a prior without an estimate.
     """
+    require_estimate(prior, NODE)
     batch = len(prior.severities)
     rows = {kind: _row(kind, weight, batch) for kind, weight in weights.items()}
     if all(weight == 1 for row in rows.values() for weight in row):

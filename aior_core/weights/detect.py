@@ -146,6 +146,8 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
     else:
         kind, widths = "naf", _trunk_widths(tensors, "trunk.")
         blocks, plain = _levels(tensors, "trunk.", len(widths))
+    if not any(key.startswith(("head.", "tokens.")) for key in tensors):
+        return PriorConfig(kind=kind, widths=widths, blocks=blocks, plain=plain, head_width=0)
     return PriorConfig(
         kind=kind,
         widths=widths,
@@ -158,6 +160,14 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
 
 
 def _daff(tensors: dict[str, Tensor], settings: dict[str, object]) -> DAFFConfig:
+    aligner = _count(tensors, "aligner.blocks.")
+    if aligner:
+        unet_width, condition_width = tensors["condition_embedding.conv_out.weight"].shape[:2]
+        return DAFFConfig(
+            mode="official", unet_width=unet_width, condition_width=condition_width, width=len(tensors["aligner.blocks.0.value.weight"]),
+            mlp_ratio=len(tensors["aligner.blocks.0.c_fc.weight"]) / len(tensors["aligner.blocks.0.value.weight"]),
+            double_blocks=0, single_blocks=0, patch=1, condition_norm="group", aligner_blocks=aligner,
+        )  # fmt: skip
     transformer = "information_transformer_layers."
     width, token = tensors[f"{transformer}latent_in.weight"].shape
     unet_width, condition_width = tensors["condition_embedding.conv_out.weight"].shape[:2]

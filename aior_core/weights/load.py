@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -43,6 +45,33 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         listed = ", ".join(f"{name}: set {number or 'unknown'}" for name, number in sets.items())
         raise ValueError(f"These shards do not belong together ({listed}). Fetch all files of one set again.")
     return state_dict, metadata
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `load_weights`, but a pickle too, if it holds tensors and nothing else: a flat state dict as published codes save them.
+
+    Nothing in it is run (`weights_only`), and its tensors are mapped, not read. Only for files that are converted: what we save ourselves
+    is safetensors. Raises ValueError for a pickle of anything else.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX:
+        return load_weights(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Weights file not found: {path.name} in {path.parent}.")
+    try:
+        # Files older than PyTorch 1.6 are no zip archives and cannot be mapped.
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{path.name} cannot be read safely: {first} It is damaged, or holds more than tensors; what it holds besides is never run. "
+            "Get a safetensors file, or save the state dict alone where you trust the file."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
+        raise ValueError(f"{path.name} is a pickle, but no flat dict of tensors. Expected a state dict as UniLDiff's or FaithDiff's code saves it.")
+    return state, {}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

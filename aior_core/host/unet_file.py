@@ -1,0 +1,74 @@
+"""The fine-tuned SDXL UNet inside a UniLDiff or FaithDiff checkpoint, as a MODEL of the host."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import comfy.sd
+import comfy.utils
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..weights import is_published, load_checkpoint, split_published
+
+NODE = "Load AIOR UNet"
+LISTED = 8
+
+
+def load_unet(path: str | Path) -> ModelPatcher:
+    """Load the UNet of a published checkpoint -> MODEL, by the host's own loader of diffusion models.
+
+    Raises ValueError if the file holds no UNet, or one that is not whole or no SDXL UNet; what `load_checkpoint` raises besides.
+    """
+    name = Path(path).name
+    state_dict, _ = load_checkpoint(path)
+    unet = split_published(state_dict).unet if is_published(state_dict) else {}
+    if not unet:
+        raise ValueError(
+            f"{NODE}: {name} holds no UNet, only a restorer. Use Load Checkpoint with the SDXL checkpoint that the restorer was made for."
+        )
+    del state_dict
+    tensors = host_names(unet, name)
+    wanted = set(tensors)
+    model = comfy.sd.load_diffusion_model_state_dict(tensors)
+    if model is None:
+        raise ValueError(f"{NODE}: the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
+    model.cached_patcher_init = (load_unet, (path,))
+    missing = sorted(model.model.diffusion_model.state_dict().keys() - wanted)
+    if missing:
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        raise ValueError(f"{NODE}: the UNet in {name} is not whole; missing {', '.join(missing[:LISTED])}{more}. Get the file again.")
+    return model
+
+
+def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """A UNet under diffusers' names -> under the host's, whatever its widths and depths. Raises ValueError listing keys without a place."""
+    names = comfy.utils.unet_to_diffusers(_structure(unet))
+    unknown = sorted(unet.keys() - names.keys())
+    if unknown:
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        raise ValueError(f"{NODE}: the UNet in {name} has keys that SDXL's has not: {', '.join(unknown[:LISTED])}{more}.")
+    return {names[key]: value for key, value in unet.items()}
+
+
+def _structure(unet: dict[str, Tensor]) -> dict[str, object]:
+    """What `unet_to_diffusers` asks for, counted from the keys."""
+
+    def count(pattern: str) -> int:
+        found = [int(match[1]) for key in unet if (match := re.match(pattern + r"\.(\d+)\.", key))]
+        return 1 + max(found, default=-1)
+
+    def depths(side: str, block: int, resnets: int) -> list[int]:
+        return [count(rf"{side}\.{block}\.attentions\.{i}\.transformer_blocks") for i in range(resnets)]
+
+    levels = count("down_blocks")
+    resnets = [count(rf"down_blocks\.{level}\.resnets") for level in range(levels)]
+    up = [depth for level in range(levels) for depth in depths("up_blocks", level, resnets[levels - 1 - level] + 1)]
+    return {
+        "num_res_blocks": resnets,
+        "channel_mult": [1] * levels,
+        "transformer_depth": [depth for level in range(levels) for depth in depths("down_blocks", level, resnets[level])],
+        "transformer_depth_output": up[::-1],
+        "transformer_depth_middle": count(r"mid_block\.attentions\.0\.transformer_blocks"),
+    }
