@@ -118,7 +118,7 @@ class DAFFSampler(io.ComfyNode):
                     options=list(START_POINTS),
                     default="noise",
                     advanced=True,
-                    tooltip="Without a latent: start from pure noise, or from the damaged picture (lq), with denoise below 1.",
+                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does (lq_official, SDXL).",
                 ),
                 io.Float.Input(
                     "denoise",

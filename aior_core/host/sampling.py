@@ -9,7 +9,8 @@ import comfy.utils
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.samplers import KSampler
+from comfy.model_sampling import EPS
+from comfy.samplers import KSampler, calculate_sigmas
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
@@ -18,7 +19,7 @@ from .restorer import Restorer
 from .tiling import with_tiles
 
 NODE = "DAFF Sampler"
-START_POINTS = ("noise", "lq")
+START_POINTS = ("noise", "lq", "lq_official")
 
 
 def sampler_names() -> list[str]:
@@ -52,14 +53,15 @@ def sample_daff(
 ) -> dict[str, Any]:
     """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
 
-    Without `latent`, sampling starts from pure noise, or (`start` "lq") from the damaged picture's latent, noised as much
-    as `denoise` says. With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
+    Without `latent`, sampling starts from pure noise, from the damaged picture's latent, noised as much as `denoise` says (`start`
+    "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
     one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the windows that
     the denoiser sees, 0 for the whole picture.
-    Raises ValueError for a latent of another size or kind than the prior's, or an unknown `start`.
+    Raises ValueError for a latent of another size or kind than the prior's, an unknown `start`, or "lq_official" where it means nothing.
     """
     if start not in START_POINTS:
         raise ValueError(f"{NODE}: unknown start point {start!r}; expected one of {', '.join(START_POINTS)}.")
+    official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
     if tile > 0:
         ratio = model.get_model_object("latent_format").spacial_downscale_ratio
@@ -69,6 +71,8 @@ def sample_daff(
         model.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
     samples = latent["samples"]
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    if official:
+        samples, noise = _official_start(model, samples, noise, steps, scheduler, denoise)
     out = comfy.sample.sample(
         model,
         noise,
@@ -94,7 +98,7 @@ def sample_daff(
 
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
     if latent is None:
-        return {"samples": prior.latent if start == "lq" else torch.zeros_like(prior.latent)}
+        return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
     ratios = [latent.get(f"downscale_ratio_{kind}") for kind in ("spacial", "temporal")]
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
     channels = prior.latent.shape[1]
@@ -108,6 +112,23 @@ def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | No
         raise ValueError(f"{NODE}: {len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many.")
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     return {**rest, "samples": samples}
+
+
+def _official_start(
+    model: ModelPatcher, latent: Tensor, noise: Tensor, steps: int, scheduler: str, denoise: float
+) -> tuple[Tensor, Tensor]:
+    """Latent and noise from which the host makes x = sqrt(a) z + sqrt(1 - a) sqrt(sigma^2 + 1) eps, a = abar of the last timestep.
+
+    unildiff.md section 6: a mix for a variance-preserving sampler, handed to Euler, so the latent z has little weight.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, EPS) or denoise < 1:
+        raise ValueError(f"{NODE}: the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise.")
+    sigma, last = (float(value) for value in (calculate_sigmas(sampling, scheduler, steps)[0], sampling.sigma_max))
+    kept = 1 / (last**2 + 1)
+    # From the highest sigma the host scales noise by sqrt(sigma^2 + 1), from all others by sigma.
+    scale = 1.0 if sigma > (1 - 1e-5) * last else (sigma**2 + 1) ** 0.5 / sigma
+    return kept**0.5 * latent, (1 - kept) ** 0.5 * scale * noise
 
 
 def _pull_to_mean(fidelity: float):

@@ -202,3 +202,86 @@ def test_the_wrong_vae_is_named(vae, tiny_file):
 
 def _sdxl_restorer_of_same_width(restorer):
     return dataclasses.replace(restorer, config=dataclasses.replace(restorer.config, scale="sdxl"))
+
+
+def test_lq_official_starts_where_unildiffs_code_does(model, restorer, prior, prompts, monkeypatch):
+    import comfy.k_diffusion.sampling
+    import comfy.sample
+    from aior_pack.aior_core.host.sampling import sample_daff
+
+    class Started(Exception):
+        pass
+
+    def start(model, x, sigmas, **kwargs):
+        raise Started(x, sigmas)
+
+    monkeypatch.setattr(comfy.k_diffusion.sampling, "sample_euler", start)
+    with pytest.raises(Started) as started:
+        sample_daff(model, restorer, prior, *prompts, seed=3, steps=20, scheduler="ddim_uniform", start="lq_official")
+    x, sigmas = started.value.args
+    eps, z = comfy.sample.prepare_noise(prior.latent, 3), 0.13025 * prior.latent
+    # The numbers of unildiff.md section 6.
+    assert abs(float(sigmas[0]) - 11.0283) < 1e-3
+    assert torch.allclose(x, 0.06826 * z + 0.99767 * 11.0736 * eps, rtol=1e-4, atol=1e-3)
+    with pytest.raises(Started) as started:
+        sample_daff(model, restorer, prior, *prompts, seed=3, steps=20, scheduler="normal", start="lq_official")
+    x, sigmas = started.value.args
+    assert abs(float(sigmas[0]) - 14.6146) < 1e-3
+    assert torch.allclose(x, 0.06826 * z + 0.99767 * (14.6146**2 + 1) ** 0.5 * eps, rtol=1e-4, atol=1e-3)
+    with pytest.raises(ValueError, match="lq_official is for SDXL"):
+        sample_daff(model, restorer, prior, *prompts, start="lq_official", denoise=0.5)
+
+
+def test_a_unet_under_diffusers_names_is_put_under_the_hosts(model):
+    import comfy.utils
+    from aior_pack.aior_core.host.unet_file import host_names
+
+    state = model.model.diffusion_model.state_dict()
+    config = {"num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1]}
+    names = comfy.utils.unet_to_diffusers({**config, "transformer_depth_middle": 1})
+    published = {theirs: state[ours] for theirs, ours in names.items() if ours in state}
+    converted = host_names(published, "narrow.bin")
+    assert converted.keys() == state.keys() and all(torch.equal(converted[key], state[key]) for key in state)
+    with pytest.raises(ValueError, match="narrow.bin.*down_blocks.7.resnets.0.foo"):
+        host_names(published | {"down_blocks.7.resnets.0.foo": torch.ones(1)}, "narrow.bin")
+
+
+def test_a_whole_sdxl_unet_is_recognised():
+    """On the meta device: the names and shapes of the real thing, without its 2.6 billion numbers."""
+    import comfy.model_detection
+    import comfy.ops
+    import comfy.supported_models
+    import comfy.utils
+    from aior_pack.aior_core.host import unet_file
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    config = comfy.supported_models.SDXL.unet_config | {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "num_heads": -1,
+        "num_head_channels": 64, "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "num_classes": "sequential", "use_spatial_transformer": True, "legacy": False,
+    }  # fmt: skip
+    with torch.device("meta"):
+        network = UNetModel(**config, operations=comfy.ops.disable_weight_init, device="meta")
+    state = network.state_dict()
+    assert round(sum(value.numel() for value in state.values()) / 1e6, 2) == 2567.46
+    # The host knows two names for SDXL's embedding of sizes; its checkpoints use this one.
+    names = {theirs: ours for theirs, ours in comfy.utils.unet_to_diffusers(config).items() if not theirs.startswith("class_embedding")}
+    published = {theirs: state[ours] for theirs, ours in names.items() if ours in state}
+    assert len(published) == len(state)
+    converted = unet_file.host_names(published, "whole.bin")
+    assert {key: value.shape for key, value in converted.items()} == {key: value.shape for key, value in state.items()}
+    assert type(comfy.model_detection.model_config_from_unet(converted, "")).__name__ == "SDXL"
+
+
+def test_a_restorer_alone_holds_no_unet(tmp_path):
+    from aior_pack.aior_core.host.unet_file import load_unet
+    from safetensors.torch import save_file
+
+    save_file({"denoise_encoder.conv_in.weight": torch.ones(1)} | _stubs(), tmp_path / "alone.safetensors")
+    with pytest.raises(ValueError, match="alone.safetensors holds no UNet.*Load Checkpoint"):
+        load_unet(tmp_path / "alone.safetensors")
+
+
+def _stubs() -> dict[str, torch.Tensor]:
+    names = ("condition_embedding.conv_in.bias", "information_transformer_layers.latent_in.bias", "spatial_ch_projs.bias")
+    return {name: torch.ones(1) for name in names}
