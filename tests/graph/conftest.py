@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from aior_pack.scripts.server import Server
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+HOST_NODES = Path(__file__).resolve().parent / "host_nodes"
 
 
 class Node:
@@ -100,16 +102,21 @@ def comfy_host() -> Host:
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The server's models folder, empty: a file put into `models_folder / "upscale_models"` is found by its loader."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("upscale_models", "checkpoints", "vae"):
+    for name in ("upscale_models", "checkpoints", "vae", "loras"):
         (folder / name).mkdir()
     return folder
 
 
 @pytest.fixture(scope="session")
 def server(comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The one server: CPU, a free port, its own folders, live previews."""
-    server = Server(comfy_host, device="cpu", folder=tmp_path_factory.mktemp("comfyui"), models=models_folder,
-                    extra=("--preview-method", "latent2rgb"))
+    """The one server: CPU, a free port, its own folders, live previews, and the nodes of `host_nodes`, which only tests have."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    places = folder / "places.yaml"
+    # JSON is YAML, and knows how to quote a path.
+    places.write_text(json.dumps({"tests": {"custom_nodes": str(HOST_NODES)}}), encoding="utf-8")
+    known = [comfy_host.pack_name, *(path.name for path in HOST_NODES.iterdir() if path.is_dir())]
+    server = Server(comfy_host, device="cpu", folder=folder, models=models_folder,
+                    extra=("--preview-method", "latent2rgb", "--extra-model-paths-config", str(places), "--whitelist-custom-nodes", *known))
     with server:
         yield server
 
