@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   python -m aior_core.training --plan cpu-2h --data PHOTOGRAPHS --from runs/first --out runs/second
   python -m aior_core.training detail --minutes 30 --data PHOTOGRAPHS --pairs SCANS --from runs/first --out runs/scans
   torchrun --nproc-per-node 2 -m aior_core.training --plan gpu-25min --data PHOTOGRAPHS --out runs/gpu
+  python -m aior_core.training fusion --scale sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
 
 The same command again goes on where a run was stopped or killed. Beside the checkpoints lie STAGE.csv, STAGE-experts.csv and STAGE.png."""
 
@@ -79,10 +80,22 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shares", type=_positive, nargs="*", default=[], help="blend: how much of each --from file goes into the mean")
     parser.add_argument("--name", default="aior_compact", help="export: file name in models/; of a plan: in --out")
     parser.add_argument("--ship", action="store_true", help="a plan exports into models/ instead of --out")
+    sdxl = parser.add_argument_group("--scale sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/training-sdxl.md")
+    sdxl.add_argument("--scale", choices=["compact", "sdxl"], default="compact")
+    sdxl.add_argument("--checkpoint", type=Path, help="the SDXL checkpoint that the restorer is for; it stays as it is")
+    sdxl.add_argument("--phase", choices=["a", "b"], default="a", help="of fusion: a trains DAFF, b the LQ encoder too")
+    sdxl.add_argument("--train-unet", action="store_true", help="in phase b the UNet too, as published; its weights are then in the checkpoint")
+    sdxl.add_argument("--crop", type=int, default=512, help="side of the crops, a multiple of 64")
+    sdxl.add_argument("--batch", type=int, default=4, help="samples per step, of all processes together")
+    sdxl.add_argument("--prompt", default="", help="what is said of every picture; in a fifth of the samples nothing is")
     parser.add_argument("--note", default="", help="export: a line about the training for the file's metadata")
     options = parser.parse_args(arguments)
     if (options.stage is None) == (options.plan is None):
         parser.error("give a stage or a --plan, one of the two")
+    if options.scale == "sdxl" and (options.plan or options.stage not in ("fusion", "detail") or not options.checkpoint):
+        parser.error("--scale sdxl takes the stage fusion or detail, and --checkpoint")
+    if options.crop < 64 or options.crop % 64 or options.batch < 1:
+        parser.error(f"--crop {options.crop} and --batch {options.batch}: expected a multiple of 64, and at least one sample")
     options.target = ROOT / "models" if options.ship or options.stage else options.out
     return options
 
@@ -108,7 +121,11 @@ def main() -> None:
         blend(options.start, options.shares, options.out / "blended.safetensors")
     else:
         with distributed.processes(device):
-            if options.plan:
+            if options.scale == "sdxl":
+                from .sdxl_run import run_sdxl
+
+                run_sdxl(options, device)
+            elif options.plan:
                 follow(PLANS[options.plan], options, device)
             else:
                 run_stage(options, device)

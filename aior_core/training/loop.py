@@ -22,7 +22,6 @@ from .precision import autocast
 from .record import Record
 from .stages import Logs, Stage
 
-WARM_UP = 100
 DECAY_SHARE = 0.6
 SAVE_SECONDS = 120.0
 PAIR_SHARE = 0.25
@@ -61,14 +60,6 @@ class Progress:
     seconds: float
     budget: float
     losses: dict[str, float]
-
-
-def schedule(progress: float, step: int, decay_share: float = DECAY_SHARE) -> float:
-    """Warm-up by steps, then constant, then 1 - sqrt over the last `decay_share` of the time."""
-    warm = min(1.0, (step + 1) / WARM_UP)
-    if progress <= 1 - decay_share:
-        return warm
-    return warm * max(0.02, 1 - math.sqrt((progress - 1 + decay_share) / decay_share))
 
 
 def trained_parameters(networks: Networks, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
@@ -131,12 +122,13 @@ def train(
         say(f"{stage.name}: resumed at step {state['step']}, {state['seconds'] / 60:.1f} of {options.minutes:g} minutes used")
     networks.to(options.device)
     parameters = trained_parameters(networks, stage.trains)
-    average = Average(parameters, options.ema_decay, averaged)
+    average = Average(parameters, stage.ema_decay or options.ema_decay, averaged)
     distributed.share([*networks.state_dict().values(), *average.values.values()])
     state, generator_state = distributed.agree((state, generator.get_state()))
     generator.set_state(generator_state)
     record = Record(options.out, stage.name, state["step"], say) if first else None
-    optimizer = Optimizers(list(parameters.values()), stage.learning_rate)
+    slow = [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)] if stage.slow else []
+    optimizer = Optimizers(list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow)
 
     def report(meter: Meter, elapsed: float, rate: float) -> None:
         averages, speed = meter.averages(), meter.per_second(meter.samples)
@@ -166,7 +158,7 @@ def train(
         if stopped or elapsed >= budget or elapsed - state["seconds"] >= 60 * options.session_minutes:
             break
         progress = elapsed / budget
-        rate = stage.learning_rate * options.learning_rate_scale * schedule(progress, step - state["step"], options.decay_share)
+        rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - state["step"], options.decay_share)
         size, count = stage.crops(progress, step)
         samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
         clean, mix = _draw(stage, photographs, pairs, options, samples, size, generator)

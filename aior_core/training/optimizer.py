@@ -16,6 +16,7 @@ from .precision import fast_dtype
 
 MUON_RATE = 10.0
 """Muon's learning rate, as a multiple of AdamW's."""
+SLOW_RATE = 0.1
 SMALLEST = 16
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -64,14 +65,21 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 class Optimizers:
-    """Both at once, driven by one learning rate, that of AdamW."""
+    """All at once, driven by one learning rate, that of AdamW."""
 
-    def __init__(self, parameters: list[Tensor], learning_rate: float):
-        matrices = [p for p in parameters if is_matrix(p)]
-        others = [p for p in parameters if not is_matrix(p)]
-        adamw = torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True) if others else None
-        muon = Muon(matrices, lr=MUON_RATE * learning_rate) if matrices else None
-        self.parts = [(part, scale) for part, scale in ((adamw, 1.0), (muon, MUON_RATE)) if part is not None]
+    def __init__(self, parameters: list[Tensor], learning_rate: float, *, muon: bool = True, slow: list[Tensor] = ()):
+        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`: those at a tenth of the rate, by AdamW."""
+        settings = {"betas": (0.9, 0.99), "weight_decay": 1e-4} if muon else {"betas": (0.9, 0.999), "weight_decay": 1e-2}
+        held = {id(p) for p in slow}
+        matrices = [p for p in parameters if muon and is_matrix(p) and id(p) not in held]
+        held |= {id(p) for p in matrices}
+        others = [p for p in parameters if id(p) not in held]
+        self.parts: list[tuple[torch.optim.Optimizer, float]] = []
+        for group, scale in ((others, 1.0), (list(slow), SLOW_RATE)):
+            if group:
+                self.parts.append((torch.optim.AdamW(group, lr=scale * learning_rate, **settings, fused=True), scale))
+        if matrices:
+            self.parts.append((Muon(matrices, lr=MUON_RATE * learning_rate), MUON_RATE))
 
     def step(self, learning_rate: float) -> None:
         """Step with `learning_rate`, and forget the gradients."""

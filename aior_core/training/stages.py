@@ -11,7 +11,8 @@ from torch import Tensor
 from ..architecture.daem import Routing, balance_loss
 from . import distributed, experts, losses
 from .networks import Networks
-from .restoration import Batch, damage, fused_velocity, look, repair, sample
+from .restoration import Batch, Estimate, damage, fused_velocity, look, repair, sample
+from .schedules import Schedule, falling
 
 Logs = dict[str, float | Tensor]
 """Numbers by name; "experts" is a histogram `levels E`, see `experts.shares`."""
@@ -24,7 +25,10 @@ Crops = Callable[[float, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Stage:
-    """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures."""
+    """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
+
+    `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    """
 
     name: str
     trains: tuple[str, ...]
@@ -32,6 +36,10 @@ class Stage:
     crops: Crops
     step: Step
     restores: bool = False
+    schedule: Schedule = falling
+    muon: bool = True
+    ema_decay: float | None = None
+    slow: tuple[str, ...] = ()
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
@@ -74,19 +82,21 @@ def _balance(routings: list[Routing], top_k: int) -> Tensor:
     return sum(balance_loss(r, top_k) if len(r.logits) > 1 else r.logits.new_zeros(()) for r in whole)
 
 
-def _detail_loss(networks: Networks, batch: Batch, latent: Tensor) -> tuple[Tensor, Logs]:
-    estimate = look(networks, batch.lq)
-    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
+def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int) -> tuple[Tensor, Logs]:
+    """What `detail` learns by: the picture, the degradation head, and the balance of the experts' load."""
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
-    balance = _balance(routings, networks.daem.config.top_k)
+    balance = _balance(routings, top_k)
     logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item(), "experts": experts.shares(routings)}
     return fit + 0.04 * head + 5e-3 * balance, logs
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
-    loss, logs = _detail_loss(networks, batch, _start_latent(networks, batch.lq, batch.target, generator))
+    latent = _start_latent(networks, batch.lq, batch.target, generator)
+    estimate = look(networks, batch.lq)
+    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
+    loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
     if torch.rand((), generator=generator).item() < 0.1:
         # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
         with torch.no_grad():

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.training import data, loop, losses, precision
+from aior_pack.aior_core.training import data, loop, losses, optimizer, precision, schedules
 from aior_pack.aior_core.training.depthwise import fast_gradients
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
 from aior_pack.aior_core.training.stages import STAGES
@@ -122,11 +122,25 @@ def test_damage_keeps_what_selective_targets_say():
 
 
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():
-    assert loop.schedule(0.0, 0) == pytest.approx(1 / loop.WARM_UP)
-    assert loop.schedule(0.3, 10_000) == 1.0
-    assert loop.schedule(0.99, 10_000) < 0.05
-    values = [loop.schedule(p / 100, 10_000) for p in range(100)]
+    assert schedules.falling(0.0, 0, 0.6) == pytest.approx(1 / schedules.WARM_UP)
+    assert schedules.falling(0.3, 10_000, 0.6) == 1.0
+    assert schedules.falling(0.99, 10_000, 0.6) < 0.05
+    values = [schedules.falling(p / 100, 10_000, 0.6) for p in range(100)]
     assert values == sorted(values, reverse=True)
+
+
+def test_the_cosine_warms_up_over_300_steps_and_ends_at_nothing():
+    assert schedules.cosine(0.0, 149, 0.6) == pytest.approx(0.5)
+    assert schedules.cosine(0.5, 10_000, 0.6) == pytest.approx(0.5)
+    assert schedules.cosine(1.0, 10_000, 0.6) == pytest.approx(0.0)
+
+
+def test_what_is_slow_learns_at_a_tenth_of_the_rate():
+    fast, slow = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizers = optimizer.Optimizers([fast, slow], 0.1, muon=False, slow=[slow])
+    (fast.sum() + slow.sum()).backward()
+    optimizers.step(0.1)
+    assert torch.allclose(1 - fast, 10 * (1 - slow), rtol=0.05) and (1 - fast).min() > 0.05
 
 
 def test_validation_pictures_never_train(tmp_path):

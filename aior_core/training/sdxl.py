@@ -1,0 +1,186 @@
+"""The stages at SDXL's scale (unildiff.md section 5): a restorer for a checkpoint whose UNet, autoencoder and words stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..architecture.daem import DAEM, Routing, decode_with_detail
+from ..architecture.daff import DAFF
+from ..architecture.lq_encoder import PriorEncoder
+from ..host.kl_walk import kl_walk
+from . import distributed
+from .restoration import Batch, Estimate, damage
+from .schedules import cosine
+from .stages import Logs, Stage, repair_loss
+
+OFFSET_NOISE = 0.02
+PROMPT_DROPOUT = 0.2
+LAST_TIMESTEP = 1000
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a user's checkpoint brings, frozen unless the UNet is trained too.
+
+    sigmas: the schedule's 1000, by timestep. scale: of latents. context `1 T C` and label `1 Y` say the prompt, empty_* no words.
+    """
+
+    unet: nn.Module
+    vae: nn.Module
+    sigmas: Tensor
+    scale: float
+    context: Tensor
+    label: Tensor
+    empty_context: Tensor
+    empty_label: Tensor
+
+    def to(self, device: str) -> Base:
+        self.unet.to(device)
+        self.vae.to(device)
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self) if torch.is_tensor(getattr(self, f.name))})
+
+    @torch.no_grad()
+    def encode(self, picture: Tensor) -> Tensor:
+        """Picture `B 3 H W`, -1..1 -> latent as the UNet takes it, the posterior's mode."""
+        return self.vae.encode(picture).float() * self.scale
+
+    def words(self, silent: Tensor) -> tuple[Tensor, Tensor]:
+        """Context `B T C` and label `B Y`; where `silent` (`B`, bool) those of no words."""
+        context = torch.where(silent[:, None, None], self.empty_context, self.context)
+        return context, torch.where(silent[:, None], self.empty_label, self.label)
+
+
+class SDXLNetworks:
+    """The restorer in training, on its base: what `loop.train` asks of networks. Only the restorer, and a UNet that is trained, is saved."""
+
+    def __init__(self, prior: PriorEncoder, daff: DAFF, daem: DAEM, base: Base, *, with_unet: bool = False):
+        self.prior, self.daff, self.daem, self.base = prior, daff, daem, base
+        self.with_unet = with_unet
+
+    def parts(self) -> dict[str, nn.Module]:
+        restorer = {"prior": self.prior, "daff": self.daff, "daem": self.daem}
+        return restorer | ({"unet": self.base.unet} if self.with_unet else {})
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
+        for name, part in self.parts().items():
+            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
+
+    def to(self, device: str) -> SDXLNetworks:
+        for part in (self.prior, self.daff, self.daem):
+            part.to(device)
+        self.base = self.base.to(device)
+        return self
+
+
+def predicted_noise(networks: SDXLNetworks, x: Tensor, timestep: Tensor, condition: Tensor, context: Tensor, label: Tensor) -> Tensor:
+    """The UNet's eps for variance-preserving latents `x` at whole timesteps `B`, with DAFF's residual on its first feature."""
+
+    def fuse(h: Tensor, transformer_options: dict) -> Tensor:
+        if transformer_options["block"] != ("input", 0):
+            return h
+        return h + networks.daff(h, condition, timestep).to(h.dtype)
+
+    options = {"patches": {"input_block_patch": [fuse]}}
+    unet = networks.base.unet
+    dtype = next(unet.parameters()).dtype
+    return unet(x.to(dtype), timesteps=timestep, context=context.to(dtype), y=label.to(dtype), transformer_options=options)
+
+
+def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents at random timesteps: x = (z + sigma n) / sqrt(sigma^2 + 1), timesteps `B`, and n, of which a 0.02 part is one number a channel."""
+    noise = distributed.normal(latent.shape, generator) + OFFSET_NOISE * distributed.normal((*latent.shape[:2], 1, 1), generator)
+    timestep = (distributed.uniform((len(latent),), generator) * LAST_TIMESTEP).long().clamp(max=LAST_TIMESTEP - 1).to(latent.device)
+    noise, sigma = noise.to(latent), sigmas[timestep][:, None, None, None].to(latent)
+    return (latent + sigma * noise) / (sigma.square() + 1).sqrt(), timestep, noise
+
+
+def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    """Both phases; which parameters ask for gradients tells them apart. Loss: L1 on eps."""
+    batch = damage(clean, generator, **mix)
+    base = networks.base
+    latent = base.encode(batch.target)
+    with torch.set_grad_enabled(any(p.requires_grad for p in networks.prior.trunk.parameters())):
+        feature = networks.prior.trunk(batch.lq)[-1]
+    # Not channels last: PyTorch 2.13's GroupNorm then crashes in the gradient of its weights when its input asks for none.
+    condition = networks.daff.embed(feature.float().contiguous())
+    x, timestep, noise = noised(latent, base.sigmas, generator)
+    silent = (distributed.uniform((len(clean),), generator) < PROMPT_DROPOUT).to(clean.device)
+    predicted = predicted_noise(networks, x, timestep, condition, *base.words(silent))
+    fit = F.l1_loss(predicted.float(), noise)
+    return fit, {"eps": fit.item()}
+
+
+def _start_latent(networks: SDXLNetworks, batch: Batch, generator: torch.Generator) -> Tensor:
+    """As `decode` takes it: 40 % of the batches the damaged picture's latent, 30 % none, 30 % the wished one's with noise."""
+    roll = torch.rand((), generator=generator).item()
+    latent = networks.base.encode(batch.lq if roll < 0.7 else batch.target)
+    if roll < 0.4:
+        return latent / networks.base.scale
+    if roll < 0.7:
+        return torch.zeros_like(latent)
+    sigma = 0.3 * distributed.uniform((len(latent), 1, 1, 1), generator).to(latent)
+    return (latent + sigma * distributed.normal(latent.shape, generator).to(latent)) / networks.base.scale
+
+
+def repair_sdxl(
+    networks: SDXLNetworks, lq: Tensor, latent: Tensor, keep: Tensor | None = None
+) -> tuple[Tensor, list[Routing], Estimate]:
+    """Decode `latent` with detail by the frozen KL decoder: picture, routings, and the prior's estimate. The LQ encoder stays as it is."""
+    with torch.no_grad():
+        features = networks.prior.trunk(lq)
+    estimate = Estimate(features, *networks.prior.head(features[-1]))
+    context = networks.daem.context(features[-1], estimate.severities.detach().float().sigmoid(), keep)
+    picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
+    return picture, routings, estimate
+
+
+def _detail(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    batch = damage(clean, generator, **mix)
+    latent = _start_latent(networks, batch, generator)
+    repaired, routings, estimate = repair_sdxl(networks, batch.lq, latent, batch.keep)
+    return repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+
+
+def copy_encoder(prior: PriorEncoder, vae: nn.Module) -> None:
+    """Make the LQ encoder the autoencoder's own, without its head (unildiff.md section 1)."""
+    state = vae.encoder.state_dict()
+    prior.trunk.load_state_dict({key: value.float() for key, value in state.items() if not key.startswith(("norm_out.", "conv_out."))})
+
+
+def checkpointed(unet: nn.Module) -> nn.Module:
+    """Let the UNet's blocks forget what they computed and do it again for the gradient: a fifth of the memory, a third more time."""
+    for block in (*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks):
+        for layer in block:
+            layer.forward = _again(layer.forward)
+    return unet
+
+
+def _again(forward):
+    def run(*args, **kwargs):
+        return torch.utils.checkpoint.checkpoint(lambda a, k: forward(*a, **k), args, kwargs, use_reentrant=False)
+
+    return run
+
+
+def _crops(progress: float, step: int) -> tuple[int, int]:
+    return 512, 4
+
+
+SDXL_STAGES = {
+    "fusion-a": Stage("fusion-a", ("daff",), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999),
+    "fusion-b": Stage(
+        "fusion-b", ("daff", "prior.trunk"), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999, slow=("prior.trunk.",)
+    ),
+    "detail": Stage("detail", ("prior.head", "daem"), 5e-4, _crops, _detail, True, cosine, muon=False, ema_decay=0.999),
+}
+"""UniLDiff's stage 1 in its two phases and stage 2; in the second phase the LQ encoder learns at a tenth of the rate, as published."""
+
+
