@@ -16,6 +16,7 @@ from .client import ComfyClient
 from .host import find_host
 from .server import Server
 from .workflow_table import WORKFLOWS, Column, Node, Workflow
+from .workflow_table_sdxl import WORKFLOWS as SDXL_WORKFLOWS
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTED_WITH = "0.30.0"
@@ -143,7 +144,7 @@ def main() -> None:
     with Server(find_host(ROOT)) as server:
         info = ComfyClient(server.port, server.alive).object_info()
     info["AIOR_LoadCompact"]["input"]["required"]["file"][1]["default"] = weights_file(info)
-    for workflow in WORKFLOWS:
+    for workflow in (*WORKFLOWS, *SDXL_WORKFLOWS):
         path = ROOT / "workflows" / f"{workflow.name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(build(workflow, info), indent=1) + "\n", encoding="utf-8")

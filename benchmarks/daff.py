@@ -1,0 +1,98 @@
+"""What DAFF's exact speed-ups are worth, each beside the plain form, and how far its result is from it.
+
+    python benchmarks/daff.py                         the official widths, 32x32 latents (256x256 pixels)
+    python benchmarks/daff.py --latent 64 --repeats 1
+
+Random weights of UniLDiff's shapes: the sums are the same whatever the numbers. "plain" is what the published code does at every step:
+all queries of the double block, the condition embedded anew, and both halves of CFG. Rows change one of these each, the last all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from _host import room, start_comfy
+from torch import Tensor
+
+
+def timed(action: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
+    """Median seconds of `action` after one run to warm up, and its result."""
+    seconds, result = [], action()
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), result
+
+
+class Forms:
+    """DAFF at the official widths on one picture, as plainly or as cleverly as asked."""
+
+    def __init__(self, latent: int, device: str, dtype: torch.dtype):
+        config = room("aior_core.architecture.config").DAFFConfig(
+            mode="official", unet_width=320, condition_width=512, width=1024, heads=16, mlp_ratio=4.0, patch=1, condition_norm="group"
+        )
+        with torch.device(device):
+            self.daff = room("aior_core.architecture.daff").DAFF(config).to(dtype).requires_grad_(False)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.daff.parameters():
+            fan = parameter[0].numel() if parameter.ndim > 1 else 50
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
+        self.h = torch.randn(1, 320, latent, latent, generator=generator).to(device, dtype)
+        self.feature = torch.randn(1, 512, latent, latent, generator=generator).to(device, dtype)
+        self.kept = self.daff.embed(self.feature)
+        self.timestep = torch.tensor([951], device=device)
+        self.double = self.daff.information_transformer_layers.double_blocks[0]
+
+    def step(self, *, all_queries: bool, embed_again: bool, halves: int) -> Tensor:
+        """DAFF's part of one sampling step, `halves 320 h w`."""
+        condition = self.daff.embed(self.feature) if embed_again else self.kept
+        forward = type(self.double).forward
+        if all_queries:
+            self.double.forward = lambda *args, update_latent: forward(self.double, *args, update_latent=True)
+        try:
+            out = self.daff(self.h.expand(halves, -1, -1, -1), condition.expand(halves, -1, -1, -1), self.timestep.expand(halves))
+        finally:
+            self.double.__dict__.pop("forward", None)
+        return out.expand(2, -1, -1, -1)
+
+
+PLAIN = {"all_queries": True, "embed_again": True, "halves": 2}
+ROWS = {
+    "plain": {},
+    "queries of the condition alone": {"all_queries": False},
+    "condition embedded once": {"embed_again": False},
+    "equal halves of CFG once": {"halves": 1},
+    "all three": {"all_queries": False, "embed_again": False, "halves": 1},
+}
+
+
+@torch.inference_mode()
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latent", type=int, default=32, help="side of the latent, an eighth of the picture's")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--half", action="store_true", help="fp16, as on a GPU")
+    options = parser.parse_args(argv)
+    start_comfy("cpu" if options.device == "cpu" else "auto")
+    forms = Forms(options.latent, options.device, torch.float16 if options.half else torch.float32)
+    plain_seconds, plain = timed(lambda: forms.step(**PLAIN), options.repeats)
+    print(f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n")
+    print("| form | seconds | of plain | largest difference, relative |\n|---|---:|---:|---:|")
+    for name, changes in ROWS.items():
+        seconds, result = (plain_seconds, plain) if not changes else timed(lambda: forms.step(**{**PLAIN, **changes}), options.repeats)
+        difference = ((result - plain).abs().max() / plain.abs().max()).item()
+        print(f"| {name} | {seconds:.3f} | {seconds / plain_seconds:.0%} | {difference:.1e} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
