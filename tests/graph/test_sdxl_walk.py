@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.weights import describe, save_weights
+from aior_pack.scripts.graph import to_prompt
 from aior_pack.tests.graph.walk import KSAMPLER, SAMPLER, Walk, photograph
 from aior_pack.tests.tiny import restorer_state
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
     scale="sdxl",
@@ -39,6 +43,17 @@ class SDXLWalk(Walk):
 def walk(comfy, graph, restorer_file):
     """The start of every graph here, on a picture of 64x96."""
     return start(comfy, graph, restorer_file, photograph(64, 96))
+
+
+def lora_file(folder) -> str:
+    """A LoRA that changes one layer of the narrow UNet; its name in the loader."""
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    key, width = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_v", 128
+    up, down = torch.randn(width, 4, generator=generator), torch.randn(4, width, generator=generator)
+    save_file({f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down}, folder / "narrow.safetensors")
+    return "narrow.safetensors"
 
 
 def start(comfy, graph, restorer_file, *pictures) -> SDXLWalk:
@@ -107,17 +122,10 @@ def test_sampler_custom_advanced_equals_ksampler(comfy, walk, cfg):
 
 
 def test_a_lora_under_it_counts(comfy, walk, models_folder):
-    from safetensors.torch import save_file
-
-    generator = torch.Generator().manual_seed(0)
-    key, width = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_v", 128
-    save_file(
-        {f"{key}.lora_up.weight": torch.randn(width, 4, generator=generator), f"{key}.lora_down.weight": torch.randn(4, width, generator=generator)},
-        models_folder / "loras" / "narrow.safetensors",
-    )
-    lora = walk.graph.add("LoraLoaderModelOnly", model=walk.model, lora_name="narrow.safetensors", strength_model=1.0).out(0)
+    name = lora_file(models_folder / "loras")
+    lora = walk.graph.add("LoraLoaderModelOnly", model=walk.model, lora_name=name, strength_model=1.0).out(0)
     under = walk.ksampler(apply(walk, model=lora), walk.latent, **SCHEDULE)
-    over = walk.graph.add("LoraLoaderModelOnly", model=apply(walk).out(0), lora_name="narrow.safetensors", strength_model=1.0)
+    over = walk.graph.add("LoraLoaderModelOnly", model=apply(walk).out(0), lora_name=name, strength_model=1.0)
     daff = apply(walk)
     above = walk.graph.add(
         "KSampler", model=over.out(0), positive=daff.out(1), negative=daff.out(2), latent_image=walk.latent, **{**KSAMPLER, **SCHEDULE}
@@ -215,3 +223,42 @@ def test_a_published_restorer_reports_nothing_and_decodes_as_the_vae(comfy, grap
     assert "No estimate" in "".join(result.items("text", said.id))
     graph.add("PreviewImage", images=graph.add("AIOR_PriorReport", prior=walk.prior).out(1))
     assert "no degradation head" in str(comfy.error(graph.prompt))
+
+
+@pytest.mark.parametrize("name", ["sdxl_restore", "sdxl_lora", "sdxl_controlnet", "sdxl_masked", "sdxl_upscale"])
+def test_the_sdxl_workflows_run(comfy, restorer_file, models_folder, name):
+    """As they come, but for the files: a narrow SDXL stands in the place of the checkpoint, random words in that of its text encoders."""
+    from safetensors.torch import save_file
+    from spandrel.architectures.Compact import Compact
+
+    net = Compact(num_feat=8, num_conv=1, upscale=2)
+    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, models_folder / "upscale_models" / "sdxl_x2.safetensors")
+    photo = photograph(64, 96, channels=4)
+    photo[..., 3] = 1
+    photo[:, 48:, 3] = 0
+    files = {
+        "LoadImage": {"image": comfy.upload_array(photo)},
+        "AIOR_LoadRestorer": {"file": restorer_file},
+        "LoraLoaderModelOnly": {"lora_name": lora_file(models_folder / "loras")},
+        "UpscaleModelLoader": {"model_name": "sdxl_x2.safetensors"},
+        "AIOR_DAFFSampler": {"steps": 2},
+    }
+    stand_ins = {
+        "CheckpointLoaderSimple": ("AIORTest_LoadNarrowSDXL", {"seed": 0}),
+        "CLIPTextEncode": ("AIORTest_NarrowPrompt", {"seed": 1}),
+        "ControlNetLoader": ("AIORTest_LoadNarrowControlNet", {"seed": 7}),
+    }
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = to_prompt(workflow, comfy.object_info())
+    checkpoints = {number for number, node in prompt.items() if node["class_type"] == "CheckpointLoaderSimple"}
+    for node in prompt.values():
+        node["inputs"] |= files.get(node["class_type"], {})
+        kind, inputs = stand_ins.get(node["class_type"], (node["class_type"], node["inputs"]))
+        # A checkpoint's outputs are MODEL, CLIP and VAE, the narrow one's MODEL and VAE.
+        vae = {key: [link[0], 1] for key, link in inputs.items() if isinstance(link, list) and link[0] in checkpoints and link[1] == 2}
+        node.update(class_type=kind, inputs=inputs | vae)
+    result = comfy.run(prompt)
+    (out,) = comfy.pictures(result)
+    assert out.shape == ((128, 192, 3) if name == "sdxl_upscale" else (64, 96, 3)) and out.std() > 0.02
+    if name == "sdxl_masked":
+        assert abs(out[:, :40] - photo[:, :40, :3]).max() < 2 / 255
