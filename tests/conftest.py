@@ -54,6 +54,10 @@ _load_pack()
 _host_on_cpu()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-size", action="store_true", help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes")
+
+
 @pytest.fixture
 def host():
     """Skips a test where there is no ComfyUI; runs it as nodes run, in inference mode."""
