@@ -59,7 +59,7 @@ class DAFFConfig:
 class DAEMConfig:
     """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
 
-    Its channel attention is judged on a copy `pools[i]` times smaller.
+    Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -73,6 +73,7 @@ class DAEMConfig:
     dilations: tuple[int, ...] = (1, 1, 1, 4)
     top_k: int = 1
     head_channels: int = 16
+    anchored: bool = True
 
 
 @dataclass(frozen=True)

@@ -164,9 +164,9 @@ def sample(kind: str, draw: Draw) -> tuple:
 
 
 def _noise_style(draw: Draw) -> dict:
-    # Half of all noise is plain colour Gaussian: the case the literature measures.
+    # Half of all noise is plain colour Gaussian: the case the literature measures, half of that as the literature does, not clipped.
     if draw.uniform() < 0.5:
-        return {"model": "gaussian", "clip": True, "plain": True}
+        return {"model": "gaussian", "clip": draw.uniform() < 0.5, "plain": True}
     return {"model": draw.choice(NOISE_MODELS, (0.2, 0.5, 0.3)), "clip": True, "plain": False}
 
 

@@ -19,7 +19,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..architecture.daem import DAEM, LevelStatistics
+from ..architecture.daem import DAEM, LevelStatistics, PictureContext
 from ..picture import crop_back, from_unit, join_alpha, match_color
 from .kl_walk import walk_of
 from .prior import Prior, require_prior, require_same_size
@@ -90,7 +90,7 @@ class _Picture:
     feature: Tensor
     skips: tuple[Tensor, ...] | None
     trunk_halo: int
-    context: Tensor | None
+    context: PictureContext | None
     strength: float
     statistics: dict[int, LevelStatistics] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ class _Picture:
                 skip = self.skip(level, scale, region, made)
                 if level == stop:
                     return experts.statistics(region.inner(experts.combine(h, skip)[1], scale // experts.pool))
-                h = h + self.strength * experts(h, skip, self.context, statistics=self.statistics.get(level))[0]
+                h = h + self.strength * experts(h, skip, self.context.vector, statistics=self.statistics.get(level))[0]
             try:
                 level, h = walk.send(h)
             except StopIteration as end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..architecture.config import AutoencoderConfig, DAEMConfig, PriorConfig
+from ..architecture.daem import ANCHOR_REACH
 
 KL_HALO = 16
 """The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""
@@ -20,21 +21,22 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
 
 
 def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> int:
-    """Halo of the decoder with DAEM in it: stem, blocks, and at each level the widest expert or the smaller copy's 3x3.
+    """Halo of the decoder with DAEM in it: stem, blocks, and at each level the widest expert or the smaller copy's 3x3, and the anchor.
 
     None is the KL decoder.
     """
     if config is None:
         return KL_HALO
     deepest = len(config.decoder_blocks) - 1
-    experts = [0] * (deepest + 1)
+    experts, anchor = [0] * (deepest + 1), 0
     if daem is not None:
         widest = max(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations))
         experts = [max(pool, widest) for pool in daem.pools]
+        anchor = ANCHOR_REACH if daem.anchored else 0
     pixels = 2**deepest + 1 + sum(
         (reach + experts[level]) * 2**level for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))
     )
-    return math.ceil(pixels / 2**deepest)
+    return math.ceil((pixels + anchor) / 2**deepest)
 
 
 def _reaches(blocks: tuple[int, ...], plain: tuple[int, ...]) -> list[int]:

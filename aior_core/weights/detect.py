@@ -217,6 +217,7 @@ def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, obj
         dilations=tuple(dilations),
         top_k=int(settings.get("daem.top_k", min(default.top_k, len(kernels)))),
         head_channels=len(joins[widest]) // heads[widest],
+        anchored="anchor.weight" in tensors,
     )
 
 

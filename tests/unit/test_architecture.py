@@ -4,14 +4,22 @@ import pytest
 import torch
 from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
-from aior_pack.aior_core.architecture.daem import DAEM, Routing, balance_loss, decode_with_detail
+from aior_pack.aior_core.architecture.daem import (
+    ANCHOR_REACH,
+    DAEM,
+    PictureContext,
+    Routing,
+    balance_loss,
+    decode_with_detail,
+    low_frequencies,
+)
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
 from aior_pack.tests.tiny import TINY, randomised
 
 RESTORER = TINY.restorer
-DAEM_KEYS = ("levels", "context1", "context2", "tone", "head")
+DAEM_KEYS = ("levels", "context1", "context2", "tone", "anchor", "head")
 
 
 def tensor(*shape, seed=0):
@@ -151,7 +159,33 @@ def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
     assert 0 < (near - lq).abs().mean() < 0.5 * (decoded - lq).abs().mean()
     daem.silence()
     assert torch.equal(run_daem(vae, daem, features, lq, severities, latent)[0], decoded)
-    assert torch.equal(randomised(daem).output(h, decoded, lq, tensor(len(lq), daem.config.context_width), 0.0), decoded)
+    context = PictureContext(tensor(len(lq), daem.config.context_width), torch.ones(len(lq), 1))
+    assert torch.equal(randomised(daem).output(h, decoded, lq, context, 0.0), decoded)
+
+
+def test_the_anchor_holds_tones_that_the_damage_left_alone():
+    vae = initialise(Autoencoder(TINY.autoencoder), torch.Generator().manual_seed(1))
+    daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
+    features, lq, _, latent = daem_case()
+    blurred, hazy = torch.zeros(2, 8), torch.zeros(2, 8)
+    blurred[:, 1], hazy[:, 5] = 0.5, 0.5
+    # A network that darkens: its offset is part of what the anchor undoes.
+    torch.nn.init.constant_(daem.tone.bias, -0.3)
+    held, loose = (run_daem(vae, daem, features, lq, severities, latent)[0] for severities in (blurred, hazy))
+    assert low_frequencies(held - lq).abs().mean() < 0.1 * low_frequencies(loose - lq).abs().mean()
+    assert (loose - lq).mean() < -0.2 and (held - lq).mean().abs() < 0.02
+    # What is steered away from being removed counts as absent, so its tones stay too.
+    kept = torch.ones(2, 8).index_fill(1, torch.tensor([5]), 0.0)
+    assert daem.context(features[-1], hazy).anchor.max() == 0 and daem.context(features[-1], hazy, kept).anchor.min() == 1
+
+
+def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
+    x = tensor(1, 3, 96, 96)
+    assert torch.allclose(low_frequencies(torch.full((1, 3, 16, 24), 0.3)), torch.full((1, 3, 16, 24), 0.3))
+    tile = low_frequencies(x[..., 8:88, 8:88])[..., ANCHOR_REACH:-ANCHOR_REACH, ANCHOR_REACH:-ANCHOR_REACH]
+    assert torch.allclose(tile, low_frequencies(x)[..., 8 + ANCHOR_REACH : 88 - ANCHOR_REACH, 8 + ANCHOR_REACH : 88 - ANCHOR_REACH], atol=1e-6)
+    wave = torch.cos(torch.arange(96) * torch.pi)[None, None, None].expand(1, 3, 96, 96)
+    assert low_frequencies(wave).abs().max() < 1e-5
 
 
 def test_daem_is_deterministic_and_each_picture_alone_gives_the_same():
@@ -202,8 +236,8 @@ def test_daem_mixes_each_sample_with_its_own_experts():
 def test_daem_is_told_what_to_leave():
     daem, severities = randomised(DAEM(RESTORER.daem)), torch.full((1, 8), 0.4)
     feature, leave = tensor(1, 24, 4, 4), torch.ones(1, 8).index_fill(1, torch.tensor([0]), 0.0)
-    assert torch.equal(daem.context(feature, severities), daem.context(feature, severities, torch.ones(1, 8)))
-    assert not torch.allclose(daem.context(feature, severities, leave), daem.context(feature, severities * leave))
+    assert torch.equal(daem.context(feature, severities).vector, daem.context(feature, severities, torch.ones(1, 8)).vector)
+    assert not torch.allclose(daem.context(feature, severities, leave).vector, daem.context(feature, severities * leave).vector)
 
 
 def routing(logits):

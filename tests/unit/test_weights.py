@@ -55,6 +55,19 @@ def test_compact_config_is_read_from_the_weights(host, tmp_path):
     assert config_from(state, describe(TINY)) == TINY
 
 
+def test_weights_from_before_the_anchor_and_the_plain_blocks_load_as_they_were(host):
+    none = (0, 0, 0, 0)
+    prior, daem = dataclasses.replace(TINY.restorer.prior, plain=none), dataclasses.replace(TINY.restorer.daem, anchored=False)
+    config = dataclasses.replace(
+        TINY,
+        autoencoder=dataclasses.replace(TINY.autoencoder, decoder_plain=none),
+        restorer=dataclasses.replace(TINY.restorer, prior=prior, daem=daem),
+    )
+    state = compact_state(config)
+    assert not any(key.startswith("daem.anchor") for key in state) and len(state) < len(compact_state(TINY))
+    assert config_from(state, describe(config)) == config
+
+
 def test_defaults_stand_in_for_missing_metadata():
     config = TINY.restorer
     assert config_from(restorer_state(config), {}) == config
