@@ -122,3 +122,28 @@ def test_timesteps_are_whole(daff, inputs):
     condition = daff.embed(feature)
     made = [daff(h, condition, torch.full((2,), t)) for t in (951.0, 951.0004, 952.0)]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=1e-3)
+
+
+def test_queries_of_the_condition_alone_change_nothing(daff, inputs):
+    """unildiff.md 2.6, D4: in official mode the latent's queries are thrown away, so they need not be made."""
+    h, feature = inputs
+    condition, t = daff.embed(feature), torch.full((2,), 501.0)
+    fast = daff(h, condition, t)
+    block = daff.information_transformer_layers.double_blocks[0]
+    seen = []
+    block.img_mlp.register_forward_hook(lambda *_: seen.append(1))
+    forward = type(block).forward
+    block.forward = lambda *args, update_latent: forward(block, *args, update_latent=True)
+    try:
+        plain = daff(h, condition, t)
+    finally:
+        del block.forward
+    assert seen and (fast - plain).abs().max() < 1e-5 * plain.abs().max()
+
+
+def test_the_condition_made_once_is_the_condition_made_at_every_step(daff, inputs):
+    h, feature = inputs
+    kept = daff.embed(feature)
+    for t in (951.0, 1.0):
+        at = torch.full((2,), t)
+        assert torch.equal(daff(h, kept, at), daff(h, daff.embed(feature), at))
