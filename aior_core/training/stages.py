@@ -54,7 +54,8 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
     light = slice(0, len(clean) // 4 * 4, 4)
     pictures = clean.clone()
     if len(pictures[light]):
-        pictures[light] = damage(clean[light], generator, selective=0).lq
+        # Within range: noise that is not clipped is a benchmark's, no picture's.
+        pictures[light] = damage(clean[light], generator, selective=0).lq.clamp(-1, 1)
     mean, logvar = networks.vae.encoder(pictures)
     noise = distributed.normal(mean.shape, generator).to(mean)
     decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)

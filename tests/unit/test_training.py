@@ -85,12 +85,14 @@ def test_autoencoder_learns(networks):
             return losses.reconstruction(networks.vae.decode(networks.vae.encode(held_out)), held_out).item()
 
     before = fit()
-    for _ in range(160):
+    for _ in range(220):
         loss, _ = stage.step(networks, data.draw_batch(photographs(), 4, 32, generator), generator)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert fit() < 0.75 * before
+    after = fit()
+    print(f"{before:.4f} -> {after:.4f}")
+    assert after < 0.75 * before
 
 
 def test_an_interrupted_stage_goes_on_where_its_checkpoint_was(networks, tmp_path):
