@@ -80,7 +80,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shares", type=_positive, nargs="*", default=[], help="blend: how much of each --from file goes into the mean")
     parser.add_argument("--name", default="aior_compact", help="export: file name in models/; of a plan: in --out")
     parser.add_argument("--ship", action="store_true", help="a plan exports into models/ instead of --out")
-    sdxl = parser.add_argument_group("--scale sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/training-sdxl.md")
+    sdxl = parser.add_argument_group("--scale sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md")
     sdxl.add_argument("--scale", choices=["compact", "sdxl"], default="compact")
     sdxl.add_argument("--checkpoint", type=Path, help="the SDXL checkpoint that the restorer is for; it stays as it is")
     sdxl.add_argument("--phase", choices=["a", "b"], default="a", help="of fusion: a trains DAFF, b the LQ encoder too")
