@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import statistics
 import sys
 import time
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,18 @@ def room(name: str) -> types.ModuleType:
 def image(picture: torch.Tensor) -> torch.Tensor:
     """`B 3 H W`, -1..1 -> IMAGE `B H W 3`, 0..1. Not from_unit, which clamps: unclipped noise goes in unclipped."""
     return ((picture + 1) / 2).movedim(1, -1).contiguous()
+
+
+def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
+    """Median seconds of `action` over `repeats` runs, and its last result; on an accelerator, until it is done."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), result
 
 
 def find_comfyui() -> Path:

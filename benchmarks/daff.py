@@ -10,26 +10,11 @@ all queries of the double block, the condition embedded anew, and both halves of
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
 
 import torch
-from _host import room, start_comfy
+from _host import room, start_comfy, timed
 from torch import Tensor
-
-
-def timed(action: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
-    """Median seconds of `action` after one run to warm up, and its result."""
-    seconds, result = [], action()
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = action()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), result
 
 
 class Forms:
@@ -84,11 +69,16 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     start_comfy("cpu" if options.device == "cpu" else "auto")
     forms = Forms(options.latent, options.device, torch.float16 if options.half else torch.float32)
-    plain_seconds, plain = timed(lambda: forms.step(**PLAIN), options.repeats)
+
+    def measured(form: dict) -> tuple[float, Tensor]:
+        forms.step(**form)  # to warm up
+        return timed(lambda: forms.step(**form), options.repeats)
+
+    plain_seconds, plain = measured(PLAIN)
     print(f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n")
     print("| form | seconds | of plain | largest difference, relative |\n|---|---:|---:|---:|")
     for name, changes in ROWS.items():
-        seconds, result = (plain_seconds, plain) if not changes else timed(lambda: forms.step(**{**PLAIN, **changes}), options.repeats)
+        seconds, result = (plain_seconds, plain) if not changes else measured({**PLAIN, **changes})
         difference = ((result - plain).abs().max() / plain.abs().max()).item()
         print(f"| {name} | {seconds:.3f} | {seconds / plain_seconds:.0%} | {difference:.1e} |")
     return 0

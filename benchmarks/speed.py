@@ -14,15 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from _host import Walk, room, start_comfy
+from _host import Walk, room, start_comfy, timed
 
 STEPS_FOR_SHARE = (2, 10)
 
@@ -34,18 +32,6 @@ def picture(size: int) -> torch.Tensor:
     card = torch.stack([torch.sin(line[:, None] * (2 + k) + line[None] * (3 - k)) for k in range(3)])[None] * 0.7
     plan = degradations.Recipe(degradations.preset_recipe("haze", 0.4, 1).steps + degradations.preset_recipe("noise", 0.4, 2).steps)
     return room("aior_core.picture").from_unit(degradations.apply_recipe(card, plan))
-
-
-def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
-    """Median seconds of `action` over `repeats` runs, and its last result; on an accelerator, until it is done."""
-    seconds, result = [], None
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = action()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), result
 
 
 def peak_mib() -> float:

@@ -11,9 +11,9 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..weights import is_published, load_checkpoint, split_published
+from ..weights.names import listed
 
 NODE = "Load AIOR UNet"
-LISTED = 8
 
 
 def load_unet(path: str | Path) -> ModelPatcher:
@@ -35,20 +35,18 @@ def load_unet(path: str | Path) -> ModelPatcher:
     if model is None:
         raise ValueError(f"{NODE}: the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
     model.cached_patcher_init = (load_unet, (path,))
-    missing = sorted(model.model.diffusion_model.state_dict().keys() - wanted)
+    missing = model.model.diffusion_model.state_dict().keys() - wanted
     if missing:
-        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        raise ValueError(f"{NODE}: the UNet in {name} is not whole; missing {', '.join(missing[:LISTED])}{more}. Get the file again.")
+        raise ValueError(f"{NODE}: the UNet in {name} is not whole; missing {listed(missing)}. Get the file again.")
     return model
 
 
 def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """A UNet under diffusers' names -> under the host's, whatever its widths and depths. Raises ValueError listing keys without a place."""
     names = comfy.utils.unet_to_diffusers(_structure(unet))
-    unknown = sorted(unet.keys() - names.keys())
+    unknown = unet.keys() - names.keys()
     if unknown:
-        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
-        raise ValueError(f"{NODE}: the UNet in {name} has keys that SDXL's has not: {', '.join(unknown[:LISTED])}{more}.")
+        raise ValueError(f"{NODE}: the UNet in {name} has keys that SDXL's has not: {listed(unknown)}.")
     return {names[key]: value for key, value in unet.items()}
 
 

@@ -17,8 +17,23 @@ from ..host.unet import unet_parameters
 from .depthwise import fast_gradients
 
 
+class Parts:
+    """Networks by name, and their one flat state dict."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
+        for name, part in self.parts().items():
+            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
+
+
 @dataclass(frozen=True)
-class Networks:
+class Networks(Parts):
     """Field names are the prefixes of the weights file."""
 
     vae: Autoencoder
@@ -29,14 +44,6 @@ class Networks:
 
     def parts(self) -> dict[str, nn.Module]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
-        for name, part in self.parts().items():
-            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
 
     def to(self, *args, **kwargs) -> Networks:
         for part in self.parts().values():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..architecture.daem import Routing, decode_with_detail
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
@@ -101,18 +101,21 @@ def repair(
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 
+def fusing(daff: nn.Module, condition: Tensor, timestep: Tensor) -> dict:
+    """The host's transformer options that put DAFF's residual on a denoiser's first feature."""
+
+    def fuse(h: Tensor, transformer_options: dict) -> Tensor:
+        if transformer_options["block"] != ("input", 0):
+            return h
+        return h + daff(h, condition, timestep).to(h.dtype)
+
+    return {"patches": {"input_block_patch": [fuse]}}
+
+
 def fused_velocity(networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None) -> Tensor:
     """The denoiser's v = noise - x0 at `sigma` (`B`), with DAFF's residual on the first feature where there is a condition."""
     timestep = 1000 * sigma
-    options: dict = {}
-    if condition is not None:
-
-        def fuse(h: Tensor, transformer_options: dict) -> Tensor:
-            if transformer_options["block"] != ("input", 0):
-                return h
-            return h + networks.daff(h, condition, timestep).to(h.dtype)
-
-        options = {"patches": {"input_block_patch": [fuse]}}
+    options = {} if condition is None else fusing(networks.daff, condition, timestep)
     return networks.unet(x, timesteps=timestep, context=tokens, transformer_options=options)
 
 

@@ -13,7 +13,8 @@ from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
 from ..host.kl_walk import kl_walk
 from . import distributed
-from .restoration import Batch, Estimate, damage
+from .networks import Parts
+from .restoration import Batch, Estimate, damage, fusing
 from .schedules import cosine
 from .stages import Logs, Stage, repair_loss
 
@@ -54,7 +55,7 @@ class Base:
         return context, torch.where(silent[:, None], self.empty_label, self.label)
 
 
-class SDXLNetworks:
+class SDXLNetworks(Parts):
     """The restorer in training, on its base: what `loop.train` asks of networks. Only the restorer, and a UNet that is trained, is saved."""
 
     def __init__(self, prior: PriorEncoder, daff: DAFF, daem: DAEM, base: Base, *, with_unet: bool = False):
@@ -65,14 +66,6 @@ class SDXLNetworks:
         restorer = {"prior": self.prior, "daff": self.daff, "daem": self.daem}
         return restorer | ({"unet": self.base.unet} if self.with_unet else {})
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
-        for name, part in self.parts().items():
-            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
-
     def to(self, device: str) -> SDXLNetworks:
         for part in (self.prior, self.daff, self.daem):
             part.to(device)
@@ -82,14 +75,7 @@ class SDXLNetworks:
 
 def predicted_noise(networks: SDXLNetworks, x: Tensor, timestep: Tensor, condition: Tensor, context: Tensor, label: Tensor) -> Tensor:
     """The UNet's eps for variance-preserving latents `x` at whole timesteps `B`, with DAFF's residual on its first feature."""
-
-    def fuse(h: Tensor, transformer_options: dict) -> Tensor:
-        if transformer_options["block"] != ("input", 0):
-            return h
-        return h + networks.daff(h, condition, timestep).to(h.dtype)
-
-    options = {"patches": {"input_block_patch": [fuse]}}
-    unet = networks.base.unet
+    options, unet = fusing(networks.daff, condition, timestep), networks.base.unet
     dtype = next(unet.parameters()).dtype
     return unet(x.to(dtype), timesteps=timestep, context=context.to(dtype), y=label.to(dtype), transformer_options=options)
 
@@ -121,11 +107,11 @@ def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, *
 def _start_latent(networks: SDXLNetworks, batch: Batch, generator: torch.Generator) -> Tensor:
     """As `decode` takes it: 40 % of the batches the damaged picture's latent, 30 % none, 30 % the wished one's with noise."""
     roll = torch.rand((), generator=generator).item()
-    latent = networks.base.encode(batch.lq if roll < 0.7 else batch.target)
+    if 0.4 <= roll < 0.7:
+        return batch.lq.new_zeros(len(batch.lq), networks.base.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
+    latent = networks.base.encode(batch.lq if roll < 0.4 else batch.target)
     if roll < 0.4:
         return latent / networks.base.scale
-    if roll < 0.7:
-        return torch.zeros_like(latent)
     sigma = 0.3 * distributed.uniform((len(latent), 1, 1, 1), generator).to(latent)
     return (latent + sigma * distributed.normal(latent.shape, generator).to(latent)) / networks.base.scale
 

@@ -21,9 +21,9 @@ from ..architecture.config import (
 from ..architecture.daem import DAEM
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
+from .names import listed
 
 PARTS = ("unet", "vae", "prior", "daff", "daem")
-LISTED = 8
 
 
 def describe(config: CompactConfig | RestorerConfig) -> dict[str, str]:
@@ -103,9 +103,8 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
 
 
 def _listed(what: str, keys: Iterable[str]) -> str:
-    keys = sorted(keys)
-    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return f"{what} {', '.join(keys[:LISTED])}{more}" if keys else ""
+    keys = list(keys)
+    return f"{what} {listed(keys)}" if keys else ""
 
 
 def _count(tensors: dict[str, Tensor], prefix: str) -> int:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 SUFFIX = ".safetensors"
+LISTED = 8
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors$")
+
+
+def listed(keys: Iterable[str]) -> str:
+    """Keys for a message, sorted, the first few of many: "a, b and 3 more"."""
+    keys = sorted(keys)
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return f"{', '.join(keys[:LISTED])}{more}"
 
 
 def shard_name(stem: str, index: int, count: int) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .faithdiff import ALIGNER, aligner_tensors, is_aligner
+from .names import listed
 
 WRAPPERS = ("module.", "_orig_mod.", "unet.")
 TRUNK = "denoise_encoder."
@@ -21,7 +22,6 @@ ALIASES = {"information_transformer_layes.": FUSION}
 """The first FaithDiff release spelt it so."""
 CONDITION, PROJECTION = "condition_embedding.", "spatial_ch_projs."
 UNET = ("conv_in.", "time_embedding.", "add_embedding.", "down_blocks.", "mid_block.", "up_blocks.", "conv_norm_out.", "conv_out.")
-LISTED = 8
 
 _PARTS = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out", "group_norm": "norm"}
 _RULES = (
@@ -69,11 +69,10 @@ def split_published(state_dict: dict[str, Tensor]) -> Published:
             raise ValueError(f"Two keys of this checkpoint mean the same: {key} and another that is {name} too. It was saved twice over; save it again.")
         tensors[name] = value
     known = (TRUNK, FUSION, CONDITION, PROJECTION, *UNET)
-    foreign = sorted(name for name in tensors if not name.startswith(known))
+    foreign = [name for name in tensors if not name.startswith(known)]
     absent = [prefix for prefix in (TRUNK, FUSION, CONDITION, PROJECTION) if not any(name.startswith(prefix) for name in tensors)]
     if foreign or absent:
-        more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
-        problems = [f"unknown {', '.join(foreign[:LISTED])}{more}" if foreign else "", f"nothing under {', '.join(absent)}" if absent else ""]
+        problems = [f"unknown {listed(foreign)}" if foreign else "", f"nothing under {', '.join(absent)}" if absent else ""]
         raise ValueError(
             f"This is no whole UniLDiff or FaithDiff checkpoint: {'; '.join(filter(None, problems))}. "
             f"Expected an SDXL UNet under diffusers' names and the restorer under {TRUNK}, {CONDITION}, {FUSION} and {PROJECTION}."
