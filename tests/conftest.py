@@ -56,6 +56,13 @@ _host_on_cpu()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-size", action="store_true", help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes")
+    parser.addoption("--stress", action="store_true", help="robustness tests at their full counts, not a sample of them: an hour")
+
+
+@pytest.fixture(scope="session")
+def stress(pytestconfig: pytest.Config) -> bool:
+    """Whether robustness tests run at their full counts."""
+    return pytestconfig.getoption("--stress")
 
 
 @pytest.fixture
