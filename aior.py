@@ -24,7 +24,7 @@ def parse(arguments):
     restore.add_argument("--steps", type=int, help="sampling steps (default: as in the workflow)")
     restore.add_argument("--seed", type=int, help="seed of the noise (default: as in the workflow)")
     restore.add_argument("--fidelity", type=float, help="0: free to invent detail .. 1: close to the input (default: as in the workflow)")
-    restore.add_argument("--tile", type=int, help="tile size in pixels for large pictures, 0 for none (default: as in the workflow)")
+    restore.add_argument("--tile", type=int, help="tile size in pixels for large pictures, 0: as memory demands (default: as in the workflow)")
     restore.add_argument("--workflow", metavar="FILE", help="another ComfyUI workflow with one LoadImage (default: workflows/restore.json)")
     serve = commands.add_parser("serve", help="run ComfyUI with this pack", description="Run ComfyUI with this pack until Ctrl+C.")
     serve.add_argument("--port", type=int, default=8188)

@@ -37,7 +37,7 @@ class DecodeDAEM(io.ComfyNode):
                     max=8192,
                     step=64,
                     advanced=True,
-                    tooltip="Side in pixels of the tiles, to save memory; 0 is the whole picture. The compact model's result is the same.",
+                    tooltip="Side in pixels of the tiles, to save memory; the compact model's result is the same. 0: the whole picture, or what fits.",
                 ),
                 io.Combo.Input(
                     "color_fix",

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
-from ..aior_core.host.sampling import START_POINTS, sample_daff, sampler_names, scheduler_names
+from ..aior_core.host.sampling import NOISES, START_POINTS, sample_daff, sampler_names, scheduler_names
 
 POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. An SDXL model needs it; the text may be empty."
 NEGATIVE = "What to keep away from. Leave open for the compact model; an SDXL model needs it; the text may be empty."
@@ -145,7 +145,15 @@ class DAFFSampler(io.ComfyNode):
                     max=8192,
                     step=64,
                     advanced=True,
-                    tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory; 0 is the whole picture.",
+                    tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory. 0: the whole picture, or 1024 if it is large.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default=NOISES[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="For the frames of a video, 'same for all': then nothing flickers that the noise has made.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode).")],

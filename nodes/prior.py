@@ -31,7 +31,16 @@ class EncodePrior(io.ComfyNode):
                     max=8192,
                     step=64,
                     advanced=True,
-                    tooltip="Side in pixels of the tiles that the picture is encoded in, to save memory; 0 is the whole picture at once.",
+                    tooltip="Side in pixels of the tiles that the picture is encoded in, to save memory. 0: the whole picture, or what fits.",
+                ),
+                io.Int.Input(
+                    "smooth",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For the frames of a video: over how many frames on either side the estimate is averaged, against flicker; 0 for none.",
                 ),
             ],
             outputs=[
@@ -44,8 +53,8 @@ class EncodePrior(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, restorer, vae, image, tile: int = 0) -> io.NodeOutput:
-        prior = encode_prior(restorer, vae, image, tile=tile)
+    def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
+        prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
         return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior))
 
 

@@ -84,7 +84,7 @@ def _restore() -> Workflow:
         "- **steps**: 1 is closest to the truth on average, 4 sharper, 20 for texture.\n"
         "- **fidelity**: 0 lets the sampler invent texture, 1 holds it back.\n"
         "- **seed**: another one, another plausible result.\n"
-        "- Out of memory? Set *tile* to 512 on all three nodes (show advanced inputs).\n\n"
+        "- Large pictures are cut into tiles where memory demands it; *tile* (an advanced input of three nodes) sets their size.\n\n"
         "`python3 aior.py restore` runs this file.")
     return Workflow("restore", note, (
         _load(), _prior(),

@@ -76,7 +76,7 @@ def _lora() -> Workflow:
 def _controlnet() -> Workflow:
     note = "# SDXL with a ControlNet\n\n" + NEEDS + (
         "The ControlNet hints with the damaged picture (a tile ControlNet is made for that). It goes with *Apply DAFF* and with the *DAFF Sampler*, "
-        "but not with its *tile* setting.\n\n") + REFERENCE
+        "in tiles too.\n\n") + REFERENCE
     return Workflow("sdxl_controlnet", note, (
         _load(Node("net", "ControlNetLoader", {"control_net_name": CONTROLNET}, title="Your ControlNet")), _prior(), _words(),
         Column("4 Hint", PURPLE, (

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext
-from ..picture import crop_back, from_unit, join_alpha, match_color
+from ..picture import from_unit, join_alpha, match_color, to_unit
+from .frames import over_time
 from .kl_walk import walk_of
+from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
 from .reach import decoder_halo, trunk_halo
@@ -47,10 +49,11 @@ def decode_daem(
 ) -> Tensor:
     """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
 
-    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles, 0 for the
-    whole picture; equal for the compact autoencoder, close for the KL one. color_fix takes colours from the damaged picture.
-    fp32, on the CPU, contiguous, 0..1. Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError
-    naming stage and dtype if NaN turns up.
+    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles; 0 is the whole picture
+    where memory allows it, and the largest tile that fits where not. Tiles make no difference to the compact autoencoder, a small one
+    to the KL one. color_fix takes colours from the damaged picture. fp32, on the CPU, contiguous, 0..1.
+    Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError naming stage and dtype if NaN turns up, or if
+    memory does not suffice.
     """
     samples = latent["samples"]
     require_prior(restorer, prior, NODE)
@@ -64,18 +67,36 @@ def decode_daem(
         )
     _require_finite(samples, "the sampled latent", samples.dtype)
     daem = restorer.daem if strength != 0 else None
-    if daem is None and tile <= 0:
-        picture = vae.decode(samples).movedim(-1, 1).float().mul(2.0).sub_(1.0)
+    need = decoding_need(vae, restorer, daem is not None, samples.shape)
+    chosen = choose_tile(tile, need, vae.device, NODE)
+    if daem is None and chosen >= need.whole:
+        image = _plain(samples, vae, prior)
     else:
-        picture = _decode(samples, vae, restorer, daem, prior, strength, tile)
-    _require_finite(picture, "decoder and DAEM" if daem else "the decoder", vae.vae_dtype)
-    picture = crop_back(picture, prior.geometry)
-    picture = match_color(picture.clamp(-1.0, 1.0), crop_back(prior.picture, prior.geometry), color_fix)
-    image = from_unit(picture).cpu()
+        image = with_smaller_tiles(lambda side: _decode(samples, vae, restorer, daem, prior, strength, side, need), chosen, NODE)
+    if color_fix != "none":
+        height, width = image.shape[1:3]
+        image = from_unit(match_color(to_unit(image), prior.picture[..., :height, :width], color_fix)).cpu()
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
     return image.contiguous()
+
+
+def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
+    """The host's own decoding, of whatever kind of VAE, without the padding."""
+    image = vae.decode(samples)[:, : prior.geometry.height, : prior.geometry.width, :3]
+    _require_finite(image, "the decoder", vae.vae_dtype)
+    return image.float().cpu().clamp(0.0, 1.0)
+
+
+def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size) -> Need:
+    """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
+    model = vae.first_stage_model
+    config = model.config if isinstance(model, Autoencoder) else None
+    height, width = (FACTOR * side for side in shape[-2:])
+    per_pixel = (1.0 + DAEM_MEMORY * with_daem) * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
+    halo = decoder_halo(config, restorer.config.daem if with_daem else None)
+    return Need(height, width, per_pixel, FACTOR * halo, held=12 * shape[0] * height * width)
 
 
 @dataclass(eq=False)
@@ -138,49 +159,71 @@ class _Picture:
             )
 
 
-def _decode(samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int) -> Tensor:
-    """Latent `B C h w` -> padded picture `B 3 H W`, about -1..1, one picture after the other."""
-    model = vae.first_stage_model
-    config = model.config if isinstance(model, Autoencoder) else None
+def _decode(
+    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int, need: Need
+) -> Tensor:
+    """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     height, width = samples.shape[-2:]
-    halo = decoder_halo(config, restorer.config.daem if daem else None)
-    tiles = regions(height, width, tile // FACTOR, halo)
-    seen = max((r.outer[2] - r.outer[0]) * (r.outer[3] - r.outer[1]) for r in tiles)
-    needed = (1.0 + DAEM_MEMORY * (daem is not None)) * vae.memory_used_decode((1, samples.shape[1], seen, 1), vae.vae_dtype)
+    tiles = regions(height, width, tile // FACTOR, need.halo // FACTOR)
     networks = [vae.patcher, restorer.encoder, daem] if daem else [vae.patcher]
-    management.load_models_gpu(networks, memory_required=needed)
+    management.load_models_gpu(networks, memory_required=need.bytes(tile) - need.held)
     levels = len(restorer.config.daem.widths) if daem and len(tiles) > 1 else 0
     progress = comfy.utils.ProgressBar(len(samples) * len(tiles) * (1 + levels))
-    out = torch.empty(len(samples), 3, FACTOR * height, FACTOR * width, device=vae.output_device)
+    contexts = _contexts(vae, daem, prior) if daem else [None]
+    out = torch.empty(len(samples), prior.geometry.height, prior.geometry.width, 3)
     for index in range(len(samples)):
-        picture = _picture(samples, vae, restorer, daem, prior, strength, index)
+        picture = _picture(samples, vae, restorer, daem, prior, strength, index, contexts)
         for level in reversed(range(levels)):
             for region in tiles:
                 part = picture.walk(region, stop=level)
                 picture.statistics[level] = picture.statistics[level] + part if level in picture.statistics else part
                 progress.update(1)
         for region in tiles:
-            region.place(out[index : index + 1], picture.walk(region), FACTOR)
+            made = picture.walk(region)
+            _require_finite(made, "decoder and DAEM" if daem else "the decoder", vae.vae_dtype)
+            top, left = region.core[0] * FACTOR, region.core[1] * FACTOR
+            # The padding lies below and to the right: the last tiles reach beyond the canvas.
+            canvas = out[index : index + 1, top : top + made.shape[-2], left : left + made.shape[-1]]
+            canvas.copy_(from_unit(made[..., : canvas.shape[1], : canvas.shape[2]]))
             progress.update(1)
     return out
 
 
+def _contexts(vae: VAE, daem: ModelPatcher, prior: Prior) -> list[PictureContext]:
+    """What DAEM knows of each picture as a whole, averaged over the frames of a video if the prior says so."""
+    at = {"device": vae.device}
+    made = []
+    for index in range(len(prior.features)):
+        mine = slice(index, index + 1)
+        feature = prior.features[mine].to(dtype=vae.vae_dtype, **at)
+        made.append(daem.model.context(feature, prior.severities[mine].to(**at), prior.steered[mine].to(**at)))
+    vectors, anchors = (over_time(torch.cat(rows), prior.smooth) for rows in ([c.vector for c in made], [c.anchor for c in made]))
+    return [PictureContext(vector[None], anchor[None]) for vector, anchor in zip(vectors, anchors)]
+
+
 def _picture(
-    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, index: int
+    samples: Tensor,
+    vae: VAE,
+    restorer: Restorer,
+    daem: ModelPatcher | None,
+    prior: Prior,
+    strength: float,
+    index: int,
+    contexts: list[PictureContext | None],
 ) -> _Picture:
     at = {"device": vae.device, "dtype": vae.vae_dtype}
-    mine = slice(index, index + 1) if len(prior.latent) > 1 else slice(0, 1)
-    feature = prior.features[mine].to(**at)
+    own = index if len(prior.latent) > 1 else 0
+    mine = slice(own, own + 1)
     return _Picture(
         vae=vae,
         trunk=restorer.encoder.model.trunk,
         daem=daem.model if daem else None,
         latent=samples[index : index + 1].to(**at),
         lq=prior.picture[mine].to(**at),
-        feature=feature,
+        feature=prior.features[mine].to(**at),
         skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
         trunk_halo=trunk_halo(restorer.config.prior),
-        context=daem.model.context(feature, prior.severities[mine].to(vae.device), prior.steered[mine].to(vae.device)) if daem else None,
+        context=contexts[own if daem else 0],
         strength=strength,
     )
 

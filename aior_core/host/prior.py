@@ -20,6 +20,7 @@ class Prior:
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
     steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the
     restorer has no degradation head, as published checkpoints; severities, probabilities and maps are zero then and mean nothing.
+    smooth: over how many frames on either side what is judged of whole pictures is averaged.
     """
 
     features: Tensor
@@ -33,6 +34,7 @@ class Prior:
     alpha: Tensor | None = None
     steering: Tensor | None = None
     estimated: bool = True
+    smooth: int = 0
 
     @property
     def steered(self) -> Tensor:

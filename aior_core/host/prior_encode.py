@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..picture import pad_to_multiple, split_alpha, to_unit
+from .frames import smooth_over_time
+from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior
-from .reach import trunk_halo
+from .reach import KL_HALO, trunk_halo
 from .restorer import Restorer, picture_dtype
 from .tiling import regions
 from .vae import BYTES_PER_PIXEL
@@ -23,12 +25,15 @@ KEPT_SKIPS_PIXELS = 2**20
 """Fine features of larger batches are not kept but made again per tile: they take about 240 MB per megapixel."""
 
 
-def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) -> Prior:
+def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, smooth: int = 0) -> Prior:
     """IMAGE `B H W C` in 0..1, any size from 16x16 up -> Prior.
 
-    tile: side in pixels of the tiles that large pictures are encoded in; 0 is the whole picture at once. Equal for the
-    compact restorer, close for KL encoders. Alpha is set aside in the prior. Deterministic.
-    Raises ValueError for something that is no IMAGE, sides below 16 pixels, NaN or infinite values, or a VAE of another kind.
+    tile: side in pixels of the tiles that large pictures are encoded in; 0 is the whole picture where memory allows it, and the
+    largest tile that fits where not. Tiles make no difference to the compact restorer, a small one to KL encoders. smooth: for the
+    frames of a video, over how many frames on either side the estimate and what DAEM makes of whole pictures are averaged.
+    Alpha is set aside in the prior. Deterministic.
+    Raises ValueError for something that is no IMAGE, an empty batch, sides below 16 pixels, NaN or infinite values, or a VAE of another
+    kind; RuntimeError if memory does not suffice.
     """
     require_vae(restorer, vae, NODE)
     if not torch.is_tensor(image):
@@ -38,6 +43,8 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
         picture = to_unit(color)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
+    if not len(picture):
+        raise ValueError(f"{NODE}: the batch holds no pictures. Check the node that the image comes from.")
     if min(picture.shape[-2:]) < SMALLEST:
         raise ValueError(
             f"{NODE}: the picture is {picture.shape[3]}x{picture.shape[2]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
@@ -46,19 +53,18 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
     picture, geometry = pad_to_multiple(picture, FACTOR)
     out = management.intermediate_device()
     picture = picture.to(out)
-    features = encode_features(restorer, picture, tile=tile)
     encoder = restorer.encoder
-    probabilities, severities, maps = encoder.model.estimate(features[-1].to(encoder.load_device, picture_dtype(encoder.load_device)))
-    batch, _, height, width = picture.shape
-    keep = restorer.daem is not None and len(features) > 1 and batch * height * width <= KEPT_SKIPS_PIXELS
+    chosen = choose_tile(tile, encoding_need(restorer, *picture.shape), encoder.load_device, NODE)
+    features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, NODE)
+    severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
     prior = Prior(
         features=features[-1],
-        skips=tuple(features[:-1]) if keep else None,
+        skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
         picture=picture,
         latent=_encode_latent(vae, picture, tile),
-        severities=severities.to(out),
-        probabilities=probabilities.to(out),
-        maps=maps.to(out),
+        severities=severities,
+        probabilities=probabilities,
+        maps=maps,
         geometry=geometry,
         alpha=alpha,
         estimated=encoder.model.head is not None,
@@ -66,7 +72,7 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
             raise RuntimeError(f"{NODE}: NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae.")
-    return prior
+    return smooth_over_time(prior, smooth)
 
 
 def require_vae(restorer: Restorer, vae: VAE, node: str) -> None:
@@ -78,52 +84,79 @@ def require_vae(restorer: Restorer, vae: VAE, node: str) -> None:
         raise ValueError(f"{node}: this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}.")
 
 
-def encode_features(restorer: Restorer, picture: Tensor, *, tile: int = 0) -> list[Tensor]:
+def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, width: int) -> Need:
+    """Memory of the LQ encoder on a padded picture: at work, the features of the finest level; held, those of the coarsest."""
+    config = restorer.config.prior
+    size = management.dtype_size(picture_dtype(restorer.encoder.load_device))
+    held = 4 * batch * config.widths[-1] * (height // FACTOR) * (width // FACTOR)
+    return Need(height, width, BYTES_PER_PIXEL * config.widths[0] * size, FACTOR * trunk_halo(config), held)
+
+
+def encode_features(restorer: Restorer, picture: Tensor, *, tile: int) -> list[Tensor]:
     """LQ features of a padded picture `B 3 H W` (-1..1), finest first, fp32 on the intermediate device.
 
-    With `tile` only the coarsest level is made: the finer ones would be as large as the picture times their channels.
+    Of large batches, and with tiles, only the coarsest level is kept: the finer ones are as large as the picture times their channels.
     """
     encoder = restorer.encoder
     batch, _, height, width = picture.shape
     dtype = picture_dtype(encoder.load_device)
-    config = restorer.config.prior
-    seen = height * width if tile <= 0 else (tile + 2 * FACTOR * trunk_halo(config)) ** 2
-    needed = BYTES_PER_PIXEL * config.widths[0] * seen * management.dtype_size(dtype)
-    management.load_models_gpu([encoder], memory_required=needed)
-    tiles = regions(height // FACTOR, width // FACTOR, tile // FACTOR, trunk_halo(config))
-    progress = comfy.utils.ProgressBar(batch * len(tiles)) if len(tiles) > 1 else None
+    need = encoding_need(restorer, *picture.shape)
+    management.load_models_gpu([encoder], memory_required=need.bytes(tile) - need.held)
+    tiles = regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR)
+    progress = comfy.utils.ProgressBar(batch * len(tiles)) if batch * len(tiles) > 1 else None
     out = management.intermediate_device()
-    rows = []
+    fine = len(tiles) == 1 and batch * height * width <= KEPT_SKIPS_PIXELS
+    levels: list[Tensor] = []
     for index in range(batch):
-        levels: list[Tensor] = []
         for region in tiles:
-            seen_picture = region.see(picture[index : index + 1], FACTOR).to(encoder.load_device, dtype)
-            made = [feature.to(out, torch.float32) for feature in encoder.model.trunk(seen_picture)]
-            if len(tiles) == 1:
-                levels = made
-                break
-            deepest = made[-1]
+            made = encoder.model.trunk(region.see(picture[index : index + 1], FACTOR).to(encoder.load_device, dtype))
+            made = made if fine else made[-1:]
             if not levels:
-                levels = [torch.empty(1, deepest.shape[1], height // FACTOR, width // FACTOR, device=out)]
-            region.place(levels[0], region.inner(deepest))
-            progress.update(1)
-        rows.append(levels)
-    return [torch.cat(level) for level in zip(*rows)]
+                scales = [2 ** (len(made) - 1 - level) for level in range(len(made))]
+                sizes = [(height // FACTOR * scale, width // FACTOR * scale) for scale in scales]
+                levels = [torch.empty(batch, m.shape[1], *size, device=out) for m, size in zip(made, sizes)]
+            for level, feature in zip(levels, made):
+                scale = level.shape[-2] // (height // FACTOR)
+                region.place(level[index : index + 1], region.inner(feature, scale), scale)
+            if progress:
+                progress.update(1)
+    return levels
+
+
+def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Severities, probabilities `B K` and maps `B K h w` of the coarsest features, one picture after the other."""
+    encoder = restorer.encoder
+    at = {"device": encoder.load_device, "dtype": picture_dtype(encoder.load_device)}
+    made = [encoder.model.estimate(features[index : index + 1].to(**at)) for index in range(len(features))]
+    probabilities, severities, maps = (torch.cat(each) for each in zip(*made))
+    return severities, probabilities, maps
 
 
 def _encode_latent(vae: VAE, picture: Tensor, tile: int) -> Tensor:
-    """The VAE's latent of a padded picture, in tiles if asked for."""
-    height, width = picture.shape[-2:]
-    image = picture.movedim(1, -1).add(1.0).mul_(0.5)
-    if tile <= 0 or max(height, width) <= tile:
-        return vae.encode(image).float()
+    """The VAE's latent of a padded picture, in tiles if asked for or where the whole does not fit."""
     model = vae.first_stage_model
-    if not isinstance(model, Autoencoder):
-        return vae.encode_tiled(image, tile_x=tile, tile_y=tile, overlap=tile // 4).float()
-    halo = trunk_halo(model.config)
-    shape = (len(picture), 3, tile + 2 * FACTOR * halo, tile + 2 * FACTOR * halo)
-    management.load_models_gpu([vae.patcher], memory_required=vae.memory_used_encode(shape, vae.vae_dtype))
-    latent = torch.empty(len(picture), vae.latent_channels, height // FACTOR, width // FACTOR, device=vae.output_device)
-    for region in regions(height // FACTOR, width // FACTOR, tile // FACTOR, halo):
-        region.place(latent, region.inner(vae.encode_unit(region.see(picture, FACTOR))))
+    ours = isinstance(model, Autoencoder)
+    halo = trunk_halo(model.config) if ours else KL_HALO
+    height, width = picture.shape[-2:]
+    need = Need(height, width, vae.memory_used_encode((1, 3, 1, 1), vae.vae_dtype), FACTOR * halo)
+    encode = _latent_in_regions if ours else _latent_by_host
+    return with_smaller_tiles(lambda side: encode(vae, picture, side, need), choose_tile(tile, need, vae.device, NODE), NODE)
+
+
+def _latent_by_host(vae: VAE, picture: Tensor, tile: int, need: Need) -> Tensor:
+    image = picture.movedim(1, -1).add(1.0).mul_(0.5)
+    if tile >= need.whole:
+        return vae.encode(image).float()
+    return vae.encode_tiled(image, tile_x=tile, tile_y=tile, overlap=tile // 4).float()
+
+
+def _latent_in_regions(vae: VAE, picture: Tensor, tile: int, need: Need) -> Tensor:
+    """One picture and one tile after the other: what is at work at a time does not grow with the batch."""
+    batch, _, height, width = picture.shape
+    management.load_models_gpu([vae.patcher], memory_required=need.bytes(tile))
+    latent = torch.empty(batch, vae.latent_channels, height // FACTOR, width // FACTOR, device=vae.output_device)
+    for index in range(batch):
+        for region in regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR):
+            seen = region.see(picture[index : index + 1], FACTOR)
+            region.place(latent[index : index + 1], region.inner(vae.encode_unit(seen)))
     return latent

@@ -6,7 +6,6 @@ from typing import Any
 
 import comfy.sample
 import comfy.utils
-import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import EPS
@@ -14,12 +13,17 @@ from comfy.samplers import KSampler, calculate_sigmas
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
+from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_same_size
+from .progress import StepProgress
 from .restorer import Restorer
-from .tiling import with_tiles
+from .windows import MINIMUM, windows_of, with_windows
 
 NODE = "DAFF Sampler"
 START_POINTS = ("noise", "lq", "lq_official")
+NOISES = ("per picture", "same for all")
+WHOLE_UP_TO, WINDOW = 1536, 1024
+"""Pixels a side that are sampled whole where tile is 0, and of the windows beyond: attention takes its time and memory by the square."""
 
 
 def sampler_names() -> list[str]:
@@ -50,50 +54,70 @@ def sample_daff(
     fidelity: float = 0.0,
     strength: float = 1.0,
     tile: int = 0,
+    noise: str = "per picture",
 ) -> dict[str, Any]:
     """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
 
     Without `latent`, sampling starts from pure noise, from the damaged picture's latent, noised as much as `denoise` says (`start`
     "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
-    one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the windows that
-    the denoiser sees, 0 for the whole picture.
-    Raises ValueError for a latent of another size or kind than the prior's, an unknown `start`, or "lq_official" where it means nothing.
+    one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the overlapping windows that
+    the denoiser sees; 0 is the whole picture up to `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond. noise: every picture
+    of a batch gets noise of its own, or all the same, as the frames of a video should.
+    Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
+    nothing; RuntimeError for NaN, and if memory does not suffice.
     """
-    if start not in START_POINTS:
-        raise ValueError(f"{NODE}: unknown start point {start!r}; expected one of {', '.join(START_POINTS)}.")
+    for value, known in ((start, START_POINTS), (noise, NOISES)):
+        if value not in known:
+            raise ValueError(f"{NODE}: unknown choice {value!r}; expected one of {', '.join(known)}.")
     official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
-    if tile > 0:
-        ratio = model.get_model_object("latent_format").spacial_downscale_ratio
-        model = with_tiles(model, tile // ratio)
-    model, positive, negative = apply_daff(model, restorer, prior, positive, negative, strength=strength)
-    if fidelity > 0:
-        model.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
     samples = latent["samples"]
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    if not torch.isfinite(samples).all():
+        raise ValueError(f"{NODE}: the latent holds NaN or infinite values. Check the node that it comes from.")
+    drawn = comfy.sample.prepare_noise(samples, seed, [0] * len(samples) if noise == NOISES[1] else latent.get("batch_index"))
     if official:
-        samples, noise = _official_start(model, samples, noise, steps, scheduler, denoise)
-    out = comfy.sample.sample(
-        model,
-        noise,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        positive,
-        negative,
-        samples,
-        denoise=denoise,
-        noise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
+        samples, drawn = _official_start(model, samples, drawn, steps, scheduler, denoise)
+    ratio = model.get_model_object("latent_format").spacial_downscale_ratio
+
+    def run(side: int) -> Tensor:
+        window = max(side // ratio, MINIMUM)
+        pieces = len(windows_of(*samples.shape[-2:], window, window // 4)) * len(samples)
+        progress = StepProgress(model, steps, pieces)
+        windowed = with_windows(model, window, samples.shape, progress.tick)
+        patched, *conditionings = apply_daff(windowed, restorer, prior, positive, negative, strength=strength)
+        if fidelity > 0:
+            patched.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
+        return comfy.sample.sample(
+            patched,
+            drawn,
+            steps,
+            cfg,
+            sampler_name,
+            scheduler,
+            *conditionings,
+            samples,
+            denoise=denoise,
+            noise_mask=latent.get("noise_mask"),
+            callback=progress,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+
+    out = with_smaller_tiles(run, _window(model, samples.shape, ratio, tile), NODE)
     if not torch.isfinite(out).all():
         raise RuntimeError(
             f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
         )
     return {**latent, "samples": out}
+
+
+def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> int:
+    """Side in pixels of the denoiser's windows. By the picture's size, not by free memory as other tiles: windows change the result a little."""
+    height, width = (side * ratio for side in shape[-2:])
+    need = Need(height, width, model.memory_required([1, shape[1], 1, 1]) / ratio**2)
+    if tile <= 0 and need.whole > WHOLE_UP_TO:
+        tile = WINDOW
+    return choose_tile(tile, need, model.load_device, NODE)
 
 
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:

@@ -68,7 +68,10 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
     color = split_alpha(image)[0].to(torch.float32)
     if not torch.isfinite(color).all():
         raise ValueError("The picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1.")
-    return color.movedim(-1, 1).mul(2.0).sub_(1.0).contiguous()
+    batch, height, width, channels = color.shape
+    # Straight into the layout that is wanted: a large picture is not held twice.
+    picture = torch.empty(batch, channels, height, width, device=color.device)
+    return torch.mul(color.movedim(-1, 1), 2.0, out=picture).sub_(1.0)
 
 
 def from_unit(picture: torch.Tensor) -> torch.Tensor:

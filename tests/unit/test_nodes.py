@@ -14,7 +14,7 @@ KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light",
 SCHEMAS = {
     "AIOR_LoadCompact": (["file"], ["MODEL", "VAE", "AIOR_RESTORER"]),
     "AIOR_LoadRestorer": (["file"], ["AIOR_RESTORER"]),
-    "AIOR_EncodePrior": (["restorer", "vae", "image", "tile"], ["AIOR_PRIOR", "LATENT", "STRING"]),
+    "AIOR_EncodePrior": (["restorer", "vae", "image", "tile", "smooth"], ["AIOR_PRIOR", "LATENT", "STRING"]),
     "AIOR_ApplyDAFF": (
         ["model", "restorer", "prior", "positive", "negative", "strength", "start_percent", "end_percent"],
         ["MODEL", "CONDITIONING", "CONDITIONING"],
@@ -37,6 +37,7 @@ SCHEMAS = {
             "fidelity",
             "strength",
             "tile",
+            "noise",
         ],
         ["LATENT"],
     ),

@@ -1,0 +1,110 @@
+"""How much memory a stage takes, the largest tile that fits, and going on with a smaller one when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import comfy.model_management as management
+import torch
+
+T = TypeVar("T")
+
+TILES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128)
+SMALLEST_TILE = TILES[-1]
+LEAST = 64
+"""Tiles that are asked for are at least this large: smaller ones would be nearly all halo."""
+SHARE = 0.8
+"""Of the free memory, what a tile that is chosen here may take: other programs want some, and estimates are rough."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage takes on a picture of `height` by `width` pixels: `per_pixel` bytes for each pixel that a tile sees, which is
+    `halo` pixels more than the tile on every side, and `held` bytes whatever the tile."""
+
+    height: int
+    width: int
+    per_pixel: float
+    halo: int = 0
+    held: float = 0.0
+
+    @property
+    def whole(self) -> int:
+        """The tile that is the whole picture."""
+        return max(self.height, self.width)
+
+    def bytes(self, tile: int) -> float:
+        """Memory of the stage with tiles of `tile` pixels a side."""
+        return self.held + self.per_pixel * min(self.height, tile + 2 * self.halo) * min(self.width, tile + 2 * self.halo)
+
+
+def available(device: torch.device) -> float:
+    """Bytes that a stage may take on `device`: what is free, and what the host's models hold there, which it moves away on demand."""
+    held = sum(model.model_loaded_memory() for model in management.current_loaded_models if model.device == device)
+    return management.get_free_memory(device) + (0 if management.is_device_cpu(device) else held)
+
+
+def fitting_tile(need: Need, memory: float) -> int | None:
+    """The largest tile for which `need` stays within `memory` bytes, the whole picture first; None if none does."""
+    tiles = (need.whole, *(tile for tile in TILES if tile < need.whole))
+    return next((tile for tile in tiles if need.bytes(tile) <= memory), None)
+
+
+def choose_tile(tile: int, need: Need, device: torch.device, node: str) -> int:
+    """Side in pixels of the tiles of a stage: as asked for, or, for 0, the largest that fits; the whole picture is `need.whole`.
+
+    Raises RuntimeError with the numbers, before anything is run, if what was asked for does not fit, or nothing does.
+    """
+    memory = available(device)
+    if tile <= 0:
+        chosen = fitting_tile(need, SHARE * memory)
+        if chosen is None:
+            raise RuntimeError(_too_large(need, SMALLEST_TILE, memory, device, node) + " Close other programs, or make the picture smaller.")
+        if chosen < need.whole:
+            logging.info(f"{node}: tiles of {chosen} pixels; the whole picture would take {_gib(need.bytes(need.whole))}, {_gib(memory)} are free.")
+        return chosen
+    chosen = min(max(tile, LEAST), need.whole)
+    if need.bytes(chosen) > memory:
+        fits = fitting_tile(need, SHARE * memory)
+        advice = f"Set tile to {fits}, or to 0 to have it chosen." if fits and fits < chosen else "Close other programs, or make the picture smaller."
+        raise RuntimeError(f"{_too_large(need, chosen, memory, device, node)} {advice}")
+    return chosen
+
+
+def _too_large(need: Need, tile: int, memory: float, device: torch.device, node: str) -> str:
+    what = f"{need.width}x{need.height} pixels" + (f" in tiles of {tile}" if tile < need.whole else "")
+    return f"{node}: {what} would take about {_gib(need.bytes(tile))} of memory; {_gib(memory)} are free on {device}."
+
+
+def _gib(count: float) -> str:
+    return f"{count / GIB:.1f} GiB"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on an accelerator or on the CPU."""
+    if isinstance(error, MemoryError):
+        return True
+    # Where there is no CUDA the host's own OOM_EXCEPTION is every exception.
+    gpu = management.OOM_EXCEPTION is not Exception and isinstance(error, management.OOM_EXCEPTION)
+    return gpu or isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def with_smaller_tiles(run: Callable[[int], T], tile: int, node: str) -> T:
+    """`run(tile)`; as often as memory runs out, once more with half the tile, saying so. Raises RuntimeError below the smallest tile."""
+    while True:
+        try:
+            return run(tile)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if tile <= SMALLEST_TILE:
+                raise RuntimeError(f"{node}: out of memory even with tiles of {tile} pixels. Close other programs, or make the picture smaller.") from error
+        # Outside of the handler: until here the error's traceback holds the tensors that did not fit.
+        management.soft_empty_cache()
+        smaller = max(SMALLEST_TILE, tile // 2 // 64 * 64)
+        logging.warning(f"{node}: out of memory with tiles of {tile} pixels; going on with {smaller}.")
+        tile = smaller

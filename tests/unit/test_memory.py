@@ -1,0 +1,110 @@
+"""Memory: an estimate first, numbers in the refusal, half the tile when it runs out all the same."""
+
+import logging
+
+import pytest
+import torch
+from aior_pack.tests.tiny import distance, picture
+
+pytestmark = pytest.mark.usefixtures("host")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    from aior_pack.aior_core.host import memory
+
+    def of(gibibytes):
+        monkeypatch.setattr(memory, "available", lambda device: gibibytes * memory.GIB)
+        return memory
+
+    return of
+
+
+def need(memory, side=4096, per_pixel=1024.0, **options):
+    return memory.Need(side, side, per_pixel, **options)
+
+
+def test_the_whole_picture_where_it_fits(memory):
+    room = memory(40)
+    assert room.choose_tile(0, need(room), CPU, "X") == 4096
+
+
+def test_the_largest_tile_that_fits_where_not(memory, caplog):
+    room = memory(4)
+    with caplog.at_level(logging.INFO):
+        chosen = room.choose_tile(0, need(room, halo=128), CPU, "A Node")
+    assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * room.GIB < need(room, halo=128).bytes(2048)
+    assert "A Node: tiles of 1536 pixels" in caplog.text and "GiB are free" in caplog.text
+
+
+def test_what_is_asked_for_and_does_not_fit_is_refused_with_what_would(memory):
+    room = memory(4)
+    with pytest.raises(RuntimeError, match=r"(?s)A Node: 4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536"):
+        room.choose_tile(2048, need(room, halo=64), CPU, "A Node")
+    assert room.choose_tile(1024, need(room, halo=64), CPU, "A Node") == 1024
+    assert room.choose_tile(1, need(room), CPU, "A Node") == room.LEAST
+
+
+def test_nothing_fits(memory):
+    room = memory(0.01)
+    with pytest.raises(RuntimeError, match="(?s)A Node: .*free on cpu.*Close other programs"):
+        room.choose_tile(0, need(room, held=2**30), CPU, "A Node")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
+    tried = []
+
+    def run(tile):
+        tried.append(tile)
+        if tile > 300:
+            raise error
+        return f"done with {tile}"
+
+    assert memory(1).with_smaller_tiles(run, 1500, "A Node") == "done with 128" and tried == [1500, 704, 320, 128]
+    assert "out of memory with tiles of 704 pixels; going on with 320" in caplog.text
+
+
+def test_other_errors_are_not_taken_for_it_and_there_is_an_end(memory):
+    room = memory(1)
+
+    def broken(tile):
+        raise ValueError("something else")
+
+    def hungry(tile):
+        raise MemoryError
+
+    with pytest.raises(ValueError, match="something else"):
+        room.with_smaller_tiles(broken, 512, "A Node")
+    with pytest.raises(RuntimeError, match="A Node: out of memory even with tiles of 128 pixels"):
+        room.with_smaller_tiles(hungry, 512, "A Node")
+
+
+def test_a_restoration_goes_on_after_running_out(walk, monkeypatch, caplog):
+    """Each of the three stages runs out once in its first tile, and gives what it would have given with half of it."""
+    image = picture(200, 264)
+    prior = walk.encode(image)
+    expected = walk.decode({"samples": prior.latent}, prior)
+
+    def once(where, name):
+        function, calls = getattr(where, name), []
+
+        def fails_first(*arguments, **options):
+            calls.append(1)
+            if len(calls) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(where, name, fails_first)
+
+    once(walk.restorer.encoder.model.trunk, "forward")
+    once(walk.vae, "encode_unit")
+    again = walk.encode(image)
+    assert distance(again.features, prior.features) < 1e-4 and distance(again.latent, prior.latent) < 1e-4
+    once(walk.restorer.daem.model.levels[0], "combine")
+    assert distance(walk.decode({"samples": prior.latent}, prior), expected) < 1e-4
+    once(walk.model.model.diffusion_model, "forward")
+    latent = walk.sample(prior, steps=1)["samples"]
+    assert torch.equal(latent, walk.sample(prior, steps=1, tile=128)["samples"])
+    assert [caplog.text.count(f"{node}: out of memory") for node in ("Encode Degradation Prior", "DAEM Decode", "DAFF Sampler")] == [2, 1, 1]
