@@ -33,8 +33,8 @@ from .tiling import Region, regions
 
 NODE = "DAEM Decode"
 COLOR_FIXES = ("none", "wavelet", "adain")
-DAEM_MEMORY = 2.0
-"""DAEM and its skips beside the plain decoder, as a multiple of its memory."""
+DAEM_MEMORY = 0.5
+"""DAEM and its skips beside the plain decoder, as a multiple of its memory: a third measured, and a margin."""
 
 
 def decode_daem(

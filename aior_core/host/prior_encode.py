@@ -16,7 +16,7 @@ from .prior import Prior
 from .reach import KL_HALO, trunk_halo
 from .restorer import Restorer, picture_dtype
 from .tiling import regions
-from .vae import BYTES_PER_PIXEL
+from .vae import LIVE_NUMBERS
 
 FACTOR = 8
 SMALLEST = 16
@@ -89,7 +89,7 @@ def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, wi
     config = restorer.config.prior
     size = management.dtype_size(picture_dtype(restorer.encoder.load_device))
     held = 4 * batch * config.widths[-1] * (height // FACTOR) * (width // FACTOR)
-    return Need(height, width, BYTES_PER_PIXEL * config.widths[0] * size, FACTOR * trunk_halo(config), held)
+    return Need(height, width, LIVE_NUMBERS * config.widths[0] * size, FACTOR * trunk_halo(config), held)
 
 
 def encode_features(restorer: Restorer, picture: Tensor, *, tile: int) -> list[Tensor]:

@@ -1,0 +1,81 @@
+"""Flicker of restored video: a still scene under changing noise, its frames restored as one batch.
+
+    python benchmarks/flicker.py
+    python benchmarks/flicker.py --pictures /data/photographs --frames 24 --radius 1,4,8
+
+Flicker is the variance of the difference of neighbouring frames, on the 0..255 scale, twice: of the pixels, and of what varies over 32
+pixels and more (means of blocks), which is what a viewer sees pulsing. PSNR is the mean over the frames, against the still scene. Of the
+input, of sampling with noise of its own for each frame, with the same for all, and with the estimate averaged over time as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from _cases import CROP, damage, read
+from _host import ROOT, Walk, image, room, start_comfy
+from torch.nn import functional as F
+
+BLOCK = 32
+
+
+def flicker(frames: torch.Tensor) -> tuple[float, float]:
+    """IMAGE `N H W 3` -> variance of the differences of neighbours, of pixels and of blocks, in levels of 255 squared."""
+    pixels = 255 * frames.movedim(-1, 1)
+    return pixels.diff(dim=0).var().item(), F.avg_pool2d(pixels, BLOCK).diff(dim=0).var().item()
+
+
+def scene(path: Path, count: int, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The still scene `1 3 H W` and `count` noisy frames of it as IMAGE, from the middle of a picture."""
+    whole = read(path)
+    top, left = (whole.shape[-2] - CROP) // 2, (whole.shape[-1] - CROP) // 2
+    clean = whole[..., top : top + CROP, left : left + CROP]
+    frames = [damage(clean, (("noise", 0.5, {"sigma": sigma}),), 100 + frame) for frame in range(count)]
+    return clean, image(torch.cat(frames))
+
+
+def measure(walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[int], steps: int) -> dict[str, tuple[float, float, float]]:
+    """Flicker of pixels and blocks, and dB, by what was done."""
+    metrics, picture = room("aior_core.metrics"), room("aior_core.picture")
+
+    def numbers(made: torch.Tensor) -> tuple[float, float, float]:
+        return *flicker(made), metrics.psnr(picture.to_unit(made), clean.expand(len(made), -1, -1, -1)).mean().item()
+
+    rows = {"input": numbers(frames)}
+    ways = [("noise per picture", 0, "per picture"), ("same noise", 0, "same for all")]
+    ways += [(f"same noise, smooth {radius}", radius, "same for all") for radius in radii]
+    for name, radius, noise in ways:
+        prior = walk.prior_encode.encode_prior(walk.restorer, walk.vae, frames, smooth=radius)
+        latent = walk.sampling.sample_daff(walk.model, walk.restorer, prior, steps=steps, noise=noise)
+        rows[name] = numbers(walk.decode(latent, prior))
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, default=ROOT / "tests" / "clean", help="folder of photographs (default: those of the tests)")
+    parser.add_argument("--limit", type=int, default=3, help="photographs (default: 3)")
+    parser.add_argument("--frames", type=int, default=12, help="frames of each (default: 12)")
+    parser.add_argument("--sigma", type=float, default=25.0, help="noise of 255 (default: 25)")
+    parser.add_argument("--radius", default="2,5", help="frames on either side that are averaged (default: 2,5)")
+    parser.add_argument("--steps", type=int, default=4, help="sampling steps (default: 4)")
+    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    start_comfy(options.device)
+    walk = Walk(options.weights, options.device)
+    files = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".webp", ".jpg"))[: options.limit]
+    every = [measure(walk, *scene(path, options.frames, options.sigma), [int(r) for r in options.radius.split(",")], options.steps) for path in files]
+    rows = []
+    for name in every[0]:
+        pixels, blocks, decibels = (sum(values) / len(every) for values in zip(*(measured[name] for measured in every)))
+        rows.append([name, f"{pixels:.2f}", f"{blocks:.3f}", f"{decibels:.2f}"])
+    print(room("aior_core.metrics.report").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

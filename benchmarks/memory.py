@@ -1,0 +1,176 @@
+"""Peak memory and seconds against megapixels, and what tiles change in the picture: in numbers, beside ComfyUI's own tiling.
+
+    python benchmarks/memory.py --megapixels 1,4,9,24 --tile 1024 --steps 1
+    python benchmarks/memory.py --seams --pictures /data/photographs --tile 256,512
+
+The first table has a row per size, each in a process of its own, so that its peak (resident set, PyTorch and ComfyUI included) is its
+own; "grows" is the peak over that of 4 megapixels, "s/MP" the seconds of a megapixel over those of all rows, which shows
+whether they go with the area. With --seams five photographs are restored whole and in tiles: mean and largest difference in levels
+of 255, and the seam energy, the gradient across tile borders over the gradient everywhere else, of the tiled picture over the
+whole one's (1 is no seam). The last column is the decoder alone through ComfyUI's own decode_tiled, without DAEM, beside its own whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from _cases import PICTURES, damage, read
+from _host import ROOT, Walk, image, room, start_comfy
+
+SIZES = {1: (1152, 864), 2: (1632, 1224), 4: (2304, 1728), 9: (3456, 2592), 12: (4000, 3000), 24: (6000, 4000)}
+"""Megapixels to width and height, those of cameras where there are such."""
+SIDE = 1024
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def card(width: int, height: int) -> torch.Tensor:
+    """A noisy test card as IMAGE `1 height width 3`, made without more memory than twice its own."""
+    made = torch.empty(1, height, width, 3)
+    rows, columns = torch.linspace(0, 40, height)[:, None], torch.linspace(0, 40, width)[None]
+    for channel in range(3):
+        made[0, ..., channel] = torch.sin(rows * (2 + channel) + columns * (3 - channel)).mul_(0.35).add_(0.5)
+    generator = torch.Generator().manual_seed(0)
+    for row in made[0]:
+        row += 0.06 * torch.randn(row.shape, generator=generator)
+    return made.clamp_(0, 1)
+
+
+def restore(walk: Walk, picture: torch.Tensor, steps: int, tile: int, latent: dict | None = None) -> tuple[torch.Tensor, dict]:
+    """encode, sample and decode in tiles -> IMAGE, LATENT; `latent` instead of sampling one."""
+    prior = walk.prior_encode.encode_prior(walk.restorer, walk.vae, picture, tile=tile)
+    latent = latent or walk.sampling.sample_daff(walk.model, walk.restorer, prior, seed=0, steps=steps, tile=tile)
+    return walk.daem_decode.decode_daem(latent, walk.vae, walk.restorer, prior, tile=tile), latent
+
+
+def measure_row(megapixels: int, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak MiB of one size, in this process."""
+    walk = Walk(options.weights, options.device)
+    restore(walk, card(128, 128), 1, 128)
+    picture = card(*SIZES[megapixels])
+    started = time.perf_counter()
+    restored, _ = restore(walk, picture, options.steps, options.tile[0])
+    seconds = time.perf_counter() - started
+    if restored.shape != picture.shape or not torch.isfinite(restored).all():
+        raise RuntimeError(f"{megapixels} MP came back as {tuple(restored.shape)}, or not finite")
+    return {"seconds": seconds, "peak": peak_mib()}
+
+
+def in_a_process(megapixels: int, argv: list[str]) -> dict[str, float]:
+    """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
+    done = subprocess.run([sys.executable, __file__, *argv, "--row", str(megapixels)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{megapixels} MP failed with code {done.returncode}:\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def sizes_table(options: argparse.Namespace, argv: list[str]) -> str:
+    rows, numbers = [], {}
+    for megapixels in options.megapixels:
+        numbers[megapixels] = in_a_process(megapixels, argv)
+        width, height = SIZES[megapixels]
+        print(f"{width}x{height}: {numbers[megapixels]['seconds']:.0f} s, {numbers[megapixels]['peak']:.0f} MiB", file=sys.stderr, flush=True)
+    area = {n: SIZES[n][0] * SIZES[n][1] / 1e6 for n in numbers}
+    rate = sum(row["seconds"] for row in numbers.values()) / sum(area.values())
+    for megapixels, row in numbers.items():
+        width, height = SIZES[megapixels]
+        grows = f"{row['peak'] / numbers[4]['peak']:.2f}" if 4 in numbers else "-"
+        share = row["seconds"] / area[megapixels] / rate
+        rows.append([f"{width}x{height}", f"{area[megapixels]:.1f}", f"{row['seconds']:.0f}", f"{share - 1:+.0%}", f"{row['peak']:.0f}", grows])
+    return room("aior_core.metrics.report").markdown(["picture", "MP", "seconds", "s/MP", "peak MiB", "grows"], rows)
+
+
+def seam_energy(picture: torch.Tensor, tile: int) -> float:
+    """Gradient across the borders of the decoder's tiles over the gradient elsewhere; `picture` is IMAGE `1 H W 3`."""
+    spans = room("aior_core.host.tiling").regions(picture.shape[1] // 8, picture.shape[2] // 8, tile // 8, 0)
+    energies = []
+    for dim, edge in ((1, 2), (2, 3)):
+        gradient = picture.diff(dim=dim).abs().mean(dim=[d for d in range(4) if d != dim])
+        borders = sorted({8 * region.core[edge] for region in spans} - {8 * max(r.core[edge] for r in spans)})
+        across = torch.zeros(len(gradient), dtype=torch.bool)
+        across[[border - 1 for border in borders]] = True
+        if borders:
+            energies.append((gradient[across].mean() / gradient[~across].mean()).item())
+    return sum(energies) / len(energies)
+
+
+def photographs(folder: Path, count: int) -> list[tuple[str, torch.Tensor]]:
+    """The middle `SIDE` pixels of `count` pictures that are large enough, `1 3 H W`, -1..1."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
+        picture = read(path)
+        height, width = picture.shape[-2:]
+        if min(height, width) >= SIDE * 3 // 4 and max(height, width) >= SIDE:
+            tall, wide = min(height, SIDE) // 8 * 8, min(width, SIDE) // 8 * 8
+            top, left = (height - tall) // 2, (width - wide) // 2
+            found.append((path.stem[:24], picture[..., top : top + tall, left : left + wide]))
+        if len(found) == count:
+            return found
+    raise FileNotFoundError(f"{folder} holds fewer than {count} photographs of {SIDE} pixels; give another folder with --pictures")
+
+
+def seams_table(options: argparse.Namespace) -> str:
+    walk = Walk(options.weights, options.device)
+    damages = ((("noise", 0.42, {"sigma": 25.0}),), (("rain", 0.5, {}),), (("haze", 0.6, {}),), (("jpeg", 1.0, {}),), (("low_light", 0.6, {}),))
+    rows = []
+    for (name, clean), steps in zip(photographs(options.pictures, len(damages)), damages):
+        lq = image(damage(clean, steps, 1))
+        whole, latent = restore(walk, lq, options.steps, 8192)
+        plain = walk.vae.decode(latent["samples"])
+        for tile in options.tile:
+            tiled, _ = restore(walk, lq, options.steps, tile)
+            same, _ = restore(walk, lq, options.steps, tile, latent)
+            core = walk.vae.decode_tiled(latent["samples"], tile_x=tile // 8, tile_y=tile // 8, overlap=tile // 32)
+            row = [name, steps[0][0], str(tile)]
+            for made, reference in ((same, whole), (tiled, whole), (core, plain)):
+                difference = 255 * (made - reference).abs()
+                seam = seam_energy(made, tile) / seam_energy(reference, tile)
+                row += [f"{difference.mean():.3f} / {difference.max():.2f}", f"{seam:.4f}"]
+            rows.append(row)
+            print(" ".join(row), file=sys.stderr, flush=True)
+    head = ["photograph", "damage", "tile", "decode, same latent", "seam", "all three stages", "seam", "core's decode_tiled", "seam"]
+    return room("aior_core.metrics.report").markdown(head, rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", default="1,4,9,24", help=f"sizes, of {', '.join(map(str, SIZES))} (default: 1,4,9,24)")
+    parser.add_argument("--tile", default="1024", help="tile in pixels; with --seams several, separated by commas (default: 1024)")
+    parser.add_argument("--steps", type=int, default=1, help="sampling steps (default: 1)")
+    parser.add_argument("--seams", action="store_true", help="whole against tiled pictures instead")
+    parser.add_argument("--pictures", type=Path, default=ROOT.parent / "shared" / "data" / "train", help="folder of photographs for --seams")
+    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    options.megapixels = [int(count) for count in options.megapixels.split(",")]
+    options.tile = [int(side) for side in options.tile.split(",")]
+    if unknown := set(options.megapixels) - set(SIZES):
+        parser.error(f"--megapixels: unknown {sorted(unknown)}; expected some of {', '.join(map(str, SIZES))}")
+    torch.set_grad_enabled(False)
+    if options.row:
+        print(json.dumps(measure_row(options.row, options)))
+        return 0
+    start_comfy(options.device)
+    print(f"PyTorch {torch.__version__}, device {options.device}, {torch.get_num_threads()} threads, {options.steps} steps, tile {options.tile}\n")
+    print(seams_table(options) if options.seams else sizes_table(options, argv))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except FileNotFoundError as error:
+        raise SystemExit(f"memory.py: {error}") from None
