@@ -6,8 +6,9 @@ from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
 from ..aior_core.host.sampling import START_POINTS, sample_daff, sampler_names, scheduler_names
 
-POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. An SDXL model needs it; the text may be empty."
-NEGATIVE = "What to keep away from. Leave open for the compact model; an SDXL model needs it; the text may be empty."
+POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
+NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."
+CLIP = "For SDXL with positive or negative left open: the checkpoint's CLIP, which makes the empty text. Not used otherwise."
 STRENGTH = "How much of DAFF is added: 1 is the method, 0 leaves the model as it was."
 ALIASES = [*SEARCHED, "UniLDiff"]
 
@@ -48,6 +49,7 @@ class ApplyDAFF(io.ComfyNode):
                     advanced=True,
                     tooltip="Part of the schedule after which DAFF stops.",
                 ),
+                io.Clip.Input("clip", optional=True, tooltip=CLIP),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For any sampler or guider, together with the two conditionings."),
@@ -58,9 +60,9 @@ class ApplyDAFF(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None
+        cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None, clip=None
     ) -> io.NodeOutput:
-        options = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}
+        options = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent, "clip": clip}
         return io.NodeOutput(*apply_daff(model, restorer, prior, positive, negative, **options))
 
 
@@ -147,6 +149,7 @@ class DAFFSampler(io.ComfyNode):
                     advanced=True,
                     tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory; 0 is the whole picture.",
                 ),
+                io.Clip.Input("clip", optional=True, tooltip=CLIP),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode).")],
         )

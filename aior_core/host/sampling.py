@@ -11,6 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import EPS
 from comfy.samplers import KSampler, calculate_sigmas
+from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
@@ -50,13 +51,14 @@ def sample_daff(
     fidelity: float = 0.0,
     strength: float = 1.0,
     tile: int = 0,
+    clip: CLIP | None = None,
 ) -> dict[str, Any]:
     """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
 
     Without `latent`, sampling starts from pure noise, from the damaged picture's latent, noised as much as `denoise` says (`start`
     "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
     one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the windows that
-    the denoiser sees, 0 for the whole picture.
+    the denoiser sees, 0 for the whole picture. clip: for SDXL, says the empty text where positive or negative is None.
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start`, or "lq_official" where it means nothing.
     """
     if start not in START_POINTS:
@@ -66,7 +68,7 @@ def sample_daff(
     if tile > 0:
         ratio = model.get_model_object("latent_format").spacial_downscale_ratio
         model = with_tiles(model, tile // ratio)
-    model, positive, negative = apply_daff(model, restorer, prior, positive, negative, strength=strength)
+    model, positive, negative = apply_daff(model, restorer, prior, positive, negative, strength=strength, clip=clip)
     if fidelity > 0:
         model.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
     samples = latent["samples"]
