@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
-from ..aior_core.host.sampling import START_POINTS, sample_daff, sampler_names, scheduler_names
+from ..aior_core.host.sampling import sample_daff, sampler_names, scheduler_names
+from ..aior_core.host.start_point import START_POINTS, started
 
 POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
 NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."
@@ -120,7 +121,8 @@ class DAFFSampler(io.ComfyNode):
                     options=list(START_POINTS),
                     default="noise",
                     advanced=True,
-                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does (lq_official, SDXL).",
+                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does "
+                    "(lq_official, SDXL), in 2i-1 with the slip in its code too.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -150,10 +152,14 @@ class DAFFSampler(io.ComfyNode):
                     tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory; 0 is the whole picture.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip=CLIP),
+                io.Vae.Input("vae", optional=True, tooltip="For the start point lq_official_2i-1: the VAE of the SDXL checkpoint. Not used otherwise."),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode).")],
         )
 
     @classmethod
-    def execute(cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, **options) -> io.NodeOutput:
-        return io.NodeOutput(sample_daff(model, restorer, prior, positive, negative, latent, start=start_point, **options))
+    def execute(
+        cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, vae=None, **options
+    ) -> io.NodeOutput:
+        prior, start = started(restorer, prior, start_point, vae, latent)
+        return io.NodeOutput(sample_daff(model, restorer, prior, positive, negative, latent, start=start, **options))

@@ -38,6 +38,7 @@ SCHEMAS = {
             "strength",
             "tile",
             "clip",
+            "vae",
         ],
         ["LATENT"],
     ),
