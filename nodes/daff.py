@@ -4,10 +4,12 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
-from ..aior_core.host.sampling import NOISES, START_POINTS, sample_daff, sampler_names, scheduler_names
+from ..aior_core.host.sampling import NOISES, sample_daff, sampler_names, scheduler_names
+from ..aior_core.host.start_point import START_POINTS, started
 
-POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. An SDXL model needs it; the text may be empty."
-NEGATIVE = "What to keep away from. Leave open for the compact model; an SDXL model needs it; the text may be empty."
+POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
+NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."
+CLIP = "For SDXL with positive or negative left open: the checkpoint's CLIP, which makes the empty text. Not used otherwise."
 STRENGTH = "How much of DAFF is added: 1 is the method, 0 leaves the model as it was."
 ALIASES = [*SEARCHED, "UniLDiff"]
 
@@ -48,6 +50,7 @@ class ApplyDAFF(io.ComfyNode):
                     advanced=True,
                     tooltip="Part of the schedule after which DAFF stops.",
                 ),
+                io.Clip.Input("clip", optional=True, tooltip=CLIP),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For any sampler or guider, together with the two conditionings."),
@@ -58,9 +61,9 @@ class ApplyDAFF(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None
+        cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None, clip=None
     ) -> io.NodeOutput:
-        options = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}
+        options = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent, "clip": clip}
         return io.NodeOutput(*apply_daff(model, restorer, prior, positive, negative, **options))
 
 
@@ -118,7 +121,8 @@ class DAFFSampler(io.ComfyNode):
                     options=list(START_POINTS),
                     default="noise",
                     advanced=True,
-                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does (lq_official, SDXL).",
+                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does "
+                    "(lq_official, SDXL), in 2i-1 with the slip in its code too.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -155,10 +159,15 @@ class DAFFSampler(io.ComfyNode):
                     advanced=True,
                     tooltip="For the frames of a video, 'same for all': then nothing flickers that the noise has made.",
                 ),
+                io.Clip.Input("clip", optional=True, tooltip=CLIP),
+                io.Vae.Input("vae", optional=True, tooltip="For the start point lq_official_2i-1: the VAE of the SDXL checkpoint. Not used otherwise."),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode).")],
         )
 
     @classmethod
-    def execute(cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, **options) -> io.NodeOutput:
-        return io.NodeOutput(sample_daff(model, restorer, prior, positive, negative, latent, start=start_point, **options))
+    def execute(
+        cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, vae=None, **options
+    ) -> io.NodeOutput:
+        prior, start = started(restorer, prior, start_point, vae, latent)
+        return io.NodeOutput(sample_daff(model, restorer, prior, positive, negative, latent, start=start, **options))

@@ -157,7 +157,8 @@ def sample(kind: str, draw: Draw) -> tuple:
     severity = draw.uniform(*RANGES[require_kind(kind)])
     style = _SAMPLERS[kind](draw)
     if kind == "noise" and style.pop("plain"):
-        severity = draw.uniform(5.0, 55.0) / 60.0
+        # A third more of what is hardest: there most is left to learn.
+        severity = (draw.uniform(35.0, 55.0) if draw.uniform() < 0.33 else draw.uniform(5.0, 55.0)) / 60.0
     if kind == "low_resolution" and draw.uniform() < 0.5:
         severity = draw.choice((1.0 / 3.0, 2.0 / 3.0, 1.0))  # whole factors are what people meet most
     return severity, {PRIMARY[kind]: primary_from_severity(kind, severity), **style}

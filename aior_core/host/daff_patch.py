@@ -15,8 +15,10 @@ import node_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy.sd import CLIP
 from torch import Tensor
 
+from .open_conds import Conditioning, filled
 from .prior import Prior, require_prior
 from .restorer import Restorer
 from .same_conds import once_if_same
@@ -26,7 +28,6 @@ CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
 KEY = "aior_daff"
 NODE = "Apply DAFF"
-Conditioning = list[list[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,21 +88,20 @@ def apply_daff(
     strength: float = 1.0,
     start_percent: float = 0.0,
     end_percent: float = 1.0,
+    clip: CLIP | None = None,
 ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
     """Put DAFF on a clone of MODEL and the prior into positive and negative; for any sampler or guider of the host.
 
-    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens. Applying
-    again replaces what was applied. strength 0 adds nothing; start and end are parts of the schedule, 0 its beginning.
-    Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets no CONDITIONING, or nothing
-    would follow a steered prior.
+    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens, SDXL the empty
+    text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing; start and end are parts of the
+    schedule, 0 its beginning.
+    Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets neither CONDITIONING nor `clip`,
+    or nothing would follow a steered prior.
     """
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)
-    if positive is None or negative is None:
-        tokens, null = _tokens(restorer, prior)
-        positive = tokens if positive is None else positive
-        negative = null if negative is None else negative
+    positive, negative = filled(model, restorer, prior, positive, negative, clip, node=NODE)
     sampling = model.get_model_object("model_sampling")
     patch = DAFFPatch(
         restorer.daff,
@@ -154,20 +154,6 @@ def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
             f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
         )
     return network.in_channels
-
-
-def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditioning]:
-    if restorer.config.scale != "compact":
-        raise ValueError(
-            f"{NODE}: a restorer of scale {restorer.config.scale} needs positive and negative. "
-            "Connect two CLIP Text Encode nodes; both may be empty."
-        )
-    encoder = restorer.encoder
-    management.load_models_gpu([encoder])
-    out = management.intermediate_device()
-    severities = prior.to_remove.to(encoder.load_device)
-    tokens = encoder.model.tokens
-    return [[tokens(severities).to(out), {}]], [[tokens.unknown(severities).to(out).clone(), {}]]
 
 
 def _with_condition(conditioning: Conditioning, condition: Tensor) -> Conditioning:

@@ -10,6 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import EPS
 from comfy.samplers import KSampler, calculate_sigmas
+from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
@@ -55,6 +56,7 @@ def sample_daff(
     strength: float = 1.0,
     tile: int = 0,
     noise: str = "per picture",
+    clip: CLIP | None = None,
 ) -> dict[str, Any]:
     """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
 
@@ -62,7 +64,8 @@ def sample_daff(
     "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
     one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the overlapping windows that
     the denoiser sees; 0 is the whole picture up to `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond. noise: every picture
-    of a batch gets noise of its own, or all the same, as the frames of a video should.
+    of a batch gets noise of its own, or all the same, as the frames of a video should. clip: for SDXL, says the empty text where positive
+    or negative is None.
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
     nothing; RuntimeError for NaN, and if memory does not suffice.
     """
@@ -84,7 +87,7 @@ def sample_daff(
         pieces = len(windows_of(*samples.shape[-2:], window, window // 4)) * len(samples)
         progress = StepProgress(model, steps, pieces)
         windowed = with_windows(model, window, samples.shape, progress.tick)
-        patched, *conditionings = apply_daff(windowed, restorer, prior, positive, negative, strength=strength)
+        patched, *conditionings = apply_daff(windowed, restorer, prior, positive, negative, strength=strength, clip=clip)
         if fidelity > 0:
             patched.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
         return comfy.sample.sample(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 AREA_CAP = 1_500_000
+FLAT_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Cut:
-    """One crop: of which picture, where, how it is turned (0..7), and the jitter of its colours, if any."""
+    """One crop: of which picture, where, how it is turned (0..7), and the jitter of its colours, if any.
+
+    `flat`: (contrast, level, saturation) of a crop made flat and pale: what it has of contrast, about which grey, and of colour.
+    """
 
     picture: int
     side: int
@@ -78,12 +82,14 @@ class Cut:
     turns: int
     gains: Tensor | None = None
     gamma: float = 1.0
+    flat: tuple[float, float, float] | None = None
 
 
 def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *, faithful: bool = False) -> Cut:
-    """Draw a crop that becomes `size` x `size`; 60 % are reduced 2x by area, 30 % get gamma and white balance of their own.
+    """Draw a crop that becomes `size` x `size`; 60 % are reduced 2x by area, 30 % get gamma and white balance of their own, 8 % are flat.
 
-    The reduction removes what 4:2:0 coding and demosaicing left in the photograph. `faithful`: neither of the two.
+    The reduction removes what 4:2:0 coding and demosaicing left in the photograph. Flat crops are pale and still clean: a wall or pale
+    grass is no haze, and photographs have too few of them to learn it from. `faithful`: none of the three.
     """
     picture = torch.multinomial(photographs.weights, 1, generator=generator).item()
     height, width = photographs.pictures[picture].shape[1:]
@@ -92,7 +98,13 @@ def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *,
     top = int(_uniform(generator, 0, height - side + 1))
     left = int(_uniform(generator, 0, width - side + 1))
     turns = int(_uniform(generator, 0, 8))
-    if faithful or _uniform(generator, 0, 1) >= 0.3:
+    if faithful:
+        return Cut(picture, side, top, left, turns)
+    kind = _uniform(generator, 0, 1)
+    if kind < FLAT_SHARE:
+        flat = _uniform(generator, 0.3, 0.9), _uniform(generator, 0.3, 0.7), _uniform(generator, 0, 1)
+        return Cut(picture, side, top, left, turns, flat=flat)
+    if kind >= FLAT_SHARE + 0.3:
         return Cut(picture, side, top, left, turns)
     gains = torch.empty(3, 1, 1).uniform_(0.9, 1.1, generator=generator)
     return Cut(picture, side, top, left, turns, gains, _uniform(generator, 0.8, 1.25))
@@ -108,6 +120,11 @@ def take(photographs: Photographs, cut: Cut, size: int) -> Tensor:
     crop = crop.flip(2) if cut.turns >= 4 else crop
     if cut.gains is not None:
         crop = (crop.clamp_min(1e-4) ** cut.gamma * cut.gains).clamp(0, 1)
+    if cut.flat is not None:
+        contrast, level, saturation = cut.flat
+        grey = crop.mean(dim=0, keepdim=True)
+        crop = level + contrast * (grey + saturation * (crop - grey) - grey.mean())
+        crop = crop.clamp(0, 1)
     return crop * 2 - 1
 
 

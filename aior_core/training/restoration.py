@@ -18,7 +18,7 @@ SELECTIVE = 0.1
 SPATIAL = 0.2
 COUNTS = (0.06, 0.58, 0.28, 0.08)
 WEIGHTS = {
-    "noise": 0.40, "blur": 0.14, "low_resolution": 0.06, "rain": 0.08, "snow": 0.05, "haze": 0.10, "low_light": 0.10, "jpeg": 0.07,
+    "noise": 0.36, "blur": 0.14, "low_resolution": 0.06, "rain": 0.10, "snow": 0.05, "haze": 0.12, "low_light": 0.10, "jpeg": 0.07,
 }  # fmt: skip
 
 

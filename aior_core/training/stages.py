@@ -43,9 +43,9 @@ class Stage:
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
-    """Small crops teach texture fast; haze and low light need large ones, and the last part real sizes."""
+    """Small crops teach texture fast; haze and low light need large ones: a small flat one says nothing about them."""
     small, middle, large = (64, 16), (128, 4), (192, 2)
-    cycle = (small, middle, small, small) if progress < 0.2 else (middle, small, large, small)
+    cycle = (small, middle, small, small) if progress < 0.2 else (middle, large, small, large)
     return cycle[step % 4]
 
 
@@ -89,7 +89,7 @@ def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, b
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
     balance = _balance(routings, top_k)
     logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item(), "experts": experts.shares(routings)}
-    return fit + 0.04 * head + 5e-3 * balance, logs
+    return fit + 0.08 * head + 5e-3 * balance, logs
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:

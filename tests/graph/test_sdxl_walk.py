@@ -106,6 +106,21 @@ def test_strength_zero_is_the_checkpoint_alone(comfy, walk):
     assert torch.equal(bare, without) and distance(bare, with_daff) > 1e-2
 
 
+def test_no_words_but_a_clip(comfy, walk):
+    """Open positive and negative are two CLIP Text Encode nodes with nothing in them."""
+    add = walk.graph.add
+    clip = add("AIORTest_LoadNarrowCLIP", seed=3).out(0)
+    empty = add("CLIPTextEncode", clip=clip, text="").out(0)
+    spelt_out = walk.ksampler(walk.apply(positive=empty, negative=empty), walk.latent, **SCHEDULE)
+    open_ones = walk.ksampler(walk.apply(clip=clip), walk.latent, **SCHEDULE)
+    own = walk.sampler(clip=clip, latent=walk.latent, **SCHEDULE)
+    half_open = walk.sampler(positive=walk.positive, clip=clip, latent=walk.latent, **SCHEDULE)
+    a, b, c, d = sampled(comfy, walk, spelt_out, open_ones, own, half_open)
+    assert torch.equal(a, b) and distance(a, c) < 1e-5 and distance(a, d) > 1e-2
+    walk.keep(walk.ksampler(walk.apply(), walk.latent, **SCHEDULE).out(0))
+    assert "needs positive and negative, or clip" in str(comfy.error(walk.graph.prompt))
+
+
 @pytest.mark.parametrize("cfg", [1.0, 5.0])
 def test_sampler_custom_advanced_equals_ksampler(comfy, walk, cfg):
     daff = apply(walk)

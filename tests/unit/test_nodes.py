@@ -16,7 +16,7 @@ SCHEMAS = {
     "AIOR_LoadRestorer": (["file"], ["AIOR_RESTORER"]),
     "AIOR_EncodePrior": (["restorer", "vae", "image", "tile", "smooth"], ["AIOR_PRIOR", "LATENT", "STRING"]),
     "AIOR_ApplyDAFF": (
-        ["model", "restorer", "prior", "positive", "negative", "strength", "start_percent", "end_percent"],
+        ["model", "restorer", "prior", "positive", "negative", "strength", "start_percent", "end_percent", "clip"],
         ["MODEL", "CONDITIONING", "CONDITIONING"],
     ),
     "AIOR_DAFFSampler": (
@@ -38,6 +38,8 @@ SCHEMAS = {
             "strength",
             "tile",
             "noise",
+            "clip",
+            "vae",
         ],
         ["LATENT"],
     ),

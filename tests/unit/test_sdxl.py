@@ -135,7 +135,7 @@ def test_daff_gets_the_timestep_of_the_schedule(model, restorer, prior, prompts)
 def test_sdxl_needs_its_prompts(model, restorer, prior):
     from aior_pack.aior_core.host.daff_patch import apply_daff
 
-    with pytest.raises(ValueError, match="(?s)needs positive and negative.*CLIP Text Encode"):
+    with pytest.raises(ValueError, match="(?s)needs positive and negative, or clip.*CLIP Text Encode.*checkpoint's CLIP"):
         apply_daff(model, restorer, prior)
 
 

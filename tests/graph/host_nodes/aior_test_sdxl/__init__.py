@@ -25,6 +25,10 @@ VAE = {
 }  # fmt: skip
 
 
+TEXT = {"num_hidden_layers": 3, "intermediate_size": 64, "num_attention_heads": 2}
+"""SDXL's text encoders with three layers: their widths are what the UNet's are made for."""
+
+
 class NarrowSDXL(comfy.supported_models.SDXL):
     unet_extra_config = HEADS
 
@@ -39,6 +43,21 @@ def randomise(network: torch.nn.Module, seed: int) -> None:
         else:
             value = 1 + 0.1 * noise if name.endswith("weight") else 0.1 * noise
         parameter.data = value.to(parameter)
+
+
+def narrow_clip(seed: int) -> comfy.sd.CLIP:
+    """The host's CLIP for SDXL: its tokenizers, its two text models shallow and random."""
+    options = {f"{name}_model_config": TEXT for name in ("clip_l", "clip_g")}
+    clip = comfy.sd.CLIP(NarrowSDXL({}).clip_target(), model_options=options)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in clip.cond_stage_model.named_parameters():
+        # Not one by one: the table of 49408 words alone would take longer than a test.
+        noise = torch.randn(min(len(parameter), 1021), *parameter.shape[1:], generator=generator) if parameter.ndim == 2 else None
+        if noise is not None:
+            parameter.data = noise[torch.arange(len(parameter)) % len(noise)] / (1 if "embedding" in name else parameter.shape[1] ** 0.5)
+        elif parameter.ndim == 1:
+            parameter.data = torch.full_like(parameter, float(name.endswith("weight")))
+    return clip
 
 
 class LoadNarrowSDXL:
@@ -56,6 +75,17 @@ class LoadNarrowSDXL:
         vae = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": VAE, "embed_dim": 4}})
         randomise(vae.first_stage_model, seed + 1)
         return comfy.model_patcher.CoreModelPatcher(model, management.get_torch_device(), management.unet_offload_device()), vae
+
+
+class LoadNarrowCLIP:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CLIP",), "load", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def load(self, seed):
+        return (narrow_clip(seed),)
 
 
 class LoadNarrowControlNet:
@@ -88,6 +118,7 @@ class NarrowPrompt:
 
 NODE_CLASS_MAPPINGS = {
     "AIORTest_LoadNarrowSDXL": LoadNarrowSDXL,
+    "AIORTest_LoadNarrowCLIP": LoadNarrowCLIP,
     "AIORTest_LoadNarrowControlNet": LoadNarrowControlNet,
     "AIORTest_NarrowPrompt": NarrowPrompt,
 }
