@@ -13,9 +13,12 @@ ROOT = Path(os.path.abspath(__file__)).parent
 
 
 def parse(arguments):
-    """The command line as a Namespace; everything after `test` is pytest's and lands in `rest`."""
+    """The command line as a Namespace; everything after `test` but `--comfyui VERSION` is pytest's and lands in `rest`."""
     if arguments[:1] == ["test"]:
-        return argparse.Namespace(command="test", rest=arguments[1:])
+        test = argparse.ArgumentParser(prog="aior.py test", add_help=False, allow_abbrev=False)
+        test.add_argument("--comfyui")
+        chosen, rest = test.parse_known_args(arguments[1:])
+        return argparse.Namespace(command="test", comfyui=chosen.comfyui, rest=rest)
     parser = argparse.ArgumentParser(prog="aior.py", description="All-in-one image restoration in ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
     restore = commands.add_parser("restore", help="restore photographs", description="Restore photographs: NAME_restored.png beside each, or in OUT.")
@@ -30,7 +33,7 @@ def parse(arguments):
     serve.add_argument("--port", type=int, default=8188)
     for command in (restore, serve):
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if torch can use one (default)")
-    commands.add_parser("test", help="run the tests; further arguments go to pytest")
+    commands.add_parser("test", help="run the tests, on both versions of ComfyUI; arguments go to pytest, which then runs once: on --comfyui VERSION")
     return parser.parse_args(arguments)
 
 

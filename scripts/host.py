@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host_setup import LINK_NAME, TEST_PACKAGES, HostSetup
+from .host_setup import CURRENT, LINK_NAME, RELEASES, TEST_PACKAGES, HostSetup, Release
 from .steps import Say, SetupError, write_atomic
 
 
@@ -34,11 +34,11 @@ def find_host(root: Path, *, test: bool = False, environment: Mapping[str, str] 
     test packages are there too: installed into `.host/`, only asked for in a person's own ComfyUI.
     Raises SetupError.
     """
-    setup = HostSetup(root, say)
     comfyui = existing_comfyui(root, environment)
-    if comfyui is None or (setup.comfyui.exists() and comfyui.samefile(setup.comfyui)):
-        setup.ensure(test=test)
-        return Host(setup.python, setup.comfyui, LINK_NAME, setup=setup)
+    for release in RELEASES.values():
+        own = HostSetup(root, say, release).comfyui
+        if comfyui is None or (own.exists() and comfyui.samefile(own)):
+            return set_up_host(root, release, test=test, say=say)
     python = _python_with_torch(comfyui)
     say(f"Using the ComfyUI in {comfyui} with {python}")
     if test:
@@ -46,7 +46,14 @@ def find_host(root: Path, *, test: bool = False, environment: Mapping[str, str] 
     for entry in sorted((comfyui / "custom_nodes").glob("*")):
         if entry.is_dir() and entry.samefile(root):
             return Host(python, comfyui, entry.name)
-    return Host(python, comfyui, LINK_NAME, extra_paths=_extra_paths(root, setup.folder))
+    return Host(python, comfyui, LINK_NAME, extra_paths=_extra_paths(root, HostSetup(root).folder))
+
+
+def set_up_host(root: Path, release: Release = CURRENT, *, test: bool = False, say: Say = print) -> Host:
+    """The host of that release in `.host/`, set up where it is not yet. Raises SetupError."""
+    setup = HostSetup(root, say, release)
+    setup.ensure(test=test)
+    return Host(setup.python, setup.comfyui, LINK_NAME, setup=setup)
 
 
 def existing_comfyui(root: Path, environment: Mapping[str, str]) -> Path | None:

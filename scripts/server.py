@@ -52,7 +52,8 @@ class Server:
     def command(self) -> list[str]:
         """The command line that `start` runs."""
         command = [self.host.python, self.host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", self.port,
-                   "--disable-auto-launch", "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
+                   # In a file: ComfyUI 0.16 finds no tables in a database in memory.
+                   "--disable-auto-launch", "--database-url", f"sqlite:///{self.folder / 'user' / 'comfyui.db'}", "--disable-api-nodes",
                    # Other packs cost start-up time and may change what a test or a restore does.
                    "--disable-all-custom-nodes", "--whitelist-custom-nodes", self.host.pack_name]
         for name in FOLDERS:
@@ -60,7 +61,7 @@ class Server:
         if self.device == "cpu":
             command.append("--cpu")
         if self.models:
-            command += ["--models-directory", self.models]
+            command += ["--base-directory", self.folder / "base"]
         if self.host.extra_paths:
             command += ["--extra-model-paths-config", self.host.extra_paths]
         return [str(part) for part in (*command, *self.extra)]
@@ -69,6 +70,8 @@ class Server:
         """Start the process and return when it answers. Raises ServerError."""
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if self.models:
+            self._make_base(self.models)
         for attempt in range(3):
             self.port = self._wanted_port or free_port()
             with open(self.log_path, "wb") as log:
@@ -87,6 +90,14 @@ class Server:
                 self.stop()
                 raise
         return self
+
+    def _make_base(self, models: Path) -> None:
+        """A base directory with those models and the host's own packs: --models-directory is younger than the oldest host."""
+        base = self.folder / "base"
+        base.mkdir(exist_ok=True)
+        for name, target in (("models", models), ("custom_nodes", self.host.comfyui / "custom_nodes")):
+            if not (base / name).exists():
+                (base / name).symlink_to(target.absolute(), target_is_directory=True)
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -57,6 +57,15 @@ _host_on_cpu()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-size", action="store_true", help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes")
     parser.addoption("--stress", action="store_true", help="robustness tests at their full counts, not a sample of them: an hour")
+    parser.addoption("--host-only", action="store_true", help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--host-only"):
+        graph = ROOT / "tests" / "graph"
+        others = [item for item in items if graph not in item.path.parents and "comfyui" not in item.fixturenames]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 @pytest.fixture(scope="session")
@@ -65,22 +74,27 @@ def stress(pytestconfig: pytest.Config) -> bool:
     return pytestconfig.getoption("--stress")
 
 
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """ComfyUI's folder; skips a test where there is none."""
+    folder = _find_comfyui()
+    if folder is None:
+        pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+    return folder
+
+
 @pytest.fixture
-def host():
-    """Skips a test where there is no ComfyUI; runs it as nodes run, in inference mode."""
+def host(comfyui):
+    """Runs a test as nodes run, in inference mode."""
     import torch
 
-    if _find_comfyui() is None:
-        pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
     with torch.inference_mode():
         yield
 
 
 @pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory):
+def tiny_file(comfyui, tmp_path_factory):
     """The first shard of a small compact model with random weights."""
-    if _find_comfyui() is None:
-        pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
     from aior_pack.tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("weights"))

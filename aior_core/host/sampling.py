@@ -126,8 +126,8 @@ def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> in
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
     if latent is None:
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
-    ratios = [latent.get(f"downscale_ratio_{kind}") for kind in ("spacial", "temporal")]
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
+    # The temporal ratio, unknown to ComfyUI 0.20 and older, is for videos.
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     channels = prior.latent.shape[1]
     if samples.shape[1] != channels:
         raise ValueError(

@@ -93,7 +93,7 @@ class ArrayClient(ComfyClient):
 
 
 @pytest.fixture(scope="session")
-def comfy_host() -> Host:
+def comfy_host(comfyui: Path) -> Host:
     """The ComfyUI under test."""
     return find_host(ROOT)
 

@@ -116,3 +116,10 @@ def test_client_names_the_node_of_a_refusal_and_of_a_failure(comfy, graph):
     failed = comfy.error({"1": {"class_type": "LoadImage", "inputs": {"image": broken}},
                           "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}})
     assert failed.kind == "failed" and failed.nodes == ("1",) and "LoadImage (node 1)" in str(failed)
+
+
+def test_server_tests_and_set_up_mean_the_same_comfyui(comfy, comfy_host):
+    import comfyui_version
+
+    assert comfy.json("/system_stats")["system"]["comfyui_version"] == comfyui_version.__version__
+    assert comfy_host.setup is None or comfy_host.setup.release.version == comfyui_version.__version__

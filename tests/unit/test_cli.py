@@ -46,7 +46,10 @@ def test_arguments():
     assert (restore.pictures, restore.out, restore.steps, restore.seed) == (["a.png", "b"], "out", 8, 3)
     assert (restore.fidelity, restore.tile, restore.device, restore.workflow) == (0.5, 512, "cpu", "w.json")
     assert entry.parse(["serve"]).port == 8188
-    assert entry.parse(["test", "-k", "name", "-x", "--help"]).rest == ["-k", "name", "-x", "--help"]
+    every = entry.parse(["test", "-k", "name", "-x", "--help"])
+    assert (every.comfyui, every.rest) == (None, ["-k", "name", "-x", "--help"])
+    chosen = entry.parse(["test", "tests/unit", "--comfyui", "0.16.3", "-q"])
+    assert (chosen.comfyui, chosen.rest) == ("0.16.3", ["tests/unit", "-q"])
     with pytest.raises(SystemExit):
         entry.parse(["restore"])
 

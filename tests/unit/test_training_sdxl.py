@@ -17,8 +17,7 @@ PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "train_small"
 
 
 @pytest.fixture(scope="module")
-def base():
-    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+def base(comfyui):
     import comfy.model_patcher  # noqa: F401  the host's modules import each other in this order
     import comfy.sd
     from aior_pack.aior_core.training.sdxl_run import make_base
