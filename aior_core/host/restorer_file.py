@@ -25,7 +25,8 @@ def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
 def _smallest(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().to("cpu")
     half = tensor.to(torch.float16)
-    return half if tensor.is_floating_point() and torch.equal(half.to(tensor.dtype), tensor) else tensor
+    # In doubles: numbers of 8 bits cannot be compared.
+    return half if tensor.is_floating_point() and torch.equal(half.double(), tensor.double()) else tensor
 
 
 def write_restorer(restorer: Restorer, stem: Path) -> Path:
