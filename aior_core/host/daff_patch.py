@@ -17,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .inputs import require_numbers
 from .prior import Prior, require_prior
 from .restorer import Restorer
 from .same_conds import once_if_same
@@ -95,6 +96,7 @@ def apply_daff(
     Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets no CONDITIONING, or nothing
     would follow a steered prior.
     """
+    require_numbers(NODE, strength=strength, start_percent=start_percent, end_percent=end_percent)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)
