@@ -14,6 +14,7 @@ from comfy.samplers import KSampler, calculate_sigmas
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
+from .inputs import require_numbers
 from .prior import Prior, require_same_size
 from .restorer import Restorer
 from .tiling import with_tiles
@@ -59,6 +60,7 @@ def sample_daff(
     the denoiser sees, 0 for the whole picture.
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start`, or "lq_official" where it means nothing.
     """
+    require_numbers(NODE, cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     if start not in START_POINTS:
         raise ValueError(f"{NODE}: unknown start point {start!r}; expected one of {', '.join(START_POINTS)}.")
     official = start == "lq_official" and latent is None
