@@ -21,6 +21,7 @@ from torch import Tensor
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext
 from ..picture import crop_back, from_unit, join_alpha, match_color
+from .inputs import require_numbers
 from .kl_walk import walk_of
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
@@ -52,6 +53,7 @@ def decode_daem(
     fp32, on the CPU, contiguous, 0..1. Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError
     naming stage and dtype if NaN turns up.
     """
+    require_numbers(NODE, strength=strength)
     samples = latent["samples"]
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
