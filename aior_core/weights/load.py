@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .names import SUFFIX, listed, siblings
+from .names import MOST_SHARDS, SUFFIX, listed, siblings
 from .pickles import read_pickle
 from .sound import require_sound
 
@@ -29,7 +29,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     files = siblings(Path(path))
     if not files:
-        raise ValueError(f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count. Give it its name back.")
+        raise ValueError(f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, at most {MOST_SHARDS}. Give it its name back.")
     missing = [file for file in files if not file.is_file()]
     if missing:
         part = "Weights file" if len(files) == 1 else f"Shard ({len(missing)} of {len(files)} missing)"

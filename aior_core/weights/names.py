@@ -8,6 +8,7 @@ from pathlib import Path
 
 SUFFIX = ".safetensors"
 LISTED = 8
+MOST_SHARDS = 1000
 LONGEST = 100
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 
@@ -30,12 +31,12 @@ def shard_name(stem: str, index: int, count: int) -> str:
 
 
 def siblings(path: Path) -> list[Path]:
-    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number beyond the count."""
+    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number beyond the count, or more than there can be."""
     match = _SHARD.match(path.name)
     if match is None:
         return [path]
     count = int(match["count"])
-    if not 1 <= int(match["index"]) <= count:
+    if not 1 <= int(match["index"]) <= count <= MOST_SHARDS:
         return []
     return [path.with_name(shard_name(match["stem"], index, count)) for index in range(1, count + 1)]
 
