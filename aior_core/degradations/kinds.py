@@ -18,6 +18,8 @@ All other parameters are *style*: they say how the damage looks, not how strong 
 
 import torch
 
+from .limits import require_values
+
 KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 
 NOISE_MODELS = ("gaussian", "poisson", "grey")
@@ -113,10 +115,11 @@ def require_kind(kind: str) -> str:
 
 
 def require_params(kind: str, params: dict) -> None:
-    """Raise ValueError when ``params`` lacks a parameter that ``kind`` needs."""
+    """Raise ValueError when ``params`` lacks a parameter that ``kind`` needs, or one is beyond its limits."""
     missing = [name for name in (PRIMARY[require_kind(kind)], *_PRESET_STYLE[kind]) if name not in params]
     if missing:
         raise ValueError(f"degradations: a step of {kind} lacks {', '.join(missing)}; start from preset_recipe({kind!r}, ...)")
+    require_values(kind, params, _CHOICES)
 
 
 def primary_from_severity(kind: str, severity: float):

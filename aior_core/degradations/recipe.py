@@ -11,6 +11,7 @@ from .fields import MASK_KINDS, mask_field
 from .haze import add_haze
 from .jpeg import compress_jpeg
 from .kinds import KINDS, Draw, require_kind, require_params
+from .limits import MOST_STEPS, require_seed
 from .low_light import lower_light
 from .noise import add_noise
 from .rain import add_rain
@@ -48,10 +49,13 @@ class Step:
 
     def __post_init__(self):
         require_params(self.kind, self.params)
+        require_seed(self.seed, self.kind)
         if not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"degradations: severity of {self.kind} is {self.severity}; expected a number in 0..1")
         if self.mask is not None and (self.mask.get("kind") not in MASK_KINDS or "seed" not in self.mask):
             raise ValueError(f"degradations: mask of {self.kind} is {self.mask}; expected a seed and a kind of {MASK_KINDS}")
+        if self.mask is not None:
+            require_seed(self.mask["seed"], f"the mask of {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,12 @@ class Recipe:
     def from_json(cls, text: str) -> "Recipe":
         """Read what ``to_json`` wrote. Raises ValueError when the text is not a recipe."""
         try:
-            return cls(tuple(Step(**step) for step in json.loads(text)["steps"]))
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            steps = json.loads(text)["steps"]
+            if len(steps) > MOST_STEPS:
+                raise ValueError(f"degradations: a recipe of {len(steps)} steps; at most {MOST_STEPS} are possible")
+            return cls(tuple(Step(**step) for step in steps))
+        # Nested deep enough, JSON ends Python's recursion.
+        except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"degradations: this text is not a recipe ({error}); expected what Recipe.to_json wrote") from error
 
 

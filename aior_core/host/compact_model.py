@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
 import comfy.model_management as management
+import comfy.ops
 import comfy.supported_models_base
 import comfy.utils
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor
 
 from ..architecture.config import CompactConfig, UNetConfig
-from ..weights import config_from, load_weights, part, require_fit
+from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
+from ..weights.settings import read_json
 from .restorer import NOTE, Restorer, build_restorer
 from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
@@ -60,7 +63,10 @@ def build_model(
     state_dict: dict[str, Tensor], config: UNetConfig, latent_format: type[CompactLatent], *, disable_dynamic: bool = False
 ) -> ModelPatcher:
     """Denoiser's state dict (keys of `UNetModel`) -> MODEL. Raises ValueError listing keys that do not fit."""
-    model_config = CompactModel(unet_parameters(config))
+    parameters = unet_parameters(config)
+    # Before there is memory for it: what the file does not hold is not asked for.
+    require_fit(state_dict, on_meta(lambda: UNetModel(**parameters, operations=comfy.ops.disable_weight_init), "unet"), "unet")
+    model_config = CompactModel(parameters)
     model_config.latent_format = latent_format()
     device, dtypes = management.get_torch_device(), CompactModel.supported_inference_dtypes
     dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes)
@@ -68,8 +74,6 @@ def build_model(
     offload = management.unet_offload_device()
     model = model_config.get_model(state_dict, device=offload)
     patcher = (ModelPatcher if disable_dynamic else CoreModelPatcher)(model, load_device=device, offload_device=offload)
-    if not patcher.is_dynamic():
-        require_fit(state_dict, model.diffusion_model, "unet")
     # The host's loader empties the dict it is given, and warns where we raise.
     model.load_model_weights(dict(state_dict), assign=patcher.is_dynamic())
     return patcher
@@ -87,6 +91,7 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
             f"{Path(path).name} holds a restorer for {config.scale} models and no compact model. "
             "Load it with Load AIOR Restorer and take MODEL and VAE from their own loaders."
         )
+    require_finite(state_dict, Path(path).name)
     vae = CompactVAE(part(state_dict, "vae"), config.autoencoder)
     factors, bias = _preview(metadata, config.autoencoder.latent_channels) or fit_preview(vae)
     latent_format = compact_latent(config.autoencoder.latent_channels, factors, bias)
@@ -103,6 +108,17 @@ def _reload_model(path: str | Path, latent_format: type[CompactLatent], disable_
 
 
 def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]], list[float]] | None:
-    """Colours of the latent from the metadata `latent_rgb`: JSON of `channels + 1` rows of three, the bias last."""
-    rows = json.loads(metadata.get("latent_rgb", "[]"))
-    return (rows[:-1], rows[-1]) if len(rows) == channels + 1 else None
+    """Colours of the latent from the metadata `latent_rgb`: JSON of `channels + 1` rows of three, the bias last; None if there is none.
+
+    Raises ValueError for anything else: what the host multiplies every preview with must be numbers.
+    """
+    if "latent_rgb" not in metadata:
+        return None
+    rows = read_json(metadata["latent_rgb"], "latent_rgb")
+    if not isinstance(rows, list) or len(rows) != channels + 1 or not all(_is_color(row) for row in rows):
+        raise ValueError(f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The file is damaged; get it again.")
+    return rows[:-1], rows[-1]
+
+
+def _is_color(row: object) -> bool:
+    return isinstance(row, list) and len(row) == 3 and all(type(x) in (int, float) and math.isfinite(x) and abs(x) < 1e6 for x in row)

@@ -18,6 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
+from .inputs import require_numbers
 from .open_conds import Conditioning, filled
 from .prior import Prior, require_prior
 from .restorer import Restorer
@@ -98,6 +99,7 @@ def apply_daff(
     Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets neither CONDITIONING nor `clip`,
     or nothing would follow a steered prior.
     """
+    require_numbers(NODE, strength=strength, start_percent=start_percent, end_percent=end_percent)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import folder_paths
 
-from ..weights.names import is_first
+from ..weights.names import is_first, siblings
 
 FOLDER = "aior"
 SAVED = "restorers"
@@ -16,6 +17,8 @@ RUNS = "aior_training"
 """Where training runs keep their checkpoints, in the output folder: unlike temp, a restart does not empty it."""
 # A pickle is listed too: chosen, it says how to convert it, which an absent entry would not.
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+LONGEST = 200
+"""Bytes of a file's name, with room for a number and a suffix: file systems take 255."""
 
 
 def register() -> None:
@@ -33,17 +36,27 @@ def weight_files() -> list[str]:
 
 
 def weight_path(name: str) -> str:
-    """Full path of a listed file. Raises FileNotFoundError naming the folders looked in."""
+    """Full path of a listed file. Raises ValueError for a name that leads out of the folders, FileNotFoundError naming the folders looked in.
+
+    The host's list is no guard: a link from another node brings any text.
+    """
+    _require_below(name, "the folders for AIOR weights")
     path = folder_paths.get_full_path(FOLDER, name)
+    places = folder_paths.get_folder_paths(FOLDER)
     if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(f"{name} is in none of the folders for AIOR weights: {places}.")
+        raise FileNotFoundError(f"{name} is in none of the folders for AIOR weights: {', '.join(places)}.")
+    for file in siblings(Path(path)):
+        if file.exists() and not any(_within(file, place) for place in places):
+            raise ValueError(
+                f"{file.name} is a link to a file outside of the folders for AIOR weights. Put the file itself there, or name its folder as "
+                f"a folder for {FOLDER} in ComfyUI's extra_model_paths.yaml."
+            )
     return path
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does; empty while it is missing."""
-    path = folder_paths.get_full_path(FOLDER, name)
+    """Changes when the file does; empty while it is missing or no name is known yet."""
+    path = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
     if path is None:
         return ""
     stat = os.stat(path)
@@ -55,12 +68,47 @@ def input_folder(name: str) -> Path:
     written = name.strip().strip('"')
     if not written:
         raise ValueError("no folder is given. Write the name of a folder of pictures in ComfyUI's input folder, or an absolute path.")
-    return Path(folder_paths.get_input_directory(), Path(written).expanduser())
+    try:
+        place = Path(written).expanduser()
+        if not place.is_absolute():
+            _require_below(written, "ComfyUI's input folder")
+        place = Path(folder_paths.get_input_directory(), place)
+        place.is_dir()
+    # A home folder of nobody, a name too long for any folder.
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{written[:LONGEST]!r} can be no folder ({error}). Write the name of a folder in ComfyUI's input folder, or an absolute path.") from error
+    return place
+
+
+def _require_below(name: str, where: str) -> None:
+    """Raise ValueError unless `name` is a relative path that goes down only."""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ValueError(f"{str(name)[:LONGEST]!r} is no name of a file. Write one below {where}.")
+    if ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or re.match(r"[A-Za-z]:", name):
+        raise ValueError(f"{name[:LONGEST]!r} leads out of {where}. Write a name below it, without '..' and not from the root.")
+
+
+def _within(path: str | Path, folder: str | Path) -> bool:
+    """Whether `path` lies in `folder` when all links are followed."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return real == root or real.startswith(os.path.join(root, ""))
 
 
 def saving_place(prefix: str) -> Path:
-    """Where the next file of a save node's prefix goes, without suffix: `output/restorers/aior_00001_`. Raises if outside of output."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    """Where the next file of a save node's prefix goes, without suffix: `output/restorers/aior_00001_`.
+
+    Raises ValueError for a prefix that is no name or leads out of ComfyUI's output folder; nothing is made there then.
+    """
+    output = folder_paths.get_output_directory()
+    _require_below(prefix, "ComfyUI's output folder")
+    if prefix[-1] in "/\\." or len(os.fsencode(os.path.basename(prefix))) > LONGEST:
+        raise ValueError(f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as restorers/aior.")
+    if not _within(os.path.join(output, os.path.dirname(os.path.normpath(prefix))), output):
+        raise ValueError(f"{prefix!r} leads out of ComfyUI's output folder by a link. Write a name below it.")
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+    except OSError as error:
+        raise ValueError(f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {error}. Write another name.") from error
     return Path(folder, f"{name}_{counter:05}_")
 
 

@@ -16,7 +16,8 @@ from ..architecture.config import CompactConfig, RestorerConfig
 from ..architecture.daem import DAEM
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
-from ..weights import config_from, is_published, load_checkpoint, part, split_published
+from ..degradations import KINDS
+from ..weights import config_from, is_published, load_checkpoint, part, require_finite, split_published
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
 """What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
@@ -70,7 +71,9 @@ def make_patcher(
 
 
 def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = "") -> Restorer:
-    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer."""
+    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer. Raises ValueError if it knows other degradations than this pack."""
+    if config.prior.degradations != len(KINDS):
+        raise ValueError(f"{source} tells {config.prior.degradations} degradations apart, this pack {len(KINDS)}. Use weights that were trained for it.")
     device = management.vae_device()
     pictures = {"load_device": device, "offload_device": management.vae_offload_device(), "dtype": picture_dtype(device)}
     daff = part(state_dict, "daff")
@@ -105,4 +108,5 @@ def load_restorer(path: str | Path) -> Restorer:
     config = config_from(state_dict, metadata)
     if isinstance(config, CompactConfig):
         config = config.restorer
+    require_finite(state_dict, Path(path).name)
     return build_restorer(state_dict, config, Path(path).name, metadata.get(NOTE, ""))

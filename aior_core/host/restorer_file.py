@@ -25,7 +25,8 @@ def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
 def _smallest(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().to("cpu")
     half = tensor.to(torch.float16)
-    return half if tensor.is_floating_point() and torch.equal(half.to(tensor.dtype), tensor) else tensor
+    # In doubles: numbers of 8 bits cannot be compared.
+    return half if tensor.is_floating_point() and torch.equal(half.double(), tensor.double()) else tensor
 
 
 def write_restorer(restorer: Restorer, stem: Path) -> Path:
@@ -36,5 +37,12 @@ def write_restorer(restorer: Restorer, stem: Path) -> Path:
 
 
 def save_restorer(restorer: Restorer, prefix: str) -> Path:
-    """Write a restorer below ComfyUI's output folder as its save nodes do, numbered, so that nothing is overwritten; returns its path."""
-    return write_restorer(restorer, saving_place(prefix))
+    """Write a restorer below ComfyUI's output folder as its save nodes do, numbered, so that nothing is overwritten; returns its path.
+
+    Raises ValueError for a prefix that leads out of it.
+    """
+    try:
+        place = saving_place(prefix)
+    except ValueError as error:
+        raise ValueError(f"Save AIOR Restorer: {error}") from error
+    return write_restorer(restorer, place)

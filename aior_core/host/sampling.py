@@ -14,6 +14,7 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
+from .inputs import require_numbers
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_same_size
 from .progress import StepProgress
@@ -69,6 +70,7 @@ def sample_daff(
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
     nothing; RuntimeError for NaN, and if memory does not suffice.
     """
+    require_numbers(NODE, cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     for value, known in ((start, START_POINTS), (noise, NOISES)):
         if value not in known:
             raise ValueError(f"{NODE}: unknown choice {value!r}; expected one of {', '.join(known)}.")

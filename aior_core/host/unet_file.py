@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import comfy.model_detection
+import comfy.ops
 import comfy.sd
+import comfy.supported_models
 import comfy.utils
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..weights import is_published, load_checkpoint, split_published
+from ..weights import is_published, load_checkpoint, on_meta, require_fit, split_published
 from ..weights.names import listed
 
 NODE = "Load AIOR UNet"
@@ -30,15 +34,25 @@ def load_unet(path: str | Path) -> ModelPatcher:
         )
     del state_dict
     tensors = host_names(unet, name)
-    wanted = set(tensors)
+    _require_whole(tensors, name)
     model = comfy.sd.load_diffusion_model_state_dict(tensors)
-    if model is None:
-        raise ValueError(f"{NODE}: the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
     model.cached_patcher_init = (load_unet, (path,))
-    missing = model.model.diffusion_model.state_dict().keys() - wanted
-    if missing:
-        raise ValueError(f"{NODE}: the UNet in {name} is not whole; missing {listed(missing)}. Get the file again.")
     return model
+
+
+def _require_whole(tensors: dict[str, Tensor], name: str) -> None:
+    """Raise ValueError unless these are an SDXL UNet's tensors, all of them. Without memory for a UNet: a small file can look like one."""
+    try:
+        config = comfy.model_detection.model_config_from_unet(tensors, "")
+    # The host counts on shapes that a damaged file need not have.
+    except (LookupError, TypeError, ArithmeticError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{NODE}: ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again.") from error
+    if not isinstance(config, comfy.supported_models.SDXL):
+        raise ValueError(f"{NODE}: the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
+    try:
+        require_fit(tensors, on_meta(lambda: UNetModel(**config.unet_config, operations=comfy.ops.disable_weight_init), "unet"), "unet")
+    except ValueError as error:
+        raise ValueError(f"{NODE}: the UNet in {name} is not whole. {error}") from error
 
 
 def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -31,13 +31,15 @@ def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]
     """Split an IMAGE `B H W C` into its colours `B H W 3` and its alpha `B H W 1`, or None if it has none.
 
     A grey picture (C = 1, or 2 with alpha) is repeated to three channels. Values are not touched.
-    Raises ValueError if `image` is no IMAGE of 1 to 4 channels.
+    Raises ValueError if `image` is no IMAGE of 1 to 4 channels, or one without a picture or a pixel in it.
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
             f"split_alpha: expected an IMAGE of shape B H W C with 1 to 4 channels, got {tuple(image.shape)}. "
             "Pass the IMAGE output of a node, not a latent or a B C H W tensor."
         )
+    if not image.numel():
+        raise ValueError(f"The batch is empty: {tuple(image.shape)} (pictures, height, width, channels). Check the node it comes from.")
     channels = image.shape[-1]
     alpha = image[..., -1:] if channels in (2, 4) else None
     color = image[..., :3] if channels >= 3 else image[..., :1].expand(-1, -1, -1, 3)

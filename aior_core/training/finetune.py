@@ -24,6 +24,7 @@ from ..architecture.config import CompactConfig
 from ..degradations import KINDS
 from ..host.compact_model import CompactModel
 from ..host.folders import input_folder, training_folder, unfinished_place
+from ..host.inputs import require_numbers
 from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer
 from ..host.restorer_file import write_restorer
@@ -70,6 +71,7 @@ def train_restorer(
     The same seed draws the same crops and damages; how many fit into the minutes depends on the machine.
     Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
     """
+    require_numbers(NODE, minutes=settings.minutes, learning_rate=settings.learning_rate)
     _require_compact(model, vae, restorer)
     try:
         place = input_folder(folder)

@@ -1,8 +1,9 @@
 """Files to networks and back: safe loading, configuration from shapes, saving in shards."""
 
-from .detect import config_from, describe, part, require_fit
+from .detect import config_from, describe, on_meta, part, require_fit
 from .load import load_checkpoint, load_weights
 from .save import save_weights
+from .sound import require_finite
 from .unildiff import Published, is_published, split_published
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "is_published",
     "load_checkpoint",
     "load_weights",
+    "on_meta",
     "part",
+    "require_finite",
     "require_fit",
     "save_weights",
     "split_published",

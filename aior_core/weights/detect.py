@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from ..architecture.config import (
 from ..architecture.daem import DAEM
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
+from .agree import WIDEST_EXPERT, require_agreement
 from .names import listed
+from .settings import MODES, SCALES, read_settings, whole, wholes, word
 
 PARTS = ("unet", "vae", "prior", "daff", "daem")
 
@@ -66,7 +68,7 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
 
     `CompactConfig` if there is a denoiser and an autoencoder, `RestorerConfig` otherwise. Every key of `vae.`, `prior.`,
     `daff.` and `daem.` is checked against the network; the denoiser's are the host's to check.
-    Raises ValueError listing missing, unknown and misshapen keys.
+    Raises ValueError listing missing, unknown and misshapen keys, settings that are none, or parts that do not go together.
     """
     foreign = [key for key in state_dict if key.split(".", 1)[0] not in PARTS]
     if foreign:
@@ -79,27 +81,38 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
             f"Incomplete AIOR weights: parts {present or 'none'}. A restorer needs prior and daff; the compact model unet and vae too."
         )
     metadata = metadata or {}
-    settings = json.loads(metadata.get("settings", "{}"))
+    settings = read_settings(metadata)
     compact = bool(tensors["unet"])
     try:
         prior = _prior(tensors["prior"])
         restorer = RestorerConfig(
-            scale=metadata.get("scale", "compact" if compact or prior.kind == "naf" else "sdxl"),
+            scale=word(metadata.get("scale", "compact" if compact or prior.kind == "naf" else "sdxl"), "scale", SCALES),
             prior=prior,
             daff=_daff(tensors["daff"], settings),
             daem=_daem(tensors["daem"], prior.degradations, settings) if tensors["daem"] else None,
         )
         config = CompactConfig(_autoencoder(tensors["vae"]), _unet(tensors["unet"], settings), restorer) if compact else restorer
     except KeyError as error:
-        raise ValueError(f"The weights lack {error.args[0]!r}, without which their size cannot be told.") from error
-    with torch.device("meta"):
-        require_fit(tensors["prior"], PriorEncoder(restorer.prior), "prior")
-        require_fit(tensors["daff"], DAFF(restorer.daff), "daff")
-        if restorer.daem is not None:
-            require_fit(tensors["daem"], DAEM(restorer.daem), "daem")
-        if compact:
-            require_fit(tensors["vae"], Autoencoder(config.autoencoder), "vae")
+        raise ValueError(f"The weights lack {listed([error.args[0]])}, without which their size cannot be told.") from error
+    require_agreement(config)
+    require_fit(tensors["prior"], on_meta(lambda: PriorEncoder(restorer.prior), "prior"), "prior")
+    require_fit(tensors["daff"], on_meta(lambda: DAFF(restorer.daff), "daff"), "daff")
+    if restorer.daem is not None:
+        require_fit(tensors["daem"], on_meta(lambda: DAEM(restorer.daem), "daem"), "daem")
+    if compact:
+        require_fit(tensors["vae"], on_meta(lambda: Autoencoder(config.autoencoder), "vae"), "vae")
     return config
+
+
+def on_meta(build: Callable[[], nn.Module], name: str) -> nn.Module:
+    """What `build` makes, without memory for its weights. Raises ValueError if its numbers, read from the weights `name.`, make no network."""
+    try:
+        with torch.device("meta"):
+            return build()
+    # Classes that count on numbers that go together fail in every way; what failed is said.
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"The shapes of the weights under '{name}.' make no network: {first[:200]}. The file is damaged; get it again.") from error
 
 
 def _listed(what: str, keys: Iterable[str]) -> str:
@@ -108,14 +121,25 @@ def _listed(what: str, keys: Iterable[str]) -> str:
 
 
 def _count(tensors: dict[str, Tensor], prefix: str) -> int:
-    """How many modules are numbered under `prefix`."""
+    """How many modules are numbered under `prefix`, from 0 without a gap: a number beyond one is a key that `require_fit` does not know."""
     numbers = {key[len(prefix) :].split(".", 1)[0] for key in tensors if key.startswith(prefix)}
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    count = 0
+    while str(count) in numbers:
+        count += 1
+    return count
+
+
+def _shape(tensors: dict[str, Tensor], key: str, sides: int) -> tuple[int, ...]:
+    """Shape of a tensor that must have so many sides. Raises KeyError if it is missing, ValueError if it has others."""
+    shape = tuple(tensors[key].shape)
+    if len(shape) != sides:
+        raise ValueError(f"The weights' {listed([key])} has the shape {shape[:8]}; expected {sides} numbers. The file is damaged; get it again.")
+    return shape
 
 
 def _trunk_widths(tensors: dict[str, Tensor], prefix: str) -> tuple[int, ...]:
     downs = range(_count(tensors, f"{prefix}downs."))
-    return (len(tensors[f"{prefix}stem.weight"]), *(len(tensors[f"{prefix}downs.{i}.weight"]) for i in downs))
+    return (_shape(tensors, f"{prefix}stem.weight", 4)[0], *(_shape(tensors, f"{prefix}downs.{i}.weight", 4)[0] for i in downs))
 
 
 def _levels(tensors: dict[str, Tensor], prefix: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -133,15 +157,17 @@ def _autoencoder(tensors: dict[str, Tensor]) -> AutoencoderConfig:
         encoder_blocks=_levels(tensors, "encoder.trunk.", len(widths))[0],
         decoder_blocks=decoder_blocks,
         decoder_plain=decoder_plain,
-        latent_channels=len(tensors["encoder.head.weight"]) // 2,
+        latent_channels=_shape(tensors, "encoder.head.weight", 4)[0] // 2,
     )
 
 
 def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
     if "trunk.conv_in.weight" in tensors:
         kind, levels = "kl", range(_count(tensors, "trunk.down."))
-        widths = tuple(len(tensors[f"trunk.down.{i}.block.0.conv1.weight"]) for i in levels)
+        widths = tuple(_shape(tensors, f"trunk.down.{i}.block.0.conv1.weight", 4)[0] for i in levels)
         blocks, plain = tuple(_count(tensors, f"trunk.down.{i}.block.") for i in levels), ()
+        if not widths:
+            raise KeyError("prior.trunk.down.0.block.0.conv1.weight")
     else:
         kind, widths = "naf", _trunk_widths(tensors, "trunk.")
         blocks, plain = _levels(tensors, "trunk.", len(widths))
@@ -152,39 +178,41 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
         widths=widths,
         blocks=blocks,
         plain=plain,
-        degradations=len(tensors["head.local.weight"]),
-        head_width=len(tensors["head.conv1.weight"]),
-        context_width=tensors["tokens.names.weight"].shape[1],
+        degradations=_shape(tensors, "head.local.weight", 4)[0],
+        head_width=_shape(tensors, "head.conv1.weight", 4)[0],
+        context_width=_shape(tensors, "tokens.names.weight", 2)[1],
     )
 
 
 def _daff(tensors: dict[str, Tensor], settings: dict[str, object]) -> DAFFConfig:
     aligner = _count(tensors, "aligner.blocks.")
+    unet_width, condition_width = _shape(tensors, "condition_embedding.conv_out.weight", 4)[:2]
     if aligner:
-        unet_width, condition_width = tensors["condition_embedding.conv_out.weight"].shape[:2]
+        width = _shape(tensors, "aligner.blocks.0.value.weight", 2)[0]
         return DAFFConfig(
-            mode="official", unet_width=unet_width, condition_width=condition_width, width=len(tensors["aligner.blocks.0.value.weight"]),
-            mlp_ratio=len(tensors["aligner.blocks.0.c_fc.weight"]) / len(tensors["aligner.blocks.0.value.weight"]),
+            mode="official", unet_width=unet_width, condition_width=condition_width, width=width,
+            mlp_ratio=_shape(tensors, "aligner.blocks.0.c_fc.weight", 2)[0] / width,
             double_blocks=0, single_blocks=0, patch=1, condition_norm="group", aligner_blocks=aligner,
         )  # fmt: skip
     transformer = "information_transformer_layers."
-    width, token = tensors[f"{transformer}latent_in.weight"].shape
-    unet_width, condition_width = tensors["condition_embedding.conv_out.weight"].shape[:2]
+    width, token = _shape(tensors, f"{transformer}latent_in.weight", 2)
     double, single = (_count(tensors, f"{transformer}{kind}_blocks.") for kind in ("double", "single"))
     if double:
         head, hidden = f"{transformer}double_blocks.0.img_attn.norm.query_norm.scale", f"{transformer}double_blocks.0.img_mlp.0.weight"
-        heads, ratio = width // len(tensors[head]), len(tensors[hidden]) / width
+        size, ratio = _shape(tensors, head, 1)[0], _shape(tensors, hidden, 2)[0] / width
     else:
         head, hidden = f"{transformer}single_blocks.0.norm.query_norm.scale", f"{transformer}single_blocks.0.linear2.weight"
-        heads, ratio = 2 * width // len(tensors[head]), tensors[hidden].shape[1] / (2 * width) - 1
+        size, ratio = _shape(tensors, head, 1)[0] / 2, _shape(tensors, hidden, 2)[1] / (2 * width) - 1
+    if width % size:
+        raise ValueError(f"DAFF's width {width} is no multiple of its heads' {size:g}. The file is damaged; get it again.")
     grouped = "condition_embedding.norm_in.weight" in tensors
     return DAFFConfig(
         # A file that says nothing comes from the authors' code, whose condition norm is a GroupNorm.
-        mode=str(settings.get("daff.mode", "official" if grouped else "paper")),
+        mode=word(settings.get("daff.mode", "official" if grouped else "paper"), "daff.mode", MODES),
         unet_width=unet_width,
         condition_width=condition_width,
         width=width,
-        heads=heads,
+        heads=int(width // size),
         mlp_ratio=ratio,
         double_blocks=double,
         single_blocks=single,
@@ -195,41 +223,42 @@ def _daff(tensors: dict[str, Tensor], settings: dict[str, object]) -> DAFFConfig
 
 def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, object]) -> DAEMConfig:
     levels = range(_count(tensors, "levels."))
-    joins = [tensors[f"levels.{i}.join.weight"] for i in levels]
-    decoder = tuple(len(tensors[f"levels.{i}.norm.norm.weight"]) for i in levels)
-    heads = [len(tensors[f"levels.{i}.temperature"]) for i in levels]
+    joins = [_shape(tensors, f"levels.{i}.join.weight", 4)[:2] for i in levels]
+    if not joins:
+        raise KeyError("daem.levels.0.join.weight")
+    decoder = tuple(_shape(tensors, f"levels.{i}.norm.norm.weight", 1)[0] for i in levels)
+    heads = [_shape(tensors, f"levels.{i}.temperature", 3)[0] for i in levels]
     # A level narrower than one head has one head of its own width; the widest level shows the true size.
-    widest = max(levels, key=lambda i: len(joins[i]))
+    widest = max(levels, key=lambda i: joins[i][0])
     experts = range(_count(tensors, "levels.0.experts."))
-    kernels = tuple(tensors[f"levels.0.experts.{e}.depthwise.weight"].shape[-1] for e in experts)
+    kernels = tuple(_shape(tensors, f"levels.0.experts.{e}.depthwise.weight", 4)[-1] for e in experts)
     default = DAEMConfig()
-    dilations = settings.get("daem.dilations", default.dilations if kernels == default.kernels else [1] * len(kernels))
+    dilations = default.dilations if kernels == default.kernels else (1,) * len(kernels)
+    pools = default.pools if len(joins) == len(default.pools) else (1,) * len(joins)
     return DAEMConfig(
         decoder_widths=decoder,
-        skip_widths=tuple(join.shape[1] - width for join, width in zip(joins, decoder)),
-        widths=tuple(len(join) for join in joins),
-        pools=tuple(settings.get("daem.pools", default.pools if len(joins) == len(default.pools) else [1] * len(joins))),
-        prior_width=tensors["context1.weight"].shape[1] // 2 - degradations,
+        skip_widths=tuple(joined - width for (_, joined), width in zip(joins, decoder)),
+        widths=tuple(width for width, _ in joins),
+        pools=wholes(settings, "daem.pools", pools, largest=2**len(joins)),
+        prior_width=_shape(tensors, "context1.weight", 2)[1] // 2 - degradations,
         degradations=degradations,
-        context_width=len(tensors["context2.weight"]),
+        context_width=_shape(tensors, "context2.weight", 2)[0],
         kernels=kernels,
-        dilations=tuple(dilations),
-        top_k=int(settings.get("daem.top_k", min(default.top_k, len(kernels)))),
-        head_channels=len(joins[widest]) // heads[widest],
+        dilations=wholes(settings, "daem.dilations", dilations, largest=WIDEST_EXPERT),
+        top_k=whole(settings, "daem.top_k", default.top_k),
+        head_channels=max(1, joins[widest][0] // heads[widest]),
         anchored="anchor.weight" in tensors,
     )
 
 
 def _unet(tensors: dict[str, Tensor], settings: dict[str, object]) -> UNetConfig:
-    model_channels, in_channels = tensors["input_blocks.0.0.weight"].shape[:2]
-    blocks = (tensors.get(f"input_blocks.{i}.0.out_layers.3.weight") for i in range(_count(tensors, "input_blocks.")))
-    context = next((value.shape[1] for key, value in sorted(tensors.items()) if key.endswith("attn2.to_k.weight")), None)
-    if context is None:
-        raise KeyError("unet.*.attn2.to_k.weight")
+    model_channels, in_channels = _shape(tensors, "input_blocks.0.0.weight", 4)[:2]
+    blocks = [f"input_blocks.{i}.0.out_layers.3.weight" for i in range(_count(tensors, "input_blocks."))]
+    attention = min((key for key in tensors if key.endswith("attn2.to_k.weight")), default="*.attn2.to_k.weight")
     return UNetConfig(
         in_channels=in_channels,
         model_channels=model_channels,
-        channel_mult=tuple(len(weight) // model_channels for weight in blocks if weight is not None),
-        context_dim=context,
-        head_channels=int(settings.get("unet.head_channels", UNetConfig.head_channels)),
+        channel_mult=tuple(_shape(tensors, key, 4)[0] // model_channels for key in blocks if key in tensors),
+        context_dim=_shape(tensors, attention, 2)[1],
+        head_channels=whole(settings, "unet.head_channels", UNetConfig.head_channels),
     )

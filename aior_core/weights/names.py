@@ -8,14 +8,21 @@ from pathlib import Path
 
 SUFFIX = ".safetensors"
 LISTED = 8
+MOST_SHARDS = 1000
+LONGEST = 100
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Keys for a message, sorted, the first few of many: "a, b and 3 more"."""
+    """Keys for a message, sorted, the first few of many: "a, b and 3 more". What cannot be printed is spelt out, what is endless cut."""
     keys = sorted(keys)
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return f"{', '.join(keys[:LISTED])}{more}"
+    return f"{', '.join(map(_printable, keys[:LISTED]))}{more}"
+
+
+def _printable(key: str) -> str:
+    shown = key if len(key) <= LONGEST else f"{key[:LONGEST]}..."
+    return shown if shown.isprintable() else ascii(shown)
 
 
 def shard_name(stem: str, index: int, count: int) -> str:
@@ -24,11 +31,13 @@ def shard_name(stem: str, index: int, count: int) -> str:
 
 
 def siblings(path: Path) -> list[Path]:
-    """All files of the set that `path` belongs to, in order, whether they exist or not."""
+    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number beyond the count, or more than there can be."""
     match = _SHARD.match(path.name)
     if match is None:
         return [path]
     count = int(match["count"])
+    if not 1 <= int(match["index"]) <= count <= MOST_SHARDS:
+        return []
     return [path.with_name(shard_name(match["stem"], index, count)) for index in range(1, count + 1)]
 
 
