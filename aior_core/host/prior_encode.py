@@ -43,8 +43,6 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
         picture = to_unit(color)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
-    if not len(picture):
-        raise ValueError(f"{NODE}: the batch holds no pictures. Check the node that the image comes from.")
     if min(picture.shape[-2:]) < SMALLEST:
         raise ValueError(
             f"{NODE}: the picture is {picture.shape[3]}x{picture.shape[2]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
