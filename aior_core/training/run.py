@@ -26,7 +26,7 @@ TAKEN = {
     "detail": "vae,prior,daem",
     "prior": "unet,prior.tokens",
     "fusion": "daff,unet,prior.tokens",
-    "joint": "vae,daem",
+    "joint": "vae,prior.head,daem",
 }
 """What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
 

@@ -157,7 +157,7 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, **mix)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
     logs = {"fit": fit.item(), "head": head.item(), "experts": experts.shares(routings)}
-    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, logs
+    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head, logs
 
 
 STAGES = {
@@ -165,5 +165,5 @@ STAGES = {
     "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
-    "joint": Stage("joint", ("vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
+    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
 }
