@@ -5,11 +5,13 @@
 
 Random weights of UniLDiff's shapes: the sums are the same whatever the numbers. "plain" is what the published code does at every step:
 all queries of the double block, the condition embedded anew, and both halves of CFG. Rows change one of these each, the last all.
+Below the table: what it would bring to keep the condition's tokens for the run, by way of the CONDITIONING as the rest is (docs/sdxl.md).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 
 import torch
@@ -48,6 +50,19 @@ class Forms:
             self.double.__dict__.pop("forward", None)
         return out.expand(2, -1, -1, -1)
 
+    def condition_tokens(self, halves: int, *, kept: bool) -> Tensor:
+        """Tokens `halves N 1024` of the condition from what the host hands over at a step, the halves of CFG joined: the condition, or
+        its tokens made before the run."""
+        fusion = self.daff.information_transformer_layers
+        if kept:
+            return self.daff._tokens(torch.cat([self.kept_tokens] * halves)).contiguous()
+        return fusion.cond_in(self.daff._tokens(torch.cat([self.kept] * halves)))
+
+    @functools.cached_property
+    def kept_tokens(self) -> Tensor:
+        height, width = self.kept.shape[2:]
+        return self.condition_tokens(1, kept=False).transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
 
 PLAIN = {"all_queries": True, "embed_again": True, "halves": 2}
 ROWS = {
@@ -81,6 +96,15 @@ def main(argv: list[str] | None = None) -> int:
         seconds, result = (plain_seconds, plain) if not changes else measured({**PLAIN, **changes})
         difference = ((result - plain).abs().max() / plain.abs().max()).item()
         print(f"| {name} | {seconds:.3f} | {seconds / plain_seconds:.0%} | {difference:.1e} |")
+    print("\n| the condition's tokens | halves | seconds | of the whole step | largest difference, relative |\n|---|---:|---:|---:|---:|")
+    for halves, whole in ((2, plain_seconds), (1, seconds)):
+        expected = forms.condition_tokens(halves, kept=False)
+        for kept, name in ((False, "made at every step"), (True, "kept for the run")):
+            action = functools.partial(forms.condition_tokens, halves, kept=kept)
+            action()
+            took, result = timed(action, 10 * options.repeats)
+            difference = ((result - expected).abs().max() / expected.abs().max()).item()
+            print(f"| {name} | {halves} | {took:.4f} | {took / whole:.2%} | {difference:.1e} |")
     return 0
 
 

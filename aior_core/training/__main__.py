@@ -88,6 +88,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     sdxl.add_argument("--crop", type=int, default=512, help="side of the crops, a multiple of 64")
     sdxl.add_argument("--batch", type=int, default=4, help="samples per step, of all processes together")
     sdxl.add_argument("--prompt", default="", help="what is said of every picture; in a fifth of the samples nothing is")
+    sdxl.add_argument("--cache", type=Path, help="folder in which latents and LQ features of a fixed set of crops are kept, made once")
+    sdxl.add_argument("--cache-crops", type=int, default=4096, help="how many crops there are with --cache")
     parser.add_argument("--note", default="", help="export: a line about the training for the file's metadata")
     options = parser.parse_args(arguments)
     if (options.stage is None) == (options.plan is None):
@@ -96,6 +98,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--scale sdxl takes the stage fusion or detail, and --checkpoint")
     if options.crop < 64 or options.crop % 64 or options.batch < 1:
         parser.error(f"--crop {options.crop} and --batch {options.batch}: expected a multiple of 64, and at least one sample")
+    if options.cache and (options.scale != "sdxl" or options.cache_crops < 1):
+        parser.error("--cache is for --scale sdxl, and --cache-crops for at least one crop")
     options.target = ROOT / "models" if options.ship or options.stage else options.out
     return options
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from .stages import Logs, Stage
 DECAY_SHARE = 0.6
 SAVE_SECONDS = 120.0
 PAIR_SHARE = 0.25
+Draw = Callable[[int, int, torch.Generator], tuple[Any, dict]]
+"""`draw(count, side, generator)`: this process's part of a batch of `count`, as the stage's step takes it for `clean`, and its keywords."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,14 @@ def train(
     say: Callable[[str], None] = print,
     watch: Callable[[Progress], bool] | None = None,
     pairs: Pairs | None = None,
+    draw: Draw | None = None,
 ) -> Networks:
     """Train `stage` for `options.minutes`, resuming from `options.out` where there is an unfinished run of it.
 
     Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as `Record.validated` takes
     them. `watch` is called after every step; when it returns False the run ends as if its time were up, and when it raises, the same is
-    saved before the error goes on. `pairs` are mixed in where the stage restores. Under `torchrun` all processes call this alike; the
-    first one's weights, files and clock count, and only it says, watches and validates.
+    saved before the error goes on. `pairs` are mixed in where the stage restores. `draw` takes the place of fresh crops and pairs. Under
+    `torchrun` all processes call this alike; the first one's weights, files and clock count, and only it says, watches and validates.
     Raises RuntimeError when the loss is no longer finite.
     """
     first = distributed.rank() == 0
@@ -161,7 +165,7 @@ def train(
         rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - state["step"], options.decay_share)
         size, count = stage.crops(progress, step)
         samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
-        clean, mix = _draw(stage, photographs, pairs, options, samples, size, generator)
+        clean, mix = draw(samples, size, generator) if draw else _draw(stage, photographs, pairs, options, samples, size, generator)
         with autocast(options.device):
             loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()

@@ -38,6 +38,15 @@ class Batch:
     known: Tensor
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, and whether it is half of a real pair."""
+
+    recipe: Recipe = Recipe()
+    kept: tuple[str, ...] = ()
+    real: bool = False
+
+
 def damage(
     clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None, real: Real | None = None
 ) -> Batch:
@@ -45,33 +54,39 @@ def damage(
 
     `weights`: how often each kind occurs (default: `WEIGHTS`; kinds not named do not). `real`: rows that come damaged already.
     """
-    with torch.autocast(clean.device.type, enabled=False):
-        return _damage(clean, generator, selective, WEIGHTS if weights is None else weights, real)
-
-
-def _damage(clean: Tensor, generator: torch.Generator, selective: float, weights: Mapping[str, float], real: Real | None) -> Batch:
     count = distributed.world() * len(clean)
-    recipes = [sample_recipe(generator, weights=weights, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
-    if real is not None:
-        recipes = [Recipe() if is_real else recipe for is_real, recipe in zip(real.rows, recipes, strict=True)]
-    kept = [_kept(recipe, generator, selective) for recipe in recipes]
-    own = distributed.rows(count)
-    lq, severities, maps = degrade_batch(clean, recipes[own])
-    keep = torch.ones_like(severities)
-    known = torch.ones_like(severities[:, 0])
-    target = clean.clone()
-    for index, (recipe, kinds) in enumerate(zip(recipes[own], kept[own])):
-        if kinds:
-            target[index] = apply_recipe(clean[index : index + 1], recipe.only(kinds))[0]
-            keep[index, [KINDS.index(kind) for kind in kinds]] = 0
-    if real is not None:
-        rows = [index for index, is_real in enumerate(real.rows[own]) if is_real]
-        lq[rows], known[rows] = real.lq[rows], 0
+    recipes = [draw_recipe(generator, weights) for _ in range(count)]
+    rows = (False,) * count if real is None else real.rows
+    recipes = [Recipe() if is_real else recipe for is_real, recipe in zip(rows, recipes, strict=True)]
+    plans = [Plan(recipe, draw_kept(recipe, generator, selective), is_real) for is_real, recipe in zip(rows, recipes, strict=True)]
+    return damaged(clean, plans[distributed.rows(count)], None if real is None else real.lq)
+
+
+def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch:
+    """`clean` (`B 3 H W`, -1..1) damaged by one plan each; where a plan is of a real pair, the damaged picture is that row of `lq`."""
+    with torch.autocast(clean.device.type, enabled=False):
+        bad, severities, maps = degrade_batch(clean, [plan.recipe for plan in plans])
+        keep = torch.ones_like(severities)
+        known = torch.ones_like(severities[:, 0])
+        target = clean.clone()
+        for index, plan in enumerate(plans):
+            if plan.kept:
+                target[index] = apply_recipe(clean[index : index + 1], plan.recipe.only(plan.kept))[0]
+                keep[index, [KINDS.index(kind) for kind in plan.kept]] = 0
+        rows = [index for index, plan in enumerate(plans) if plan.real]
+        if rows:
+            bad[rows], known[rows] = lq[rows], 0
     layout = {"memory_format": torch.channels_last}
-    return Batch(lq.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
+    return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
 
 
-def _kept(recipe: Recipe, generator: torch.Generator, selective: float) -> tuple[str, ...]:
+def draw_recipe(generator: torch.Generator, weights: Mapping[str, float] | None = None) -> Recipe:
+    """A recipe as training mixes them, `weights` as in `damage`."""
+    return sample_recipe(generator, weights=WEIGHTS if weights is None else weights, spatial=SPATIAL, count_weights=COUNTS)
+
+
+def draw_kept(recipe: Recipe, generator: torch.Generator, selective: float = SELECTIVE) -> tuple[str, ...]:
+    """The kinds that stay in the target: none, but in a share of `selective`, where each stays by a toss."""
     kinds = tuple(dict.fromkeys(step.kind for step in recipe.steps))
     if not kinds or torch.rand((), generator=generator).item() >= selective:
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -88,28 +89,56 @@ def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[
     return (latent + sigma * noise) / (sigma.square() + 1).sqrt(), timestep, noise
 
 
-def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+class Samples(Protocol):
+    """What a step learns from: damaged pictures, and what the frozen networks make of them (made here, or read: `sdxl_cache`)."""
+
+    @property
+    def batch(self) -> Batch: ...
+
+    def latent(self, which: str) -> Tensor:
+        """Of the batch's "target" or "lq": `B 4 h w`, as the UNet takes it."""
+
+    def feature(self) -> Tensor:
+        """The frozen LQ encoder's last: `B C h w`."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Samples that are encoded when they are asked for."""
+
+    networks: SDXLNetworks
+    batch: Batch
+
+    def latent(self, which: str) -> Tensor:
+        return self.networks.base.encode(getattr(self.batch, which))
+
+    @torch.no_grad()
+    def feature(self) -> Tensor:
+        return self.networks.prior.trunk(self.batch.lq)[-1]
+
+
+def fusion_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> tuple[Tensor, Logs]:
     """Both phases; which parameters ask for gradients tells them apart. Loss: L1 on eps."""
-    batch = damage(clean, generator, **mix)
     base = networks.base
-    latent = base.encode(batch.target)
-    with torch.set_grad_enabled(any(p.requires_grad for p in networks.prior.trunk.parameters())):
-        feature = networks.prior.trunk(batch.lq)[-1]
+    latent = samples.latent("target")
+    learns = any(p.requires_grad for p in networks.prior.trunk.parameters())
+    feature = networks.prior.trunk(samples.batch.lq)[-1] if learns else samples.feature()
     # Not channels last: PyTorch 2.13's GroupNorm then crashes in the gradient of its weights when its input asks for none.
     condition = networks.daff.embed(feature.float().contiguous())
     x, timestep, noise = noised(latent, base.sigmas, generator)
-    silent = (distributed.uniform((len(clean),), generator) < PROMPT_DROPOUT).to(clean.device)
+    silent = (distributed.uniform((len(latent),), generator) < PROMPT_DROPOUT).to(latent.device)
     predicted = predicted_noise(networks, x, timestep, condition, *base.words(silent))
     fit = F.l1_loss(predicted.float(), noise)
     return fit, {"eps": fit.item()}
 
 
-def _start_latent(networks: SDXLNetworks, batch: Batch, generator: torch.Generator) -> Tensor:
+def _start_latent(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> Tensor:
     """As `decode` takes it: 40 % of the batches the damaged picture's latent, 30 % none, 30 % the wished one's with noise."""
     roll = torch.rand((), generator=generator).item()
     if 0.4 <= roll < 0.7:
-        return batch.lq.new_zeros(len(batch.lq), networks.base.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
-    latent = networks.base.encode(batch.lq if roll < 0.4 else batch.target)
+        lq = samples.batch.lq
+        return lq.new_zeros(len(lq), networks.base.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
+    latent = samples.latent("lq" if roll < 0.4 else "target")
     if roll < 0.4:
         return latent / networks.base.scale
     sigma = 0.3 * distributed.uniform((len(latent), 1, 1, 1), generator).to(latent)
@@ -128,11 +157,19 @@ def repair_sdxl(
     return picture, routings, estimate
 
 
-def _detail(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    batch = damage(clean, generator, **mix)
-    latent = _start_latent(networks, batch, generator)
+def detail_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> tuple[Tensor, Logs]:
+    """DAEM and the degradation head on the frozen decoder, by the same loss as the compact model's."""
+    latent, batch = _start_latent(networks, samples, generator), samples.batch
     repaired, routings, estimate = repair_sdxl(networks, batch.lq, latent, batch.keep)
     return repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+
+
+def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    return fusion_loss(networks, Fresh(networks, damage(clean, generator, **mix)), generator)
+
+
+def _detail(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+    return detail_loss(networks, Fresh(networks, damage(clean, generator, **mix)), generator)
 
 
 def copy_encoder(prior: PriorEncoder, vae: nn.Module) -> None:
@@ -168,5 +205,8 @@ SDXL_STAGES = {
     "detail": Stage("detail", ("prior.head", "daem"), 5e-4, _crops, _detail, True, cosine, muon=False, ema_decay=0.999),
 }
 """UniLDiff's stage 1 in its two phases and stage 2; in the second phase the LQ encoder learns at a tenth of the rate, as published."""
+
+FROM_SAMPLES = {"fusion-a": fusion_loss, "fusion-b": fusion_loss, "detail": detail_loss}
+"""The steps of the stages on samples that somebody else made."""
 
 

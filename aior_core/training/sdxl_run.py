@@ -25,7 +25,8 @@ from ..weights import config_from, describe, is_published, load_checkpoint, save
 from . import checkpoint, data, distributed, loop
 from .restoration import damage
 from .run import is_finished, load_pictures
-from .sdxl import SDXL_STAGES, Base, SDXLNetworks, checkpointed, copy_encoder, predicted_noise, repair_sdxl
+from .sdxl import FROM_SAMPLES, SDXL_STAGES, Base, SDXLNetworks, checkpointed, copy_encoder, predicted_noise, repair_sdxl
+from .sdxl_cache import Cache, Sources
 from .stages import Logs, Stage
 from .validation import PRESETS
 
@@ -136,7 +137,12 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
     )  # fmt: skip
     validate = validation(stage, pictures.held_out, options.crop)
     say = functools.partial(print, flush=True)
-    loop.train(networks, stage, pictures.photographs, settings, validate=validate, say=say, pairs=pictures.pairs)
+    draw = None
+    if options.cache:
+        sources = Sources(pictures.photographs, options.crop, options.seed, pictures.pairs, options.pair_share)
+        draw = Cache(options.cache, networks, sources, options.cache_crops, device, say).draw
+        stage = replace(stage, step=FROM_SAMPLES[stage.name])
+    loop.train(networks, stage, pictures.photographs, settings, validate=validate, say=say, pairs=pictures.pairs, draw=draw)
     path = options.out / f"{stage.name}.safetensors"
     if distributed.rank() or not is_finished(path, options.minutes):
         return None
