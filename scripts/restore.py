@@ -180,7 +180,12 @@ def restore(root: Path, arguments: Namespace) -> int:
     remove_partials({picture.target.parent for picture in pictures})
     try:
         batch = Batch(pictures, read_workflow(path, options))
-        run_here(root, batch, arguments.device)
+        if arguments.ray:
+            from .ray_cluster import run_on_ray
+
+            run_on_ray(root, batch, arguments.device, arguments.ray, arguments.workers)
+        else:
+            run_here(root, batch, arguments.device)
     except (WorkflowError, SetupError, ServerError) as error:
         print(f"Error: {error}", flush=True)
         return 1
