@@ -92,7 +92,8 @@ class Engine:
         try:
             self.server.start()
         except ServerError as error:
-            if not self.host.setup:
+            # Being slow, or killed for memory (-9), is no sign of damaged files, and a repair replaces what others may use.
+            if not self.host.setup or error.code in (None, -9):
                 raise
             self.say(f"The server did not start; checking the host's files.\n{error}")
             self.host.setup.repair()

@@ -20,7 +20,10 @@ _PREFIX, _OWNER = "aior-", "owner"
 
 
 class ServerError(RuntimeError):
-    """The server did not start or died; the message carries the end of its log."""
+    """The server did not start or died; the message carries the end of its log. `code` is the exit code of one that ended
+    while starting, None of one that is only slow."""
+
+    code: int | None = None
 
 
 def free_port() -> int:
@@ -123,7 +126,9 @@ class Server:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not self.alive():
-                raise ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+                error = ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+                error.code = self.process.returncode
+                raise error
             with contextlib.suppress(urllib.error.URLError, OSError):
                 with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5):
                     return

@@ -4,13 +4,15 @@ import io
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy
 import pytest
 from aior_pack.scripts import results
-from aior_pack.scripts.engine import Outcome, Workflow, WorkflowError, read_workflow
+from aior_pack.scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
 from aior_pack.scripts.restore import Batch
-from aior_pack.scripts.server import OwnFolder
+from aior_pack.scripts.host import Host
+from aior_pack.scripts.server import OwnFolder, ServerError
 from PIL import Image
 
 
@@ -131,3 +133,22 @@ def test_folders_of_dead_processes_are_removed_and_those_of_living_ones_are_not(
     mine.close()
     second.close()
     assert {path.name for path in tmp_path.iterdir()} == {foreign.name, new.name}
+
+
+@pytest.mark.parametrize("end, repairs", [("sys.exit(3)", 1), ("os.kill(os.getpid(), signal.SIGKILL)", 0)])
+def test_only_a_server_that_ends_by_itself_has_its_files_checked(tmp_path, end, repairs):
+    """A repair replaces files that other servers may be using: a kill for memory, or a slow start, is no reason."""
+    (tmp_path / "main.py").write_text(f"import os, signal, sys\n{end}\n")
+
+    class Setup:
+        count = 0
+
+        def repair(self):
+            Setup.count += 1
+
+    engine = Engine(tmp_path, Workflow(tmp_path / "w.json", b"{}", {}), "cpu", say=lambda line: None)
+    engine.host = Host(Path(sys.executable), tmp_path, "aior", setup=Setup())
+    with pytest.raises(ServerError, match="while starting"):
+        engine.start()
+    engine.close()
+    assert Setup.count == repairs
