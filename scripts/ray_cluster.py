@@ -238,7 +238,7 @@ def connect(ray: ModuleType, address: str) -> None:
         if address == LOCAL:
             quiet["include_dashboard"] = False
         ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a start-up that takes too long is a plain Exception
         text = str(error).strip() or type(error).__name__
         if address == LOCAL:
             raise SetupError(f"--ray: Ray did not start on this machine: {text}") from None
