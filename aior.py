@@ -12,6 +12,20 @@ from pathlib import Path
 ROOT = Path(os.path.abspath(__file__)).parent
 
 
+def ray_address(text):
+    """The value of --ray. Raises what argparse prints when a picture's name landed here."""
+    if text in ("local", "auto") or ":" in text:
+        return text
+    raise argparse.ArgumentTypeError(f"{text} is no address of a Ray cluster (auto or HOST:PORT). Name the pictures before --ray.")
+
+
+def worker_count(text):
+    """The value of --workers, at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of workers (1 or more)")
+    return int(text)
+
+
 def parse(arguments):
     """The command line as a Namespace; everything after `test` but `--comfyui VERSION` is pytest's and lands in `rest`."""
     if arguments[:1] == ["test"]:
@@ -29,12 +43,18 @@ def parse(arguments):
     restore.add_argument("--fidelity", type=float, help="0: free to invent detail .. 1: close to the input (default: as in the workflow)")
     restore.add_argument("--tile", type=int, help="tile size in pixels for large pictures, 0: as memory demands (default: as in the workflow)")
     restore.add_argument("--workflow", metavar="FILE", help="another ComfyUI workflow with one LoadImage (default: workflows/restore.json)")
+    restore.add_argument("--ray", nargs="?", const="local", type=ray_address, metavar="ADDRESS",
+                         help="spread the pictures over the GPUs of a Ray cluster: auto or HOST:PORT; without ADDRESS over those of this machine")
+    restore.add_argument("--workers", type=worker_count, metavar="N", help="with --ray: so many workers (default: one per GPU)")
     serve = commands.add_parser("serve", help="run ComfyUI with this pack", description="Run ComfyUI with this pack until Ctrl+C.")
     serve.add_argument("--port", type=int, default=8188)
     for command in (restore, serve):
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if torch can use one (default)")
     commands.add_parser("test", help="run the tests, on both versions of ComfyUI; arguments go to pytest, which then runs once: on --comfyui VERSION")
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "restore" and parsed.workers and not parsed.ray:
+        restore.error("--workers goes with --ray")
+    return parsed
 
 
 def main():

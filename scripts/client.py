@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import time
 import urllib.error
@@ -111,6 +112,9 @@ class ComfyClient:
             raise
         except urllib.error.URLError as error:
             raise ConnectionError(f"no answer from the server: {error.reason}") from error
+        except http.client.HTTPException as error:
+            # It died in the middle of its answer. This class is no OSError.
+            raise ConnectionError(f"the server broke off its answer: {error!r}") from error
 
     def json(self, path: str, data: bytes | dict | None = None) -> dict:
         """`request`, with the answer read as JSON (an empty answer is {})."""

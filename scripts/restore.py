@@ -1,175 +1,169 @@
-"""The restore command: pictures through a workflow on a ComfyUI server of its own, one server for all of them."""
+"""The restore command: which picture is next, where its results go, and what is said about it."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shutil
 import sys
 import time
 from argparse import Namespace
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from .client import ComfyClient, Progress, PromptError, Result
-from .graph import GraphError, find_nodes, override, sync_widgets, to_prompt
-from .host import choose_device, find_host
-from .results import Picture, choose_target, find_pictures, is_cut_off, request_key, with_key, write_new
-from .server import Server, ServerError
+from .client import Progress
+from .engine import OPTIONS, Engine, Outcome, Workflow, WorkflowError, read_workflow
+from .results import Picture, choose_target, find_pictures, is_cut_off, part_key, remove_partials, request_key, with_key, write_new
+from .server import ServerError
 from .steps import SetupError
 
-# Option -> the names of the inputs it sets. A stock workflow calls its seed noise_seed.
-OPTIONS = {"steps": ("steps",), "seed": ("seed", "noise_seed"), "fidelity": ("fidelity",), "tile": ("tile",)}
+
+@dataclass(frozen=True)
+class Job:
+    """A picture that has to be restored: its `number` in this call, the file's bytes, and the key of its result."""
+
+    number: int
+    picture: Picture
+    key: str
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        return self.picture.source.name
 
 
-class WorkflowError(RuntimeError):
-    """The workflow itself cannot be run: no picture would come out better than the first."""
+class Batch:
+    """The pictures of one call. `take` gives them one by one, `settle` takes what came of each.
 
+    Several jobs may be under way at once. Pictures that share a name for their results (a.jpg and a.png) never are: so
+    each gets the name that it gets when they are restored one after the other.
+    """
 
-class Restorer:
-    """Runs one workflow over pictures. The server starts with the first picture that needs it and is started anew
-    when it dies; close with `close`."""
+    def __init__(self, pictures: list[Picture], workflow: Workflow):
+        self.workflow, self.total = workflow, len(pictures)
+        self.done = self.skipped = self.failed = 0
+        self._waiting = deque(enumerate(pictures, 1))
+        self._running: set[Path] = set()
+        self._taken: set[Path] = set()
 
-    def __init__(self, root: Path, arguments: Namespace):
-        self.root, self.arguments = root, arguments
-        self.path = Path(arguments.workflow) if arguments.workflow else root / "workflows" / "restore.json"
+    @property
+    def left(self) -> int:
+        """How many pictures have not been taken yet."""
+        return len(self._waiting)
+
+    def take(self) -> Job | None:
+        """The next picture without a result; None when there is none now (`settle` may change that, while `left`)."""
+        blocked = []
         try:
-            self.bytes = self.path.read_bytes()
-            self.workflow = json.loads(self.bytes)
-        except OSError as error:
-            raise WorkflowError(f"the workflow {self.path} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise WorkflowError(f"the workflow {self.path} is no JSON: {error}") from None
-        if not isinstance(self.workflow, dict):
-            raise WorkflowError(f"the workflow {self.path} is no ComfyUI workflow")
-        self.options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
-        self.taken: set[Path] = set()
-        self.host = self.server = self.client = self.prompt = None
-        self.loader = ""
+            while self._waiting:
+                number, picture = self._waiting.popleft()
+                if picture.target in self._running:
+                    blocked.append((number, picture))
+                    continue
+                try:
+                    job = self._open(number, picture)
+                except (OSError, ValueError) as error:
+                    self._fail(number, picture, str(error) or type(error).__name__)
+                    continue
+                if job:
+                    self._running.add(picture.target)
+                    return job
+            return None
+        finally:
+            self._waiting.extendleft(reversed(blocked))
 
-    def restore(self, picture: Picture) -> str | None:
-        """Restore one picture; returns the line to print, None when its result was there already.
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        """Write the pictures of a job that is done, and say what came of it. Raises WorkflowError for a refused one."""
+        self._running.discard(job.picture.target)
+        if outcome.fate != "done":
+            self._fail(job.number, job.picture, outcome.text)
+            if outcome.fate == "refused":
+                raise WorkflowError("the server refuses this workflow or these options; stopping here.")
+            return
+        try:
+            written = self._write(job, outcome.images)
+        except (OSError, ValueError) as error:
+            self._fail(job.number, job.picture, str(error) or type(error).__name__)
+            return
+        self.done += 1
+        found = f"{outcome.text}\n  " if outcome.text else ""
+        print(f"[{job.number}/{self.total}] {job.picture.source}: {found}{outcome.seconds:.1f} s -> {', '.join(map(str, written))}", flush=True)
 
-        Raises PromptError, WorkflowError, ConnectionError, OSError or ValueError when it fails.
-        """
+    def _open(self, number: int, picture: Picture) -> Job | None:
+        """The job of a picture, None when its result is there already."""
         data = picture.source.read_bytes()
         if not data:
             raise ValueError("the file is empty")
-        key = request_key(picture.source.name, data, self.bytes, self.options)
-        path, done = choose_target(picture.target, key, self.taken)
+        key = request_key(picture.source.name, data, self.workflow.content, self.workflow.options)
+        path, done = choose_target(picture.target, key, self._taken)
         if done:
-            self.taken.add(path)
+            self._taken.add(path)
+            self.skipped += 1
             print(f"{picture.source}: skipped, {path} is there already", flush=True)
             return None
         if is_cut_off(data):
             print(f"{picture.source}: this file is cut off; what is missing is restored from nothing", flush=True)
-        self._connect()
-        started = time.monotonic()
-        prompt = json.loads(json.dumps(self.prompt))
-        image = self.client.upload(data, picture.source.name, subfolder=key[:16])
-        prompt[self.loader]["inputs"]["image"] = image
-        info = self.client.object_info()
-        bar = _Bar(prompt, picture.source.name)
+        return Job(number, picture, key, data)
+
+    def _fail(self, number: int, picture: Picture, reason: str) -> None:
+        self.failed += 1
+        lines = "\n".join(f"  {line}" for line in reason.splitlines())
+        print(f"[{number}/{self.total}] {picture.source}: FAILED\n{lines}", flush=True)
+
+    def _write(self, job: Job, images: tuple[bytes, ...]) -> list[Path]:
+        """Write the pictures under the next free names. The first one's key says that the result is there, so it is written
+        last: a call that is killed in between is repeated, and finds by their own keys which of the others are there."""
+        first, _ = choose_target(job.picture.target, job.key, self._taken)
+        self._taken.add(first)
         try:
-            result = self.client.run(prompt, workflow=sync_widgets(self.workflow, prompt, info), on_progress=bar)
+            others = [self._place(job, image, part_key(job.key, number)) for number, image in enumerate(images[1:], 1)]
         finally:
-            bar.clear()
-        written = self._write(picture, key, self._pictures(result))
-        texts = "; ".join(" ".join(str(text).split()) for text in result.items("text"))
-        found = f"{picture.source}: {texts}\n  " if texts else f"{picture.source}: "
-        return f"{found}{time.monotonic() - started:.1f} s -> {', '.join(map(str, written))}"
+            self._taken.discard(first)
+        return [self._place(job, images[0], job.key), *others]
 
-    def _connect(self) -> None:
-        if self.server and self.server.alive():
-            return
-        self.close()
-        if self.host is None:
-            self.host = find_host(self.root)
-            self.device, sentence = choose_device(self.host, self.arguments.device)
-            print(sentence, flush=True)
-        started = time.monotonic()
-        self.server = Server(self.host, device=self.device)
-        try:
-            self.server.start()
-        except ServerError as error:
-            if not self.host.setup:
-                raise
-            print(f"The server did not start; checking the host's files.\n{error}", flush=True)
-            self.host.setup.repair()
-            self.server = Server(self.host, device=self.device).start()
-        print(f"ComfyUI started in {time.monotonic() - started:.1f} s", flush=True)
-        self.client = ComfyClient(self.server.port, self.server.alive)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """The prompt of the workflow with the options in it. Raises WorkflowError."""
-        info = self.client.object_info()
-        try:
-            prompt = to_prompt(self.workflow, info)
-        except GraphError as error:
-            log = f"\nThe end of the server's log:\n{self.server.log_tail()}" if "does not have" in str(error) else ""
-            raise WorkflowError(f"{self.path}: {error}{log}") from None
-        for option, value in self.options.items():
-            if not override(prompt, info, OPTIONS[option], value):
-                raise WorkflowError(f"--{option} has no effect: no node of {self.path} has such an input")
-        loaders = find_nodes(prompt, "LoadImage")
-        if len(loaders) != 1:
-            raise WorkflowError(f"{self.path} has {len(loaders)} LoadImage nodes; one is needed, for the picture to restore")
-        self.loader, self.prompt = loaders[0], prompt
-
-    def _pictures(self, result: Result) -> list[bytes]:
-        """The saved pictures of a run, or the previewed ones when nothing was saved."""
-        images = result.items("images")
-        chosen = [image for image in images if image["type"] == "output"] or images
-        if not chosen:
-            raise ValueError("\n".join(result.refused) or "the workflow ran but saved no picture")
-        return [self.client.view(image) for image in chosen]
-
-    def _write(self, picture: Picture, key: str, images: list[bytes]) -> list[Path]:
-        written = []
-        for number, image in enumerate(images):
-            data = with_key(image, key if number == 0 else "0" * 64)
-            while True:
-                path, _ = choose_target(picture.target, key, self.taken)
+    def _place(self, job: Job, image: bytes, key: str) -> Path:
+        data = with_key(image, key)
+        while True:
+            path, done = choose_target(job.picture.target, key, self._taken)
+            if not done:
                 try:
                     write_new(path, data)
-                    break
                 except FileExistsError:
                     continue  # another program took the name meanwhile: choose the next
-            self.taken.add(path)
-            written.append(path)
-        return written
-
-    def refused_for_all(self, error: PromptError) -> bool:
-        """Whether a refusal is the workflow's own fault, not this picture's."""
-        return error.kind == "refused" and self.loader not in error.nodes
-
-    def close(self) -> None:
-        """Stop the server."""
-        if self.client:
-            self.client.close()
-        if self.server:
-            self.server.stop()
-        self.client = self.server = None
+            self._taken.add(path)
+            return path
 
 
-class _Bar:
-    """A progress bar on one terminal line; silent where the output is no terminal."""
+@contextlib.contextmanager
+def progress_bar(prompt: dict, name: str) -> Iterator[Callable[[Progress], None] | None]:
+    """A progress bar on one terminal line; none where the output is no terminal."""
+    if not sys.stdout.isatty():
+        yield None
+        return
 
-    def __init__(self, prompt: dict, name: str):
-        self.prompt, self.name, self.shown = prompt, name, sys.stdout.isatty()
-
-    def __call__(self, progress: Progress) -> None:
-        if not self.shown:
-            return
+    def show(progress: Progress) -> None:
         share = min(progress.done / max(progress.total, 1), 1.0)
-        title = self.prompt.get(progress.node, {}).get("_meta", {}).get("title", "")
+        title = prompt.get(progress.node, {}).get("_meta", {}).get("title", "")
         steps = f" {progress.value:.0f}/{progress.maximum:.0f}" if progress.maximum > 1 else ""
-        line = f"{self.name} [{'#' * round(share * 24):<24}] {share:4.0%} {title}{steps}"
+        line = f"{name} [{'#' * round(share * 24):<24}] {share:4.0%} {title}{steps}"
         width = shutil.get_terminal_size().columns - 1
         print(f"\r{line[:width]:<{width}}", end="", flush=True)
 
-    def clear(self) -> None:
-        if self.shown:
-            print(f"\r{'':<{shutil.get_terminal_size().columns - 1}}\r", end="", flush=True)
+    try:
+        yield show
+    finally:
+        print(f"\r{'':<{shutil.get_terminal_size().columns - 1}}\r", end="", flush=True)
+
+
+def run_here(root: Path, batch: Batch, device: str) -> None:
+    """Restore a batch on this machine, with one server. Raises WorkflowError, SetupError or ServerError."""
+    engine = Engine(root, batch.workflow, device, watch=progress_bar)
+    try:
+        while job := batch.take():
+            batch.settle(job, engine.attempt(job.name, job.key, job.data))
+    finally:
+        engine.close()
 
 
 def restore(root: Path, arguments: Namespace) -> int:
@@ -180,45 +174,20 @@ def restore(root: Path, arguments: Namespace) -> int:
     if not pictures:
         print("Nothing to restore.", flush=True)
         return 1
-    started, failed, skipped = time.monotonic(), 0, 0
+    started = time.monotonic()
+    options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
+    path = Path(arguments.workflow) if arguments.workflow else root / "workflows" / "restore.json"
+    remove_partials({picture.target.parent for picture in pictures})
     try:
-        restorer = Restorer(root, arguments)
-    except WorkflowError as error:
+        batch = Batch(pictures, read_workflow(path, options))
+        if arguments.ray:
+            from .ray_cluster import run_on_ray
+
+            run_on_ray(root, batch, arguments.device, arguments.ray, arguments.workers)
+        else:
+            run_here(root, batch, arguments.device)
+    except (WorkflowError, SetupError, ServerError) as error:
         print(f"Error: {error}", flush=True)
         return 1
-    try:
-        for number, picture in enumerate(pictures, 1):
-            try:
-                line = restorer.restore(picture)
-                if line:
-                    print(f"[{number}/{len(pictures)}] {line}", flush=True)
-                else:
-                    skipped += 1
-            except (WorkflowError, SetupError, ServerError) as error:
-                print(f"Error: {error}", flush=True)
-                return 1
-            except (PromptError, ConnectionError, TimeoutError, OSError, ValueError) as error:
-                failed += 1
-                print(f"[{number}/{len(pictures)}] {picture.source}: FAILED\n{_reason(restorer, error)}", flush=True)
-                if isinstance(error, PromptError) and restorer.refused_for_all(error):
-                    print("The server refuses this workflow or these options: stopping here.", flush=True)
-                    return 1
-    finally:
-        restorer.close()
-    done = len(pictures) - failed - skipped
-    print(f"{done} restored, {skipped} skipped, {failed} failed in {time.monotonic() - started:.1f} s", flush=True)
-    return 1 if failed or any("left alone" not in remark for remark in remarks) else 0
-
-
-def _reason(restorer: Restorer, error: Exception) -> str:
-    """The error as indented lines; for a picture that cannot be decoded, and a server that died, in plain words first."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, PromptError) and error.kind == "failed" and restorer.loader in error.nodes:
-        text = f"The picture cannot be read: it is damaged, or no picture.\n{text}"
-    elif isinstance(error, ConnectionError) and restorer.server:
-        code = restorer.server.death()
-        end = "broke the connection" if code is None else f"died with code {code}"
-        killed = " (killed: most likely out of memory; try --tile 512)" if code == -9 else ""
-        text = f"ComfyUI {end}{killed}; it is started anew for the next picture.\n{restorer.server.log_tail(12)}"
-        restorer.close()
-    return "\n".join(f"  {line}" for line in text.splitlines())
+    print(f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {time.monotonic() - started:.1f} s", flush=True)
+    return 1 if batch.failed or any("left alone" not in remark for remark in remarks) else 0

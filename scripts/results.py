@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _RESULT_NAME = re.compile(r"_restored(_\d+)?$")
+_PARTIAL_NAME = re.compile(r"\..*_restored(_\d+)?\.png\.\d+\.partial")
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _KEY_WORD = b"aior_key"
@@ -127,12 +129,50 @@ def read_key(path: Path) -> str | None:
     return found.group(1).decode() if found and head == _PNG_HEAD and tail.endswith(_PNG_END) else None
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one move, so that no half file is ever there under that name.
+def part_key(key: str, number: int) -> str:
+    """The key of the further picture `number` (1, 2, ...) of a result whose first picture has `key`."""
+    return hashlib.sha256(f"{key} {number}".encode()).hexdigest()
 
-    Raises FileExistsError, and changes nothing, when something already has that name.
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write `data` to `path` at once, so that no half file is ever there under that name.
+
+    Raises FileExistsError, and changes nothing, when something already has that name. Killed in between, it leaves
+    nothing where the system knows files without a name (Linux, on most file systems), a `.partial` file elsewhere.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not _write_unnamed(path, data):
+        _write_partial(path, data)
+
+
+def _write_unnamed(path: Path, data: bytes) -> bool:
+    """Write a file that gets its name when it is complete; False where that cannot be done."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
+        return False
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            file = os.fdopen(os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
+        except OSError:
+            return False
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            try:
+                # With a folder given, Python calls linkat, which follows this link of /proc to the file.
+                os.link(f"/proc/self/fd/{file.fileno()}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+            except FileExistsError:
+                raise
+            except OSError:
+                return False
+        return True
+    finally:
+        os.close(folder)
+
+
+def _write_partial(path: Path, data: bytes) -> None:
+    """Write a file under another name and move it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -144,9 +184,18 @@ def write_new(path: Path, data: bytes) -> None:
         except FileExistsError:
             raise
         except OSError:
-            # A file system without hard links: claim the name first, then move over our own empty claim.
+            # A file system without hard links (exFAT): claim the name first, then move over our own empty claim.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_partials(folders: Iterable[Path]) -> None:
+    """Remove what killed calls left in `folders`: partial files of results that nobody has written to for an hour."""
+    for folder in folders:
+        for path in folder.glob(".*.partial"):
+            with contextlib.suppress(OSError):
+                if _PARTIAL_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > 3600:
+                    path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,13 +13,17 @@ import urllib.request
 from pathlib import Path
 
 from .host import Host
-from .steps import ends_with_parent
+from .steps import ends_with_parent, try_lock
 
 FOLDERS = ("input", "output", "temp", "user")
+_PREFIX, _OWNER = "aior-", "owner"
 
 
 class ServerError(RuntimeError):
-    """The server did not start or died; the message carries the end of its log."""
+    """The server did not start or died; the message carries the end of its log. `code` is the exit code of one that ended
+    while starting, None of one that is only slow."""
+
+    code: int | None = None
 
 
 def free_port() -> int:
@@ -26,6 +31,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class OwnFolder:
+    """A temporary folder at `path` that this process owns: `close` removes it, and what a killed process left (copies of
+    a person's pictures) is removed by the next one that makes such a folder."""
+
+    def __init__(self):
+        self._remove_orphans()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._owner = open(self.path / _OWNER, "wb")
+        try_lock(self._owner)
+
+    @staticmethod
+    def _remove_orphans() -> None:
+        for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
+            # Another user's folders and those that vanish meanwhile raise OSError: they are not ours to remove.
+            with contextlib.suppress(OSError):
+                # A minute: between the making of this file and its lock another process must not take it for an orphan's.
+                if time.time() - owner.stat().st_mtime > 60:
+                    with open(owner, "r+b") as file:
+                        orphan = try_lock(file)
+                    if orphan:
+                        shutil.rmtree(owner.parent)
+
+    def close(self) -> None:
+        """Remove the folder; harmless when called twice."""
+        self._owner.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 class Server:
@@ -39,8 +72,8 @@ class Server:
                  models: Path | None = None, extra: tuple[str, ...] = ()):
         self.host, self.device, self.models, self.extra = host, device, models, extra
         self._wanted_port = port
-        self._own = tempfile.TemporaryDirectory(prefix="aior-") if folder is None else None
-        self.folder = Path(self._own.name if self._own else folder)
+        self._own = OwnFolder() if folder is None else None
+        self.folder = self._own.path if self._own else Path(folder)
         self.log_path = self.folder / "server.log"
         self.process: subprocess.Popen | None = None
         self.port = 0
@@ -85,6 +118,7 @@ class Server:
                 self._end_process()
                 # Between free_port and the server's bind another program may have taken the port.
                 if self._wanted_port or attempt == 2 or "address already in use" not in str(error):
+                    self.stop()
                     raise
             except BaseException:
                 self.stop()
@@ -103,7 +137,9 @@ class Server:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not self.alive():
-                raise ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+                error = ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+                error.code = self.process.returncode
+                raise error
             with contextlib.suppress(urllib.error.URLError, OSError):
                 with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5):
                     return
@@ -140,7 +176,7 @@ class Server:
         """End the process and remove the folder if it was a temporary one; harmless when called twice."""
         self._end_process()
         if self._own:
-            self._own.cleanup()
+            self._own.close()
 
     def __enter__(self) -> Server:
         return self.start()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 Say = Callable[[str], None]
 
@@ -96,12 +97,35 @@ def ends_with_parent() -> dict:
     itself (SIGKILL, a lost terminal): no server stays behind, and no pip works beside the next call's."""
     if sys.platform != "linux":
         return {}
-    library = ctypes.CDLL(None)
+    library, parent = ctypes.CDLL(None), os.getpid()
 
     def set_death_signal() -> None:
-        library.prctl(1, signal.SIGTERM)
+        # SIGKILL: SIGTERM may be ignored, which children inherit.
+        library.prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # the parent died before the kernel was asked
 
     return {"preexec_fn": set_death_signal}
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file unless another process holds its lock; the system frees it when the holder closes it or dies."""
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -109,20 +133,8 @@ def exclusive(path: Path, say: Say = print) -> Iterator[None]:
     """Hold a lock on the file at `path`; a second process waits. The system frees it when the holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            while True:
-                with contextlib.suppress(OSError):
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-        else:
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("Another call is setting up the host: waiting for it ...")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        if not try_lock(file):
+            say("Another call is setting up the host: waiting for it ...")
+            while not try_lock(file):
+                time.sleep(0.05)
         yield
