@@ -1,0 +1,28 @@
+"""The languages and the help pages as the browser asks a live server for them."""
+
+from __future__ import annotations
+
+import urllib.error
+
+import pytest
+
+
+def test_the_server_has_the_names_in_every_language(comfy):
+    words = comfy.json("/api/i18n")
+    assert {"en", "zh", "ja", "ko", "fr", "de", "es", "ru"} <= words.keys()
+    assert words["zh"]["nodeDefs"]["AIOR_ApplyDAFF"]["display_name"] == "应用 DAFF"
+    assert words["zh"]["nodeDefs"]["AIOR_SteerPrior"]["inputs"]["rain"]["name"] == "雨"
+    assert words["zh"]["nodeCategories"]["restoration"] == "修复"
+    assert words["de"]["nodeDefs"]["AIOR_DAFFSampler"]["inputs"]["fidelity"]["name"] == "Treue"
+    assert words["de"]["nodeDefs"]["AIOR_DecodeDAEM"]["outputs"]["0"]["name"] == "Bild"
+    info = comfy.object_info()["AIOR_EncodePrior"]
+    assert words["en"]["nodeDefs"]["AIOR_EncodePrior"]["display_name"] == info["display_name"]
+
+
+def test_a_help_page_is_chinese_where_asked_and_english_elsewhere(comfy, comfy_host):
+    # The browser asks for the language's page first, and for the page without a language where that one is not.
+    pages = f"/extensions/{comfy_host.pack_name}/docs/AIOR_EncodePrior"
+    assert comfy.request(f"{pages}/zh.md").decode().startswith("# 编码退化先验\n")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        comfy.request(f"{pages}/fr.md")
+    assert comfy.request(f"{pages}.md").decode().startswith("# Encode Degradation Prior\n")
