@@ -1,0 +1,124 @@
+"""What importing the pack does to the process and the machine it runs in: no connection, nothing written, little time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND = 5.0
+"""Seconds of the processor, where 1 is the aim: machines differ, and what this shall find is a library or a model that is loaded too early."""
+RUNNING = '''
+import comfy.cli_args
+comfy.cli_args.args.cpu = True
+import comfy_extras.nodes_canny, comfy_extras.nodes_custom_sampler, comfy_extras.nodes_train, folder_paths, nodes, server
+from comfy_api.latest import ComfyExtension, io
+'''
+"""What a server has imported before it comes to the packs."""
+WATCH = '''
+import asyncio, importlib.util, json, os, socket, sys, time
+
+folder = sys.argv[1]
+seen, before = [], set(sys.modules)
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "shutil.rmtree", "subprocess.Popen", "os.system"}
+
+
+def watch(event, arguments):
+    if event.startswith("socket.") or event in CHANGES:
+        what = " ".join(map(str, arguments))
+    elif event == "open" and (arguments[2] & WRITES if isinstance(arguments[2], int) else set(arguments[1] or "") & set("wax+")):
+        what = str(arguments[0])
+    else:
+        return
+    # Python keeps what it compiled beside the sources, if it may.
+    if "__pycache__" not in what:
+        seen.append(f"{event} {what}")
+
+
+class Forbidden:
+    def __init__(self, *arguments, **options):
+        seen.append("socket.socket")
+        raise PermissionError("no sockets while the pack is imported")
+
+
+async def load():
+    spec = importlib.util.spec_from_file_location("a_pack", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["a_pack"] = module
+    spec.loader.exec_module(module)
+    extension = await module.comfy_entrypoint()
+    return [node.GET_SCHEMA().node_id for node in await extension.get_node_list()]
+
+
+# The loop has a pair of sockets of its own: it comes before the watch.
+loop, real = asyncio.new_event_loop(), socket.socket
+sys.addaudithook(watch)
+socket.socket, error = Forbidden, ""
+started, worked = time.perf_counter(), time.process_time()
+try:
+    names = loop.run_until_complete(load())
+except PermissionError as refused:
+    names, error = [], str(refused)
+seconds, work = time.perf_counter() - started, time.process_time() - worked
+socket.socket, seen = real, list(seen)
+new = sorted({name.split(".")[0] for name in set(sys.modules) - before} - {"a_pack"})
+print("RESULT " + json.dumps({"seconds": seconds, "work": work, "seen": seen, "nodes": names, "new": new, "error": error}))
+'''
+
+ENTRY = '''
+try:
+    {}
+except OSError:
+    pass
+
+
+async def comfy_entrypoint():
+    class Nothing:
+        async def get_node_list(self):
+            return []
+
+    return Nothing()
+'''
+
+
+def load(folder: Path, *, first: str = "", path: Path | None = None) -> dict:
+    """Import the pack in `folder` as ComfyUI does, in a process of its own that has run `first` already, and say what it did."""
+    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
+    done = subprocess.run([sys.executable, "-c", first + WATCH, str(folder)], capture_output=True, text=True, cwd=path, env=environment, timeout=600)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stderr
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def test_the_pack_imports_without_connections_and_files_in_little_time(comfyui):
+    told = load(ROOT, first=RUNNING, path=comfyui)
+    print(f"\nThe pack's own import: {told['seconds']:.2f} s, {told['work']:.2f} s of the processor; packages that ComfyUI had not imported: {', '.join(told['new']) or 'none'}")
+    assert not told["error"] and len(told["nodes"]) > 10 and "AIOR_EncodePrior" in told["nodes"]
+    assert told["seen"] == []
+    assert told["work"] < BOUND
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import socket; socket.create_connection(('127.0.0.1', 9), 1)", "socket."),
+        ("import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')", "socket."),
+        ("open('{0}/mark', 'w')", "open {0}/mark"),
+        ("import os; os.close(os.open('{0}/mark', os.O_CREAT | os.O_WRONLY))", "open {0}/mark"),
+        ("import pathlib; pathlib.Path('{0}/place').mkdir()", "os.mkdir {0}/place"),
+        ("import subprocess, sys; subprocess.run([sys.executable, '-c', ''])", "subprocess.Popen"),
+    ],
+)
+def test_a_pack_that_connects_or_writes_is_found_out(tmp_path, line, found):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    text = ENTRY.format(line.format(tmp_path))
+    (pack / "__init__.py").write_text(text, encoding="utf-8")
+    told = load(pack)
+    assert any(event.startswith(found.format(tmp_path)) for event in told["seen"]), told

@@ -1,0 +1,161 @@
+"""The documents against the repository: what they link to and name exists, and every command that they print is one."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+# ARCHITECTURE.md speaks of the rooms by their names alone.
+PLACES = ("", "aior_core")
+SUFFIXES = ("py", "md", "json", "jpg", "png", "toml", "yml")
+MADE_OR_YOURS = (".host/", "runs/", "ComfyUI/", "custom_nodes/", "input", "output", "restorers/", "models/NAME", "NAME_", "FOLDER/")
+"""How paths begin that are made at run time, a reader's own, or placeholders."""
+SKIPPED = {".host", ".git", "__pycache__", "runs", "output", "restored"}
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def fences(text: str) -> list[str]:
+    """The lines of all blocks between three back-ticks."""
+    return [line for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.S | re.M) for line in block.splitlines() if line.strip()]
+
+
+def quoted(text: str) -> list[str]:
+    """What stands between single back-ticks, blocks left out."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+
+
+def links(text: str) -> list[str]:
+    """The relative targets of links and pictures, without their anchors."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def paths(text: str) -> list[str]:
+    """What is quoted and looks like a path of the repository: with a slash at its end or in it, or a suffix of ours."""
+    found = [word for word in quoted(text) if re.fullmatch(r"[\w.*-][\w./*-]*", word)]
+    return [word for word in found if ("/" in word or word.rsplit(".", 1)[-1] in SUFFIXES) and not word.startswith(MADE_OR_YOURS)]
+
+
+def commands(text: str, start: str) -> list[list[str]]:
+    """The arguments of every printed command that begins with `start`, in blocks and in the running text."""
+    lines = [line.strip() for line in [*fences(text), *quoted(text)]]
+    found = [re.search(rf"(?:^|\s){re.escape(start)}(?:\s+(.*))?$", line) for line in lines]
+    return [shlex.split(re.sub(r"\s+\(.*\)$|\s{2,}#.*$", "", match[1] or "")) for match in found if match]
+
+
+def files_called(name: str) -> list[Path]:
+    def walk(folder: Path):
+        for entry in folder.iterdir():
+            if entry.is_dir() and entry.name not in SKIPPED:
+                yield from walk(entry)
+            elif entry.name == name:
+                yield entry
+
+    return list(walk(ROOT))
+
+
+def is_there(path: str, document: Path) -> bool:
+    if any(list(base.glob(path.rstrip("/"))) for base in (*(ROOT / place for place in PLACES), document.parent)):
+        return True
+    return "/" not in path and bool(files_called(path))
+
+
+@pytest.fixture(scope="module")
+def entry():
+    """`aior.py` as a module."""
+    spec = importlib.util.spec_from_file_location("aior_entry", ROOT / "aior.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document):
+    broken = [target for target in links(text_of(document)) if not (document.parent / target).exists()]
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_paths_exist(document):
+    absent = [path for path in paths(text_of(document)) if not is_there(path, document)]
+    assert not absent
+
+
+def test_a_path_that_is_not_there_is_found():
+    text = "see `aior_core/nowhere.py`, `nowhere.json`, [this](nowhere/else.md#part) and `runs/first`\n```\npython benchmarks/nowhere.py\n```\n"
+    assert [path for path in paths(text) if not is_there(path, ROOT / "README.md")] == ["aior_core/nowhere.py", "nowhere.json"]
+    assert links(text) == ["nowhere/else.md"] and commands(text, "python benchmarks/nowhere.py") == [[]]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_of_aior_are_commands(entry, document):
+    for arguments in commands(text_of(document), "python3 aior.py"):
+        # In the running text the command's name alone stands for it.
+        whole = arguments if arguments != ["restore"] else ["restore", "PHOTO"]
+        chosen = entry.parse(whole)
+        known = {"--full-size", "--stress", "--host-only"}
+        options = {word for word in getattr(chosen, "rest", []) if word.startswith("--")}
+        assert options <= known, f"{arguments}: tests/conftest.py has no {options - known}"
+        for path in (word for word in getattr(chosen, "rest", []) if word.startswith("tests/")):
+            assert (ROOT / path).exists(), path
+
+
+def test_readme_prints_all_commands_and_options_of_restore(entry):
+    text = text_of(ROOT / "README.md")
+    assert {arguments[0] for arguments in commands(text, "python3 aior.py")} == {"restore", "serve", "test"}
+    listed = set(re.findall(r"^\| `(--[a-z]+)", text, re.M))
+    assert listed == {"--steps", "--fidelity", "--seed", "--tile", "--device", "--workflow"}
+    for option in listed:
+        entry.parse(["restore", "PHOTO", option, "cpu" if option == "--device" else "1"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_scripts_benchmarks_and_their_options_exist(document):
+    text = text_of(document)
+    for line in [*fences(text), *quoted(text)]:
+        for path in re.findall(r"(?<![\w/])((?:benchmarks|scripts)/\w+\.py)", line):
+            assert (ROOT / path).is_file(), path
+            source = text_of(ROOT / path) + "".join(text_of(helper) for helper in (ROOT / "benchmarks").glob("_*.py"))
+            for option in re.findall(r"(?<=\s)--[a-z-]+", line.split(path, 1)[1]):
+                assert f'"{option}"' in source, f"{path} has no {option}"
+        for module in re.findall(r"-m ((?:aior_core|scripts)(?:\.\w+)*)", line):
+            place = ROOT / module.replace(".", "/")
+            assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_of_training_parse(document):
+    from aior_pack.aior_core.training.__main__ import parse
+
+    for arguments in commands(text_of(document), "python -m aior_core.training"):
+        if arguments:
+            parse(arguments)
+
+
+def test_the_readmes_nodes_are_the_packs(host):
+    from aior_pack import comfy_entrypoint
+
+    async def names():
+        return [node.GET_SCHEMA().display_name for node in await (await comfy_entrypoint()).get_node_list()]
+
+    section = text_of(ROOT / "README.md").split("\n## Nodes\n")[1].split("\n## ")[0]
+    listed = [row for row in re.findall(r"^\| ([^|`]+?) \|", section, re.M) if row not in ("node", "---")]
+    assert sorted(listed) == sorted(asyncio.run(names()))
+
+
+def test_the_readmes_workflows_are_the_packs():
+    names = set(re.findall(r"`(?:workflows/)?(\w+)\.json`", text_of(ROOT / "README.md")))
+    assert names == {path.stem for path in (ROOT / "workflows").glob("*.json")}
