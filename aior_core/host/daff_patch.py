@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .inputs import require_numbers
+from .inputs import require_kind, require_numbers
 from .prior import Prior, require_prior
 from .restorer import Restorer
 from .same_conds import once_if_same
@@ -100,6 +100,9 @@ def apply_daff(
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)
+    for name, given in (("positive", positive), ("negative", negative)):
+        if given is not None:
+            require_kind(NODE, name, given, list, "a CONDITIONING, or nothing")
     if positive is None or negative is None:
         tokens, null = _tokens(restorer, prior)
         positive = tokens if positive is None else positive
@@ -142,6 +145,7 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     """Check that MODEL is the denoiser that the restorer was made for; returns the channels that its first block takes."""
+    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
     advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..picture import pad_to_multiple, split_alpha, to_unit
+from .inputs import require_kind
 from .prior import Prior
 from .reach import trunk_halo
-from .restorer import Restorer, picture_dtype
+from .restorer import Restorer, picture_dtype, require_restorer
 from .tiling import regions
 from .vae import BYTES_PER_PIXEL
 
@@ -31,8 +32,6 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
     Raises ValueError for something that is no IMAGE, sides below 16 pixels, NaN or infinite values, or a VAE of another kind.
     """
     require_vae(restorer, vae, NODE)
-    if not torch.is_tensor(image):
-        raise ValueError(f"{NODE}: expected an IMAGE, got {type(image).__name__}.")
     try:
         color, alpha = split_alpha(image)
         picture = to_unit(color)
@@ -71,6 +70,8 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0) 
 
 def require_vae(restorer: Restorer, vae: VAE, node: str) -> None:
     """Raise ValueError unless `vae` is of the kind that the restorer goes with."""
+    require_restorer(restorer, node)
+    require_kind(node, "vae", vae, VAE, "the VAE that goes with the restorer")
     vae.throw_exception_if_invalid()
     ours = isinstance(vae.first_stage_model, Autoencoder)
     if ours != (restorer.config.scale == "compact"):
