@@ -14,8 +14,8 @@ from comfy.samplers import KSampler, calculate_sigmas
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
-from .inputs import require_numbers
-from .prior import Prior, require_same_size
+from .inputs import require_index, require_kind, require_numbers, samples_of
+from .prior import Prior, require_prior, require_same_size
 from .restorer import Restorer
 from .tiling import with_tiles
 
@@ -63,6 +63,11 @@ def sample_daff(
     require_numbers(NODE, cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     if start not in START_POINTS:
         raise ValueError(f"{NODE}: unknown start point {start!r}; expected one of {', '.join(START_POINTS)}.")
+    for name, given, known in (("sampler_name", sampler_name, sampler_names()), ("scheduler", scheduler, scheduler_names())):
+        if given not in known:
+            raise ValueError(f"{NODE}: this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
+    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
+    require_prior(restorer, prior, NODE)
     official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
     if tile > 0:
@@ -101,6 +106,8 @@ def sample_daff(
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
     if latent is None:
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
+    samples_of(latent, NODE)
+    require_index(latent, NODE)
     ratios = [latent.get(f"downscale_ratio_{kind}") for kind in ("spacial", "temporal")]
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
     channels = prior.latent.shape[1]
