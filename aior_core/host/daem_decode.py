@@ -21,7 +21,7 @@ from torch import Tensor
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext
 from ..picture import crop_back, from_unit, join_alpha, match_color
-from .inputs import require_numbers
+from .inputs import require_numbers, samples_of
 from .kl_walk import walk_of
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
@@ -54,7 +54,7 @@ def decode_daem(
     naming stage and dtype if NaN turns up.
     """
     require_numbers(NODE, strength=strength)
-    samples = latent["samples"]
+    samples = samples_of(latent, NODE)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     require_vae(restorer, vae, NODE)
