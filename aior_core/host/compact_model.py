@@ -25,11 +25,23 @@ from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
 
 
+SLIMMEST = 128
+"""Ratio of a preview's sides. The host makes them smaller to show them; of one beyond 1024 no row is left, at which the whole server dies."""
+
+
+def broadened(latent: Tensor) -> Tensor:
+    """A latent `B C h w` for the preview, of at most `SLIMMEST` to 1: the shorter side's pixels are repeated."""
+    height, width = latent.shape[-2:]
+    times = math.ceil(max(height, width) / (SLIMMEST * min(height, width)))
+    return latent.repeat_interleave(times, dim=-2 if height < width else -1) if times > 1 else latent
+
+
 class CompactLatent(comfy.latent_formats.LatentFormat):
     """Latents of the NAF autoencoder: already of mean 0 and deviation 1, so nothing is scaled."""
 
     latent_channels = 16
     spacial_downscale_ratio = 8
+    latent_rgb_factors_reshape = staticmethod(broadened)
 
 
 def compact_latent(channels: int, factors: list[list[float]], bias: list[float]) -> type[CompactLatent]:

@@ -22,7 +22,7 @@ from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext
 from ..picture import from_unit, join_alpha, match_color, to_unit
 from .frames import over_time
-from .inputs import require_numbers
+from .inputs import require_numbers, samples_of
 from .kl_walk import walk_of
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
@@ -57,7 +57,7 @@ def decode_daem(
     memory does not suffice.
     """
     require_numbers(NODE, strength=strength)
-    samples = latent["samples"]
+    samples = samples_of(latent, NODE)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     require_vae(restorer, vae, NODE)

@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from .inputs import require_numbers
+from .inputs import require_kind, require_numbers
 from .open_conds import Conditioning, filled
 from .prior import Prior, require_prior
 from .restorer import Restorer
@@ -103,6 +103,9 @@ def apply_daff(
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     in_channels = require_model(model, restorer, prior)
+    for name, given in (("positive", positive), ("negative", negative)):
+        if given is not None:
+            require_kind(NODE, name, given, list, "a CONDITIONING, or nothing")
     positive, negative = filled(model, restorer, prior, positive, negative, clip, node=NODE)
     sampling = model.get_model_object("model_sampling")
     patch = DAFFPatch(
@@ -142,6 +145,7 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     """Check that MODEL is the denoiser that the restorer was made for; returns the channels that its first block takes."""
+    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
     advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."

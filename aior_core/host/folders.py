@@ -65,7 +65,7 @@ def fingerprint(name: str) -> str:
 
 def input_folder(name: str) -> Path:
     """A folder as a person writes it: absolute, from the home folder (~), or below ComfyUI's input folder. Raises ValueError for none."""
-    written = name.strip().strip('"')
+    written = name.strip().strip('"') if isinstance(name, str) else ""
     if not written:
         raise ValueError("no folder is given. Write the name of a folder of pictures in ComfyUI's input folder, or an absolute path.")
     try:

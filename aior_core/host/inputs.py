@@ -1,8 +1,15 @@
-"""Numbers of a prompt: the host checks their ends, and NaN is neither below the one nor above the other."""
+"""What a prompt can bring through the host's checks: NaN is neither below a bound nor above one, and a number can stand where a link should."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST_INDEX = 2**16
+"""Of a picture in a batch: the host draws the noise of all before it."""
 
 
 def require_numbers(node: str, **values: float) -> None:
@@ -10,3 +17,29 @@ def require_numbers(node: str, **values: float) -> None:
     for name, value in values.items():
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{node}: {name} is {str(value)[:60]}; expected a number.")
+
+
+def require_kind(node: str, name: str, value: object, kind: type, source: str) -> None:
+    """Raise ValueError naming the node and the input unless `value` is what comes from `source`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{node}: {name} is {_told(value)}; connect {source}.")
+
+
+def samples_of(latent: object, node: str) -> Tensor:
+    """The samples `B C h w` of a LATENT. Raises ValueError for anything else, an empty batch among it."""
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if not torch.is_tensor(samples) or samples.ndim != 4 or not samples.numel() or not samples.is_floating_point():
+        found = f"{tuple(samples.shape)} of {samples.dtype}" if torch.is_tensor(samples) else _told(samples)
+        raise ValueError(f"{node}: the latent's samples are {found}; expected numbers of shape (pictures, channels, height, width), none of them 0.")
+    return samples
+
+
+def require_index(latent: dict[str, Any], node: str) -> None:
+    """Raise ValueError unless the places in a batch that a LATENT names are places."""
+    places = latent.get("batch_index")
+    if places is not None and not all(isinstance(i, int) and 0 <= i < LARGEST_INDEX for i in places):
+        raise ValueError(f"{node}: the latent says that its pictures are numbers {str(list(places))[:60]} of a batch; expected 0..{LARGEST_INDEX - 1}.")
+
+
+def _told(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..picture import Geometry
-from .restorer import Restorer
+from .inputs import require_kind
+from .restorer import Restorer, require_restorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class Prior:
 
 def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:
     """Raise ValueError unless `prior` was made by a restorer of the same widths."""
+    require_restorer(restorer, node)
+    require_kind(node, "prior", prior, Prior, "Encode Degradation Prior")
     wanted, found = restorer.config.prior.widths[-1], prior.features.shape[1]
     if wanted != found:
         raise ValueError(
@@ -59,6 +62,7 @@ def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:
 
 def require_estimate(prior: Prior, node: str) -> None:
     """Raise ValueError if the prior was made by a restorer that cannot say what is wrong with a picture."""
+    require_kind(node, "prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         raise ValueError(
             f"{node}: the restorer that made this prior has no degradation head (UniLDiff's and FaithDiff's published files have none), so there is "

@@ -11,10 +11,11 @@ from torch import Tensor
 from ..architecture.autoencoder import Autoencoder
 from ..picture import pad_to_multiple, split_alpha, to_unit
 from .frames import smooth_over_time
+from .inputs import require_kind
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior
 from .reach import KL_HALO, trunk_halo
-from .restorer import Restorer, picture_dtype
+from .restorer import Restorer, picture_dtype, require_restorer
 from .tiling import regions
 from .vae import LIVE_NUMBERS
 
@@ -36,8 +37,6 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     kind; RuntimeError if memory does not suffice.
     """
     require_vae(restorer, vae, NODE)
-    if not torch.is_tensor(image):
-        raise ValueError(f"{NODE}: expected an IMAGE, got {type(image).__name__}.")
     try:
         color, alpha = split_alpha(image)
         picture = to_unit(color)
@@ -75,6 +74,8 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
 
 def require_vae(restorer: Restorer, vae: VAE, node: str) -> None:
     """Raise ValueError unless `vae` is of the kind that the restorer goes with."""
+    require_restorer(restorer, node)
+    require_kind(node, "vae", vae, VAE, "the VAE that goes with the restorer")
     vae.throw_exception_if_invalid()
     ours = isinstance(vae.first_stage_model, Autoencoder)
     if ours != (restorer.config.scale == "compact"):

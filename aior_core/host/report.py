@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..degradations import KINDS
 from ..picture import crop_back, from_unit
+from .inputs import require_kind
 from .prior import Prior, require_estimate
 
 NODE = "Degradation Report"
@@ -19,6 +20,7 @@ BACKGROUND, BAR, LEFT, FAINT, INK = (24, 26, 30), (82, 160, 232), (222, 160, 74)
 
 def report_text(prior: Prior) -> str:
     """One paragraph per picture: what is wrong, worst first, with severity and certainty in per cent; and what is to be left in."""
+    require_kind(NODE, "prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         return "No estimate: this restorer has no degradation head."
     paragraphs = []

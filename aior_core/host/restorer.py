@@ -18,6 +18,7 @@ from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
 from ..degradations import KINDS
 from ..weights import config_from, is_published, load_checkpoint, part, require_finite, split_published
+from .inputs import require_kind
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
 """What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
@@ -43,6 +44,11 @@ class Restorer:
         """The networks by their prefixes in a file."""
         patchers = {"prior": self.encoder, "daff": self.daff, "daem": self.daem}
         return {name: patcher.model for name, patcher in patchers.items() if patcher is not None}
+
+
+def require_restorer(restorer: object, node: str) -> None:
+    """Raise ValueError unless this is a Restorer."""
+    require_kind(node, "restorer", restorer, Restorer, "Load AIOR Compact or Load AIOR Restorer")
 
 
 def picture_dtype(device: torch.device) -> torch.dtype:

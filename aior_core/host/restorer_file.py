@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..weights import describe, save_weights
 from .folders import saving_place
-from .restorer import NOTE, Restorer
+from .restorer import NOTE, Restorer, require_restorer
+
+NODE = "Save AIOR Restorer"
 
 
 def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
@@ -41,8 +43,9 @@ def save_restorer(restorer: Restorer, prefix: str) -> Path:
 
     Raises ValueError for a prefix that leads out of it.
     """
+    require_restorer(restorer, NODE)
     try:
         place = saving_place(prefix)
     except ValueError as error:
-        raise ValueError(f"Save AIOR Restorer: {error}") from error
+        raise ValueError(f"{NODE}: {error}") from error
     return write_restorer(restorer, place)

@@ -14,9 +14,9 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
-from .inputs import require_numbers
+from .inputs import require_index, require_kind, require_numbers, samples_of
 from .memory import Need, choose_tile, with_smaller_tiles
-from .prior import Prior, require_same_size
+from .prior import Prior, require_prior, require_same_size
 from .progress import StepProgress
 from .restorer import Restorer
 from .windows import MINIMUM, windows_of, with_windows
@@ -74,6 +74,11 @@ def sample_daff(
     for value, known in ((start, START_POINTS), (noise, NOISES)):
         if value not in known:
             raise ValueError(f"{NODE}: unknown choice {value!r}; expected one of {', '.join(known)}.")
+    for name, given, known in (("sampler_name", sampler_name, sampler_names()), ("scheduler", scheduler, scheduler_names())):
+        if given not in known:
+            raise ValueError(f"{NODE}: this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
+    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
+    require_prior(restorer, prior, NODE)
     official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
     samples = latent["samples"]
@@ -128,6 +133,8 @@ def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> in
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
     if latent is None:
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
+    samples_of(latent, NODE)
+    require_index(latent, NODE)
     # The temporal ratio, unknown to ComfyUI 0.20 and older, is for videos.
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     channels = prior.latent.shape[1]

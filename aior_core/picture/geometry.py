@@ -33,6 +33,8 @@ def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]
     A grey picture (C = 1, or 2 with alpha) is repeated to three channels. Values are not touched.
     Raises ValueError if `image` is no IMAGE of 1 to 4 channels, or one without a picture or a pixel in it.
     """
+    if not torch.is_tensor(image):
+        raise ValueError(f"split_alpha: expected an IMAGE, got {'nothing' if image is None else f'a {type(image).__name__}'}. Connect the IMAGE output of a node.")
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
             f"split_alpha: expected an IMAGE of shape B H W C with 1 to 4 channels, got {tuple(image.shape)}. "
@@ -65,9 +67,12 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
 
     Alpha is dropped (`split_alpha` keeps it), grey becomes RGB. Values outside 0..1, as unclipped noise or a sharpening
     node leaves them, are kept: clipping them would throw away what a restorer can use.
-    Raises ValueError if the shape is no IMAGE's, or a value is NaN or infinite.
+    Raises ValueError if the shape is no IMAGE's, the values are no floats, or one is NaN or infinite.
     """
-    color = split_alpha(image)[0].to(torch.float32)
+    color = split_alpha(image)[0]
+    if not color.is_floating_point():
+        raise ValueError(f"The picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from.")
+    color = color.to(torch.float32)
     if not torch.isfinite(color).all():
         raise ValueError("The picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1.")
     batch, height, width, channels = color.shape

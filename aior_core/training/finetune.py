@@ -24,9 +24,9 @@ from ..architecture.config import CompactConfig
 from ..degradations import KINDS
 from ..host.compact_model import CompactModel
 from ..host.folders import input_folder, training_folder, unfinished_place
-from ..host.inputs import require_numbers
+from ..host.inputs import require_kind, require_numbers
 from ..host.prior_encode import require_vae
-from ..host.restorer import Restorer, build_restorer
+from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..host.unet import unet_config
 from . import checkpoint, loop, losses, own_pictures
@@ -72,6 +72,8 @@ def train_restorer(
     Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
     """
     require_numbers(NODE, minutes=settings.minutes, learning_rate=settings.learning_rate)
+    if settings.stage not in STAGE_NAMES:
+        raise ValueError(f"{NODE}: there is no stage {str(settings.stage)[:60]!r}; expected {' or '.join(STAGE_NAMES)}.")
     _require_compact(model, vae, restorer)
     try:
         place = input_folder(folder)
@@ -108,6 +110,8 @@ def pictures_fingerprint(folder: str) -> str:
 
 
 def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
+    require_restorer(restorer, NODE)
+    require_kind(NODE, "model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
     if restorer.config.scale != "compact" or restorer.daem is None:
         what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
         raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")

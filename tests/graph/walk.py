@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
+from aior_pack.scripts.client import PromptError
 
 KSAMPLER = {"seed": 5, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 SAMPLER = {**KSAMPLER, "start_point": "noise", "fidelity": 0.0, "strength": 1.0, "tile": 0}
+
+RAW = re.compile(
+    r"'NoneType'|has no attribute|object is not|not supported between|unsupported operand|index out of|out of range|size of tensor|mat1|"
+    r"must match|got an unexpected|argument|Traceback|too many values|not enough values|KeyError|unpack|'str' object|Einops|division by zero"
+)
+"""How Python and PyTorch say what a person should have been told in words."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +79,14 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> num
     waves = [numpy.sin(rows / a + columns / b + c) for a, b, c in generator.uniform(8, 40, (channels, 3))]
     picture = 0.5 + 0.35 * numpy.stack(waves, axis=-1) + 0.05 * generator.standard_normal((height, width, channels))
     return numpy.clip(picture, 0, 1).astype(numpy.float32)
+
+
+def said(comfy, prompt: dict) -> str:
+    """The error that a prompt ends with, "" if it runs; fails where a node of ours says nothing that a person can read."""
+    try:
+        return "\n".join(comfy.run(prompt).refused)
+    except PromptError as error:
+        text = str(error)
+        # What the host refuses before it runs is the host's to word.
+        assert error.kind == "refused" or not RAW.search(text) and len(text) < 2000, text[:3000]
+        return text
