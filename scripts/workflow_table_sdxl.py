@@ -6,7 +6,7 @@ from .workflow_table import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column, 
 
 CHECKPOINT, RESTORER = "sd_xl_base_1.0.safetensors", "uniLDiff_restorer.safetensors"
 LORA, CONTROLNET = "my_lora.safetensors", "controlnet-tile-sdxl.safetensors"
-NEEDS = f"""**Needs** an SDXL checkpoint in `ComfyUI/models/checkpoints` and a restorer of that scale in `ComfyUI/models/aior`: one that you trained
+NEEDS = """**Needs** an SDXL checkpoint in `ComfyUI/models/checkpoints` and a restorer of that scale in `ComfyUI/models/aior`: one that you trained
 (`docs/sdxl.md`), or a UniLDiff or FaithDiff checkpoint, converted or as it is. None comes with the pack.
 
 """

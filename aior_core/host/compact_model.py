@@ -24,7 +24,6 @@ from .restorer import NOTE, Restorer, build_restorer
 from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
 
-
 SLIMMEST = 128
 """Ratio of a preview's sides. The host makes them smaller to show them; of one beyond 1024 no row is left, at which the whole server dies."""
 

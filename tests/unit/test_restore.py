@@ -10,8 +10,8 @@ import numpy
 import pytest
 from aior_pack.scripts import results
 from aior_pack.scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
-from aior_pack.scripts.restore import Batch
 from aior_pack.scripts.host import Host
+from aior_pack.scripts.restore import Batch
 from aior_pack.scripts.server import OwnFolder, ServerError
 from PIL import Image
 
