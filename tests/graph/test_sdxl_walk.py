@@ -194,37 +194,6 @@ def test_a_noise_mask_keeps_the_rest(comfy, walk):
     assert distance(a[..., :5], latent[..., :5]) < 1e-4 and distance(a[..., 7:], latent[..., 7:]) > 0.1
 
 
-def test_windows_go_with_controlnets_areas_masks_and_samplers(comfy, graph, restorer_file):
-    """The DAFF Sampler in windows of 128 pixels on 192x328, beside what changes its result: each still does, and ends like the whole does."""
-    walk = start(comfy, graph, restorer_file, photograph(192, 328))
-    add = graph.add
-    net = add("AIORTest_LoadNarrowControlNet", seed=7).out(0)
-    hinted = add("ControlNetApplyAdvanced", positive=walk.positive, negative=walk.negative, control_net=net, image=walk.image, strength=1.0,
-                 start_percent=0.0, end_percent=1.0)  # fmt: skip
-    left = add("ConditioningSetArea", conditioning=walk.positive, width=160, height=192, x=0, y=0, strength=1.0)
-    right = add("ConditioningSetArea", conditioning=add("AIORTest_NarrowPrompt", seed=9).out(0), width=168, height=192, x=160, y=0, strength=1.0)
-    both = add("ConditioningCombine", conditioning_1=left.out(0), conditioning_2=right.out(0))
-    mask = numpy.zeros((192, 328, 3), numpy.float32)
-    mask[:, 160:] = 1
-    masked = add("SetLatentNoiseMask", samples=walk.latent, mask=add("LoadImageMask", image=comfy.upload_array(mask), channel="red").out(0))
-    words = {"positive": walk.positive, "negative": walk.negative, "latent": walk.latent, **SCHEDULE}
-    ways = [
-        {},
-        {"positive": hinted.out(0), "negative": hinted.out(1)},
-        {"positive": both.out(0)},
-        {"latent": masked.out(0)},
-        {"sampler_name": "uni_pc"},
-    ]
-    nodes = [walk.sampler(**{**words, **way}, tile=tile) for way in ways for tile in (128, 8192)]
-    latents = sampled(comfy, walk, *nodes)
-    tiled, whole = latents[::2], latents[1::2]
-    assert all(a.shape == (1, 4, 24, 41) for a in tiled)
-    for other, other_whole in zip(tiled[1:], whole[1:]):
-        assert distance(tiled[0], other) > 1e-3 and distance(other, other_whole) > 0
-    # Where nothing is to be repaired, the latent stays, in windows too.
-    assert distance(tiled[3][..., :19], whole[3][..., :19]) < 1e-4
-
-
 def test_context_windows_over_the_width(comfy, walk):
     daff = apply(walk)
     windows = {
