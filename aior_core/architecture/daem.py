@@ -28,6 +28,8 @@ ANCHOR_REACH = 3 * ANCHOR_CELL
 """The cell itself, its neighbours in the blur, and theirs in the interpolation."""
 ANCHOR_GAIN = 10.0
 """Nine numbers that must find their place within a training of hundreds of steps: they learn ten times as fast as others."""
+DOUBTED, BELIEVED = 0.35, 0.6
+"""Validation pictures: haze that was there was given 0.34 to 0.99, haze that was not 0 to 0.44, but for four flat grey ones."""
 ANCHOR_STARTS = {0: -0.9, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
 """By degradation: clipped noise shifts dark and bright tones; rain, snow, haze and low light change them all."""
 
@@ -200,15 +202,19 @@ class DAEM(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def context(self, feature: Tensor, severities: Tensor, steering: Tensor | None = None) -> PictureContext:
+    def context(
+        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None
+    ) -> PictureContext:
         """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
 
         steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
-        to be removed: "none" and "leave it in" would look alike otherwise.
+        to be removed: "none" and "leave it in" would look alike otherwise. probabilities: `B K`, 0..1, how sure each degradation is
+        (default: certain); the anchor lets go for what is likely only.
         """
         steering = torch.ones_like(severities) if steering is None else steering
         pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
-        return PictureContext(self.context2(F.gelu(self.context1(pooled))), self.anchor_of((severities * steering).to(feature.dtype)))
+        sure = 1.0 if probabilities is None else believed(probabilities)
+        return PictureContext(self.context2(F.gelu(self.context1(pooled))), self.anchor_of((severities * steering * sure).to(feature.dtype)))
 
     def anchor_of(self, severities: Tensor) -> Tensor:
         """How much of its low frequencies the result takes from the LQ picture, `B 1`, 0..1, by the severities to be removed `B K`.
@@ -234,6 +240,14 @@ class DAEM(nn.Module):
         if self.anchor is not None:
             change = change + context.anchor[:, :, None, None].to(change) * low_frequencies(lq - decoded - change)
         return decoded + strength * change
+
+
+def believed(probabilities: Tensor) -> Tensor:
+    """How far a degradation counts that is there with `probabilities` (`...`, 0..1): not at all below `DOUBTED`, fully from `BELIEVED` on.
+
+    A severity is a mean: a grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
+    """
+    return ((probabilities - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
 
 
 def low_frequencies(x: Tensor) -> Tensor:

@@ -198,7 +198,8 @@ def _contexts(vae: VAE, daem: ModelPatcher, prior: Prior) -> list[PictureContext
     for index in range(len(prior.features)):
         mine = slice(index, index + 1)
         feature = prior.features[mine].to(dtype=vae.vae_dtype, **at)
-        made.append(daem.model.context(feature, prior.severities[mine].to(**at), prior.steered[mine].to(**at)))
+        estimate = (x[mine].to(**at) for x in (prior.severities, prior.steered, prior.probabilities))
+        made.append(daem.model.context(feature, *estimate))
     vectors, anchors = (over_time(torch.cat(rows), prior.smooth) for rows in ([c.vector for c in made], [c.anchor for c in made]))
     return [PictureContext(vector[None], anchor[None]) for vector, anchor in zip(vectors, anchors)]
 

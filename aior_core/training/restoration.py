@@ -112,7 +112,8 @@ def repair(
     networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
 ) -> tuple[Tensor, list[Routing]]:
     """Decode `latent` with detail. The experts see the estimated severities, without those to be kept, and which those are."""
-    context = networks.daem.context(estimate.features[-1], estimate.severities.detach().float().sigmoid(), keep)
+    severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
+    context = networks.daem.context(estimate.features[-1], severities, keep, probabilities)
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 

@@ -152,7 +152,8 @@ def repair_sdxl(
     with torch.no_grad():
         features = networks.prior.trunk(lq)
     estimate = Estimate(features, *networks.prior.head(features[-1]))
-    context = networks.daem.context(features[-1], estimate.severities.detach().float().sigmoid(), keep)
+    severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
+    context = networks.daem.context(features[-1], severities, keep, probabilities)
     picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
     return picture, routings, estimate
 

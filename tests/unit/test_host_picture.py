@@ -77,7 +77,7 @@ def test_decoding_is_what_training_decodes(walk):
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities)
+    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities)
     trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
     assert distance(walk.decode({"samples": prior.latent}, prior), from_unit(trained)) < 1e-5
 
