@@ -136,7 +136,7 @@ def set5(data: Path, limit: int | None) -> Iterator[Case]:
 
 
 def partner(stem: str, truths: dict[str, Path]) -> Path | None:
-    """The ground truth for `stem`: of the same name, or the longest name that it begins with (0001_0.8_0.2 → 0001)."""
+    """The ground truth for `stem`: of the same name, or the longest name that it begins with (0001_0.8_0.2 -> 0001)."""
     fitting = [name for name in truths if stem == name or stem.startswith((name + "_", name + "-"))]
     return truths[max(fitting, key=len)] if fitting else None
 

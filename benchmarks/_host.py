@@ -85,7 +85,7 @@ class Restored:
 
 
 class Walk:
-    """encode_prior → sample_daff → decode_daem with one loaded compact model: the functions behind the nodes."""
+    """encode_prior -> sample_daff -> decode_daem with one loaded compact model: the functions behind the nodes."""
 
     def __init__(self, weights: str | None = None, device: str = "cpu"):
         start_comfy(device)
@@ -98,7 +98,7 @@ class Walk:
         self.model, self.vae, self.restorer = self.compact_model.load_compact(self.weights)
 
     def encode(self, image):
-        """IMAGE `B H W C` → AIOR_PRIOR."""
+        """IMAGE `B H W C` -> AIOR_PRIOR."""
         return self.prior_encode.encode_prior(self.restorer, self.vae, image)
 
     def sample(self, prior, steps: int, seed: int = 0) -> dict:
@@ -108,7 +108,7 @@ class Walk:
         return self.sampling.sample_daff(self.model, self.restorer, prior, seed=seed, steps=steps)
 
     def decode(self, latent: dict, prior):
-        """LATENT → IMAGE `B H W C` of the input's size."""
+        """LATENT -> IMAGE `B H W C` of the input's size."""
         return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior)
 
     def stock_sample(self, prior, steps: int, *, patched: bool):

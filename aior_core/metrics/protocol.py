@@ -13,7 +13,7 @@ def as_8bit(picture: torch.Tensor) -> torch.Tensor:
 
 
 def to_luma(rgb: torch.Tensor) -> torch.Tensor:
-    """`B 3 H W` in 0..1 → `B 1 H W`, Y of YCbCr in 16/255..235/255, as MATLAB's rgb2ycbcr and BasicSR have it."""
+    """`B 3 H W` in 0..1 -> `B 1 H W`, Y of YCbCr in 16/255..235/255, as MATLAB's rgb2ycbcr and BasicSR have it."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=rgb.dtype, device=rgb.device).view(1, 3, 1, 1)
     return ((rgb * weights).sum(1, keepdim=True) + 16.0) / 255.0
 

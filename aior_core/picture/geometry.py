@@ -63,7 +63,7 @@ def join_alpha(image: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
 
 
 def to_unit(image: torch.Tensor) -> torch.Tensor:
-    """ComfyUI IMAGE `B H W C`, 0..1 → picture `B 3 H W`, -1..1, float32, contiguous, on the same device.
+    """ComfyUI IMAGE `B H W C`, 0..1 -> picture `B 3 H W`, -1..1, float32, contiguous, on the same device.
 
     Alpha is dropped (`split_alpha` keeps it), grey becomes RGB. Values outside 0..1, as unclipped noise or a sharpening
     node leaves them, are kept: clipping them would throw away what a restorer can use.
@@ -82,7 +82,7 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
 
 
 def from_unit(picture: torch.Tensor) -> torch.Tensor:
-    """Picture `B 3 H W`, -1..1 → ComfyUI IMAGE `B H W 3`, clamped to 0..1, float32, contiguous, on the same device.
+    """Picture `B 3 H W`, -1..1 -> ComfyUI IMAGE `B H W 3`, clamped to 0..1, float32, contiguous, on the same device.
 
     Raises ValueError if `picture` is not `B 3 H W`.
     """

@@ -232,7 +232,7 @@ def test_daem_statistics_of_two_halves_are_those_of_the_whole():
 def test_daem_mixes_each_sample_with_its_own_experts():
     level = randomised(DAEM(RESTORER.daem)).levels[1]
     x, gate = tensor(5, level.join.out_channels, 8, 8), torch.rand(5, level.join.out_channels, generator=torch.Generator().manual_seed(4))
-    gates = torch.zeros(5, 4)
+    gates = torch.zeros(5, len(level.experts))
     gates[range(5), [2, 0, 2, 3, 1]] = torch.tensor([0.9, 0.4, 0.3, 0.7, 0.5])
     second = gates.clone()
     second[range(5), [1, 3, 0, 0, 2]] = 0.2

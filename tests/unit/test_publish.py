@@ -10,7 +10,7 @@ from aior_pack.scripts.host_setup import OLDEST
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("__init__.py", "pyproject.toml", "requirements.txt", "nodes", "aior_core", "models", "workflows", "web", "scripts", "aior.py", "README.md", "LICENSE")
+NEEDED = ("__init__.py", "pyproject.toml", "requirements.txt", "nodes", "aior_core", "models", "workflows", "web", "scripts", "aior.py", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,10 @@ def test_the_changes_of_this_version_are_written_down(project):
 def test_icon_and_banner_have_the_registrys_shapes():
     with Image.open(ROOT / "docs" / "icon.png") as icon, Image.open(ROOT / "docs" / "banner.png") as banner:
         assert icon.width == icon.height <= 400 and banner.width * 9 == banner.height * 21
+
+
+def test_sources_are_in_the_characters_of_windows():
+    # What a Windows console cannot print ends a program that prints it.
+    for folder in ("nodes", "aior_core", "scripts", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            path.read_text(encoding="utf-8").encode("cp1252")
