@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..aior_core.degradations import KINDS, Recipe, apply_recipe, preset_recipe, random_mixture
+from ..aior_core.host.inputs import require_numbers
 from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
 
 RANDOM = "random mixture"
@@ -82,6 +83,7 @@ class Degrade(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "") -> io.NodeOutput:
+        require_numbers("Synthesize Degradation", severity=severity, seed=seed)
         if degradation == WRITTEN:
             if not recipe.strip():
                 raise ValueError(

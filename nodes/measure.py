@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..aior_core.host.inputs import require_numbers
 from ..aior_core.metrics.perceptual import INSTALL
 from ..aior_core.metrics.protocol import CHANNELS
 from ..aior_core.metrics.report import error_map, measure, table
@@ -89,6 +90,7 @@ class Measure(io.ComfyNode):
     def execute(
         cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0
     ) -> io.NodeOutput:
+        require_numbers("Measure Restoration", error_gain=error_gain)
         wanted, given = to_unit(reference), to_unit(image)
         scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
         text = table(scores)

@@ -44,7 +44,7 @@ def weight_path(name: str) -> str:
     path = folder_paths.get_full_path(FOLDER, name)
     places = folder_paths.get_folder_paths(FOLDER)
     if path is None:
-        raise FileNotFoundError(f"{name} is in none of the folders for AIOR weights: {', '.join(places)}.")
+        raise FileNotFoundError(f"{name[:LONGEST]} is in none of the folders for AIOR weights: {', '.join(places)}.")
     for file in siblings(Path(path)):
         if file.exists() and not any(_within(file, place) for place in places):
             raise ValueError(
@@ -76,8 +76,13 @@ def input_folder(name: str) -> Path:
         place.is_dir()
     # A home folder of nobody, a name too long for any folder.
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"{written[:LONGEST]!r} can be no folder ({error}). Write the name of a folder in ComfyUI's input folder, or an absolute path.") from error
+        raise ValueError(f"{written[:LONGEST]!r} can be no folder ({_reason(error)}). Write the name of a folder in ComfyUI's input folder, or an absolute path.") from error
     return place
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a name, without the name, which may be long."""
+    return (isinstance(error, OSError) and error.strerror) or "it is no name"
 
 
 def _require_below(name: str, where: str) -> None:
@@ -108,7 +113,7 @@ def saving_place(prefix: str) -> Path:
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except OSError as error:
-        raise ValueError(f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {error}. Write another name.") from error
+        raise ValueError(f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {_reason(error)}. Write another name.") from error
     return Path(folder, f"{name}_{counter:05}_")
 
 

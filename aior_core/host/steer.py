@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ..degradations import KINDS
+from .inputs import require_numbers
 from .prior import Prior, require_estimate
 from .restorer import Restorer
 
@@ -50,7 +51,9 @@ def _row(kind: str, weight: float | Sequence[float], batch: int) -> list[float]:
     """One weight per picture, checked."""
     if kind not in KINDS:
         raise ValueError(f"{NODE}: unknown degradation {kind!r}; expected one of {', '.join(KINDS)}.")
-    row = [float(value) for value in weight] if isinstance(weight, Sequence) else [float(weight)] * batch
+    row = list(weight) if isinstance(weight, Sequence) and not isinstance(weight, str) else [weight] * batch
+    for value in row:
+        require_numbers(NODE, **{kind: value})
     if len(row) != batch:
         raise ValueError(f"{NODE}: {len(row)} weights of {kind} for {batch} pictures; give one number, or one per picture.")
     if wrong := [value for value in row if not 0.0 <= value <= 1.0]:

@@ -81,7 +81,7 @@ def alone(prompt: dict, node: str, changes: dict) -> dict:
     while wanted:
         key = wanted.pop()
         kept[key] = prompt[key]
-        wanted += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list) and len(value) == 2 and value[0] in prompt]
+        wanted += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in prompt]
     if prompt[node]["class_type"] != "AIOR_SaveRestorer":
         kept["show"] = {"class_type": "PreviewAny", "inputs": {"source": [node, 0]}}
     return kept

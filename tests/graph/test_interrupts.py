@@ -31,7 +31,7 @@ def long_prompt(comfy, name: str, weights: str, seed: int, steps: int = 6) -> di
     graph = Graph()
     walk = start(graph, name, weights)
     graph.prompt[walk.prior[0]]["inputs"]["tile"] = 128
-    walk.save(walk.decode(walk.sampler(seed=seed, steps=steps, tile=192).out(0), tile=128).out(0))
+    walk.save(walk.decode(walk.sampler(seed=seed, steps=steps, tile=128).out(0), tile=128).out(0))
     return graph.prompt
 
 
@@ -41,19 +41,19 @@ def resident(comfy) -> float:
 
 
 def saved(comfy) -> list[Path]:
-    """All files in the server's output folder."""
-    return [path for path in (comfy.server.folder / "output").rglob("*") if path.is_file()]
+    """All pictures in the server's output folder, and what is left of half-written ones."""
+    return [path for path in (comfy.server.folder / "output").rglob("walk*") if path.is_file() and path.suffix != ".latent"]
 
 
 def test_interrupts_at_random_moments(comfy, weights, stress):
     moments = random.Random(0)
-    name = comfy.upload_array(photograph(512, 640))
+    name = comfy.upload_array(photograph(192, 256))
     begun = time.monotonic()
     comfy.run(long_prompt(comfy, name, weights, seed=0))
     whole = time.monotonic() - begun
     before, nodes, waits, level = len(saved(comfy)), [], [], resident(comfy)
     finished = 0
-    for number in range(200 if stress else 8):
+    for number in range(200 if stress else 6):
         prompt = long_prompt(comfy, name, weights, seed=1 + number)
         # A change of picture-wide settings runs the encoder again too, every other time.
         prompt["3"]["inputs"]["tile"] = 128 if number % 2 else 192
@@ -76,7 +76,7 @@ def test_interrupts_at_random_moments(comfy, weights, stress):
             timer.join()
     result = comfy.run(long_prompt(comfy, name, weights, seed=999))
     (picture,) = comfy.pictures(result)
-    assert picture.shape == (512, 640, 3)
+    assert picture.shape == (192, 256, 3)
     files = saved(comfy)
     assert len(files) == before + finished + 1
     for path in files:
@@ -117,7 +117,7 @@ def test_another_weights_file_of_the_same_name_is_loaded_anew(comfy, models_fold
 def test_progress_counts_tiles_and_steps(comfy, weights):
     """More progress events with another value than there are steps: windows and tiles count."""
     seen: dict[str, set] = {}
-    prompt = long_prompt(comfy, comfy.upload_array(photograph(512, 640, seed=5)), weights, seed=3, steps=2)
+    prompt = long_prompt(comfy, comfy.upload_array(photograph(192, 256, seed=5)), weights, seed=3, steps=2)
 
     def note(progress):
         seen.setdefault(prompt[progress.node]["class_type"], set()).add((progress.value, progress.maximum))
@@ -125,4 +125,4 @@ def test_progress_counts_tiles_and_steps(comfy, weights):
     comfy.run(prompt, on_progress=note)
     steps = {maximum for _, maximum in seen["AIOR_DAFFSampler"]}
     assert max(steps) >= 2 * 12 and len(seen["AIOR_DAFFSampler"]) > 2
-    assert max(maximum for _, maximum in seen["AIOR_DecodeDAEM"]) >= 20 * 5
+    assert max(maximum for _, maximum in seen["AIOR_DecodeDAEM"]) >= 4 * 5

@@ -110,7 +110,7 @@ def test_the_report_says_what_is_there_and_what_is_left_in(walk):
     "weights, message",
     [
         ({"noise": 1.5}, "weight of noise is 1.5"),
-        ({"rain": float("nan")}, "weight of rain is nan"),
+        ({"rain": float("nan")}, "rain is nan"),
         ({"blur": (0.0, -0.1)}, "weight of blur is -0.1"),
         ({"grain": 0.0}, "unknown degradation 'grain'.*noise"),
         ({"haze": (0.0, 0.0, 1.0)}, "3 weights of haze for 2 pictures"),
