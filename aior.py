@@ -50,7 +50,7 @@ def parse(arguments):
     serve.add_argument("--port", type=int, default=8188)
     for command in (restore, serve):
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if torch can use one (default)")
-    commands.add_parser("test", help="run the tests, on both versions of ComfyUI; arguments go to pytest, which then runs once: on --comfyui VERSION")
+    commands.add_parser("test", help="run the tests, on ComfyUI 0.30.0 or on --comfyui VERSION; all other arguments go to pytest")
     parsed = parser.parse_args(arguments)
     if parsed.command == "restore" and parsed.workers and not parsed.ray:
         restore.error("--workers goes with --ray")

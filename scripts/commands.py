@@ -8,8 +8,8 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from .host import Host, choose_device, existing_comfyui, find_host, set_up_host
-from .host_setup import CURRENT, OLDEST, RELEASES
+from .host import Host, choose_device, find_host, set_up_host
+from .host_setup import RELEASES
 from .restore import restore
 from .server import serve
 from .steps import SetupError
@@ -34,18 +34,13 @@ def run(root: Path, arguments: Namespace) -> int:
 def test(root: Path, rest: list[str], version: str | None = None) -> int:
     """Run pytest on `tests/` with the host's Python; `rest` goes to pytest. Returns pytest's exit code.
 
-    With a version, on that release of ComfyUI in `.host/`. Without one and without `rest`, all tests on the current release and
-    then on the oldest one what runs ComfyUI; in a person's own ComfyUI all tests there. Raises SetupError.
+    With a version, on that release of ComfyUI in `.host/`; otherwise on the current one, or in a person's own ComfyUI. Raises SetupError.
     """
     if version is not None:
         if version not in RELEASES:
             raise SetupError(f"--comfyui {version}: the tests know ComfyUI {' and '.join(RELEASES)}.")
         return _pytest(root, set_up_host(root, RELEASES[version], test=True), rest)
-    if rest or existing_comfyui(root, os.environ) is not None:
-        return _pytest(root, find_host(root, test=True), rest)
-    hosts = [set_up_host(root, release, test=True) for release in (CURRENT, OLDEST)]
-    codes = [_pytest(root, host, rest) for host, rest in zip(hosts, ([], ["--host-only"]))]
-    return max(codes)
+    return _pytest(root, find_host(root, test=True), rest)
 
 
 def _pytest(root: Path, host: Host, rest: list[str]) -> int:
