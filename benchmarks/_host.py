@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import statistics
 import sys
 import time
@@ -46,6 +47,12 @@ def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds), result
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far, in MiB (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def find_comfyui() -> Path:

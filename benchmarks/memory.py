@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -22,17 +21,11 @@ from pathlib import Path
 
 import torch
 from _cases import PICTURES, damage, read
-from _host import ROOT, Walk, image, room, start_comfy
+from _host import ROOT, Walk, image, peak_mib, room, start_comfy
 
 SIZES = {1: (1152, 864), 2: (1632, 1224), 4: (2304, 1728), 9: (3456, 2592), 12: (4000, 3000), 24: (6000, 4000)}
 """Megapixels to width and height, those of cameras where there are such."""
 SIDE = 1024
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def card(width: int, height: int) -> torch.Tensor:

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from functools import partial
 
 import torch
-from _host import Walk, room, start_comfy, timed
+from _host import Walk, peak_mib, room, start_comfy, timed
 
 STEPS_FOR_SHARE = (2, 10)
 
@@ -32,12 +31,6 @@ def picture(size: int) -> torch.Tensor:
     card = torch.stack([torch.sin(line[:, None] * (2 + k) + line[None] * (3 - k)) for k in range(3)])[None] * 0.7
     plan = degradations.Recipe(degradations.preset_recipe("haze", 0.4, 1).steps + degradations.preset_recipe("noise", 0.4, 2).steps)
     return room("aior_core.picture").from_unit(degradations.apply_recipe(card, plan))
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far, in MiB (Linux counts in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def share(walk: Walk, prior, repeats: int) -> tuple[float, float]:

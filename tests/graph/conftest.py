@@ -107,6 +107,16 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def weights(models_folder: Path) -> str:
+    """A small random compact model in the server's models folder; its name in the loader."""
+    from aior_pack.tests.tiny import save_tiny
+
+    folder = models_folder / "aior"
+    folder.mkdir(exist_ok=True)
+    return save_tiny(folder).name
+
+
 @pytest.fixture(scope="session")
 def server(comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The one server: CPU, a free port, its own folders, live previews, and the nodes of `host_nodes`, which only tests have."""

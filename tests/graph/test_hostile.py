@@ -11,7 +11,6 @@ import pytest
 from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, said, start
-from aior_pack.tests.tiny import save_tiny
 
 NAN, INFINITY = float("nan"), float("inf")
 FLOATS = {
@@ -40,12 +39,6 @@ CHOICES = {
     "AIOR_TrainRestorer": ("stage",),
 }
 KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    (models_folder / "aior").mkdir(exist_ok=True)
-    return save_tiny(models_folder / "aior").name
 
 
 @pytest.fixture(scope="module")

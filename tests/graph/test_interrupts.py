@@ -8,22 +8,13 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, start
-from aior_pack.tests.tiny import save_tiny
 from PIL import Image
 
 SOON = 1.0
 """Seconds within which a stopped prompt has ended: a window of the small model takes a tenth of that."""
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    folder = models_folder / "aior"
-    folder.mkdir(exist_ok=True)
-    return save_tiny(folder).name
 
 
 def long_prompt(comfy, name: str, weights: str, seed: int, steps: int = 6) -> dict:

@@ -10,15 +10,7 @@ import pytest
 from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, said, start, start_from
-from aior_pack.tests.tiny import save_tiny
 from PIL import Image
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    (models_folder / "aior").mkdir(exist_ok=True)
-    return save_tiny(models_folder / "aior").name
-
 
 RIGHT = {"grey": 3, "grey and alpha": 4, "rgba": 4, "half": 3, "bfloat16": 3, "double": 3, "strided": 3, "expanded": 3, "beyond": 3}
 """Odd pictures that are pictures, and how many channels come out."""

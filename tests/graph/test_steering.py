@@ -5,20 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy
-import pytest
 import torch
 from aior_pack.tests.graph.walk import photograph, start
-from aior_pack.tests.tiny import save_tiny
 
 KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    """A small random compact model in the server's models folder; its name in the loader."""
-    folder = models_folder / "aior"
-    folder.mkdir(exist_ok=True)
-    return save_tiny(folder).name
 
 
 def test_ones_change_nothing_and_what_is_kept_reaches_sampler_decoder_and_report(comfy, graph, weights):

@@ -12,17 +12,10 @@ import pytest
 from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import SAMPLER, photograph
-from aior_pack.tests.tiny import save_tiny
 from PIL import Image
 
 KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 TRAIN = {"stage": "detail", "minutes": 0.05, "learning_rate": 5.0, "seed": 3, **dict.fromkeys(KINDS, True)}
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    (models_folder / "aior").mkdir(exist_ok=True)
-    return save_tiny(models_folder / "aior").name
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,6 @@ import numpy
 import pytest
 import torch
 from aior_pack.tests.graph.walk import photograph, start, start_from
-from aior_pack.tests.tiny import save_tiny
-
-
-@pytest.fixture(scope="module")
-def weights(models_folder):
-    """A small random compact model in the server's models folder; its name in the loader."""
-    folder = models_folder / "aior"
-    folder.mkdir(exist_ok=True)
-    return save_tiny(folder).name
 
 
 def distance(a, b) -> float:
