@@ -20,8 +20,7 @@ FOLDERS = ("input", "output", "temp", "user")
 LAUNCHER = Path(__file__).with_name("start_comfyui.py")
 _PREFIX, _OWNER = "aior-", "owner"
 # Large tensors on the CPU are asked for and given back at every layer. Kept by glibc (up to 400 MB) and in huge pages they
-# need not be zeroed page by page each time, which is a quarter of a picture's seconds. What the person
-# has set goes first; other C libraries ignore these.
+# need not be zeroed page by page each time, which is a quarter of a picture's seconds. Other C libraries ignore these.
 ALLOCATION = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "200000000", "MALLOC_TRIM_THRESHOLD_": "400000000"}
 
 
@@ -30,6 +29,13 @@ class ServerError(RuntimeError):
     while starting, None of one that is only slow."""
 
     code: int | None = None
+
+
+def start_comfyui(host: Host, port: int, flags: list, **options: object) -> subprocess.Popen:
+    """Start the host's ComfyUI on 127.0.0.1 with more `flags`; it ends with this process. What the person's environment says
+    of memory allocation goes first. `options` are Popen's."""
+    command = [host.python, LAUNCHER, host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", port, "--disable-auto-launch", *flags]
+    return subprocess.Popen([str(part) for part in command], env=ALLOCATION | os.environ, **ends_with_parent(), **options)
 
 
 def free_port() -> int:
@@ -88,22 +94,20 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def command(self) -> list[str]:
-        """The command line that `start` runs."""
-        command = [self.host.python, LAUNCHER, self.host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", self.port,
-                   # In a file: ComfyUI 0.16 finds no tables in a database in memory.
-                   "--disable-auto-launch", "--database-url", f"sqlite:///{self.folder / 'user' / 'comfyui.db'}", "--disable-api-nodes",
-                   # Other packs cost start-up time and may change what a test or a restore does.
-                   "--disable-all-custom-nodes", "--whitelist-custom-nodes", self.host.pack_name]
+    def _flags(self) -> list:
+        # In a file: ComfyUI 0.16 finds no tables in a database in memory.
+        flags = ["--database-url", f"sqlite:///{self.folder / 'user' / 'comfyui.db'}", "--disable-api-nodes",
+                 # Other packs cost start-up time and may change what a test or a restore does.
+                 "--disable-all-custom-nodes", "--whitelist-custom-nodes", self.host.pack_name]
         for name in FOLDERS:
-            command += [f"--{name}-directory", self.folder / name]
+            flags += [f"--{name}-directory", self.folder / name]
         if self.device == "cpu":
-            command.append("--cpu")
+            flags.append("--cpu")
         if self.models:
-            command += ["--base-directory", self.folder / "base"]
+            flags += ["--base-directory", self.folder / "base"]
         if self.host.extra_paths:
-            command += ["--extra-model-paths-config", self.host.extra_paths]
-        return [str(part) for part in (*command, *self.extra)]
+            flags += ["--extra-model-paths-config", self.host.extra_paths]
+        return [*flags, *self.extra]
 
     def start(self, timeout: float = 180.0) -> Server:
         """Start the process and return when it answers. Raises ServerError."""
@@ -114,9 +118,8 @@ class Server:
         for attempt in range(3):
             self.port = self._wanted_port or free_port()
             with open(self.log_path, "wb") as log:
-                self.process = subprocess.Popen(
-                    self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
-                    env=ALLOCATION | os.environ, **ends_with_parent())
+                self.process = start_comfyui(
+                    self.host, self.port, self._flags(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
             try:
                 self._wait(timeout)
                 return self
@@ -193,17 +196,16 @@ class Server:
 
 def serve(host: Host, *, device: str, port: int) -> int:
     """Run ComfyUI in the foreground, as a person uses it: its own folders, live previews. Returns its exit code."""
-    command = [str(host.python), str(LAUNCHER), str(host.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(port),
-               "--disable-auto-launch", "--preview-method", "latent2rgb"]
+    flags = ["--preview-method", "latent2rgb"]
     if host.setup:
-        command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+        flags += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
     if device == "cpu":
-        command.append("--cpu")
+        flags.append("--cpu")
     if host.extra_paths:
-        command += ["--extra-model-paths-config", str(host.extra_paths)]
+        flags += ["--extra-model-paths-config", host.extra_paths]
     print(f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
           f"Results are saved in {host.comfyui / 'output'}", flush=True)
-    process = subprocess.Popen(command, env=ALLOCATION | os.environ, **ends_with_parent())
+    process = start_comfyui(host, port, flags)
     try:
         return process.wait()
     except KeyboardInterrupt:

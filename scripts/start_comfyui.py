@@ -17,8 +17,9 @@ def main(argv: list[str]) -> None:
     """Run the script `argv[0]` with the other arguments, as `python SCRIPT ...` does."""
     gc.set_threshold(YOUNG, MIDDLE, OLD)
     sys.argv = argv
-    # As `python main.py` has it: ComfyUI imports its own modules from there.
-    sys.path[0] = str(Path(argv[0]).resolve().parent)
+    # As `python main.py` has it. The portable ComfyUI's Python does not put a script's folder first: its first entry stays.
+    own = Path(__file__).resolve().parent
+    sys.path[:] = [str(Path(argv[0]).resolve().parent), *(entry for entry in sys.path if Path(entry).resolve() != own)]
     runpy.run_path(argv[0], run_name="__main__")
 
 
