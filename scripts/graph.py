@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .subgraphs import PROMOTED, expand
+
 MUTED, BYPASSED = 2, 4
 _NOTES = {"Note", "MarkdownNote"}
-_WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COLORS", "BOUNDING_BOX", "BOUNDING_BOXES",
-                 "CURVE", "RANGE", "COMFY_DYNAMICCOMBO_V3"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COLORS", "BOUNDING_BOX", "BOUNDING_BOXES",
+                "CURVE", "RANGE", "COMFY_DYNAMICCOMBO_V3"}
+# A widget that is not saved; the browser sends two empty pictures for it.
+_SENT_ALWAYS = {"IMAGECOMPARE": {"__value__": ["", ""]}}
 _AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}
 _UPLOADS = ("image_upload", "video_upload", "audio_upload", "model_upload")
 
@@ -29,7 +33,7 @@ def to_prompt(workflow: dict, object_info: dict) -> dict[str, dict]:
     """The API-format prompt of a workflow of either format. Raises GraphError.
 
     Muted nodes vanish with what hangs on them, bypassed ones hand their inputs through, notes, reroutes and primitive
-    nodes are resolved. Every node keeps its title in `_meta`, which messages use.
+    nodes are resolved, subgraphs taken apart (`subgraphs.py`). Every node keeps its title in `_meta`, which messages use.
     """
     if is_api_format(workflow):
         missing = sorted({node["class_type"] for node in workflow.values()} - object_info.keys())
@@ -92,22 +96,23 @@ def _is_widget(spec: list, options: dict) -> bool:
     kind = spec[0]
     if options.get("forceInput") or options.get("rawLink"):
         return False
-    return isinstance(kind, list) or options.get("widgetType", kind) in _WIDGET_TYPES
+    return isinstance(kind, list) or options.get("widgetType", kind) in WIDGET_TYPES
+
+
+def _kind(spec: list) -> str:
+    return spec[0] if isinstance(spec[0], str) else "COMBO"
 
 
 class _Graph:
     def __init__(self, workflow: dict, object_info: dict):
         self.info = object_info
+        try:
+            workflow = expand(workflow, self._runs)
+        except (ValueError, KeyError, IndexError) as error:
+            raise GraphError(f"a subgraph of this workflow cannot be taken apart: {error!r}") from error
         self.nodes = {str(node["id"]): node for node in workflow["nodes"]}
-        self.links: dict[object, tuple[str, int, str]] = {}
-        for link in workflow.get("links") or []:
-            if isinstance(link, dict):
-                link = [link["id"], link["origin_id"], link["origin_slot"], link["target_id"], link["target_slot"], link.get("type")]
-            self.links[link[0]] = (str(link[1]), int(link[2]), str(link[5]))
-        subgraphs = {graph["id"] for graph in (workflow.get("definitions") or {}).get("subgraphs", [])}
-        inside = [node for node in self.nodes.values() if node["type"] in subgraphs and self._runs(node)]
-        if inside:
-            raise GraphError(f"{self._label(inside[0])} is a subgraph: unpack it in ComfyUI (right click) and save again")
+        self.links: dict[object, tuple[str, int, str]] = {
+            link["id"]: (str(link["origin_id"]), int(link["origin_slot"]), str(link.get("type"))) for link in workflow["links"]}
 
     @staticmethod
     def _runs(node: dict) -> bool:
@@ -136,8 +141,10 @@ class _Graph:
             inputs = {name: value for name, value in values.items() if name in names}
         else:
             inputs = {name: values[slot] for name, slot in widget_slots(node, self.info).items()}
+        inputs |= node.get(PROMOTED, {})
         # A list would be read as a link by the server; wrapped like this it is a value.
         inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in inputs.items()}
+        inputs |= {name: _SENT_ALWAYS[spec[0]] for name, spec in _input_specs(self.info[node["type"]]["input"]) if _kind(spec) in _SENT_ALWAYS}
         for socket in node.get("inputs") or []:
             if socket.get("link") is None:
                 continue

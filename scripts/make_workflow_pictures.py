@@ -1,8 +1,9 @@
-"""Runs every workflow in workflows/ on a server and makes its thumbnail: NAME.jpg, damaged at the left, restored at the right.
+"""Runs every workflow in workflows/ on a server and makes its thumbnail: NAME.jpg, damaged at the left, restored at the right, or a sheet
+of what it shows (`workflow_sheets.py`).
 
     .host/venv/bin/python -m scripts.make_workflow_pictures [NAME...] [--weights FOLDER] [--upscaler FILE] [--out FOLDER]
 
-Uses the pictures in tests/pictures/. Without --upscaler the upscaling workflow gets a small network that interpolates, made here.
+Uses the pictures in tests/pictures/ and tests/clean/. Without --upscaler the upscaling workflow gets a small network that interpolates, made here.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 import numpy
 from PIL import Image, ImageDraw
 
-from .client import ComfyClient
+from .client import ComfyClient, Result
 from .graph import find_nodes, to_prompt
 from .host import find_host
 from .server import Server
+from .workflow_sheets import FRAMES, SHEETS, noisy_video
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = ROOT / "tests" / "pictures"
+PICTURES, CLEAN = ROOT / "tests" / "pictures", ROOT / "tests" / "clean"
 INPUTS = {
     "restore": ("dahlia_rain.jpg",),
     "restore_ksampler": ("astronaut_noise.jpg",),
@@ -32,6 +34,10 @@ INPUTS = {
     "restore_masked": ("pavilion_snow.jpg",),
     "restore_batch": ("coffee_low_light.png", "dahlia_rain.jpg", "rocket_jpeg.png"),
     "restore_keep_grain": ("dahlia_rain.jpg",),
+    "what_is_wrong": ("pavilion_snow.jpg",),
+    "damage_and_measure": ("flower.webp",),
+    "compare_samplers": ("astronaut_noise.jpg",),
+    "restore_video": ("coffee.webp",),
 }
 WIDTH, LINE, GRAIN = 640, 3, 14
 FINETUNED = "other_3"
@@ -83,13 +89,18 @@ def grainy(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def run(client: ComfyClient, name: str) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Run one workflow; returns its output pictures and for each the input it comes from. Raises PromptError or GraphError."""
+def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
+    """Run one workflow; returns what came of it and its inputs, for a video its frames. Raises PromptError or GraphError."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     labels = INPUTS[name]
-    files = [(PICTURES / file).read_bytes() for file in labels]
+    files = [next(folder / file for folder in (PICTURES, CLEAN) if (folder / file).is_file()).read_bytes() for file in labels]
+    before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
     if name == "restore_keep_grain":
         labels, files = ("grainy.png",), [grainy(data) for data in files]
+        before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+    if name == "restore_video":
+        video, before = noisy_video(before[0], FRAMES)
+        labels, files = ("noisy.mp4",), [video]
     subfolder = "photographs" if name == "restore_batch" else ""
     if name == "restore_masked":
         names = [client.upload(masked(files[0]), "masked.png")]
@@ -97,18 +108,15 @@ def run(client: ComfyClient, name: str) -> tuple[list[Image.Image], list[Image.I
         names = [client.upload(data, file, subfolder) for data, file in zip(files, labels)]
     info = client.object_info()
     prompt = to_prompt(workflow, info)
-    for node in find_nodes(prompt, "LoadImage"):
-        prompt[node]["inputs"]["image"] = names[0]
+    for kind, field in (("LoadImage", "image"), ("LoadVideo", "file")):
+        for node in find_nodes(prompt, kind):
+            prompt[node]["inputs"][field] = names[0]
     for node in find_nodes(prompt, "UpscaleModelLoader"):
         spec = info["UpscaleModelLoader"]["input"]["required"]["model_name"]
         prompt[node]["inputs"]["model_name"] = (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[0]
     result = client.run(prompt)
     print(f"{name}: {result.seconds:.1f} s; {'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}")
-    saved = [image for image in result.items("images") if image["type"] == "output"]
-    before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
-    after = [Image.open(io.BytesIO(client.view(image))).convert("RGB") for image in saved]
-    # A folder is loaded in the order of the file system, so a result is known by the input it is closest to.
-    return [min(before, key=lambda picture: change(picture, result)) for result in after], after
+    return result, before
 
 
 def change(before: Image.Image, after: Image.Image) -> float:
@@ -126,15 +134,21 @@ def split(before: Image.Image, after: Image.Image, width: int = WIDTH) -> Image.
     return result
 
 
-def thumbnail(before: list[Image.Image], after: list[Image.Image], name: str) -> Image.Image:
-    """The thumbnail of a workflow's run: one split picture, a row of them, or for the mask the whole result, whose right half is the input."""
+def thumbnail(client: ComfyClient, name: str, result: Result, before: list[Image.Image]) -> Image.Image:
+    """The thumbnail of a workflow's run: one split picture, a row of them, for the mask the whole result, whose right half is the input,
+    or a sheet."""
+    if name in SHEETS:
+        return SHEETS[name](client, result, before)
+    saved = [image for image in result.items("images") if image["type"] == "output"]
+    after = [Image.open(io.BytesIO(client.view(image))).convert("RGB") for image in saved]
     if name == "restore_masked":
         return after[0].resize((WIDTH, round(WIDTH * after[0].height / after[0].width)), Image.Resampling.LANCZOS)
-    parts = [split(b, a, WIDTH // len(after)) for b, a in zip(before, after)]
-    result = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), "black")
+    # A folder is loaded in the order of the file system, so a result is known by the input it is closest to.
+    parts = [split(min(before, key=lambda picture: change(picture, made)), made, WIDTH // len(after)) for made in after]
+    sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), "black")
     for number, part in enumerate(parts):
-        result.paste(part, (number * parts[0].width, 0))
-    return result
+        sheet.paste(part, (number * parts[0].width, 0))
+    return sheet
 
 
 def main() -> None:
@@ -161,11 +175,9 @@ def main() -> None:
         with Server(find_host(ROOT), models=models) as server:
             client = ComfyClient(server.port, server.alive)
             for name in options.names:
-                before, after = run(client, name)
                 options.out.mkdir(parents=True, exist_ok=True)
-                picture = thumbnail(before, after, name)
-                picture.save(options.out / f"{name}.jpg", quality=88)
-                print(f"{options.out / name}.jpg: mean change {change(before[0], after[0]):.1f} of 255")
+                thumbnail(client, name, *run(client, name)).save(options.out / f"{name}.jpg", quality=88)
+                print(f"{options.out / name}.jpg")
 
 
 if __name__ == "__main__":

@@ -1,84 +1,12 @@
-"""The workflows that come with the pack, as tables of nodes; `make_workflows.py` writes them out."""
+"""The workflows for the bundled model, as tables of nodes; `make_workflows.py` writes them out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-GREEN, BLUE, PURPLE, AMBER, GREY = "#3f6f4f", "#3f5f8f", "#6f4f8f", "#8f6f3f", "#555555"
-UPSCALER = "RealESRGAN_x4plus.safetensors"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`."""
-
-    name: str
-    type: str
-    inputs: dict = field(default_factory=dict)
-    title: str = ""
-    width: int = 320
-
-
-@dataclass(frozen=True)
-class Column:
-    """Nodes from top to bottom. Neighbouring columns of one title share its group."""
-
-    title: str
-    color: str
-    nodes: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class Workflow:
-    """`name` is the file's; `note` is Markdown, shown at the left."""
-
-    name: str
-    note: str
-    columns: tuple[Column, ...]
-    note_height: int = 420
-
-
-_WALK = """**encode the prior -> fuse it while sampling -> decode with detail**
-
-1. *Encode Degradation Prior* looks at the picture: features, and which damages it has.
-2. *{sample}* makes a clean latent under the guidance of those features (DAFF).
-3. *DAEM Decode* turns it into a picture with the input's own fine detail.
-
-"""
-
-
-def _load() -> Column:
-    return Column("1 Photograph and model", GREEN, (
-        Node("photo", "LoadImage", {"image": "example.png"}, title="The damaged photograph"),
-        Node("compact", "AIOR_LoadCompact"),
-    ))
-
-
-def _prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it") -> Column:
-    return Column(title, BLUE, (
-        Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
-        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
-    ))
-
-
-def _apply() -> Node:
-    return Node("daff", "AIOR_ApplyDAFF", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"})
-
-
-def _decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.restorer") -> Node:
-    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": restorer, "prior": prior})
-
-
-def _save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
-    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=360)
-
-
-def _sampler(**inputs: str) -> Node:
-    return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, WALK, Column, Node, Workflow, apply, decode, load, prior, sampler, save
 
 
 def _restore() -> Workflow:
-    note = "# Restore a photograph\n\n" + _WALK.format(sample="DAFF Sampler") + (
+    note = "# Restore a photograph\n\n" + WALK.format(sample="DAFF Sampler") + (
         "Pick a picture, press Run. Noise, blur, low resolution, rain, snow, haze, low light and JPEG damage, alone or mixed, need no "
         "setting.\n\n"
         "- **steps**: 1 is closest to the truth on average, 4 sharper, 20 for texture.\n"
@@ -87,35 +15,35 @@ def _restore() -> Workflow:
         "- Large pictures are cut into tiles where memory demands it; *tile* (an advanced input of three nodes) sets their size.\n\n"
         "`python3 aior.py restore` runs this file.")
     return Workflow("restore", note, (
-        _load(), _prior(),
-        Column("3 Sample", PURPLE, (_sampler(),)),
-        Column("4 Decode", AMBER, (_decode("sampler.latent"), _save())),
+        load(), prior(),
+        Column("3 Sample", PURPLE, (sampler(),)),
+        Column("4 Decode", AMBER, (decode("sampler.latent"), save())),
     ), 560)
 
 
 def _ksampler() -> Workflow:
-    note = "# The stock KSampler\n\n" + _WALK.format(sample="Apply DAFF + KSampler") + (
+    note = "# The stock KSampler\n\n" + WALK.format(sample="Apply DAFF + KSampler") + (
         "*Apply DAFF* gives a MODEL and two conditionings that carry the prior: connect all three. Any sampler, scheduler, guider or "
         "model patch that takes a MODEL works. With the settings here the result equals the *DAFF Sampler*'s.\n\n"
         "The latent of *Encode Degradation Prior* has the right size. The sampler adds noise to it: at denoise 1 nothing of it is left; "
         "below 1 the result stays closer to the damaged picture.")
     return Workflow("restore_ksampler", note, (
-        _load(), _prior(),
-        Column("3 Apply DAFF, sample", PURPLE, (_apply(), Node("sampler", "KSampler", {
+        load(), prior(),
+        Column("3 Apply DAFF, sample", PURPLE, (apply(), Node("sampler", "KSampler", {
             "model": "daff.model", "positive": "daff.positive", "negative": "daff.negative", "latent_image": "prior.latent",
             "seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}))),
-        Column("4 Decode", AMBER, (_decode("sampler.LATENT"), _save())),
+        Column("4 Decode", AMBER, (decode("sampler.LATENT"), save())),
     ), 540)
 
 
 def _custom_sampler() -> Workflow:
-    note = "# SamplerCustomAdvanced and CFGGuider\n\n" + _WALK.format(sample="Apply DAFF + SamplerCustomAdvanced") + (
+    note = "# SamplerCustomAdvanced and CFGGuider\n\n" + WALK.format(sample="Apply DAFF + SamplerCustomAdvanced") + (
         "Noise, guider, sampler and sigmas as nodes of their own, for schedules and guiders that KSampler does not have. The model is a "
         "rectified flow: its sigmas go from 1 to 0.\n\n"
         "*cfg* above 1 pushes the result away from what the model makes without knowing the damages.")
     return Workflow("restore_custom_sampler", note, (
-        _load(), _prior(),
-        Column("3 Apply DAFF", PURPLE, (_apply(), Node("noise", "RandomNoise", {"noise_seed": 0}))),
+        load(), prior(),
+        Column("3 Apply DAFF", PURPLE, (apply(), Node("noise", "RandomNoise", {"noise_seed": 0}))),
         Column("4 Sample", PURPLE, (
             Node("guider", "CFGGuider", {"model": "daff.model", "positive": "daff.positive", "negative": "daff.negative", "cfg": 1.0}),
             Node("kind", "KSamplerSelect", {"sampler_name": "euler"}),
@@ -123,7 +51,7 @@ def _custom_sampler() -> Workflow:
             Node("sampler", "SamplerCustomAdvanced", {"noise": "noise.NOISE", "guider": "guider.GUIDER", "sampler": "kind.SAMPLER",
                                                       "sigmas": "sigmas.SIGMAS", "latent_image": "prior.latent"}),
         )),
-        Column("5 Decode", AMBER, (_decode("sampler.output"), _save())),
+        Column("5 Decode", AMBER, (decode("sampler.output"), save())),
     ), 520)
 
 
@@ -134,13 +62,13 @@ def _upscale() -> Workflow:
             "**Needs an upscale model of your own** in `ComfyUI/models/upscale_models`: any file that *Load Upscale Model* takes, such as "
             f"`{UPSCALER}`, a 4x-UltraSharp, SwinIR, HAT or DAT file. Choose it in *Load Upscale Model*.")
     return Workflow("restore_upscale", note, (
-        _load(), _prior(),
-        Column("3 Sample", PURPLE, (_sampler(),)),
-        Column("4 Decode", AMBER, (_decode("sampler.latent"),)),
+        load(), prior(),
+        Column("3 Sample", PURPLE, (sampler(),)),
+        Column("4 Decode", AMBER, (decode("sampler.latent"),)),
         Column("5 Upscale", GREY, (
             Node("upscaler", "UpscaleModelLoader", {"model_name": UPSCALER}, title="Your upscale model"),
             Node("upscale", "ImageUpscaleWithModel", {"upscale_model": "upscaler.UPSCALE_MODEL", "image": "decode.image"}),
-            _save("upscale.IMAGE", "AIOR_upscaled", "Restored and enlarged"),
+            save("upscale.IMAGE", "AIOR_upscaled", "Restored and enlarged"),
         )),
     ), 420)
 
@@ -153,15 +81,15 @@ def _masked() -> Workflow:
             "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead of the painted one.\n\n"
             "This repairs what is there under the mask. It does not invent what is missing: for objects to remove, use an inpainting model.")
     return Workflow("restore_masked", note, (
-        _load(), _prior(),
+        load(), prior(),
         Column("3 Sample under the mask", PURPLE, (
             Node("mask", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "photo.MASK"}),
-            _sampler(latent="mask.LATENT"),
+            sampler(latent="mask.LATENT"),
         )),
-        Column("4 Decode", AMBER, (_decode("sampler.latent"),)),
+        Column("4 Decode", AMBER, (decode("sampler.latent"),)),
         Column("5 Put it into the input", GREY, (
             Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
-            _save("composite.IMAGE", "AIOR_masked"),
+            save("composite.IMAGE", "AIOR_masked"),
         )),
     ), 480)
 
@@ -172,14 +100,14 @@ def _batch() -> Workflow:
             "each of them, whatever its size; the model is loaded once.\n\n"
             "Frames of one size can also go through the model as one batch: join them with *Batch Images*.\n\n"
             "On the command line, `python3 aior.py restore FOLDER` does the same and goes on where it stopped.")
-    load = Column("1 Photographs and model", GREEN, (
+    photos = Column("1 Photographs and model", GREEN, (
         Node("photos", "LoadImageDataSetFromFolder", {"folder": "photographs"}, title="A folder inside ComfyUI's input folder"),
         Node("compact", "AIOR_LoadCompact"),
     ))
     return Workflow("restore_batch", note, (
-        load, _prior("photos.images"),
-        Column("3 Sample", PURPLE, (_sampler(),)),
-        Column("4 Decode", AMBER, (_decode("sampler.latent"), _save(prefix="AIOR_batch", title="The restored photographs"))),
+        photos, prior("photos.images"),
+        Column("3 Sample", PURPLE, (sampler(),)),
+        Column("4 Decode", AMBER, (decode("sampler.latent"), save(prefix="AIOR_batch", title="The restored photographs"))),
     ), 380)
 
 
@@ -191,13 +119,13 @@ def _keep_grain() -> Workflow:
             "*Degradation Report* says what was found, and what is to be left in.\n\n"
             "To leave the fog in and remove the noise, set *haze* to 0 and *noise* to 1. A damage that was not found cannot be steered.")
     return Workflow("restore_keep_grain", note, (
-        _load(), _prior(),
+        load(), prior(),
         Column("3 What to leave in", BLUE, (
             Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
             Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}),
         )),
-        Column("4 Sample", PURPLE, (_sampler(prior="steer.prior"),)),
-        Column("5 Decode", AMBER, (_decode("sampler.latent", "steer.prior"), _save(prefix="AIOR_grain", title="Restored, with its grain"))),
+        Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
+        Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
     ), 460)
 
 
@@ -212,7 +140,7 @@ def _finetune() -> Workflow:
             "- The file goes to `output/restorers`. *Load AIOR Restorer* loads it, in place of the restorer of *Load AIOR Compact*.")
     mine = "train.restorer"
     return Workflow("finetune", note, (
-        _load(),
+        load(),
         Column("2 Train", PURPLE, (
             Node("train", "AIOR_TrainRestorer", {
                 "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}),
@@ -222,9 +150,9 @@ def _finetune() -> Workflow:
             Node("plot", "PreviewImage", {"images": "train.loss_plot"}, title="Loss"),
             Node("summary", "PreviewAny", {"source": "train.summary"}, title="Summary"),
         )),
-        _prior(restorer=mine, title="4 What is wrong with the photograph"),
-        Column("5 Restore it", PURPLE, (_sampler(restorer=mine),)),
-        Column("6 Decode", AMBER, (_decode("sampler.latent", restorer=mine), _save(prefix="AIOR_trained"))),
+        prior(restorer=mine, title="4 What is wrong with the photograph"),
+        Column("5 Restore it", PURPLE, (sampler(restorer=mine),)),
+        Column("6 Decode", AMBER, (decode("sampler.latent", restorer=mine), save(prefix="AIOR_trained"))),
     ), 620)
 
 

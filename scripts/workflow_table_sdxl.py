@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .workflow_table import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column, Node, Workflow
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column, Node, Workflow
 
 CHECKPOINT, RESTORER = "sd_xl_base_1.0.safetensors", "uniLDiff_restorer.safetensors"
 LORA, CONTROLNET = "my_lora.safetensors", "controlnet-tile-sdxl.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import amp
 
 
 def fast_dtype(device: str) -> torch.dtype:
@@ -17,6 +18,6 @@ def fast_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if supported else torch.float32
 
 
-def autocast(device: str) -> torch.autocast:
+def autocast(device: str) -> amp.autocast:
     """Autocast to bfloat16 where that is fast; elsewhere a context that does nothing."""
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16)
+    return amp.autocast(device, dtype=torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16)

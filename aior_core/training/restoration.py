@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, amp, nn
 
 from ..architecture.daem import Routing, decode_with_detail
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
@@ -64,7 +64,7 @@ def damage(
 
 def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch:
     """`clean` (`B 3 H W`, -1..1) damaged by one plan each; where a plan is of a real pair, the damaged picture is that row of `lq`."""
-    with torch.autocast(clean.device.type, enabled=False):
+    with amp.autocast(clean.device.type, enabled=False):
         bad, severities, maps = degrade_batch(clean, [plan.recipe for plan in plans])
         keep = torch.ones_like(severities)
         known = torch.ones_like(severities[:, 0])

@@ -96,7 +96,7 @@ def test_what_cannot_be_converted_is_named():
     with pytest.raises(GraphError, match="no ComfyUI workflow"):
         to_prompt({"hello": 1}, INFO)
     workflow = {"nodes": [node(1, "uuid", title="Box")], "links": [], "definitions": {"subgraphs": [{"id": "uuid"}]}}
-    with pytest.raises(GraphError, match="Box.*unpack"):
+    with pytest.raises(GraphError, match="cannot be taken apart.*nodes"):
         to_prompt(workflow, INFO)
     circle = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 1, 0, "IMAGE"], [3, 1, 0, 3, 0, "IMAGE"]]
     with pytest.raises(GraphError, match="circle"):

@@ -216,4 +216,4 @@ def test_the_published_pack_has_the_words():
     """Every line of .comfyignore is of the root alone: `docs/` would leave out the help pages in web/docs/ too."""
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     assert all(line.startswith("/") for line in ignored)
-    assert not {line.strip("/") for line in ignored} & {"locales", "web", "workflows", "models", "nodes", "aior_core", "scripts"}
+    assert not {line.strip("/") for line in ignored} & {"locales", "web", "workflows", "subgraphs", "models", "nodes", "aior_core", "scripts"}

@@ -10,7 +10,7 @@ from aior_pack.scripts.host_setup import OLDEST
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("__init__.py", "pyproject.toml", "requirements.txt", "nodes", "aior_core", "models", "workflows", "web", "scripts", "aior.py", "LICENSE")
+NEEDED = ("__init__.py", "pyproject.toml", "requirements.txt", "nodes", "aior_core", "models", "workflows", "subgraphs", "web", "scripts", "aior.py", "LICENSE")
 
 
 @pytest.fixture(scope="module")

@@ -160,3 +160,14 @@ def test_the_readmes_nodes_are_the_packs(host):
 def test_the_readmes_workflows_are_the_packs():
     names = set(re.findall(r"`(?:workflows/)?(\w+)\.json`", text_of(ROOT / "README.md")))
     assert names == {path.stem for path in (ROOT / "workflows").glob("*.json")}
+
+
+def test_the_readme_names_the_blueprints():
+    text = text_of(ROOT / "README.md")
+    names = [path.stem for path in (ROOT / "subgraphs").glob("*.json")]
+    assert names and all(f"**{name}**" in text for name in names)
+
+
+def test_every_workflow_with_a_picture_shows_it_in_the_readme():
+    shown = set(re.findall(r"\(workflows/(\w+)\.jpg\)", text_of(ROOT / "README.md")))
+    assert shown == {path.stem for path in (ROOT / "workflows").glob("*.jpg")}

@@ -1,0 +1,79 @@
+"""What the tables of workflows and of blueprints are made of: nodes, columns, and the steps of the walk that nearly all have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GREEN, BLUE, PURPLE, AMBER, GREY = "#3f6f4f", "#3f5f8f", "#6f4f8f", "#8f6f3f", "#555555"
+UPSCALER = "RealESRGAN_x4plus.safetensors"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`."""
+
+    name: str
+    type: str
+    inputs: dict = field(default_factory=dict)
+    title: str = ""
+    width: int = 320
+
+
+@dataclass(frozen=True)
+class Column:
+    """Nodes from top to bottom. Neighbouring columns of one title share its group; with the same `pitch`, the least number of pixels
+    from node to node, their nodes stand in rows."""
+
+    title: str
+    color: str
+    nodes: tuple[Node, ...]
+    pitch: int = 0
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """`name` is the file's; `note` is Markdown, shown at the left."""
+
+    name: str
+    note: str
+    columns: tuple[Column, ...]
+    note_height: int = 420
+
+
+WALK = """**encode the prior -> fuse it while sampling -> decode with detail**
+
+1. *Encode Degradation Prior* looks at the picture: features, and which damages it has.
+2. *{sample}* makes a clean latent under the guidance of those features (DAFF).
+3. *DAEM Decode* turns it into a picture with the input's own fine detail.
+
+"""
+
+
+def load() -> Column:
+    return Column("1 Photograph and model", GREEN, (
+        Node("photo", "LoadImage", {"image": "example.png"}, title="The damaged photograph"),
+        Node("compact", "AIOR_LoadCompact"),
+    ))
+
+
+def prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it") -> Column:
+    return Column(title, BLUE, (
+        Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
+        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
+    ))
+
+
+def apply() -> Node:
+    return Node("daff", "AIOR_ApplyDAFF", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"})
+
+
+def decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.restorer") -> Node:
+    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": restorer, "prior": prior})
+
+
+def save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
+    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=360)
+
+
+def sampler(**inputs: str) -> Node:
+    return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
