@@ -60,6 +60,7 @@ class DAEMConfig:
     """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
 
     Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
+    `tone_width`: hidden width of `ToneCurve`; 0 is none.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -74,6 +75,7 @@ class DAEMConfig:
     top_k: int = 1
     head_channels: int = 16
     anchored: bool = True
+    tone_width: int = 128
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .anchor import ANCHOR_GAIN, ANCHOR_STARTS, believed, low_frequencies
 from .autoencoder import Walk, finish
 from .config import DAEMConfig
 from .degradation_head import pooled_statistics
 from .layers import ChannelNorm, NAFBlock, starting_at
-
-ANCHOR_CELL = 8
-ANCHOR_REACH = 3 * ANCHOR_CELL
-"""The cell itself, its neighbours in the blur, and theirs in the interpolation."""
-ANCHOR_GAIN = 10.0
-"""Nine numbers that must find their place within a training of hundreds of steps: they learn ten times as fast as others."""
-DOUBTED, BELIEVED = 0.35, 0.6
-"""Validation pictures: haze that was there was given 0.34 to 0.99, haze that was not 0 to 0.44, but for four flat grey ones."""
-ANCHOR_STARTS = {0: -0.9, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
-"""By degradation: clipped noise shifts dark and bright tones; rain, snow, haze and low light change them all."""
-
+from .tone import ToneCurve, appearance, cells, share_to_remove, shift, tones
 
 @dataclass(frozen=True)
 class LevelStatistics:
@@ -57,10 +48,16 @@ def _tokens(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PictureContext:
-    """What DAEM knows of the whole picture: `vector` `B context_width` for its levels, `anchor` `B 1`, 0..1, for its output."""
+    """What DAEM knows of the whole picture.
+
+    `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `seen` `B 2K` and `share` `B 1`, 0..1, for the
+    tone curve.
+    """
 
     vector: Tensor
     anchor: Tensor
+    seen: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -182,6 +179,7 @@ class DAEM(nn.Module):
         self.tone = starting_at(0.1, operations.Linear(config.context_width, 6, **at))
         self.anchor = operations.Linear(config.degradations, 1, **at) if config.anchored else None
         self.head = starting_at(0.3, operations.Conv2d(config.decoder_widths[0], 9, 3, padding=1, **at))
+        self.curve = ToneCurve(config.degradations, config.tone_width, **ops) if config.tone_width else None
 
     def reset(self, generator: torch.Generator) -> None:
         """Start from the LQ picture plus a residual: the first three outputs weigh the LQ picture against the decoded one.
@@ -201,6 +199,9 @@ class DAEM(nn.Module):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        if self.curve is not None:
+            nn.init.zeros_(self.curve.caution.weight)
+            nn.init.constant_(self.curve.caution.bias, 1e4)
 
     def context(
         self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None
@@ -212,9 +213,14 @@ class DAEM(nn.Module):
         (default: certain); the anchor lets go for what is likely only.
         """
         steering = torch.ones_like(severities) if steering is None else steering
+        sure = torch.ones_like(severities) if probabilities is None else probabilities
         pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
-        sure = 1.0 if probabilities is None else believed(probabilities)
-        return PictureContext(self.context2(F.gelu(self.context1(pooled))), self.anchor_of((severities * steering * sure).to(feature.dtype)))
+        return PictureContext(
+            vector=self.context2(F.gelu(self.context1(pooled))),
+            anchor=self.anchor_of((severities * steering * believed(sure)).to(feature.dtype)),
+            seen=torch.cat([severities, sure], dim=1).to(feature.dtype),
+            share=share_to_remove(severities, sure, steering),
+        )
 
     def anchor_of(self, severities: Tensor) -> Tensor:
         """How much of its low frequencies the result takes from the LQ picture, `B 1`, 0..1, by the severities to be removed `B K`.
@@ -242,21 +248,13 @@ class DAEM(nn.Module):
         return decoded + strength * change
 
 
-def believed(probabilities: Tensor) -> Tensor:
-    """How far a degradation counts that is there with `probabilities` (`...`, 0..1): not at all below `DOUBTED`, fully from `BELIEVED` on.
-
-    A severity is a mean: a grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
-    """
-    return ((probabilities - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
-
-
-def low_frequencies(x: Tensor) -> Tensor:
-    """What varies over some 20 pixels and more, `B C H W` (sides multiples of 8) -> the same size. It looks `ANCHOR_REACH` pixels far."""
-    coarse = F.avg_pool2d(x, ANCHOR_CELL)
-    taps = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
-    coarse = F.conv2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
-    return F.interpolate(coarse, scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)
+def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:
+    """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
+    if daem.curve is None:
+        return picture
+    repaired = ((picture + 1) / 2).clamp(0, 1)
+    curve = daem.curve(context.seen, context.share, appearance((lq + 1) / 2), tones(cells(repaired.detach())))
+    return picture + 2 * shift(repaired, strength * curve)
 
 
 def balance_loss(routing: Routing, top_k: int) -> Tensor:
@@ -284,4 +282,4 @@ def decode_with_detail(
         return h + strength * residual
 
     h, decoded = finish(walk, visit)
-    return daem.output(h, decoded, lq, context, strength), routings
+    return with_tone(daem, daem.output(h, decoded, lq, context, strength), lq, context, strength), routings

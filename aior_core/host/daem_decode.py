@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext
+from ..architecture.tone import appearance, cells, shift, tones
 from ..picture import from_unit, join_alpha, match_color, to_unit
 from .frames import over_time
 from .inputs import require_numbers, samples_of
@@ -34,6 +35,7 @@ from .tiling import Region, regions
 
 NODE = "DAEM Decode"
 COLOR_FIXES = ("none", "wavelet", "adain")
+ROWS = 256
 DAEM_MEMORY = 0.5
 """DAEM and its skips beside the plain decoder, as a multiple of its memory: a third measured, and a margin."""
 
@@ -173,6 +175,7 @@ def _decode(
     progress = comfy.utils.ProgressBar(len(samples) * len(tiles) * (1 + levels))
     contexts = _contexts(vae, daem, prior) if daem else [None]
     out = torch.empty(len(samples), prior.geometry.height, prior.geometry.width, 3)
+    curves = []
     for index in range(len(samples)):
         picture = _picture(samples, vae, restorer, daem, prior, strength, index, contexts)
         for level in reversed(range(levels)):
@@ -188,7 +191,27 @@ def _decode(
             canvas = out[index : index + 1, top : top + made.shape[-2], left : left + made.shape[-1]]
             canvas.copy_(from_unit(made[..., : canvas.shape[1], : canvas.shape[2]]))
             progress.update(1)
+        if daem is not None and daem.model.curve is not None:
+            curves.append(_tone_curve(out[index : index + 1].movedim(-1, 1), picture))
+    if curves:
+        _set_tones(out.movedim(-1, 1), strength * over_time(torch.cat(curves), prior.smooth if len(prior.latent) > 1 else 0))
     return out
+
+
+def _tone_curve(canvas: Tensor, picture: _Picture) -> Tensor:
+    """What a whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
+    height, width = canvas.shape[-2:]
+    before = appearance((picture.lq[..., :height, :width].float() + 1) / 2)
+    curve = picture.daem.curve(picture.context.seen, picture.context.share, before, tones(cells(canvas)).to(before.device))
+    _require_finite(curve, "the tone curve", picture.latent.dtype)
+    return curve
+
+
+def _set_tones(canvas: Tensor, curves: Tensor) -> None:
+    """Put their curves `B 3 3` on pictures `B 3 H W`, 0..1, in place, some rows at a time."""
+    for picture, curve in zip(canvas.split(1), curves.to(canvas).split(1)):
+        for rows in picture.split(ROWS, dim=2):
+            rows.add_(shift(rows, curve)).clamp_(0, 1)
 
 
 def _contexts(vae: VAE, daem: ModelPatcher, prior: Prior) -> list[PictureContext]:
@@ -200,8 +223,8 @@ def _contexts(vae: VAE, daem: ModelPatcher, prior: Prior) -> list[PictureContext
         feature = prior.features[mine].to(dtype=vae.vae_dtype, **at)
         estimate = (x[mine].to(**at) for x in (prior.severities, prior.steered, prior.probabilities))
         made.append(daem.model.context(feature, *estimate))
-    vectors, anchors = (over_time(torch.cat(rows), prior.smooth) for rows in ([c.vector for c in made], [c.anchor for c in made]))
-    return [PictureContext(vector[None], anchor[None]) for vector, anchor in zip(vectors, anchors)]
+    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.seen, c.share) for c in made))]
+    return [PictureContext(*(row[None] for row in each)) for each in zip(*whole)]
 
 
 def _picture(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ..architecture.anchor import ANCHOR_REACH
 from ..architecture.config import AutoencoderConfig, DAEMConfig, PriorConfig
-from ..architecture.daem import ANCHOR_REACH
 
 KL_HALO = 16
 """The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
-from . import checkpoint, data, distributed, loop, own_pictures, validation
+from . import checkpoint, data, distributed, loop, own_pictures, tone, validation
 from .networks import Networks, build
 from .pairs import Pairs
 from .plan import Leg, Plan
@@ -27,6 +27,7 @@ TAKEN = {
     "prior": "unet,prior.tokens",
     "fusion": "daff,unet,prior.tokens",
     "joint": "vae,prior.head,daem",
+    "tone": "daem.curve",
 }
 """What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
 
@@ -51,9 +52,9 @@ def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
 def _checkpoints(named: Path) -> list[Path]:
     if not named.is_dir():
         return [named]
-    found = [named / f"{stage}.safetensors" for stage in STAGES if (named / f"{stage}.safetensors").exists()]
+    found = [named / f"{stage}.safetensors" for stage in TAKEN if (named / f"{stage}.safetensors").exists()]
     if not found:
-        raise ValueError(f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in STAGES)} or some of them")
+        raise ValueError(f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in TAKEN)} or some of them")
     return found
 
 
@@ -84,6 +85,8 @@ def run_stage(
     options: argparse.Namespace, device: str, *, pictures: Pictures | None = None, config: CompactConfig = CompactConfig()
 ) -> Networks:
     """Train one stage as the command line says."""
+    if options.stage == "tone":
+        return _run_tone(options, pictures or load_pictures(options), config)
     first = distributed.rank() == 0
     stage = STAGES[options.stage]
     if stage.restores and options.selective is not None:
@@ -116,6 +119,33 @@ def run_stage(
         rng.set_state(generator)
         trained = {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}
         checkpoint.save(path, networks, trained, state | {"normalised": True}, rng)
+    return networks
+
+
+def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:
+    """The stage `tone`, on the processor: every process gathers, the first one fits."""
+    first = distributed.rank() == 0
+    networks = build(config, seed=options.seed)
+    networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
+    generator = torch.Generator().manual_seed(options.seed + 1)
+    curve, networks.daem.curve = networks.daem.curve, None
+    folder, seconds = options.out / "tone", 60 * options.minutes
+    say = functools.partial(print, flush=True)
+    for name, source, share in (
+        ("looked", tone.looked_at, tone.LOOKED_AT), ("restored", functools.partial(tone.restored, networks), tone.RESTORED)
+    ):  # fmt: skip
+        # Another seed for every shard that there is: what a killed run drew is not drawn again.
+        drawn = torch.Generator().manual_seed(1000 * options.seed + 100 * distributed.rank() + len(list(folder.glob(f"{name}-*"))))
+        tone.gather(name, source(pictures.photographs, drawn), folder, share * seconds, say)
+    networks.daem.curve = curve
+    distributed.agree(True)
+    if first:
+        for name, fit, how in (("looked", tone.fit_expectations, tone.EXPECT), ("restored", tone.fit_caution, tone.CAUTION)):
+            samples = tone.gathered(name, folder)
+            loss = fit(curve, samples, how, generator)
+            say(f"tone: fitted to {len(samples['appearance'])} pictures {name}, loss {loss:.3f}")
+        fitted = {f"daem.curve.{key}": value for key, value in curve.state_dict().items()}
+        checkpoint.save(options.out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator)
     return networks
 
 

@@ -77,7 +77,8 @@ def config_for(base: Base) -> RestorerConfig:
             mode="paper", unet_width=unet_width, condition_width=widths[-1], width=width, heads=width // HEAD, mlp_ratio=4.0, patch=1,
             condition_norm="group",
         ),
-        daem=DAEMConfig(decoder_widths=widths, skip_widths=widths, widths=tuple(max(16, w // 4) for w in widths), prior_width=widths[-1]),
+        # No tone curve: nothing is known of it on SDXL.
+        daem=DAEMConfig(decoder_widths=widths, skip_widths=widths, widths=tuple(max(16, w // 4) for w in widths), prior_width=widths[-1], tone_width=0),
     )  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""What the anchor of DAEM's output is made of: how far a degradation counts, and the low frequencies that it gives back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ANCHOR_CELL = 8
+ANCHOR_REACH = 3 * ANCHOR_CELL
+"""The cell itself, its neighbours in the blur, and theirs in the interpolation."""
+ANCHOR_GAIN = 10.0
+"""Nine numbers that must find their place within a training of hundreds of steps: they learn ten times as fast as others."""
+DOUBTED, BELIEVED = 0.35, 0.6
+"""Validation pictures: haze that was there was given 0.34 to 0.99, haze that was not 0 to 0.44, but for four flat grey ones."""
+ANCHOR_STARTS = {0: -0.9, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
+"""By degradation: clipped noise shifts dark and bright tones; rain, snow, haze and low light change them all."""
+
+
+def believed(probabilities: Tensor) -> Tensor:
+    """How far a degradation counts that is there with `probabilities` (`...`, 0..1): not at all below `DOUBTED`, fully from `BELIEVED` on.
+
+    A severity is a mean: a grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
+    """
+    return ((probabilities - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
+
+
+def low_frequencies(x: Tensor) -> Tensor:
+    """What varies over some 20 pixels and more, `B C H W` (sides multiples of 8) -> the same size. It looks `ANCHOR_REACH` pixels far."""
+    coarse = F.avg_pool2d(x, ANCHOR_CELL)
+    taps = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
+    coarse = F.conv2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    return F.interpolate(coarse, scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)

@@ -1,0 +1,141 @@
+"""The tone curve: what haze, darkness and veils leave of a wrong tone in the whole repaired picture, set right last.
+
+Not of the paper. The decoder repairs from a neighbourhood, and noise hides from it how dark or how veiled a picture is as a whole: of a dark
+noisy picture it removed the noise and left the dark (9.5 dB, where one right curve gives 27.8; validation pictures). Tones are means over cells
+of 8x8 pixels, which noise hardly moves. From those of the damaged picture a small network says what tones the undamaged one had; the curve
+that takes the repaired picture there is a least-squares fit; and how far to go is a second judgement, of how much is known and how far off it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import starting_at
+
+CELL, MOST_CELLS = 8, 256
+"""Pixels of a cell, and cells along a side: more say nothing new about a whole picture."""
+LEVELS = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
+FEW = (0.1, 0.5, 0.9)
+TONES = 3 * len(LEVELS)
+APPEARANCE = 5 * len(LEVELS) + 5 * len(FEW)
+DARKEST = 1e-3
+LOGARITHM, STEP = 3.0, 0.2
+"""Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
+RIDGE = 0.02
+"""Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
+TONED = (3, 4, 5, 6)
+"""Rain, snow, haze and low light: the degradations that change tones. What of them is to be left in leaves the tones too."""
+UNSURE = 1e-4
+DOUBT, SMALLEST = 6.0, 1e-6
+"""Logarithms of squared errors lie around -6; below -14 tones are equal."""
+
+
+def cells(picture: Tensor) -> Tensor:
+    """Means over cells of 8x8 pixels, `B C H W` -> `B C h w`, at most 256 a side."""
+    coarse = F.avg_pool2d(picture, CELL, ceil_mode=True)
+    if max(coarse.shape[-2:]) > MOST_CELLS:
+        coarse = F.adaptive_avg_pool2d(coarse, [min(side, MOST_CELLS) for side in coarse.shape[-2:]])
+    return coarse
+
+
+def tones(coarse: Tensor) -> Tensor:
+    """Nine quantiles of each channel of cells, `B 3 h w` -> `B 27`, fp32."""
+    return _quantiles(coarse.flatten(2), LEVELS).flatten(1)
+
+
+def appearance(picture: Tensor) -> Tensor:
+    """What a picture `B 3 H W`, 0..1, looks like as a whole -> `B 60`, fp32.
+
+    Its tones first, then those of the darkest and of the lightest channel, the spread within cells, which is noise and texture, the contrast
+    from cell to cell, and the saturation.
+    """
+    coarse = cells(picture)
+    squares = torch.cat([cells(channel.square()) for channel in picture.split(1, dim=1)], dim=1)
+    spread = (squares - coarse.square()).clamp_min(1e-8).sqrt()
+    across = torch.cat([coarse.diff(dim=dim).abs().mean(dim=1).flatten(1) for dim in (2, 3)], dim=1)
+    dark, light = coarse.amin(dim=1, keepdim=True), coarse.amax(dim=1, keepdim=True)
+    return torch.cat([
+        tones(coarse),
+        _quantiles(torch.cat([dark, light], dim=1).flatten(2), LEVELS).flatten(1),
+        _quantiles(_log(spread).flatten(2), FEW).flatten(1),
+        _quantiles(_log(across if across.shape[1] else across.new_zeros(len(across), 1)), FEW),
+        _quantiles((light - dark).flatten(1), FEW),
+    ], dim=1)  # fmt: skip
+
+
+def _log(x: Tensor) -> Tensor:
+    return (x.float() + DARKEST).log() / LOGARITHM
+
+
+def _quantiles(values: Tensor, levels: tuple[float, ...]) -> Tensor:
+    """Along the last dimension, which becomes that of the levels."""
+    return torch.quantile(values.float(), torch.tensor(levels, device=values.device), dim=-1).movedim(0, -1)
+
+
+def share_to_remove(severities: Tensor, probabilities: Tensor, steering: Tensor) -> Tensor:
+    """How much of the damages that change tones is to be removed, `B K` each -> `B 1`, 0..1, fp32."""
+    toned = [kind for kind in TONED if kind < severities.shape[1]]
+    weights = (severities * probabilities + UNSURE)[:, toned].float()
+    return (weights * steering[:, toned]).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+
+
+def shift(picture: Tensor, curve: Tensor) -> Tensor:
+    """By how much `curve` `B 3 3` moves a picture `B 3 H W`, 0..1: black, white and middle of each channel."""
+    black, white, middle = (part[..., None].to(picture) for part in curve.split(1, dim=2))
+    return black * (1 - picture) + white * picture + middle * (4 * picture * (1 - picture))
+
+
+def curve_between(now: Tensor, wished: Tensor) -> Tensor:
+    """The curve that brings tones `now` nearest to those `wished`, `B 27` each -> `B 3 3`, fp32 (ridge regression)."""
+    now, wished = (x.float().unflatten(1, (3, len(LEVELS)))[..., None] for x in (now, wished))
+    basis = torch.cat([1 - now, now, 4 * now * (1 - now)], dim=3)
+    gram = basis.transpose(2, 3) @ basis + RIDGE * torch.eye(3, device=now.device)
+    # Three numbers a channel: on the processor, as not every accelerator solves.
+    return torch.linalg.solve(gram.cpu(), (basis.transpose(2, 3) @ (wished - now)).cpu()).to(now.device)[..., 0]
+
+
+class ToneCurve(nn.Module):
+    """The two judgements: what tones the undamaged picture had, and how far to go there."""
+
+    def __init__(self, degradations: int, width: int, *, operations=nn, device=None, dtype=None):
+        super().__init__()
+        at = {"device": device, "dtype": dtype}
+        self.degradations = degradations
+        self.look = operations.Linear(APPEARANCE, width, **at)
+        self.think = operations.Linear(width, width, **at)
+        self.judge = operations.Linear(width, width, **at)
+        self.expect = starting_at(0.1, operations.Linear(width, TONES + 1 + degradations, **at))
+        self.caution = starting_at(0.1, operations.Linear(3 * degradations, 1, **at))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Not knowing anything yet, it goes nowhere."""
+        nn.init.constant_(self.caution.bias, 8.0)
+
+    def expected(self, appearance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`appearance` `B 60` of the damaged picture -> tones of the undamaged one `B 27`, the logarithm of their expected squared error
+        `B 1`, and logits of what damages there are `B K`."""
+        h = F.gelu(self.judge(F.gelu(self.think(F.gelu(self.look(appearance))))))
+        moved, doubt, present = self.expect(h).split([TONES, 1, self.degradations], dim=1)
+        return appearance[:, :TONES] + STEP * moved, doubt - DOUBT, present
+
+    def known(self, seen: Tensor, appearance: Tensor, now: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The tones that are expected `B 27`; the logarithm of how far the tones `now` are off, in terms of the error that is expected, `B 1`;
+        and what damages there seem to be with what the degradation head says, `B 3K`."""
+        wished, doubt, present = self.expected(appearance)
+        # The two judgements learn apart: what is expected must not be bent to be trusted.
+        wished, doubt, present = wished.detach(), doubt.detach(), present.detach().sigmoid()
+        off = (wished - now).square().mean(dim=1, keepdim=True).clamp_min(SMALLEST).log()
+        return wished, off - doubt, torch.cat([present, seen], dim=1)
+
+    def trusted(self, off: Tensor, damages: Tensor) -> Tensor:
+        """How far to go, `B 1`, 0..1, fp32, from what `known` gives: Wiener's share, of what is off what no expected error explains."""
+        return -torch.expm1((self.caution(damages).float() - off.float()).clamp(max=0))
+
+    def forward(self, seen: Tensor, share: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
+        """What the degradation head says `seen` `B 2K` (severities, probabilities), `share` `B 1` (`share_to_remove`), `appearance` `B 60` of
+        the damaged picture, tones `now` `B 27` of the repaired one -> curve `B 3 3`, fp32; zero moves nothing."""
+        now = now.to(seen)
+        wished, off, damages = self.known(seen, appearance.to(seen), now)
+        return curve_between(now, wished) * (self.trusted(off, damages) * share)[..., None]
