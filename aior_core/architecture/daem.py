@@ -23,7 +23,7 @@ from .autoencoder import Walk, finish
 from .config import DAEMConfig
 from .degradation_head import pooled_statistics
 from .layers import ChannelNorm, NAFBlock, starting_at
-from .tone import ToneCurve, appearance, cells, share_to_remove, shift, tones
+from .tone import ToneCurve, appearance, cells, shift, tones
 
 @dataclass(frozen=True)
 class LevelStatistics:
@@ -50,14 +50,14 @@ def _tokens(x: Tensor) -> Tensor:
 class PictureContext:
     """What DAEM knows of the whole picture.
 
-    `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `seen` `B 2K` and `share` `B 1`, 0..1, for the
-    tone curve.
+    `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `probabilities` and `steering` `B K`, 0..1,
+    for the tone curve.
     """
 
     vector: Tensor
     anchor: Tensor
-    seen: Tensor
-    share: Tensor
+    probabilities: Tensor
+    steering: Tensor
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,7 @@ class DAEM(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         if self.curve is not None:
-            nn.init.zeros_(self.curve.caution.weight)
-            nn.init.constant_(self.curve.caution.bias, 1e4)
+            self.curve.doubt_everything()
 
     def context(
         self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None
@@ -218,8 +217,8 @@ class DAEM(nn.Module):
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
             anchor=self.anchor_of((severities * steering * believed(sure)).to(feature.dtype)),
-            seen=torch.cat([severities, sure], dim=1).to(feature.dtype),
-            share=share_to_remove(severities, sure, steering),
+            probabilities=sure.to(feature.dtype),
+            steering=steering.to(feature.dtype),
         )
 
     def anchor_of(self, severities: Tensor) -> Tensor:
@@ -253,7 +252,7 @@ def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, 
     if daem.curve is None:
         return picture
     repaired = ((picture + 1) / 2).clamp(0, 1)
-    curve = daem.curve(context.seen, context.share, appearance((lq + 1) / 2), tones(cells(repaired.detach())))
+    curve = daem.curve(context.probabilities, context.steering, appearance((lq + 1) / 2), tones(cells(repaired.detach())))
     return picture + 2 * shift(repaired, strength * curve)
 
 

@@ -2,8 +2,8 @@
 
 Not of the paper. The decoder repairs from a neighbourhood, and noise hides from it how dark or how veiled a picture is as a whole: of a dark
 noisy picture it removed the noise and left the dark (9.5 dB, where one right curve gives 27.8; validation pictures). Tones are means over cells
-of 8x8 pixels, which noise hardly moves. From those of the damaged picture a small network says what tones the undamaged one had; the curve
-that takes the repaired picture there is a least-squares fit; and how far to go is a second judgement, of how much is known and how far off it is.
+of 8x8 pixels, which noise hardly moves. From those of the damaged picture a small network says what tones the undamaged one had, how sure that is, and whether there is haze or
+darkness; the curve that takes the repaired picture there is a least-squares fit, and how far it goes follows from the rest.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ LOGARITHM, STEP = 3.0, 0.2
 """Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
 RIDGE = 0.02
 """Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
-TONED = (3, 4, 5, 6)
-"""Rain, snow, haze and low light: the degradations that change tones. What of them is to be left in leaves the tones too."""
-UNSURE = 1e-4
+NOISE, TONED = 0, (5, 6)
+"""Haze and low light: what changes tones so that they must be judged of the whole picture."""
+DOUBTED, BELIEVED = 0.5, 0.7
+"""Validation pictures: below the first haze is more often a pale picture than haze."""
 DOUBT, SMALLEST = 6.0, 1e-6
 """Logarithms of squared errors lie around -6; below -14 tones are equal."""
 
@@ -74,13 +75,6 @@ def _quantiles(values: Tensor, levels: tuple[float, ...]) -> Tensor:
     return torch.quantile(values.float(), torch.tensor(levels, device=values.device), dim=-1).movedim(0, -1)
 
 
-def share_to_remove(severities: Tensor, probabilities: Tensor, steering: Tensor) -> Tensor:
-    """How much of the damages that change tones is to be removed, `B K` each -> `B 1`, 0..1, fp32."""
-    toned = [kind for kind in TONED if kind < severities.shape[1]]
-    weights = (severities * probabilities + UNSURE)[:, toned].float()
-    return (weights * steering[:, toned]).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
-
-
 def shift(picture: Tensor, curve: Tensor) -> Tensor:
     """By how much `curve` `B 3 3` moves a picture `B 3 H W`, 0..1: black, white and middle of each channel."""
     black, white, middle = (part[..., None].to(picture) for part in curve.split(1, dim=2))
@@ -97,7 +91,7 @@ def curve_between(now: Tensor, wished: Tensor) -> Tensor:
 
 
 class ToneCurve(nn.Module):
-    """The two judgements: what tones the undamaged picture had, and how far to go there."""
+    """Judges what tones the undamaged picture had, and how far to go there."""
 
     def __init__(self, degradations: int, width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -107,35 +101,40 @@ class ToneCurve(nn.Module):
         self.think = operations.Linear(width, width, **at)
         self.judge = operations.Linear(width, width, **at)
         self.expect = starting_at(0.1, operations.Linear(width, TONES + 1 + degradations, **at))
-        self.caution = starting_at(0.1, operations.Linear(3 * degradations, 1, **at))
 
     def reset(self, generator: torch.Generator) -> None:
         """Not knowing anything yet, it goes nowhere."""
-        nn.init.constant_(self.caution.bias, 8.0)
+        self.doubt_everything()
+
+    def doubt_everything(self) -> None:
+        """Go nowhere, exactly."""
+        with torch.no_grad():
+            self.expect.weight[TONES].zero_()
+            self.expect.bias[TONES] = 1e4
 
     def expected(self, appearance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`appearance` `B 60` of the damaged picture -> tones of the undamaged one `B 27`, the logarithm of their expected squared error
+        """`appearance` `B 60` of the damaged picture -> tones of the undamaged one `B 27`, the logarithm of their squared error to be expected
         `B 1`, and logits of what damages there are `B K`."""
         h = F.gelu(self.judge(F.gelu(self.think(F.gelu(self.look(appearance))))))
         moved, doubt, present = self.expect(h).split([TONES, 1, self.degradations], dim=1)
         return appearance[:, :TONES] + STEP * moved, doubt - DOUBT, present
 
-    def known(self, seen: Tensor, appearance: Tensor, now: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The tones that are expected `B 27`; the logarithm of how far the tones `now` are off, in terms of the error that is expected, `B 1`;
-        and what damages there seem to be with what the degradation head says, `B 3K`."""
-        wished, doubt, present = self.expected(appearance)
-        # The two judgements learn apart: what is expected must not be bent to be trusted.
-        wished, doubt, present = wished.detach(), doubt.detach(), present.detach().sigmoid()
-        off = (wished - now).square().mean(dim=1, keepdim=True).clamp_min(SMALLEST).log()
-        return wished, off - doubt, torch.cat([present, seen], dim=1)
+    def forward(self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
+        """What the degradation head says there is and what of it is to be removed, `B K` each, 0..1; `appearance` `B 60` of the damaged picture,
+        tones `now` `B 27` of the repaired one -> curve `B 3 3`, fp32; zero moves nothing. Learns in its own stage only: no gradients.
 
-    def trusted(self, off: Tensor, damages: Tensor) -> Tensor:
-        """How far to go, `B 1`, 0..1, fp32, from what `known` gives: Wiener's share, of what is off what no expected error explains."""
-        return -torch.expm1((self.caution(damages).float() - off.float()).clamp(max=0))
-
-    def forward(self, seen: Tensor, share: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
-        """What the degradation head says `seen` `B 2K` (severities, probabilities), `share` `B 1` (`share_to_remove`), `appearance` `B 60` of
-        the damaged picture, tones `now` `B 27` of the repaired one -> curve `B 3 3`, fp32; zero moves nothing."""
-        now = now.to(seen)
-        wished, off, damages = self.known(seen, appearance.to(seen), now)
-        return curve_between(now, wished) * (self.trusted(off, damages) * share)[..., None]
+        How far it goes is Wiener's share, of what is off what no expected error explains, times how likely there is haze or darkness at all.
+        The head says that best, but not through noise; there the tones do.
+        """
+        with torch.no_grad():
+            now = now.to(probabilities)
+            wished, doubt, present = self.expected(appearance.to(probabilities))
+            off = (wished - now).float().square().mean(dim=1, keepdim=True).clamp_min(SMALLEST).log()
+            share = -torch.expm1((doubt.float() - off).clamp(max=0))
+            noise = probabilities[:, NOISE : NOISE + 1]
+            toned = list(TONED)
+            likely = torch.lerp(probabilities[:, toned], present.sigmoid()[:, toned], noise).float()
+            there = 1 - (1 - likely).prod(dim=1, keepdim=True)
+            share = share * ((there - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
+            share = share * (likely * steering[:, toned]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
+            return curve_between(now, wished) * share[..., None]

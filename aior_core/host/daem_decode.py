@@ -202,7 +202,7 @@ def _tone_curve(canvas: Tensor, picture: _Picture) -> Tensor:
     """What a whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
     height, width = canvas.shape[-2:]
     before = appearance((picture.lq[..., :height, :width].float() + 1) / 2)
-    curve = picture.daem.curve(picture.context.seen, picture.context.share, before, tones(cells(canvas)).to(before.device))
+    curve = picture.daem.curve(picture.context.probabilities, picture.context.steering, before, tones(cells(canvas)).to(before.device))
     _require_finite(curve, "the tone curve", picture.latent.dtype)
     return curve
 
@@ -223,7 +223,7 @@ def _contexts(vae: VAE, daem: ModelPatcher, prior: Prior) -> list[PictureContext
         feature = prior.features[mine].to(dtype=vae.vae_dtype, **at)
         estimate = (x[mine].to(**at) for x in (prior.severities, prior.steered, prior.probabilities))
         made.append(daem.model.context(feature, *estimate))
-    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.seen, c.share) for c in made))]
+    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.probabilities, c.steering) for c in made))]
     return [PictureContext(*(row[None] for row in each)) for each in zip(*whole)]
 
 

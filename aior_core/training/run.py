@@ -123,28 +123,19 @@ def run_stage(
 
 
 def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:
-    """The stage `tone`, on the processor: every process gathers, the first one fits."""
-    first = distributed.rank() == 0
+    """The stage `tone`, on the processor: every process looks at pictures, the first one fits."""
     networks = build(config, seed=options.seed)
     networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
-    generator = torch.Generator().manual_seed(options.seed + 1)
-    curve, networks.daem.curve = networks.daem.curve, None
-    folder, seconds = options.out / "tone", 60 * options.minutes
-    say = functools.partial(print, flush=True)
-    for name, source, share in (
-        ("looked", tone.looked_at, tone.LOOKED_AT), ("restored", functools.partial(tone.restored, networks), tone.RESTORED)
-    ):  # fmt: skip
-        # Another seed for every shard that there is: what a killed run drew is not drawn again.
-        drawn = torch.Generator().manual_seed(1000 * options.seed + 100 * distributed.rank() + len(list(folder.glob(f"{name}-*"))))
-        tone.gather(name, source(pictures.photographs, drawn), folder, share * seconds, say)
-    networks.daem.curve = curve
+    folder, seconds, say = options.out / "tone", 60 * options.minutes, functools.partial(print, flush=True)
+    # Another seed for every shard that there is: what a run that was killed drew is not drawn again.
+    seed = 1000 * options.seed + 100 * distributed.rank() + len(list(folder.glob(f"looked-{distributed.rank()}-*")))
+    tone.gather(tone.looked_at(pictures.photographs, torch.Generator().manual_seed(seed)), folder, tone.LOOKING * seconds, say)
     distributed.agree(True)
-    if first:
-        for name, fit, how in (("looked", tone.fit_expectations, tone.EXPECT), ("restored", tone.fit_caution, tone.CAUTION)):
-            samples = tone.gathered(name, folder)
-            loss = fit(curve, samples, how, generator)
-            say(f"tone: fitted to {len(samples['appearance'])} pictures {name}, loss {loss:.3f}")
-        fitted = {f"daem.curve.{key}": value for key, value in curve.state_dict().items()}
+    if distributed.rank() == 0:
+        samples, generator = tone.gathered(folder), torch.Generator().manual_seed(options.seed + 1)
+        loss = tone.fit(networks.daem.curve, samples, generator)
+        say(f"tone: fitted to {len(samples['tones'])} pictures, loss {loss:.3f}")
+        fitted = {f"daem.curve.{key}": value for key, value in networks.daem.curve.state_dict().items()}
         checkpoint.save(options.out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator)
     return networks
 

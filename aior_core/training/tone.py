@@ -1,8 +1,7 @@
-"""The stage `tone`: DAEM's tone curve, fitted to what the rest of the model leaves wrong of a picture's tones.
+"""The stage `tone`: what DAEM's tone curve knows of tones.
 
-What the curve sees of a picture is some hundred numbers. So pictures are not drawn anew for every step: for a part of the time damaged
-pictures are looked at (a hundred a second on a processor; the networks are not asked), for a part some go through the whole model, and in what
-is left the two judgements are fitted to those numbers. They are kept beside the checkpoint: the same command goes on.
+It sees sixty numbers of a picture, and no other network is asked. So for most of the time damaged pictures are looked at, a hundred a second
+on a processor, and in the rest it is fitted to those numbers. They are kept beside the checkpoint: the same command goes on.
 """
 
 from __future__ import annotations
@@ -20,23 +19,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, curve_between, share_to_remove, shift, tones
+from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
 from ..degradations import degrade_batch, sample_recipe
 from . import data, distributed
-from .networks import Networks
-from .restoration import Plan, damaged, draw_kept, look, repair
 
-SIDE, LARGE = 128, 192
-LOOKED_AT, RESTORED = 0.4, 0.4
-"""Shares of the stage's minutes; the rest fits."""
+SIDE = 128
+LOOKING = 0.8
+"""Share of the stage's minutes; the rest fits."""
 MIX = {"noise": 0.26, "blur": 0.02, "low_resolution": 0.02, "rain": 0.08, "snow": 0.08, "haze": 0.26, "low_light": 0.26, "jpeg": 0.02}
-MIX_RESTORED = {"noise": 0.28, "blur": 0.08, "low_resolution": 0.05, "rain": 0.10, "snow": 0.08, "haze": 0.16, "low_light": 0.16, "jpeg": 0.09}
-COUNTS, COUNTS_RESTORED = (0.10, 0.40, 0.38, 0.12), (0.12, 0.45, 0.33, 0.10)
+COUNTS = (0.10, 0.40, 0.38, 0.12)
 SPATIAL = 0.05
 ROUNDED = 0.6
 """Pictures that come from files are in 8 bits."""
-SHARD = {"looked": 4096, "restored": 256}
-MOST = (LARGE // 8) ** 2
+SHARD = 4096
 ERRORS = 3e-4
 """Squared error of tones below which nobody sees a difference: 35 dB."""
 PRESENT = 0.02
@@ -44,7 +39,7 @@ PRESENT = 0.02
 
 @dataclass(frozen=True)
 class Fit:
-    """How a judgement is fitted."""
+    """How it is fitted."""
 
     epochs: int
     batch: int
@@ -52,8 +47,7 @@ class Fit:
     decay: float
 
 
-EXPECT = Fit(epochs=20, batch=256, rate=2e-3, decay=1e-2)
-CAUTION = Fit(epochs=100, batch=64, rate=1e-2, decay=1.0)
+FIT = Fit(epochs=20, batch=256, rate=2e-3, decay=1e-2)
 
 
 def looked_at(photographs: data.Photographs, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
@@ -66,27 +60,6 @@ def looked_at(photographs: data.Photographs, generator: torch.Generator) -> Iter
         recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(len(clean))]
         lq, severities, _ = degrade_batch(clean, recipes)
         yield {"appearance": appearance((_as_filed(lq, generator) + 1) / 2), "tones": tones(cells((clean + 1) / 2)), "severities": severities}
-
-
-def restored(networks: Networks, photographs: data.Photographs, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
-    """Damaged pictures that went through the model without its curve: `cells` of the result and of the target (`B 3 N`, padded with NaN), what
-    the curve is judged from, and the `rest`, the squared error within cells."""
-    while True:
-        large = torch.rand((), generator=generator).item() < 0.3
-        clean = data.draw_batch(photographs, 4 if large else 8, LARGE if large else SIDE, generator)
-        recipes = [sample_recipe(generator, weights=MIX_RESTORED, spatial=2 * SPATIAL, count_weights=COUNTS_RESTORED) for _ in range(len(clean))]
-        batch = damaged(clean, [Plan(recipe, draw_kept(recipe, generator)) for recipe in recipes])
-        lq = _as_filed(batch.lq, generator)
-        estimate = look(networks, lq)
-        made = (repair(networks, estimate, lq, networks.vae.encode(lq), batch.keep)[0] + 1).div(2).clamp(0, 1)
-        target = (batch.target + 1) / 2
-        now, wished = cells(made), cells(target)
-        severities, probabilities = estimate.severities.sigmoid(), estimate.presence.sigmoid()
-        yield {
-            "appearance": appearance((lq + 1) / 2), "now": _padded(now), "wished": _padded(wished),
-            "rest": ((made - target).square().mean(dim=(1, 2, 3)) - (now - wished).square().mean(dim=(1, 2, 3))).clamp_min(0),
-            "seen": torch.cat([severities, probabilities], dim=1), "share": share_to_remove(severities, probabilities, batch.keep),
-        }  # fmt: skip
 
 
 def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
@@ -110,21 +83,16 @@ def _as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
     return (lq.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
-def _padded(coarse: Tensor) -> Tensor:
-    flat = coarse.flatten(2)
-    return F.pad(flat, (0, MOST - flat.shape[2]), value=torch.nan)
-
-
 @torch.no_grad()
-def gather(name: str, source: Iterator[dict[str, Tensor]], folder: Path, seconds: float, say: Callable[[str], None]) -> None:
+def gather(source: Iterator[dict[str, Tensor]], folder: Path, seconds: float, say: Callable[[str], None]) -> None:
     """Write what `source` gives into shards of `folder`, until they took `seconds`; those that are there count. fp16, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    mine = f"{name}-{distributed.rank()}-"
+    mine = f"looked-{distributed.rank()}-"
     used = sum(_seconds(path) for path in folder.glob(f"{mine}*.safetensors"))
     number = len(list(folder.glob(f"{mine}*.safetensors")))
     while used < seconds:
         rows, begun = [], time.monotonic()
-        while sum(len(row["appearance"]) for row in rows) < SHARD[name] and used + time.monotonic() - begun < seconds:
+        while sum(len(row["appearance"]) for row in rows) < SHARD and used + time.monotonic() - begun < seconds:
             rows.append(next(source))
         part, path = folder / f"{mine}{number}.part", folder / f"{mine}{number}.safetensors"
         took = time.monotonic() - begun
@@ -132,7 +100,7 @@ def gather(name: str, source: Iterator[dict[str, Tensor]], folder: Path, seconds
         save_file(tensors, part, metadata={"seconds": json.dumps(took)})
         part.replace(path)
         used, number = used + took, number + 1
-        say(f"tone: {name} {used / 60:.1f} of {seconds / 60:.1f} min, {len(tensors['appearance'])} pictures in {path.name}")
+        say(f"tone: looked {used / 60:.1f} of {seconds / 60:.1f} min, {len(tensors['appearance'])} pictures in {path.name}")
 
 
 def _seconds(path: Path) -> float:
@@ -140,10 +108,10 @@ def _seconds(path: Path) -> float:
         return json.loads(file.metadata()["seconds"])
 
 
-def gathered(name: str, folder: Path) -> dict[str, Tensor]:
+def gathered(folder: Path) -> dict[str, Tensor]:
     """All shards of all processes, fp32. Raises ValueError if there are none."""
     parts = []
-    for path in sorted(folder.glob(f"{name}-*.safetensors")):
+    for path in sorted(folder.glob("looked-*.safetensors")):
         with safe_open(path, "pt") as file:
             parts.append({key: file.get_tensor(key).float() for key in file.keys()})
     if not parts:
@@ -151,10 +119,13 @@ def gathered(name: str, folder: Path) -> dict[str, Tensor]:
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def fit_expectations(curve: ToneCurve, samples: dict[str, Tensor], how: Fit, generator: torch.Generator) -> float:
-    """Fit what tones are expected, from nothing; the mean loss of the last epoch."""
+def fit(curve: ToneCurve, samples: dict[str, Tensor], generator: torch.Generator, *, how: Fit = FIT) -> float:
+    """Fit a curve that knows nothing yet; the mean loss of the last epoch.
+
+    By the logarithm of its squared error, which is what PSNR is of; how large that will be, and what damages there are, it learns beside.
+    """
     seen = samples["appearance"]
-    layers = (curve.look, curve.think, curve.judge, curve.expect)
+    torch.nn.init.zeros_(curve.expect.bias)
 
     def loss(rows: Tensor) -> Tensor:
         x = seen[rows] + 0.003 * torch.randn(len(rows), seen.shape[1], generator=generator)
@@ -165,28 +136,7 @@ def fit_expectations(curve: ToneCurve, samples: dict[str, Tensor], how: Fit, gen
         return (errors + ERRORS).log().mean() + 0.05 * surprise.mean() + 0.3 * F.binary_cross_entropy_with_logits(present, there)
 
     with _standardised(curve.look, seen):
-        return _fit([p for layer in layers for p in layer.parameters()], loss, len(seen), how, generator)
-
-
-def fit_caution(curve: ToneCurve, samples: dict[str, Tensor], how: Fit, generator: torch.Generator) -> float:
-    """Fit how cautiously to go towards what is expected, by the squared error of the whole result; the mean loss of the last epoch."""
-    there = ~samples["now"][:, :1].isnan()
-    now, target = samples["now"].nan_to_num(), samples["wished"].nan_to_num()
-    now_tones = torch.cat([tones(row[:, :, mask[0]]) for row, mask in zip(now.split(1), there)])
-    with torch.no_grad():
-        wished, off, damages = curve.known(samples["seen"], samples["appearance"], now_tones)
-        torch.nn.init.zeros_(curve.caution.weight)
-        torch.nn.init.zeros_(curve.caution.bias)
-    curves = curve_between(now_tones, wished)
-
-    def loss(rows: Tensor) -> Tensor:
-        trust = curve.trusted(off[rows], damages[rows]) * samples["share"][rows]
-        x = now[rows]
-        moved = (x + shift(x[..., None], curves[rows] * trust[..., None])[..., 0]).clamp(0, 1)
-        errors = ((moved - target[rows]).square().mean(dim=1) * there[rows, 0]).sum(dim=1) / there[rows, 0].sum(dim=1)
-        return (errors + samples["rest"][rows] + ERRORS).log().mean()
-
-    return _fit(list(curve.caution.parameters()), loss, len(damages), how, generator)
+        return _descend(list(curve.parameters()), loss, len(seen), how, generator)
 
 
 @contextmanager
@@ -203,7 +153,7 @@ def _standardised(layer: torch.nn.Linear, x: Tensor) -> Iterator[None]:
             layer.bias.sub_(layer.weight @ mean)
 
 
-def _fit(parameters: list[Tensor], loss: Callable[[Tensor], Tensor], count: int, how: Fit, generator: torch.Generator) -> float:
+def _descend(parameters: list[Tensor], loss: Callable[[Tensor], Tensor], count: int, how: Fit, generator: torch.Generator) -> float:
     optimizer = torch.optim.AdamW(parameters, how.rate, weight_decay=how.decay)
     size = min(how.batch, count)
     steps, step, losses = how.epochs * (count // size), 0, []
