@@ -92,6 +92,14 @@ def host(comfyui):
         yield
 
 
+@pytest.fixture
+def whole_reach(comfyui, monkeypatch):
+    """Halos as wide as a network could look: random weights use all of it, trained ones half (`REACHED`)."""
+    from aior_pack.aior_core.host import reach
+
+    monkeypatch.setattr(reach, "REACHED", 1.0)
+
+
 @pytest.fixture(scope="session")
 def tiny_file(comfyui, tmp_path_factory):
     """The first shard of a small compact model with random weights."""

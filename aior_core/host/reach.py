@@ -1,4 +1,4 @@
-"""How far a network looks: the halo, in latent pixels, with which tiles of it are exact."""
+"""How far a network looks: the halo, in latent pixels, with which tiles of it are as good as the whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from ..architecture.config import AutoencoderConfig, DAEMConfig, PriorConfig
 
 KL_HALO = 16
 """The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""
+REACHED = 0.5
+"""Of how far the compact networks could look, how far they do: what lies beyond changes no pixel by 1/10000 of the range, and halos cost time.
+
+Measured with the trained weights, 512x512 in tiles of 256: the largest difference to the whole picture is below 0.001 of 255 at 0.6 of the
+reach, 0.005 at 0.4, and 0.6 at 0.25.
+"""
 
 
 def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
@@ -17,7 +23,7 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig) -> int:
         return KL_HALO
     blocks, plain = (config.blocks, config.plain) if isinstance(config, PriorConfig) else (config.encoder_blocks, ())
     pixels = 1 + sum(reach * 2**level for level, reach in enumerate(_reaches(blocks, plain)))
-    return math.ceil(pixels / 2 ** (len(blocks) - 1))
+    return math.ceil(REACHED * pixels / 2 ** (len(blocks) - 1))
 
 
 def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> int:
@@ -36,7 +42,7 @@ def decoder_halo(config: AutoencoderConfig | None, daem: DAEMConfig | None) -> i
     pixels = 2**deepest + 1 + sum(
         (reach + experts[level]) * 2**level for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))
     )
-    return math.ceil((pixels + anchor) / 2**deepest)
+    return math.ceil((REACHED * pixels + anchor) / 2**deepest)
 
 
 def _reaches(blocks: tuple[int, ...], plain: tuple[int, ...]) -> list[int]:

@@ -30,7 +30,7 @@ def test_prior_fields(walk):
     assert prior.severities.shape == prior.probabilities.shape == (2, 8) and prior.maps.shape == (2, 8, 8, 12)
 
 
-def test_tiled_prior_equals_the_whole(walk):
+def test_tiled_prior_equals_the_whole(walk, whole_reach):
     image = picture(200, 264)
     whole, tiled = walk.encode(image), walk.encode(image, tile=64)
     assert tiled.skips is None
@@ -83,7 +83,7 @@ def test_decoding_is_what_training_decodes(walk):
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_tiled_decoding_equals_the_whole(walk, strength):
+def test_tiled_decoding_equals_the_whole(walk, whole_reach, strength):
     image = picture(200, 136)
     prior, tiled = walk.encode(image), walk.encode(image, tile=64)
     latent = walk.sample(prior, steps=1)
