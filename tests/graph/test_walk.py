@@ -214,3 +214,19 @@ def test_degrade_and_measure(comfy, graph):
     result = comfy.run(graph.prompt)
     assert float(result.items("text", same.id)[0]) == 100
     assert 20 < float(result.items("text", noisy.id)[0]) < 21.5
+
+
+def test_measure_writes_a_csv_below_the_output_folder_only(comfy, graph, server):
+    loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(48, 64)))
+    damaged = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="film scan", severity=0.5, seed=1)
+    batch = graph.add("ImageBatch", image1=damaged.out(0), image2=loaded.out(0))
+    against = {"reference": loaded.out(0), "image": batch.out(0), "border": 0, "channel": "y", "perceptual": False, "error_gain": 8.0}
+    measured = graph.add("AIOR_Measure", **against, csv="tables/film")
+    (text,) = comfy.run(graph.prompt).items("text", measured.id)
+    (path,) = (server.folder / "output" / "tables").iterdir()
+    assert path.name == "film_00001_.csv" and text.endswith(f"Saved: {path}")
+    head, first, second, mean = path.read_text(encoding="utf-8").splitlines()
+    assert head.startswith("picture,PSNR dB,SSIM") and first.startswith("1,") and second.startswith("2,100.0,1.0,y,0") and mean.startswith("mean,")
+    graph.prompt[measured.id]["inputs"]["csv"] = "../film"
+    assert "Measure Restoration: csv: '../film' leads out of" in str(comfy.error(graph.prompt))
+    assert sorted(server.folder.rglob("film*")) == [path]
