@@ -3,6 +3,7 @@
 from .daem import DecodeDAEM
 from .daff import ApplyDAFF, DAFFSampler
 from .degrade import Degrade
+from .inspect import Inspect
 from .loaders import LoadCompact, LoadRestorer, LoadUNet
 from .measure import Measure
 from .prior import EncodePrior, PriorReport
@@ -10,4 +11,4 @@ from .steer import SteerPrior
 from .train import SaveRestorer, TrainRestorer
 
 WALK = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM]
-NODES = [*WALK, LoadUNet, PriorReport, SteerPrior, Degrade, Measure, TrainRestorer, SaveRestorer]
+NODES = [*WALK, LoadUNet, PriorReport, SteerPrior, Inspect, Degrade, Measure, TrainRestorer, SaveRestorer]

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..aior_core.degradations import KINDS, Recipe, apply_recipe, preset_recipe, random_mixture
+from ..aior_core.degradations import KINDS, PRESETS, Recipe, apply_recipe, named_recipe, preset_recipe, random_mixture
 from ..aior_core.host.inputs import require_numbers
 from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
 
@@ -20,8 +20,8 @@ class Degrade(io.ComfyNode):
             display_name="Synthesize Degradation",
             category="image/restoration",
             description=(
-                "Damages a picture with noise, blur, low resolution, rain, snow, haze, low light or JPEG, the same way for the same "
-                "seed, and tells the recipe."
+                "Damages a picture with noise, blur, low resolution, rain, snow, haze, low light or JPEG, or as a phone does at night or an "
+                "old file has it, the same way for the same seed, and tells the recipe."
             ),
             search_aliases=[
                 "degrade",
@@ -34,17 +34,22 @@ class Degrade(io.ComfyNode):
                 "jpeg artifacts",
                 "corrupt",
                 "synthetic damage",
+                "film grain",
+                "film scan",
+                "old photo",
+                "webcam",
                 "AIOR",
             ],
             inputs=[
                 io.Image.Input("image", tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is."),
                 io.Combo.Input(
                     "degradation",
-                    options=[*KINDS, RANDOM, WRITTEN],
+                    options=[*KINDS, *PRESETS, RANDOM, WRITTEN],
                     default="noise",
                     tooltip=(
-                        f"What to do to the picture. '{RANDOM}' draws one to three damages and their strengths from the seed, as training "
-                        f"does; '{WRITTEN}' repeats the recipe given below."
+                        "What to do to the picture: one damage, or a mixture as it is met outside, from 'phone at night' to 'cheap webcam'. "
+                        f"'{RANDOM}' draws one to three damages and their strengths from the seed, as training does; '{WRITTEN}' repeats "
+                        "the recipe given below."
                     ),
                 ),
                 io.Float.Input(
@@ -55,7 +60,7 @@ class Degrade(io.ComfyNode):
                     step=0.01,
                     tooltip=(
                         "How strong: 0 leaves the picture as it is, 1 is the worst (noise sigma 60, x4 low resolution, JPEG quality 10, 5 "
-                        "stops of light). A random mixture and a recipe bring their own."
+                        "stops of light). A mixture with a name is as it is named at 0.5. A random mixture and a recipe bring their own."
                     ),
                 ),
                 io.Int.Input(
@@ -92,6 +97,8 @@ class Degrade(io.ComfyNode):
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:
             plan = random_mixture(seed)
+        elif degradation in PRESETS:
+            plan = named_recipe(degradation, severity, seed)
         else:
             plan = preset_recipe(degradation, severity, seed)
         damaged = from_unit(apply_recipe(to_unit(image), plan))

@@ -2,21 +2,24 @@
 
 from comfy_api.latest import io, ui
 
+from ..aior_core.host.csv_file import save_csv
 from ..aior_core.host.inputs import require_numbers
 from ..aior_core.metrics.perceptual import INSTALL
 from ..aior_core.metrics.protocol import CHANNELS
-from ..aior_core.metrics.report import error_map, measure, table
+from ..aior_core.metrics.report import csv_table, error_map, measure, table
 from ..aior_core.picture import from_unit, to_unit
+
+NODE = "Measure Restoration"
 
 
 class Measure(io.ComfyNode):
-    """Wraps `measure`, `table` and `error_map`."""
+    """Wraps `measure`, `table`, `save_csv` and `error_map`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AIOR_Measure",
-            display_name="Measure Restoration",
+            display_name=NODE,
             category="image/restoration",
             description=(
                 "Compares a picture with the one it should be: PSNR, SSIM, optionally a learned distance, a table and a map of the errors."
@@ -64,6 +67,14 @@ class Measure(io.ComfyNode):
                     advanced=True,
                     tooltip="How much the error map exaggerates. At 8, an error of an eighth of the full range is white.",
                 ),
+                io.String.Input(
+                    "csv",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Beginning of a file's name below ComfyUI's output folder, as measurements/restored: the table goes there as CSV, numbered, "
+                    "so that nothing is overwritten. Empty: no file.",
+                ),
             ],
             outputs=[
                 io.Float.Output(
@@ -88,11 +99,16 @@ class Measure(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0
+        cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0, csv: str = ""
     ) -> io.NodeOutput:
-        require_numbers("Measure Restoration", error_gain=error_gain)
-        wanted, given = to_unit(reference), to_unit(image)
-        scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
+        require_numbers(NODE, error_gain=error_gain)
+        try:
+            wanted, given = to_unit(reference), to_unit(image)
+            scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
         text = table(scores)
         heat = from_unit(error_map(given, wanted, gain=error_gain))
-        return io.NodeOutput(scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=ui.PreviewText(text))
+        saved = save_csv(csv_table(scores), csv, NODE)
+        shown = ui.PreviewText(f"{text}\n\nSaved: {saved}" if saved else text)
+        return io.NodeOutput(scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=shown)

@@ -72,9 +72,9 @@ class PriorReport(io.ComfyNode):
             is_output_node=True,
             inputs=[PRIOR.Input("prior", tooltip="From Encode Degradation Prior.")],
             outputs=[
-                io.String.Output(display_name="text", tooltip="Severity and certainty of each damage, worst first."),
+                io.String.Output(display_name="text", tooltip="Severity and certainty of each damage, worst first; and where it mostly is, if a part of the picture stands out."),
                 io.Image.Output(display_name="plot", tooltip="The same as a bar chart, one per picture."),
-                io.Image.Output(display_name="maps", tooltip="Where each damage is: one heat map over the picture per damage."),
+                io.Image.Output(display_name="maps", tooltip="Where each damage is: one heat map over the picture per damage, with its name."),
                 io.Mask.Output(display_name="masks", tooltip="The same as masks, one per damage, for inpainting or compositing."),
             ],
         )

@@ -129,6 +129,15 @@ class DAEMLevel(nn.Module):
         gates = torch.zeros_like(probabilities).scatter(1, kept, probabilities.gather(1, kept))
         return Routing(logits, noisy, gates)
 
+    def votes(self, small: Tensor, context: Tensor, cell: int) -> Tensor:
+        """What each place speaks for: the router's logits of cells of `cell` pixels of what `combine` made smaller, `B E h w`, fp32.
+
+        The router is linear, so that their mean over the whole picture is the logits that `route` decides by.
+        """
+        x = F.avg_pool2d(small[:, : small.shape[1] // 3], cell)
+        known = torch.cat([x, context.to(x)[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+        return self.router(known.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float()
+
     def shared(self, x: Tensor, statistics: LevelStatistics) -> Tensor:
         """Transposed attention (Restormer's MDTA): channels of x attend to channels with the picture's own Gram matrix."""
         norms = statistics.q2.clamp_min(1e-12).sqrt()[..., :, None] * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]

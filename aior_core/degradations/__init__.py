@@ -2,17 +2,21 @@
 
 from .batch import degrade_batch, recipe_labels
 from .kinds import KINDS, PRIMARY, primary_from_severity, severity_from_primary
+from .presets import AS_NAMED, PRESETS, named_recipe
 from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, random_mixture, sample_recipe
 
 __all__ = [
+    "AS_NAMED",
     "DEFAULT_COUNTS",
     "DEFAULT_WEIGHTS",
     "KINDS",
+    "PRESETS",
     "PRIMARY",
     "Recipe",
     "Step",
     "apply_recipe",
     "degrade_batch",
+    "named_recipe",
     "preset_recipe",
     "primary_from_severity",
     "random_mixture",

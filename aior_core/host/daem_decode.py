@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import comfy.model_management as management
@@ -19,7 +20,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..architecture.daem import DAEM, LevelStatistics, PictureContext
+from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing
 from ..architecture.tone import appearance, cells, shift, tones
 from ..picture import from_unit, join_alpha, match_color, to_unit
 from .frames import over_time
@@ -34,6 +35,8 @@ from .steer import require_steerable
 from .tiling import Region, regions
 
 NODE = "DAEM Decode"
+Watch = Callable[[int, int, Region, Routing, Tensor], None]
+"""Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees."""
 COLOR_FIXES = ("none", "wavelet", "adain")
 ROWS = 256
 DAEM_MEMORY = 0.5
@@ -49,12 +52,14 @@ def decode_daem(
     strength: float = 1.0,
     tile: int = 0,
     color_fix: str = "none",
+    watch: Watch | None = None,
 ) -> Tensor:
     """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
 
     strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles; 0 is the whole picture
     where memory allows it, and the largest tile that fits where not. Tiles make no difference to the compact autoencoder, a small one
-    to the KL one. color_fix takes colours from the damaged picture. fp32, on the CPU, contiguous, 0..1.
+    to the KL one. color_fix takes colours from the damaged picture. watch is called for every picture, level and tile, where there is a
+    DAEM at work. fp32, on the CPU, contiguous, 0..1.
     Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
@@ -76,7 +81,7 @@ def decode_daem(
     if daem is None and chosen >= need.whole:
         image = _plain(samples, vae, prior)
     else:
-        image = with_smaller_tiles(lambda side: _decode(samples, vae, restorer, daem, prior, strength, side, need), chosen, NODE)
+        image = with_smaller_tiles(lambda side: _decode(samples, vae, restorer, daem, prior, strength, side, need, watch), chosen, NODE)
     if color_fix != "none":
         height, width = image.shape[1:3]
         image = from_unit(match_color(to_unit(image), prior.picture[..., :height, :width], color_fix)).cpu()
@@ -117,6 +122,7 @@ class _Picture:
     trunk_halo: int
     context: PictureContext | None
     strength: float
+    watch: Callable[[int, Region, Routing, Tensor], None] | None = None
     statistics: dict[int, LevelStatistics] = field(default_factory=dict)
 
     def skip(self, level: int, scale: int, region: Region, made: list[Tensor]) -> Tensor:
@@ -143,7 +149,11 @@ class _Picture:
                 skip = self.skip(level, scale, region, made)
                 if level == stop:
                     return experts.statistics(region.inner(experts.combine(h, skip)[1], scale // experts.pool))
-                h = h + self.strength * experts(h, skip, self.context.vector, statistics=self.statistics.get(level))[0]
+                added, routing = experts(h, skip, self.context.vector, statistics=self.statistics.get(level))
+                if self.watch is not None and stop is None:
+                    votes = experts.votes(experts.combine(h, skip)[1], self.context.vector, scale // experts.pool)
+                    self.watch(level, region, routing, votes)
+                h = h + self.strength * added
             try:
                 level, h = walk.send(h)
             except StopIteration as end:
@@ -164,7 +174,15 @@ class _Picture:
 
 
 def _decode(
-    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float, tile: int, need: Need
+    samples: Tensor,
+    vae: VAE,
+    restorer: Restorer,
+    daem: ModelPatcher | None,
+    prior: Prior,
+    strength: float,
+    tile: int,
+    need: Need,
+    watch: Watch | None,
 ) -> Tensor:
     """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     height, width = samples.shape[-2:]
@@ -178,6 +196,7 @@ def _decode(
     curves = []
     for index in range(len(samples)):
         picture = _picture(samples, vae, restorer, daem, prior, strength, index, contexts)
+        picture.watch = watch and partial(watch, index)
         for level in reversed(range(levels)):
             for region in tiles:
                 part = picture.walk(region, stop=level)

@@ -99,7 +99,7 @@ def _within(path: str | Path, folder: str | Path) -> bool:
     return real == root or real.startswith(os.path.join(root, ""))
 
 
-def saving_place(prefix: str) -> Path:
+def saving_place(prefix: str, *, example: str = "restorers/aior") -> Path:
     """Where the next file of a save node's prefix goes, without suffix: `output/restorers/aior_00001_`.
 
     Raises ValueError for a prefix that is no name or leads out of ComfyUI's output folder; nothing is made there then.
@@ -107,7 +107,7 @@ def saving_place(prefix: str) -> Path:
     output = folder_paths.get_output_directory()
     _require_below(prefix, "ComfyUI's output folder")
     if prefix[-1] in "/\\." or len(os.fsencode(os.path.basename(prefix))) > LONGEST:
-        raise ValueError(f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as restorers/aior.")
+        raise ValueError(f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as {example}.")
     if not _within(os.path.join(output, os.path.dirname(os.path.normpath(prefix))), output):
         raise ValueError(f"{prefix!r} leads out of ComfyUI's output folder by a link. Write a name below it.")
     try:

@@ -44,7 +44,9 @@ class Need:
 
 def available(device: torch.device) -> float:
     """Bytes that a stage may take on `device`: what is free, and what the host's models hold there, which it moves away on demand."""
-    held = sum(model.model_loaded_memory() for model in management.current_loaded_models if model.device == device)
+    # The host still lists models that are gone, until it loads the next one.
+    loaded = [entry.model for entry in management.current_loaded_models if entry.device == device]
+    held = sum(model.loaded_size() for model in loaded if model is not None)
     return management.get_free_memory(device) + (0 if management.is_device_cpu(device) else held)
 
 

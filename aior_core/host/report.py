@@ -3,91 +3,128 @@
 from __future__ import annotations
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS
 from ..picture import crop_back, from_unit
+from .drawing import AMBER, BLUE, DIM, FAINT, INK, PANEL, as_image, canvas, fitting, font, labelled, over
 from .inputs import require_kind
 from .prior import Prior, require_estimate
 
 NODE = "Degradation Report"
 PRESENT = 0.5
-PLOT_WIDTH, ROW, LABEL, FONT = 640, 36, 170, 18
-BACKGROUND, BAR, LEFT, FAINT, INK = (24, 26, 30), (82, 160, 232), (222, 160, 74), (66, 74, 86), (232, 234, 238)
+EVEN = 0.3
+"""By how much of its highest ninth a map may vary and still say nothing of a place."""
+PLOT_WIDTH, HEAD, ROW, LABEL, SURE = 640, 84, 34, 160, 150
+_ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
 
 def report_text(prior: Prior) -> str:
-    """One paragraph per picture: what is wrong, worst first, with severity and certainty in per cent; and what is to be left in."""
+    """One paragraph per picture: what is wrong, worst first, with severity, certainty and, where one stands out, place; and what is to be left in."""
     require_kind(NODE, "prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         return "No estimate: this restorer has no degradation head."
+    masks = _masks(prior)
     paragraphs = []
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
-        order = sorted(range(len(KINDS)), key=lambda k: -severities[k] * probabilities[k])
-        found = [k for k in order if probabilities[k] >= PRESENT]
-        names = ", ".join(_label(KINDS[k]) for k in found) or "nothing"
         size = f"{prior.geometry.width}x{prior.geometry.height}"
-        lines = [f"Picture {index + 1} ({size}): {names} found."]
+        lines = [f"Picture {index + 1} ({size}): {_found(severities, probabilities)} found."]
         if left := _left_in(prior.steered[index].tolist()):
             lines.append(f"  To be left in: {left}.")
-        lines += [f"  {_label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}" for k in order]
+        for k in _worst_first(severities, probabilities):
+            place = whereabouts(masks[index, k]) if probabilities[k] >= PRESENT else ""
+            lines.append(f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip())
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
 
 
 def report_plot(prior: Prior) -> Tensor:
-    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: severity as the bar, certainty as its brightness, in amber what stays. Raises ValueError without an estimate."""
+    """A bar chart per picture -> IMAGE `B H W 3`, 0..1: what was found, severity as the bar, certainty as its brightness, in amber what stays.
+
+    Raises ValueError without an estimate.
+    """
     require_estimate(prior, NODE)
     rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
     return torch.cat([_chart(*row) for row in rows])
 
 
 def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
-    """Where it is: heat maps over the picture, IMAGE `B*K H W 3`, and MASK `B*K H W`, 0..1, in the size that came in.
+    """Where it is: heat maps over the picture, labelled, IMAGE `B*K H W 3`, and MASK `B*K H W`, 0..1, in the size that came in.
 
-    All kinds of the first picture come first. Raises ValueError without an estimate.
+    All kinds of the first picture come first. Very small pictures have no room for a label. Raises ValueError without an estimate.
     """
     require_estimate(prior, NODE)
-    batch, kinds = prior.maps.shape[:2]
+    masks = _masks(prior)
+    pictures = from_unit(crop_back(prior.picture, prior.geometry))
+    maps = torch.empty(*masks.shape, 3)
+    for index, picture in enumerate(pictures):
+        for k, kind in enumerate(KINDS):
+            found = float(prior.probabilities[index, k]) >= PRESENT
+            value = f"{float(prior.severities[index, k]):.0%}" if found else "not found"
+            maps[index, k] = labelled(over(picture, masks[index, k]).cpu(), label(kind), value, dim=not found)
+    return maps.flatten(0, 1), masks.flatten(0, 1).float().cpu().contiguous()
+
+
+def whereabouts(mask: Tensor) -> str:
+    """Where a mask `H W` is strongest, by ninths of the picture: "mostly top left", "mostly in the middle"; empty for one that is about even.
+
+    An even map is no word for "everywhere": with weights that do not tell places apart it is even where half the picture is damaged.
+    """
+    ninths = F.adaptive_avg_pool2d(mask[None].float(), 3)[0]
+    if float(ninths.min()) >= (1 - EVEN) * float(ninths.max()):
+        return ""
+    row, column = divmod(int(ninths.argmax()), 3)
+    return "mostly " + (" ".join(filter(None, (_ROWS[row], _COLUMNS[column]))) or "in the middle")
+
+
+def _masks(prior: Prior) -> Tensor:
+    """`B K H W`, 0..1, without the padding."""
     masks = F.interpolate(prior.maps, size=prior.picture.shape[-2:], mode="bilinear", align_corners=False)
-    masks = crop_back(masks, prior.geometry).clamp(0.0, 1.0)
-    picture = from_unit(crop_back(prior.picture, prior.geometry))
-    grey = picture.mean(dim=-1, keepdim=True)
-    heat = masks.reshape(batch * kinds, *masks.shape[-2:])
-    colors = torch.stack([(2 * heat).clamp(max=1), (2 * heat - 1).clamp(min=0), (1 - 2 * heat).clamp(min=0) * 0.6], dim=-1)
-    maps = 0.35 * grey.repeat_interleave(kinds, dim=0) + 0.65 * colors
-    return maps.float().cpu().contiguous(), heat.float().cpu().contiguous()
+    return crop_back(masks, prior.geometry).clamp(0.0, 1.0)
 
 
-def _label(kind: str) -> str:
+def label(kind: str) -> str:
+    """How people write a kind of `KINDS`."""
     return {"jpeg": "JPEG"}.get(kind, kind.replace("_", " "))
+
+
+def _worst_first(severities: list[float], probabilities: list[float]) -> list[int]:
+    return sorted(range(len(KINDS)), key=lambda k: -severities[k] * probabilities[k])
+
+
+def _found(severities: list[float], probabilities: list[float]) -> str:
+    """The kinds that are there, worst first: "rain, noise", or "nothing"."""
+    return ", ".join(label(KINDS[k]) for k in _worst_first(severities, probabilities) if probabilities[k] >= PRESENT) or "nothing"
 
 
 def _left_in(weights: list[float]) -> str:
     """The kinds that are not removed in full, in words: "noise, blur (60%)"; empty if there are none."""
-    return ", ".join(_label(kind) + (f" ({1 - weight:.0%})" if weight else "") for kind, weight in zip(KINDS, weights) if weight < 1)
+    return ", ".join(label(kind) + (f" ({1 - weight:.0%})" if weight else "") for kind, weight in zip(KINDS, weights) if weight < 1)
 
 
 def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
-    font = ImageFont.load_default(FONT)
-    canvas = Image.new("RGB", (PLOT_WIDTH, ROW * (len(severities) + 1)), BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    legend = "bright: certain" if min(weights) == 1 else "bright: certain, amber: to be left in"
-    draw.text((16, ROW // 2), f"estimated severity ({legend})", fill=INK, font=font, anchor="lm")
-    full = PLOT_WIDTH - LABEL - 90
-    for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights), start=1):
-        top, middle = row * ROW, row * ROW + ROW // 2
-        removed, left = (tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color)) for color in (BAR, LEFT))
+    sheet, draw = canvas(PLOT_WIDTH, HEAD + ROW * len(KINDS) + 12)
+    title = f"Found: {_found(severities, probabilities)}"
+    draw.text((16, 26), title, fill=INK, font=fitting(title, PLOT_WIDTH - 32, 26) or font(11), anchor="lm")
+    full = PLOT_WIDTH - LABEL - SURE
+    for share in (0, 0.5, 1):
+        draw.text((LABEL + full * share, HEAD - 16), f"{share:.0%}", fill=DIM, font=font(14), anchor="mm")
+    draw.text((16, HEAD - 16), "severity" if min(weights) == 1 else "amber: left in", fill=DIM, font=font(14), anchor="lm")
+    draw.text((PLOT_WIDTH - 16, HEAD - 16), "certainty", fill=DIM, font=font(14), anchor="rm")
+    for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights)):
+        top, middle = HEAD + row * ROW, HEAD + row * ROW + ROW // 2
+        ink = INK if certainty >= PRESENT else DIM
+        removed, left = (tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color)) for color in (BLUE, AMBER))
         end, border = LABEL + round(full * severity), LABEL + round(full * severity * weight)
-        draw.text((16, middle), _label(kind), fill=INK, font=font, anchor="lm")
-        draw.rectangle((LABEL, top + 7, LABEL + full, top + ROW - 7), outline=FAINT)
+        draw.text((16, middle), label(kind), fill=ink, font=font(19), anchor="lm")
+        draw.rectangle((LABEL, top + 6, LABEL + full, top + ROW - 6), fill=PANEL)
         if weight < 1:
-            draw.rectangle((LABEL, top + 7, end, top + ROW - 7), fill=left)
+            draw.rectangle((LABEL, top + 6, end, top + ROW - 6), fill=left)
         if weight > 0:
-            draw.rectangle((LABEL, top + 7, border, top + ROW - 7), fill=removed)
-        draw.text((LABEL + full + 12, middle), f"{severity:.0%}", fill=INK, font=font, anchor="lm")
-    pixels = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(1, canvas.height, canvas.width, 3).float() / 255
+            draw.rectangle((LABEL, top + 6, border, top + ROW - 6), fill=removed)
+        draw.line((LABEL + full / 2, top + 6, LABEL + full / 2, top + ROW - 6), fill=FAINT)
+        draw.text((LABEL + full + 12, middle), f"{severity:.0%}", fill=ink, font=font(19), anchor="lm")
+        draw.text((PLOT_WIDTH - 16, middle), f"{certainty:.0%}", fill=ink, font=font(15), anchor="rm")
+    return as_image(sheet)

@@ -27,10 +27,13 @@ def prepare(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, 
     """
     if channel not in CHANNELS:
         raise ValueError(f"metrics: unknown channel {channel!r}; expected one of {', '.join(CHANNELS)}.")
-    if picture.ndim != 4 or reference.ndim != 4 or picture.shape[1] != 3 or picture.shape[1:] != reference.shape[1:]:
+    for name, side in (("picture", picture), ("reference", reference)):
+        if side.ndim != 4 or side.shape[1] != 3:
+            raise ValueError(f"metrics: the {name} has the shape {tuple(side.shape)}; expected B 3 H W in -1..1.")
+    if picture.shape[2:] != reference.shape[2:]:
+        sizes = (f"{side.shape[3]}x{side.shape[2]}" for side in (picture, reference))
         raise ValueError(
-            f"metrics: expected two B 3 H W pictures of one size, got {tuple(picture.shape)} and {tuple(reference.shape)}. "
-            "Crop or resize one of them first."
+            "metrics: the picture is {} pixels, the reference {} (width x height); expected two of one size. Crop or resize one of them first.".format(*sizes)
         )
     if reference.shape[0] not in (1, picture.shape[0]):
         raise ValueError(f"metrics: {reference.shape[0]} references for {picture.shape[0]} pictures; expected as many, or one for all.")

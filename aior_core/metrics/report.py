@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 
 import torch
@@ -60,14 +62,35 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def table(scores: Scores) -> str:
     """The scores as a Markdown table: a row per picture, their mean below if there are several, and the protocol."""
+    columns = _columns(scores)
+    rows = [[name, *(f"{value:.{digits}f}" for value, (_, digits) in zip(values, columns.values()))] for name, *values in _rows(columns)]
+    measured_on = "Y of YCbCr (MATLAB)" if scores.channel == "y" else "RGB"
+    return markdown(["picture", *columns], rows) + f"\n\nMeasured on {measured_on}, {scores.border} pixels cut off at each side."
+
+
+def csv_table(scores: Scores) -> str:
+    """The same rows as CSV, each with the protocol in columns of its own; numbers in full, as they are meant for programs."""
+    columns = _columns(scores)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", *columns, "channel", "border"])
+    writer.writerows([*row, scores.channel, scores.border] for row in _rows(columns))
+    return text.getvalue()
+
+
+def _columns(scores: Scores) -> dict[str, tuple[tuple[float, ...], int]]:
+    """Header to values and the digits that a person reads."""
     columns = {"PSNR dB": (scores.psnr, 2), "SSIM": (scores.ssim, 4)}
     if scores.perceptual is not None:
         columns[PERCEPTUAL_NAME] = (scores.perceptual, 4)
-    rows = [[str(i + 1), *(f"{values[i]:.{digits}f}" for values, digits in columns.values())] for i in range(len(scores.psnr))]
-    if len(rows) > 1:
-        rows.append(["mean", *(f"{sum(values) / len(values):.{digits}f}" for values, digits in columns.values())])
-    measured_on = "Y of YCbCr (MATLAB)" if scores.channel == "y" else "RGB"
-    return markdown(["picture", *columns], rows) + f"\n\nMeasured on {measured_on}, {scores.border} pixels cut off at each side."
+    return columns
+
+
+def _rows(columns: dict[str, tuple[tuple[float, ...], int]]) -> list[list]:
+    """A row per picture, and their mean if there are several: its number or "mean", then the values."""
+    values = [column for column, _ in columns.values()]
+    rows = [[str(number), *row] for number, row in enumerate(zip(*values, strict=True), start=1)]
+    return rows if len(rows) == 1 else [*rows, ["mean", *(sum(column) / len(column) for column in values)]]
 
 
 def error_map(picture: torch.Tensor, reference: torch.Tensor, *, gain: float = 8.0) -> torch.Tensor:

@@ -17,6 +17,7 @@ FLOATS = {
     "AIOR_ApplyDAFF": ("strength", "start_percent", "end_percent"),
     "AIOR_DAFFSampler": ("cfg", "denoise", "fidelity", "strength"),
     "AIOR_DecodeDAEM": ("strength",),
+    "AIOR_Inspect": ("cfg", "strength"),
     "AIOR_SteerPrior": ("noise", "haze"),
     "AIOR_Degrade": ("severity",),
     "AIOR_Measure": ("error_gain",),
@@ -26,6 +27,7 @@ WHOLES = {
     "AIOR_EncodePrior": ("tile",),
     "AIOR_DAFFSampler": ("seed", "steps", "tile"),
     "AIOR_DecodeDAEM": ("tile",),
+    "AIOR_Inspect": ("seed", "steps"),
     "AIOR_Degrade": ("seed",),
     "AIOR_Measure": ("border",),
     "AIOR_TrainRestorer": ("seed",),
@@ -54,8 +56,9 @@ def everything(comfy, weights):
     graph.add("AIOR_Measure", reference=walk.image, image=damaged.out(0), border=0, channel="rgb", perceptual=False, error_gain=8.0)
     walk.keep(walk.ksampler(daff, walk.latent, steps=1).out(0))
     graph.add("AIOR_PriorReport", prior=steered.out(0))
-    walk.save(decoded.out(0))
     compact = {"model": walk.model, "vae": walk.vae, "restorer": walk.restorer}
+    graph.add("AIOR_Inspect", **compact, prior=walk.prior, seed=0, steps=1, cfg=1.0, strength=1.0)
+    walk.save(decoded.out(0))
     trained = graph.add("AIOR_TrainRestorer", **compact, folder="nothing here", stage="detail", minutes=0.01, learning_rate=1.0, seed=0, **dict.fromkeys(KINDS, True))
     graph.add("AIOR_SaveRestorer", restorer=walk.restorer, filename_prefix="restorers/hostile")
     graph.add("PreviewAny", source=trained.out(2))
@@ -98,7 +101,7 @@ def test_floats_that_are_none(comfy, everything, kind):
 def test_whole_numbers_that_are_none(comfy, everything, kind):
     node = ids(everything, kind)
     for name in WHOLES[kind]:
-        huge = () if name == "seed" and kind == "AIOR_DAFFSampler" else (10**9,) if name != "seed" else (10**12,)
+        huge = () if name == "seed" and kind in ("AIOR_DAFFSampler", "AIOR_Inspect") else (10**9,) if name != "seed" else (10**12,)
         for value in (NAN, INFINITY, *huge, 10**30, -1, "many", "1e3", None, {}, [], [1]):
             assert said(comfy, alone(everything, node, {name: value})), (kind, name, value)
 

@@ -204,6 +204,20 @@ def test_the_report_names_all_eight(comfy, graph, weights):
     assert [len(comfy.pictures(result, node)) for node in (maps, masks)] == [8, 8]
 
 
+def test_looking_inside_changes_nothing_and_shows_all(comfy, graph, weights):
+    walk = start(graph, comfy.upload_array(photograph(72, 96)), weights)
+    inside = graph.add(
+        "AIOR_Inspect", model=walk.model, vae=walk.vae, restorer=walk.restorer, prior=walk.prior, seed=5, steps=3, cfg=1.0, strength=1.0
+    )
+    saved = [walk.save(link) for link in (inside.out(3), walk.decode(walk.sampler().out(0)).out(0), inside.out(1), inside.out(2))]
+    result = comfy.run(graph.prompt)
+    (looked,), (usual,), (chart,), (sheet,) = (comfy.pictures(result, node) for node in saved)
+    assert looked.shape == (72, 96, 3) and numpy.array_equal(looked, usual)
+    assert chart.shape == (360, 640, 3) and min(sheet.shape[:2]) > 700
+    text = "\n".join(str(item) for item in result.items("text", inside.id))
+    assert text.count("Experts at") == 4 and text.split("step by step: ")[1].split("\n")[0].count("%") == 3
+
+
 def test_degrade_and_measure(comfy, graph):
     loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(96, 96)))
     damaged = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="noise", severity=25 / 60, seed=1)
@@ -214,3 +228,19 @@ def test_degrade_and_measure(comfy, graph):
     result = comfy.run(graph.prompt)
     assert float(result.items("text", same.id)[0]) == 100
     assert 20 < float(result.items("text", noisy.id)[0]) < 21.5
+
+
+def test_measure_writes_a_csv_below_the_output_folder_only(comfy, graph, server):
+    loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(48, 64)))
+    damaged = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="film scan", severity=0.5, seed=1)
+    batch = graph.add("ImageBatch", image1=damaged.out(0), image2=loaded.out(0))
+    against = {"reference": loaded.out(0), "image": batch.out(0), "border": 0, "channel": "y", "perceptual": False, "error_gain": 8.0}
+    measured = graph.add("AIOR_Measure", **against, csv="tables/film")
+    (text,) = comfy.run(graph.prompt).items("text", measured.id)
+    (path,) = (server.folder / "output" / "tables").iterdir()
+    assert path.name == "film_00001_.csv" and text.endswith(f"Saved: {path}")
+    head, first, second, mean = path.read_text(encoding="utf-8").splitlines()
+    assert head.startswith("picture,PSNR dB,SSIM") and first.startswith("1,") and second.startswith("2,100.0,1.0,y,0") and mean.startswith("mean,")
+    graph.prompt[measured.id]["inputs"]["csv"] = "../film"
+    assert "Measure Restoration: csv: '../film' leads out of" in str(comfy.error(graph.prompt))
+    assert sorted(server.folder.rglob("film*")) == [path]

@@ -1,5 +1,6 @@
 """Memory: an estimate first, numbers in the refusal, half the tile when it runs out all the same."""
 
+import gc
 import logging
 
 import pytest
@@ -50,6 +51,24 @@ def test_nothing_fits(memory):
     room = memory(0.01)
     with pytest.raises(RuntimeError, match="(?s)A Node: .*free on cpu.*Close other programs"):
         room.choose_tile(0, need(room, held=2**30), CPU, "A Node")
+
+
+def test_models_that_are_gone_hold_nothing(monkeypatch):
+    import comfy.model_management as management
+    from aior_pack.aior_core.host.memory import available
+    from comfy.model_patcher import ModelPatcher
+
+    def loaded(patcher):
+        entry = management.LoadedModel(patcher)
+        monkeypatch.setattr(management, "current_loaded_models", [entry])
+        return entry
+
+    patcher = ModelPatcher(torch.nn.Linear(2, 2), CPU, CPU)
+    entry = loaded(patcher)
+    assert available(CPU) > 0
+    del patcher
+    gc.collect()
+    assert entry.model is None and available(CPU) > 0
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])

@@ -46,6 +46,10 @@ SCHEMAS = {
     "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix"], ["IMAGE"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
     "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
+    "AIOR_Inspect": (
+        ["model", "vae", "restorer", "prior", "positive", "negative", "seed", "steps", "cfg", "strength", "clip"],
+        ["STRING", "IMAGE", "IMAGE", "IMAGE"],
+    ),
     "AIOR_TrainRestorer": (
         ["model", "vae", "restorer", "folder", "stage", "minutes", "learning_rate", "seed", *KINDS, "damaged", "clean"],
         ["AIOR_RESTORER", "IMAGE", "STRING"],
@@ -104,6 +108,9 @@ def test_the_walk_through_the_nodes(nodes, tiny_file):
     reported = nodes["AIOR_PriorReport"].execute(prior)
     assert [type(x) for x in reported.result] == [str, torch.Tensor, torch.Tensor, torch.Tensor]
     assert reported.ui.as_dict()["text"] == (reported.result[0],)
+    looked = nodes["AIOR_Inspect"].execute(model, vae, restorer, prior, seed=1, steps=2, cfg=1.0, strength=1.0)
+    assert [type(x) for x in looked.result] == [str, torch.Tensor, torch.Tensor, torch.Tensor] and looked.result[3].shape == image.shape
+    assert looked.ui.as_dict()["text"] == (looked.result[0],)
     assert nodes["AIOR_LoadRestorer"].execute(file=tiny_file.name).result[0].config == restorer.config
 
 

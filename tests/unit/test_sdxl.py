@@ -285,3 +285,14 @@ def test_a_restorer_alone_holds_no_unet(tmp_path):
 def _stubs() -> dict[str, torch.Tensor]:
     names = ("condition_embedding.conv_in.bias", "information_transformer_layers.latent_in.bias", "spatial_ch_projs.bias")
     return {name: torch.ones(1) for name in names}
+
+
+def test_looking_inside_an_sdxl_restoration(model, vae, restorer, prior, prompts):
+    from aior_pack.aior_core.host.daem_decode import decode_daem
+    from aior_pack.aior_core.host.look_inside import look_inside
+    from aior_pack.aior_core.host.sampling import sample_daff
+
+    inside = look_inside(model, vae, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
+    latent = sample_daff(model, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
+    assert torch.equal(inside.image, decode_daem(latent, vae, restorer, prior)) and min(inside.influence[0]) > 0
+    assert all((level.votes.mean(dim=(2, 3)).softmax(dim=1) - level.weights).abs().max() < 1e-4 for level in inside.levels)
