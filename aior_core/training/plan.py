@@ -17,7 +17,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Plan:
-    """`fresh` begins with nothing; `repeat` goes on from weights, whose autoencoder stays and whose denoiser fusion trains further."""
+    """`fresh` begins with nothing; `repeat` goes on from weights, whose autoencoder and tone curve stay and whose denoiser fusion trains further."""
 
     fresh: tuple[Leg, ...]
     repeat: tuple[Leg, ...]
@@ -25,11 +25,11 @@ class Plan:
 
 PLANS: Mapping[str, Plan] = MappingProxyType({
     "gpu-25min": Plan(
-        fresh=(Leg("autoencoder", 3.5), Leg("detail", 10.5), Leg("prior", 2.0), Leg("fusion", 3.5), Leg("joint", 3.5)),
+        fresh=(Leg("autoencoder", 3.5), Leg("detail", 9.5), Leg("prior", 2.0), Leg("fusion", 3.5), Leg("joint", 3.5), Leg("tone", 1.0)),
         repeat=(Leg("detail", 14.0), Leg("fusion", 5.5), Leg("joint", 3.5)),
     ),
     "cpu-2h": Plan(
-        fresh=(Leg("autoencoder", 20.0), Leg("detail", 75.0), Leg("prior", 8.0), Leg("fusion", 12.0), Leg("joint", 5.0)),
+        fresh=(Leg("autoencoder", 20.0), Leg("detail", 65.0), Leg("prior", 8.0), Leg("fusion", 12.0), Leg("joint", 5.0), Leg("tone", 10.0)),
         repeat=(Leg("detail", 95.0), Leg("fusion", 20.0), Leg("joint", 5.0)),
     ),
 })  # fmt: skip
