@@ -25,10 +25,11 @@ LOGARITHM, STEP = 3.0, 0.2
 """Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
 RIDGE = 0.02
 """Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
-NOISE, TONED = 0, (5, 6)
-"""Haze and low light: what changes tones so that they must be judged of the whole picture."""
+NOISE, HAZE, DARK = 0, 5, 6
 DOUBTED, BELIEVED = 0.5, 0.7
 """Validation pictures: below the first haze is more often a pale picture than haze."""
+CREDIT = 1.0
+"""Of all errors the expected one is the typical, not the mean; so what is off counts from a third (1/e) of it on."""
 DOUBT, SMALLEST = 6.0, 1e-6
 """Logarithms of squared errors lie around -6; below -14 tones are equal."""
 
@@ -124,17 +125,18 @@ class ToneCurve(nn.Module):
         tones `now` `B 27` of the repaired one -> curve `B 3 3`, fp32; zero moves nothing. Learns in its own stage only: no gradients.
 
         How far it goes is Wiener's share, of what is off what no expected error explains, times how likely there is haze or darkness at all.
-        The head says that best, but not through noise; there the tones do.
+        The head says that best, but does not see darkness through noise; there the tones do. Haze through noise is nobody's to say: they
+        take it for a pale picture and the other way round (haze with noise +2.1 dB, but a pale noisy wall 36 to 16 dB).
         """
         with torch.no_grad():
             now = now.to(probabilities)
             wished, doubt, present = self.expected(appearance.to(probabilities))
             off = (wished - now).float().square().mean(dim=1, keepdim=True).clamp_min(SMALLEST).log()
-            share = -torch.expm1((doubt.float() - off).clamp(max=0))
-            noise = probabilities[:, NOISE : NOISE + 1]
-            toned = list(TONED)
-            likely = torch.lerp(probabilities[:, toned], present.sigmoid()[:, toned], noise).float()
+            share = -torch.expm1((doubt.float() - CREDIT - off).clamp(max=0))
+            noise, haze, dark = (probabilities[:, kind : kind + 1] for kind in (NOISE, HAZE, DARK))
+            likely = torch.cat([haze, torch.lerp(dark, present[:, DARK : DARK + 1].sigmoid(), noise)], dim=1).float()
             there = 1 - (1 - likely).prod(dim=1, keepdim=True)
             share = share * ((there - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
-            share = share * (likely * steering[:, toned]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
+            wanted = (likely * steering[:, [HAZE, DARK]]).sum(dim=1, keepdim=True)
+            share = share * wanted / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
             return curve_between(now, wished) * share[..., None]
