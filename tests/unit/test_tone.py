@@ -90,8 +90,10 @@ def set_right(curve: ToneCurve, probabilities, steering, lq: torch.Tensor, made:
 def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     clean = picture(1001, 64, 64)
     dark, wrong = 0.25 * clean, 0.3 * clean
-    after = set_right(fitted, *knowing(dark=0.99), dark, wrong)
-    assert (after - clean).square().mean() < 0.1 * (wrong - clean).square().mean()
+    after, with_noise = (set_right(fitted, *knowing(dark=0.99, noise=noise), dark, wrong) for noise in (0.0, 1.0))
+    assert (with_noise - clean).square().mean() < 0.1 * (wrong - clean).square().mean()
+    # Without noise the decoder has judged as well, and half of the way is gone.
+    assert torch.allclose(after, (wrong + with_noise) / 2, atol=0.02)
     # A picture that is right already, and one that nobody says is dark.
     assert (set_right(fitted, *knowing(), clean, clean) - clean).abs().max() < 0.01
     assert torch.equal(set_right(fitted, *knowing(rain=1.0), dark, wrong), wrong)
@@ -124,3 +126,10 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
     together = fitted(*given)
     assert together.abs().max() > 0.05
     assert torch.allclose(together, torch.cat([fitted(*(x[i : i + 1] for x in given)) for i in range(3)]), atol=1e-6)
+
+
+def test_what_was_dehazed_is_not_hazed_again(fitted):
+    """The head says haze, the tones (which have learnt nothing of haze here) do not: what the decoder has done stays."""
+    clean = picture(1004, 64, 64)
+    hazy = 0.5 * clean + 0.45
+    assert torch.equal(set_right(fitted, *knowing(haze=0.9), hazy, clean), clean)
