@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOUND = 5.0
 """Seconds of the processor, where 1 is the aim: machines differ, and what this shall find is a library or a model that is loaded too early."""
 RUNNING = '''
+import utils.extra_config  # as main.py does, before nodes puts comfy/ and its own utils first on the path
 import comfy.cli_args
 comfy.cli_args.args.cpu = True
 import comfy_extras.nodes_canny, comfy_extras.nodes_custom_sampler, comfy_extras.nodes_train, folder_paths, nodes, server
