@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def save_csv(text: str, prefix: str | None, node: str) -> Path | None:
             place = saving_place(prefix, example="measurements/restored")
             path = place.with_name(place.name + SUFFIX)
             if _written(text, path):
+                # The browser does not show what a node of a pack says.
+                logging.info(f"{node}: {path}")
                 return path
     except ValueError as error:
         raise ValueError(f"{node}: csv: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -48,4 +49,7 @@ def save_restorer(restorer: Restorer, prefix: str) -> Path:
         place = saving_place(prefix)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
-    return write_restorer(restorer, place)
+    path = write_restorer(restorer, place)
+    # The browser does not show what a node of a pack says.
+    logging.info(f"{NODE}: {path}")
+    return path

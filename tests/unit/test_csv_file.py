@@ -32,8 +32,10 @@ def measured(**options):
     return Measure.execute(clean, (clean * 0.9).clamp(0, 1), **options)
 
 
-def test_files_are_numbered_and_none_is_overwritten(output):
-    paths = [save(f"{number}\n", "sub/table") for number in range(3)]
+def test_files_are_numbered_and_none_is_overwritten(output, caplog):
+    with caplog.at_level("INFO"):
+        paths = [save(f"{number}\n", "sub/table") for number in range(3)]
+    assert [record.getMessage() for record in caplog.records] == [f"Measure Restoration: {path}" for path in paths]
     assert [path.relative_to(output).as_posix() for path in paths] == [f"sub/table_{number:05}_.csv" for number in (1, 2, 3)]
     assert [path.read_text() for path in paths] == ["0\n", "1\n", "2\n"]
     assert sorted(path.name for path in (output / "sub").iterdir()) == [path.name for path in paths]

@@ -170,14 +170,16 @@ def test_a_cancel_in_the_middle_of_a_step_waits_for_its_end(tmp_path):
     assert onlooker.curve.losses == [(2.0, 0.5)]
 
 
-def test_a_saved_restorer_comes_back_bit_for_bit(walk, clean, output):
+def test_a_saved_restorer_comes_back_bit_for_bit(walk, clean, output, caplog):
     from aior_pack.aior_core.host.folders import weight_files
     from aior_pack.aior_core.host.restorer import load_restorer
     from aior_pack.aior_core.host.restorer_file import restorer_weights, save_restorer
     from aior_pack.aior_core.weights import load_weights
 
     trained, _, _ = train(walk, clean, learning_rate=10.0)
-    first, second = save_restorer(trained, "restorers/mine"), save_restorer(trained, "restorers/mine")
+    with caplog.at_level("INFO"):
+        first, second = save_restorer(trained, "restorers/mine"), save_restorer(trained, "restorers/mine")
+    assert [record.getMessage() for record in caplog.records] == [f"Save AIOR Restorer: {path}" for path in (first, second)]
     assert first.name == "mine_00001_.safetensors" and second.name == "mine_00002_.safetensors" and first.exists()
     loaded = load_restorer(first)
     assert not unlike(weights(loaded), weights(trained)) and loaded.config == trained.config
