@@ -14,10 +14,16 @@ from .workflow_pieces import Column, Node
 
 TESTED_WITH = "0.30.0"
 GAP, COLUMN_GAP, TITLE, SLOT, WIDGET = 40, 90, 30, 20, 30
+# A widget as the canvas draws it, and what a picture below the last one takes.
+DRAWN_WIDGET, PREVIEW = 24, 240
+# The same where nodes are drawn in the modern way, whose nodes end with the name of their pack.
+MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
 # Nodes that show a picture or a text below their widgets, and how much room that takes.
-SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210, "AIOR_PriorReport": 210, "AIOR_Measure": 120,
-         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300}
+SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210,
+         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60}
+# Nodes that grow by a preview while they run: the room stays free below them.
+GROWING = {"AIOR_DAFFSampler", "AIOR_TrainRestorer", "KSampler", "SamplerCustomAdvanced"}
 UPLOADS = ("image_upload", "video_upload")
 # A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
 NOT_SAVED = "IMAGECOMPARE"
@@ -87,8 +93,9 @@ def lay_out(columns: Iterable[Column], info: dict, *, first: int, left: int, por
         for node in column.nodes:
             made = _node(node, ids[node.name], sources | (ports or {}), info, links)
             made["pos"], made["order"] = [start, y], len(nodes)
-            bottom = y + made["size"][1]
-            y += max(made["size"][1] + TITLE + GAP, column.pitch)
+            height = _room(made)
+            bottom = y + height
+            y += height + TITLE + GAP
             x = max(x, start + made["size"][0])
             nodes.append(made)
         _add_group(groups, column, [start, 0, x - start, bottom])
@@ -129,11 +136,23 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
     entry = info[node.type]
     outputs = [{"name": name, "type": kind, "links": None} for name, kind in zip(entry["output_name"], entry["output"])]
     own = {} if node.type.startswith("AIOR_") else {"cnr_id": "comfy-core", "ver": TESTED_WITH}
-    sockets = max(sum("widget" not in slot for slot in inputs), len(outputs))
-    height = sockets * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0)
+    height = _sockets(inputs, outputs) * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0)
     made = {"id": number, "type": node.type, "pos": [0, 0], "size": [node.width, height], "flags": {}, "order": 0, "mode": 0,
             "inputs": inputs, "outputs": outputs, "properties": {"Node name for S&R": node.type, **own}, "widgets_values": values}
     return made | ({"title": node.title} if node.title else {})
+
+
+def _sockets(inputs: list[dict], outputs: list[dict]) -> int:
+    """How many rows of sockets a node has."""
+    return max(sum("widget" not in slot for slot in inputs), len(outputs))
+
+
+def _room(made: dict) -> int:
+    """The height to keep free for a node: its own, or what it grows to."""
+    sockets, widgets = _sockets(made["inputs"], made["outputs"]) * SLOT, len(made["widgets_values"])
+    with_preview = sockets + widgets * DRAWN_WIDGET + PREVIEW if made["type"] in GROWING else 0
+    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME if made["type"].startswith("AIOR_") else 0
+    return max(made["size"][1], with_preview, modern)
 
 
 def _values(spec: list, value: object) -> list:

@@ -26,6 +26,8 @@ from .workflow_table_video import WORKFLOWS as VIDEO_WORKFLOWS
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "aior_compact-00001-of-00002.safetensors"
+# Dark, as what is quoted stands on it in the front end's blue.
+NOTE = ("#4a3a1e", "#2b2418")
 
 
 def weights_file(info: dict) -> str:
@@ -49,7 +51,7 @@ def build(workflow: Workflow, info: dict) -> dict:
 def _note(workflow: Workflow) -> dict:
     return {"id": 1, "type": "MarkdownNote", "pos": [0, 0], "size": [400, workflow.note_height], "flags": {}, "order": 0, "mode": 0,
             "inputs": [], "outputs": [], "title": "About this workflow", "properties": {}, "widgets_values": [workflow.note],
-            "color": "#432", "bgcolor": "#653"}
+            "color": NOTE[0], "bgcolor": NOTE[1]}
 
 
 def main() -> None:

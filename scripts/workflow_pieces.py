@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-GREEN, BLUE, PURPLE, AMBER, GREY = "#3f6f4f", "#3f5f8f", "#6f4f8f", "#8f6f3f", "#555555"
+# Bright enough for a group's title, which is drawn in its colour over a darker shade of it.
+GREEN, BLUE, PURPLE, AMBER, GREY = "#5fbf7f", "#6fa8f0", "#b48cf0", "#e0ac50", "#b0b0b0"
+# A line of the report in words fits into it.
+REPORT_WIDTH = 420
 UPSCALER = "RealESRGAN_x4plus.safetensors"
 
 
@@ -21,13 +24,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Column:
-    """Nodes from top to bottom. Neighbouring columns of one title share its group; with the same `pitch`, the least number of pixels
-    from node to node, their nodes stand in rows."""
+    """Nodes from top to bottom. Neighbouring columns of one title share its group."""
 
     title: str
     color: str
     nodes: tuple[Node, ...]
-    pitch: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,13 @@ def load() -> Column:
 def prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it") -> Column:
     return Column(title, BLUE, (
         Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
-        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
+        found(),
     ))
+
+
+def found(text: str = "prior.report", name: str = "found", title: str = "What was found") -> Node:
+    """A text, shown: the browser shows those of no node but this."""
+    return Node(name, "PreviewAny", {"source": text}, title=title, width=REPORT_WIDTH)
 
 
 def apply() -> Node:

@@ -101,7 +101,7 @@ def _damage_and_measure(client: ComfyClient, result: Result, before: list[Image.
     (restored,), (errors,), (left,), (both,) = _pictures(client, result).values()
     damaged = both.crop((0, 0, restored.width, restored.height))
     half = (WIDTH - GAP) // 2
-    texts = (f"damaged: {scores[0]:.1f} dB", f"restored: {scores[1]:.1f} dB", "its errors", "what is left of them")
+    texts = (f"damaged: {scores[0]:.1f} dB", f"restored: {scores[-1]:.1f} dB", "its errors", "what is left of them")
     return _grid([_labelled(picture, text, half) for picture, text in zip((damaged, restored, errors, left), texts)], 2)
 
 

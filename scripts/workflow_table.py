@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, WALK, Column, Node, Workflow, apply, decode, load, prior, sampler, save
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, WALK, Column, Node, Workflow, apply, decode, found, load, prior, sampler, save
 
 
 def _restore() -> Workflow:
@@ -18,7 +18,7 @@ def _restore() -> Workflow:
         load(), prior(),
         Column("3 Sample", PURPLE, (sampler(),)),
         Column("4 Decode", AMBER, (decode("sampler.latent"), save())),
-    ), 560)
+    ), 430)
 
 
 def _ksampler() -> Workflow:
@@ -33,7 +33,7 @@ def _ksampler() -> Workflow:
             "model": "daff.model", "positive": "daff.positive", "negative": "daff.negative", "latent_image": "prior.latent",
             "seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}))),
         Column("4 Decode", AMBER, (decode("sampler.LATENT"), save())),
-    ), 540)
+    ), 350)
 
 
 def _custom_sampler() -> Workflow:
@@ -52,7 +52,7 @@ def _custom_sampler() -> Workflow:
                                                       "sigmas": "sigmas.SIGMAS", "latent_image": "prior.latent"}),
         )),
         Column("5 Decode", AMBER, (decode("sampler.output"), save())),
-    ), 520)
+    ), 370)
 
 
 def _upscale() -> Workflow:
@@ -70,7 +70,7 @@ def _upscale() -> Workflow:
             Node("upscale", "ImageUpscaleWithModel", {"upscale_model": "upscaler.UPSCALE_MODEL", "image": "decode.image"}),
             save("upscale.IMAGE", "AIOR_upscaled", "Restored and enlarged"),
         )),
-    ), 420)
+    ), 230)
 
 
 def _masked() -> Workflow:
@@ -91,7 +91,7 @@ def _masked() -> Workflow:
             Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
             save("composite.IMAGE", "AIOR_masked"),
         )),
-    ), 480)
+    ), 270)
 
 
 def _batch() -> Workflow:
@@ -108,7 +108,7 @@ def _batch() -> Workflow:
         photos, prior("photos.images"),
         Column("3 Sample", PURPLE, (sampler(),)),
         Column("4 Decode", AMBER, (decode("sampler.latent"), save(prefix="AIOR_batch", title="The restored photographs"))),
-    ), 380)
+    ), 240)
 
 
 def _keep_grain() -> Workflow:
@@ -123,10 +123,11 @@ def _keep_grain() -> Workflow:
         Column("3 What to leave in", BLUE, (
             Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
             Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}),
+            found("steered.text", "left", "What stays, what goes"),
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
-    ), 460)
+    ), 240)
 
 
 def _finetune() -> Workflow:
@@ -153,7 +154,7 @@ def _finetune() -> Workflow:
         prior(restorer=mine, title="4 What is wrong with the photograph"),
         Column("5 Restore it", PURPLE, (sampler(restorer=mine),)),
         Column("6 Decode", AMBER, (decode("sampler.latent", restorer=mine), save(prefix="AIOR_trained"))),
-    ), 620)
+    ), 370)
 
 
 WORKFLOWS = (_restore(), _ksampler(), _custom_sampler(), _upscale(), _masked(), _batch(), _keep_grain(), _finetune())

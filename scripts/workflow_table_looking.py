@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, Column, Node, Workflow, apply, decode, load, sampler, save
-
-ROW = 390
-"""Pixels from one sampler's row to the next."""
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, Column, Node, Workflow, apply, decode, found, load, sampler, save
 
 
 def _encode(image: str = "photo.IMAGE") -> Node:
     return Node("prior", "AIOR_EncodePrior", {"restorer": "compact.restorer", "vae": "compact.vae", "image": image})
 
 
-def _report() -> Node:
-    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}, width=360)
+def _report() -> tuple[Node, Node]:
+    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}), found("report.text")
 
 
 def _beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
@@ -38,7 +35,7 @@ def _what_is_wrong() -> Workflow:
             "To repair the picture, open `restore`; to leave a damage in, `restore_keep_grain`.")
     return Workflow("what_is_wrong", note, (
         load(),
-        Column("2 Look at it", BLUE, (_encode(), _report())),
+        Column("2 Look at it", BLUE, (_encode(), *_report())),
         Column("3 How much", AMBER, (
             Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=420),
         )),
@@ -49,8 +46,9 @@ def _what_is_wrong() -> Workflow:
     ), 520)
 
 
-def _measure(name: str, title: str, image: str) -> tuple[Node, Node]:
+def _measure(name: str, title: str, image: str) -> tuple[Node, Node, Node]:
     return (Node(name, "AIOR_Measure", {"reference": "photo.IMAGE", "image": image}, title=title, width=380),
+            Node(f"{name}_table", "PreviewAny", {"source": f"{name}.table"}, title="How near", width=380),
             Node(f"{name}_errors", "PreviewImage", {"images": f"{name}.error map"}, title="Where the errors are", width=380))
 
 
@@ -72,7 +70,7 @@ def _damage_and_measure() -> Workflow:
             Node("damaged", "AIOR_Degrade", {"image": "photo.IMAGE", "degradation": "rain", "severity": 0.6}, width=340),
             Node("recipe", "PreviewAny", {"source": "damaged.recipe"}, title="What was done", width=340),
         )),
-        Column("3 Look at it", BLUE, (_encode("damaged.image"), _report())),
+        Column("3 Look at it", BLUE, (_encode("damaged.image"), found())),
         Column("4 Restore it", PURPLE, (sampler(),)),
         Column("4 Restore it", PURPLE, (decode("sampler.latent"), save(prefix="AIOR_measured"))),
         Column("5 Before", GREY, _measure("before", "Damaged, against the original", "damaged.image")),
@@ -81,7 +79,7 @@ def _damage_and_measure() -> Workflow:
             _beside("both", "damaged.image", "decode.image", "right", "Damaged beside restored"),
             Node("seen", "PreviewImage", {"images": "both.IMAGE"}, title="Damaged and restored", width=480),
         )),
-    ), 500)
+    ), 390)
 
 
 def _compare_samplers() -> Workflow:
@@ -107,9 +105,10 @@ def _compare_samplers() -> Workflow:
     decoders = tuple(replace(decode(f"{name}.LATENT"), name=f"{name}_picture", title=f"Decode {title[0]}") for name, title, _ in ways)
     return Workflow("compare_samplers", note, (
         load(),
-        Column("2 Look, apply DAFF", BLUE, (_encode(), apply(), _report())),
-        Column("3 Sample in four ways", PURPLE, samplers, ROW),
-        Column("4 Decode each", AMBER, decoders, ROW),
+        Column("2 Look, apply DAFF", BLUE, (_encode(), apply(), found())),
+        Column("3 Sample in four ways", PURPLE, samplers[:2]),
+        Column("3 Sample in four ways", PURPLE, samplers[2:]),
+        Column("4 Decode each", AMBER, decoders),
         Column("5 Side by side", GREY, (
             _beside("upper", "first_picture.image", "second_picture.image", "right", "A beside B"),
             _beside("lower", "third_picture.image", "fourth_picture.image", "right", "C beside D"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column, Node, Workflow
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column, Node, Workflow, found
 
 CHECKPOINT, RESTORER = "sd_xl_base_1.0.safetensors", "uniLDiff_restorer.safetensors"
 LORA, CONTROLNET = "my_lora.safetensors", "controlnet-tile-sdxl.safetensors"
@@ -28,12 +28,13 @@ def _load(*more: Node) -> Column:
 def _prior(image: str = "photo.IMAGE") -> Column:
     return Column("2 What is wrong with it", BLUE, (
         Node("prior", "AIOR_EncodePrior", {"restorer": "restorer.restorer", "vae": "sdxl.VAE", "image": image}),
-        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
+        found(),
     ))
 
 
-def _words() -> Column:
-    return Column("3 Words, as you like", GREEN, (
+def _words(*more: Node, title: str = "3 Words, as you like") -> Column:
+    return Column(title, GREEN, (
+        *more,
         Node("positive", "CLIPTextEncode", {"clip": "sdxl.CLIP", "text": ""}, title="What the picture shows"),
         Node("negative", "CLIPTextEncode", {"clip": "sdxl.CLIP", "text": ""}, title="What it shall not have"),
     ))
@@ -60,17 +61,17 @@ def _restore() -> Workflow:
         _load(), _prior(), _words(),
         Column("4 Sample", PURPLE, (_sampler(),)),
         Column("5 Decode", AMBER, (_decode(), _save())),
-    ), 560)
+    ), 270)
 
 
 def _lora() -> Workflow:
     note = "# SDXL with a LoRA\n\n" + NEEDS + "A LoRA changes the denoiser under DAFF: put it between the checkpoint and the sampler, as always.\n\n" + REFERENCE
     lora = Node("lora", "LoraLoaderModelOnly", {"model": "sdxl.MODEL", "lora_name": LORA, "strength_model": 0.6}, title="Your LoRA")
     return Workflow("sdxl_lora", note, (
-        _load(lora), _prior(), _words(),
+        _load(), _prior(), _words(lora, title="3 LoRA and words"),
         Column("4 Sample", PURPLE, (_sampler("lora.MODEL"),)),
         Column("5 Decode", AMBER, (_decode(), _save(prefix="AIOR_sdxl_lora"))),
-    ), 520)
+    ), 270)
 
 
 def _controlnet() -> Workflow:
@@ -86,7 +87,7 @@ def _controlnet() -> Workflow:
         )),
         Column("5 Sample", PURPLE, (_sampler(positive="hint.positive", negative="hint.negative"),)),
         Column("6 Decode", AMBER, (_decode(), _save(prefix="AIOR_sdxl_controlnet"))),
-    ), 560)
+    ), 270)
 
 
 def _inpaint() -> Workflow:
@@ -103,7 +104,7 @@ def _inpaint() -> Workflow:
             Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
             _save("composite.IMAGE", "AIOR_sdxl_masked"),
         )),
-    ), 540)
+    ), 270)
 
 
 def _upscale() -> Workflow:
@@ -113,7 +114,7 @@ def _upscale() -> Workflow:
         f"**Needs an upscale model too**, in `ComfyUI/models/upscale_models`, such as `{UPSCALER}`.\n\n") + REFERENCE
     prior = Column("3 What is wrong with it", BLUE, (
         Node("prior", "AIOR_EncodePrior", {"restorer": "restorer.restorer", "vae": "sdxl.VAE", "image": "enlarged.IMAGE", "tile": 1024}),
-        Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found"),
+        found(),
     ))
     decode = _decode()
     return Workflow("sdxl_upscale", note, (
@@ -123,10 +124,10 @@ def _upscale() -> Workflow:
             Node("enlarged", "ImageUpscaleWithModel", {"upscale_model": "upscaler.UPSCALE_MODEL", "image": "photo.IMAGE"}),
         )),
         prior,
-        Column("4 Words, as you like", GREEN, _words().nodes),
+        _words(title="4 Words, as you like"),
         Column("5 Sample in tiles", PURPLE, (_sampler(tile=1024),)),
         Column("6 Decode", AMBER, (Node(decode.name, decode.type, {**decode.inputs, "tile": 1024}), _save(prefix="AIOR_sdxl_upscaled"))),
-    ), 640)
+    ), 330)
 
 
 WORKFLOWS = (_restore(), _lora(), _controlnet(), _inpaint(), _upscale())

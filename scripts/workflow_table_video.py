@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .workflow_pieces import AMBER, BLUE, GREEN, PURPLE, Column, Node, Workflow, decode, sampler
+from .workflow_pieces import AMBER, BLUE, GREEN, PURPLE, Column, Node, Workflow, decode, found, sampler
 
 SMOOTH = 4
 
@@ -30,7 +30,7 @@ def _video() -> Workflow:
         )),
         Column("2 What is wrong with it", BLUE, (
             Node("prior", "AIOR_EncodePrior", settings, title="Encode Degradation Prior, smooth"),
-            Node("report", "PreviewAny", {"source": "prior.report"}, title="What was found, frame by frame"),
+            found(title="What was found, frame by frame"),
         )),
         Column("3 Sample, one noise for all", PURPLE, (sampler(noise="same for all"),)),
         Column("4 Decode, put together", AMBER, (
