@@ -36,11 +36,12 @@ def test(root: Path, rest: list[str], version: str | None = None) -> int:
 
     With a version, on that release of ComfyUI in `.host/`; otherwise on the current one, or in a person's own ComfyUI. Raises SetupError.
     """
+    browser = "--browser" in rest
     if version is not None:
         if version not in RELEASES:
             raise SetupError(f"--comfyui {version}: the tests know ComfyUI {' and '.join(RELEASES)}.")
-        return _pytest(root, set_up_host(root, RELEASES[version], test=True), rest)
-    return _pytest(root, find_host(root, test=True), rest)
+        return _pytest(root, set_up_host(root, RELEASES[version], test=True, browser=browser), rest)
+    return _pytest(root, find_host(root, test=True, browser=browser), rest)
 
 
 def _pytest(root: Path, host: Host, rest: list[str]) -> int:

@@ -27,18 +27,19 @@ class Host:
     setup: HostSetup | None = None
 
 
-def find_host(root: Path, *, test: bool = False, environment: Mapping[str, str] = os.environ, say: Say = print) -> Host:
+def find_host(root: Path, *, test: bool = False, browser: bool = False, environment: Mapping[str, str] = os.environ, say: Say = print) -> Host:
     """The host for the checkout at `root`, ready to use; sets `.host/` up when there is no other.
 
     Order: COMFYUI_PATH, then the ComfyUI whose custom_nodes folder holds the pack, then `.host/`. With `test` the
-    test packages are there too: installed into `.host/`, only asked for in a person's own ComfyUI.
+    test packages are there too: installed into `.host/`, only asked for in a person's own ComfyUI. `browser` installs
+    what tests in a browser need into `.host/`; elsewhere those tests say themselves what is missing.
     Raises SetupError.
     """
     comfyui = existing_comfyui(root, environment)
     for release in RELEASES.values():
         own = HostSetup(root, say, release).comfyui
         if comfyui is None or (own.exists() and comfyui.samefile(own)):
-            return set_up_host(root, release, test=test, say=say)
+            return set_up_host(root, release, test=test, browser=browser, say=say)
     python = _python_with_torch(comfyui)
     say(f"Using the ComfyUI in {comfyui} with {python}")
     if test:
@@ -49,10 +50,10 @@ def find_host(root: Path, *, test: bool = False, environment: Mapping[str, str] 
     return Host(python, comfyui, LINK_NAME, extra_paths=_extra_paths(root, HostSetup(root).folder))
 
 
-def set_up_host(root: Path, release: Release = CURRENT, *, test: bool = False, say: Say = print) -> Host:
+def set_up_host(root: Path, release: Release = CURRENT, *, test: bool = False, browser: bool = False, say: Say = print) -> Host:
     """The host of that release in `.host/`, set up where it is not yet. Raises SetupError."""
     setup = HostSetup(root, say, release)
-    setup.ensure(test=test)
+    setup.ensure(test=test, browser=browser)
     return Host(setup.python, setup.comfyui, LINK_NAME, setup=setup)
 
 

@@ -36,6 +36,8 @@ RELEASES = {release.version: release for release in (CURRENT, OLDEST)}
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 TORCHAUDIO = "torchaudio==2.11.0"
 TEST_PACKAGES = ("pytest", "hypothesis", "scikit-image", "matplotlib")
+# For who asks: `aior.py test --browser`. It drives a Chromium that is installed, and downloads none.
+BROWSER_PACKAGES = ("playwright",)
 # 430 MB of workflow templates and manuals that ComfyUI runs without; torch and its two are pinned above.
 LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|comfyui-workflow-templates.*|comfyui-embedded-docs.*)$")
 LINK_NAME = "aior"
@@ -100,7 +102,7 @@ class HostSetup:
         pattern = "Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"
         return next(iter(sorted(self.venv.glob(pattern))), self.venv / "lib" / "site-packages")
 
-    def ensure(self, *, test: bool = False) -> None:
+    def ensure(self, *, test: bool = False, browser: bool = False) -> None:
         """Bring the host to its finished state; a no-op of milliseconds when it already is. Raises SetupError."""
         with exclusive(self.folder / "lock", self.say):
             started, announced = time.monotonic(), []
@@ -111,11 +113,11 @@ class HostSetup:
                     self.say(f"Setting up the host in {self.folder} (log: {self.log.name}); a first set-up takes minutes")
                 self.say(line)
 
-            ran = run_steps(self.steps(test), self.state, say)
+            ran = run_steps(self.steps(test, browser), self.state, say)
             if ran:
                 self.say(f"Host ready after {time.monotonic() - started:.1f} s")
 
-    def steps(self, test: bool) -> list[Step]:
+    def steps(self, test: bool, browser: bool = False) -> list[Step]:
         """The steps in order; later ones may read what earlier ones made."""
         packages = [*TORCH, "-r", f"ComfyUI {CURRENT.version}"]
         steps = [
@@ -133,6 +135,9 @@ class HostSetup:
         if test:
             steps.append(Step("test", "Test packages", TEST_PACKAGES, lambda: self._has(TEST_PACKAGES),
                               lambda: self._pip("install", *TEST_PACKAGES)))
+        if browser:
+            steps.append(Step("browser", "Package for tests in a browser", BROWSER_PACKAGES, lambda: self._has(BROWSER_PACKAGES),
+                              lambda: self._pip("install", *BROWSER_PACKAGES)))
         return steps
 
     def _source_step(self, name: str, release: Release) -> Step:

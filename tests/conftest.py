@@ -57,6 +57,8 @@ _host_on_cpu()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-size", action="store_true", help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes")
     parser.addoption("--stress", action="store_true", help="robustness tests at their full counts, not a sample of them: an hour")
+    parser.addoption("--browser", action="store_true", help="the front end in a headless Chromium too: every workflow dropped and run, ten minutes")
+    parser.addoption("--screenshots", type=Path, default=ROOT / "runs" / "screenshots", help="folder for what --browser saw (default: runs/screenshots)")
     parser.addoption("--host-only", action="store_true", help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version")
 
 

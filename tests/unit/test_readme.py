@@ -106,7 +106,7 @@ def test_commands_of_aior_are_commands(entry, document):
         # In the running text the command's name alone stands for it.
         whole = arguments if arguments != ["restore"] else ["restore", "PHOTO"]
         chosen = entry.parse(whole)
-        known = {"--full-size", "--stress", "--host-only"}
+        known = {"--full-size", "--stress", "--host-only", "--browser"}
         options = {word for word in getattr(chosen, "rest", []) if word.startswith("--")}
         assert options <= known, f"{arguments}: tests/conftest.py has no {options - known}"
         for path in (word for word in getattr(chosen, "rest", []) if word.startswith("tests/")):
