@@ -177,7 +177,7 @@ def tables(page: str) -> tuple[list[str], list[str]]:
     found = {}
     for block in re.findall(r"(?:^\|.*\n?)+", page, re.MULTILINE):
         head, _, *cells = CELL.findall(block)
-        found[{"输入": "input", "输出": "output"}.get(head, head)] = [name for cell in cells for name in re.split(r", |、", cell)]
+        found[{"\u8f93\u5165": "input", "\u8f93\u51fa": "output"}.get(head, head)] = [name for cell in cells for name in re.split(r", |\u3001", cell)]
     return found.get("input", []), found.get("output", [])
 
 
@@ -192,7 +192,7 @@ def test_the_english_help_names_every_input_and_output(info):
 def test_the_chinese_help_names_every_input_and_output(info):
     def called(label: str, name: str) -> str:
         """As the browser shows it, with the English name that workflows and tutorials use."""
-        return label if label.casefold() == name.casefold() else f"{label}（{name}）"
+        return label if label.casefold() == name.casefold() else f"{label}\uff08{name}\uff09"
 
     assert {path.parent.name for path in PAGES.glob("*/zh.md")} == set(info)
     before, after = read("en", "nodeDefs.json"), read("zh", "nodeDefs.json")
