@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from _host import ROOT, bundled, room, start_comfy
 from torch import Tensor, nn
+from torch.nn import Conv2d
 
 SIDE, SAMPLING_STEPS, SEED = 192, 4, 0
 
@@ -36,7 +37,7 @@ class Added(nn.Module):
         super().__init__()
         self.embedding = daff.condition_embedding
         width = daff.config.unet_width
-        self.project = nn.Conv2d(width, width, 1)
+        self.project = Conv2d(width, width, 1)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, WALK, Column, Node, Workflow, apply, decode, found, load, prior, sampler, save
+from .workflow_pieces import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    UPSCALER,
+    WALK,
+    Column,
+    Node,
+    Workflow,
+    apply,
+    decode,
+    found,
+    load,
+    prior,
+    sampler,
+    save,
+)
 
 
 def _restore() -> Workflow:

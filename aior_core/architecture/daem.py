@@ -25,6 +25,7 @@ from .degradation_head import pooled_statistics
 from .layers import ChannelNorm, NAFBlock, starting_at
 from .tone import ToneCurve, appearance, cells, shift, tones
 
+
 @dataclass(frozen=True)
 class LevelStatistics:
     """Sums over the pixels of a region: `total` `B d`, `gram` `B heads c c` of q with k, `q2` and `k2` `B heads c`, `pixels`."""

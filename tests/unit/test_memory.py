@@ -6,6 +6,7 @@ import logging
 import pytest
 import torch
 from aior_pack.tests.tiny import distance, picture
+from torch.nn import Linear
 
 pytestmark = pytest.mark.usefixtures("host")
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def test_models_that_are_gone_hold_nothing(monkeypatch):
         monkeypatch.setattr(management, "current_loaded_models", [entry])
         return entry
 
-    patcher = ModelPatcher(torch.nn.Linear(2, 2), CPU, CPU)
+    patcher = ModelPatcher(Linear(2, 2), CPU, CPU)
     entry = loaded(patcher)
     assert available(CPU) > 0
     del patcher

@@ -13,6 +13,7 @@ from aior_pack.aior_core.training.depthwise import fast_gradients
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
 from aior_pack.aior_core.training.stages import STAGES
 from torch import nn
+from torch.nn import Conv2d
 
 
 def photographs() -> data.Photographs:
@@ -39,8 +40,8 @@ def host_for_training():
 @pytest.mark.parametrize("size", [(32, 32), (19, 23)])
 def test_fast_depthwise_gradients_are_those_of_autograd(kernel, dilation, size):
     generator = torch.Generator().manual_seed(0)
-    plain = nn.Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8)
-    fast = fast_gradients(nn.Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8))
+    plain = Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8)
+    fast = fast_gradients(Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8))
     fast.load_state_dict(plain.state_dict())
     x, weigh = (torch.randn(2, 8, *size, generator=generator) for _ in range(2))
     found = []
