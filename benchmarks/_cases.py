@@ -83,19 +83,29 @@ def damage(clean: torch.Tensor, steps: tuple, seed: int) -> torch.Tensor:
     return degradations.apply_recipe(clean, degradations.Recipe(tuple(step for recipe in single for step in recipe.steps)))
 
 
-def validation(data: Path, limit: int | None) -> Iterator[Case]:
-    """Centre crops of the MANIFEST's `val` pictures under `VALIDATION`, rounded to 8 bits as a user's file is."""
+def held_out(data: Path) -> list[Path]:
+    """The pictures that `data`'s MANIFEST.csv gives to validation. Raises FileNotFoundError without one."""
     manifest = _need(data / "MANIFEST.csv", "the list of pictures, with the columns `file` and `split`")
     with open(manifest, newline="") as lines:
-        files = sorted(row["file"] for row in csv.DictReader(lines) if row["split"] == "val")
+        return sorted(data / row["file"] for row in csv.DictReader(lines) if row["split"] == "val")
+
+
+def middle(path: Path) -> torch.Tensor:
+    """The middle of a picture file, `1 3 CROP CROP`, -1..1."""
+    whole = read(path)
+    top, left = (whole.shape[-2] - CROP) // 2, (whole.shape[-1] - CROP) // 2
+    return whole[..., top : top + CROP, left : left + CROP]
+
+
+def validation(data: Path, limit: int | None) -> Iterator[Case]:
+    """Centre crops of the MANIFEST's `val` pictures under `VALIDATION`, rounded to 8 bits as a user's file is."""
+    files = held_out(data)
     as_8bit = room("aior_core.metrics").as_8bit
     for label, steps in VALIDATION.items():
         for index, file in spaced(list(enumerate(files)), limit):
-            whole = read(_need(data / file, "a validation picture"))
-            top, left = (whole.shape[-2] - CROP) // 2, (whole.shape[-1] - CROP) // 2
-            clean = whole[..., top : top + CROP, left : left + CROP]
+            clean = middle(_need(file, "a validation picture"))
             yield Case(
-                "val", label, Path(file).stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean,
+                "val", label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean,
                 kinds=tuple(kind for kind, _, _ in steps),
                 sigma=steps[0][2].get("sigma") if len(steps) == 1 else None,
                 scale=4 if label == "low_resolution x4" else None,

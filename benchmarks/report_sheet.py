@@ -11,14 +11,13 @@ also counts what the sheet shows: damages done that were found, and damages foun
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _cases import CROP, PICTURES, read
+from _cases import CROP, PICTURES, held_out, middle
 from _host import ROOT, Walk, image, room
 from PIL import Image
 
@@ -63,22 +62,11 @@ class Row:
 
 def clean_pictures(data: Path) -> list[Path]:
     """The MANIFEST's `val` pictures, or all pictures of a folder without one. Raises FileNotFoundError if there are none."""
-    manifest = data / "MANIFEST.csv"
-    if manifest.exists():
-        with open(manifest, newline="") as lines:
-            files = sorted(data / row["file"] for row in csv.DictReader(lines) if row["split"] == "val")
-    else:
-        files = sorted(path for path in data.glob("*") if path.suffix.lower() in PICTURES)
+    listed = (data / "MANIFEST.csv").exists()
+    files = held_out(data) if listed else sorted(path for path in data.glob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise FileNotFoundError(f"No pictures in {data}. Point --data at a folder of undamaged photographs, or one with a MANIFEST.csv.")
     return files
-
-
-def cropped(path: Path) -> torch.Tensor:
-    """The middle of a picture, `1 3 CROP CROP`, -1..1."""
-    whole = read(path)
-    top, left = (whole.shape[-2] - CROP) // 2, (whole.shape[-1] - CROP) // 2
-    return whole[..., top : top + CROP, left : left + CROP]
 
 
 def recipe_of(done: tuple, seed: int):
@@ -97,7 +85,7 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
     as_8bit = room("aior_core.metrics").as_8bit
     for index, done in enumerate(cases):
         recipe = recipe_of(done, seed + 10 * index)
-        damaged = image(as_8bit(degradations.apply_recipe(cropped(files[index % len(files)]), recipe)))
+        damaged = image(as_8bit(degradations.apply_recipe(middle(files[index % len(files)]), recipe)))
         prior = walk.encode(damaged)
         sheet = drawing.as_sheet(damaged[0])
         truth = degradations.recipe_labels(recipe, CROP, CROP)[1]

@@ -3,14 +3,12 @@
 from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
-from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
+from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, SEARCHED, STRENGTH
 from ..aior_core.host.sampling import NOISES, sample_daff, sampler_names, scheduler_names
 from ..aior_core.host.start_point import START_POINTS, started
 
 POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
 NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."
-CLIP = "For SDXL with positive or negative left open: the checkpoint's CLIP, which makes the empty text. Not used otherwise."
-STRENGTH = "How much of DAFF is added: 1 is the method, 0 leaves the model as it was."
 ALIASES = [*SEARCHED, "UniLDiff"]
 
 
@@ -106,7 +104,7 @@ class DAFFSampler(io.ComfyNode):
                     min=0.0,
                     max=30.0,
                     step=0.1,
-                    tooltip="How strongly positive is followed over negative. 1 for the compact model, twice as fast; about 5 for SDXL.",
+                    tooltip=CFG,
                 ),
                 io.Combo.Input("sampler_name", options=sampler_names(), default="euler", advanced=True, tooltip="ComfyUI's sampler."),
                 io.Combo.Input(

@@ -3,7 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.inside_report import expert_sheet, influence_chart, inside_text
-from ..aior_core.host.interface import PRIOR, RESTORER
+from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, STRENGTH
 from ..aior_core.host.look_inside import look_inside
 
 
@@ -42,7 +42,7 @@ class Inspect(io.ComfyNode):
                     max=30.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="How strongly positive is followed over negative. 1 for the compact model, twice as fast; about 5 for SDXL.",
+                    tooltip=CFG,
                 ),
                 io.Float.Input(
                     "strength",
@@ -50,12 +50,12 @@ class Inspect(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How much of DAFF is added: 1 is the method, 0 leaves the model as it was.",
+                    tooltip=STRENGTH,
                 ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="For SDXL with positive or negative left open: the checkpoint's CLIP, which makes the empty text. Not used otherwise.",
+                    tooltip=CLIP,
                 ),
             ],
             outputs=[

@@ -17,7 +17,7 @@ WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COLORS",
 # A widget that is not saved; the browser sends two empty pictures for it.
 _SENT_ALWAYS = {"IMAGECOMPARE": {"__value__": ["", ""]}}
 _AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}
-_UPLOADS = ("image_upload", "video_upload", "audio_upload", "model_upload")
+UPLOADS = ("image_upload", "video_upload", "audio_upload", "model_upload")
 
 
 class GraphError(ValueError):
@@ -66,7 +66,7 @@ def widget_slots(node: dict, object_info: dict) -> dict[str, int]:
         nonlocal position
         for name, spec in specs:
             options = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
-            if not _is_widget(spec, options) or position >= len(values):
+            if not is_widget(spec, options) or position >= len(values):
                 continue
             full = prefix + name
             slots[full] = position
@@ -79,7 +79,7 @@ def widget_slots(node: dict, object_info: dict) -> dict[str, int]:
             controlled = options.get("control_after_generate") or name in ("seed", "noise_seed")
             if controlled and isinstance(following, str) and following in _AFTER_SEED:
                 position += 1
-            elif any(options.get(key) for key in _UPLOADS) and following in ("image", "video", "audio", "upload", None):
+            elif any(options.get(key) for key in UPLOADS) and following in ("image", "video", "audio", "upload", None):
                 position += 1
 
     place(_input_specs(object_info[node["type"]]["input"], object_info[node["type"]].get("input_order")), "")
@@ -92,14 +92,16 @@ def _input_specs(inputs: dict, order: dict | None = None) -> Iterator[tuple[str,
             yield name, inputs[group][name]
 
 
-def _is_widget(spec: list, options: dict) -> bool:
+def is_widget(spec: list, options: dict) -> bool:
+    """Whether the browser shows an input as a widget, whose value a workflow saves, rather than as a socket alone."""
     kind = spec[0]
     if options.get("forceInput") or options.get("rawLink"):
         return False
     return isinstance(kind, list) or options.get("widgetType", kind) in WIDGET_TYPES
 
 
-def _kind(spec: list) -> str:
+def kind_of(spec: list) -> str:
+    """The type of an input, by its specification."""
     return spec[0] if isinstance(spec[0], str) else "COMBO"
 
 
@@ -144,7 +146,7 @@ class _Graph:
         inputs |= node.get(PROMOTED, {})
         # A list would be read as a link by the server; wrapped like this it is a value.
         inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in inputs.items()}
-        inputs |= {name: _SENT_ALWAYS[spec[0]] for name, spec in _input_specs(self.info[node["type"]]["input"]) if _kind(spec) in _SENT_ALWAYS}
+        inputs |= {name: _SENT_ALWAYS[spec[0]] for name, spec in _input_specs(self.info[node["type"]]["input"]) if kind_of(spec) in _SENT_ALWAYS}
         for socket in node.get("inputs") or []:
             if socket.get("link") is None:
                 continue

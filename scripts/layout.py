@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .graph import WIDGET_TYPES
+from . import graph
 from .workflow_pieces import Column, Node
 
 TESTED_WITH = "0.30.0"
@@ -24,7 +24,6 @@ SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 
          "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60}
 # Nodes that grow by a preview while they run: the room stays free below them.
 GROWING = {"AIOR_DAFFSampler", "AIOR_TrainRestorer", "KSampler", "SamplerCustomAdvanced"}
-UPLOADS = ("image_upload", "video_upload")
 # A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
 NOT_SAVED = "IMAGECOMPARE"
 
@@ -53,7 +52,7 @@ class Source:
 def is_widget(spec: list) -> bool:
     """Whether the browser shows this input as a widget rather than as a socket alone."""
     options = spec[1] if len(spec) > 1 else {}
-    return (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES | {NOT_SAVED}) and not options.get("forceInput")
+    return graph.is_widget(spec, options) or spec[0] == NOT_SAVED
 
 
 def default_value(spec: list):
@@ -117,7 +116,7 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
         given = node.inputs.get(name)
         source, _, output = given.partition(".") if isinstance(given, str) else ("", "", "")
         linked = source in sources and bool(output)
-        kind = "COMBO" if isinstance(spec[0], list) else spec[0]
+        kind = graph.kind_of(spec)
         slot = {"name": name, "type": kind, **({"shape": 7} if optional and not is_widget(spec) else {}), "link": None}
         shown = None if linked else given
         if linked:
@@ -131,7 +130,7 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
             slot["widget"] = {"name": name}
             values += _values(spec, default_value(spec) if shown is None else shown)
             options = spec[1] if len(spec) > 1 else {}
-            if any(options.get(upload) for upload in UPLOADS):
+            if any(options.get(upload) for upload in graph.UPLOADS):
                 inputs.append({"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None})
     entry = info[node.type]
     outputs = [{"name": name, "type": kind, "links": None} for name, kind in zip(entry["output_name"], entry["output"])]
@@ -160,7 +159,7 @@ def _values(spec: list, value: object) -> list:
     options = spec[1] if len(spec) > 1 else {}
     if spec[0] == NOT_SAVED:
         return []
-    more = ["fixed"] if options.get("control_after_generate") else ["image"] if any(options.get(upload) for upload in UPLOADS) else []
+    more = ["fixed"] if options.get("control_after_generate") else ["image"] if any(options.get(upload) for upload in graph.UPLOADS) else []
     return [value, *more]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+from . import subgraphs
 from .blueprint_table import Blueprint
 from .layout import SLOT, WIDGET, Source, lay_out
 from .subgraphs import LINK
 
 CATEGORY = "Image Tools/Restoration"
-INPUTS, OUTPUTS = -10, -20
+INPUTS, OUTPUTS = int(subgraphs.INPUTS), int(subgraphs.OUTPUTS)
 """The ids that links inside a subgraph give to its own inputs and outputs."""
 BORDER, GAP = 120, 100
 """Width of the boxes that stand for inputs and outputs inside, and how far they are from the nodes."""

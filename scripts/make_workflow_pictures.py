@@ -69,23 +69,24 @@ def interpolating_upscaler(path: Path) -> None:
                "body.2.weight": last, "body.2.bias": torch.zeros(12)}, path)
 
 
-def masked(data: bytes) -> bytes:
-    """The picture as a PNG whose left half is transparent, which LoadImage reads as a mask of what to repair."""
-    picture = Image.open(io.BytesIO(data)).convert("RGBA")
-    alpha = Image.new("L", picture.size, 255)
+def masked(picture: Image.Image) -> Image.Image:
+    """The picture with its left half transparent, which LoadImage reads as a mask of what to repair."""
+    made, alpha = picture.convert("RGBA"), Image.new("L", picture.size, 255)
     ImageDraw.Draw(alpha).rectangle((0, 0, picture.width // 2, picture.height), fill=0)
-    picture.putalpha(alpha)
+    made.putalpha(alpha)
+    return made
+
+
+def grainy(picture: Image.Image) -> Image.Image:
+    """The picture with film grain: grey noise of sigma GRAIN of 255, always the same."""
+    pixels = numpy.asarray(picture, numpy.float32)
+    grain = numpy.random.default_rng(0).standard_normal((*pixels.shape[:2], 1), numpy.float32)
+    return Image.fromarray(numpy.rint(pixels + GRAIN * grain).clip(0, 255).astype(numpy.uint8))
+
+
+def as_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def grainy(data: bytes) -> bytes:
-    """The picture as a PNG with film grain: grey noise of sigma GRAIN of 255, always the same."""
-    picture = numpy.asarray(Image.open(io.BytesIO(data)).convert("RGB"), numpy.float32)
-    grain = numpy.random.default_rng(0).standard_normal((*picture.shape[:2], 1), numpy.float32)
-    buffer = io.BytesIO()
-    Image.fromarray(numpy.rint(picture + GRAIN * grain).clip(0, 255).astype(numpy.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -96,14 +97,14 @@ def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
     files = [next(folder / file for folder in (PICTURES, CLEAN) if (folder / file).is_file()).read_bytes() for file in labels]
     before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
     if name == "restore_keep_grain":
-        labels, files = ("grainy.png",), [grainy(data) for data in files]
-        before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+        before = [grainy(picture) for picture in before]
+        labels, files = ("grainy.png",), [as_png(picture) for picture in before]
     if name == "restore_video":
         video, before = noisy_video(before[0], FRAMES)
         labels, files = ("noisy.mp4",), [video]
     subfolder = "photographs" if name == "restore_batch" else ""
     if name == "restore_masked":
-        names = [client.upload(masked(files[0]), "masked.png")]
+        names = [client.upload(as_png(masked(before[0])), "masked.png")]
     else:
         names = [client.upload(data, file, subfolder) for data, file in zip(files, labels)]
     info = client.object_info()

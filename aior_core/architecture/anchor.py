@@ -17,12 +17,17 @@ ANCHOR_STARTS = {0: -0.9, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
 """By degradation: clipped noise shifts dark and bright tones; rain, snow, haze and low light change them all."""
 
 
+def ramp(x: Tensor, start: float, end: float) -> Tensor:
+    """0 up to `start`, 1 from `end` on, a straight line between; any shape."""
+    return ((x - start) / (end - start)).clamp(0, 1)
+
+
 def believed(probabilities: Tensor) -> Tensor:
     """How far a degradation counts that is there with `probabilities` (`...`, 0..1): not at all below `DOUBTED`, fully from `BELIEVED` on.
 
     A severity is a mean: a grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
     """
-    return ((probabilities - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
+    return ramp(probabilities, DOUBTED, BELIEVED)
 
 
 def low_frequencies(x: Tensor) -> Tensor:

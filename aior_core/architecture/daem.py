@@ -257,13 +257,18 @@ class DAEM(nn.Module):
         return decoded + strength * change
 
 
+def tone_curve(daem: DAEM, repaired: Tensor, lq: Tensor, context: PictureContext) -> Tensor:
+    """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, from it and the LQ picture `B 3 H W`, -1..1 -> curve `B 3 3`."""
+    before = appearance((lq + 1).div_(2))
+    return daem.curve(context.probabilities, context.steering, before, tones(cells(repaired)).to(before.device))
+
+
 def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:
     """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
     if daem.curve is None:
         return picture
     repaired = ((picture + 1) / 2).clamp(0, 1)
-    curve = daem.curve(context.probabilities, context.steering, appearance((lq + 1) / 2), tones(cells(repaired.detach())))
-    return picture + 2 * shift(repaired, strength * curve)
+    return picture + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), lq, context))
 
 
 def balance_loss(routing: Routing, top_k: int) -> Tensor:

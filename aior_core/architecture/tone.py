@@ -2,8 +2,9 @@
 
 Not of the paper. The decoder repairs from a neighbourhood, and noise hides from it how dark or how veiled a picture is as a whole: of a dark
 noisy picture it removed the noise and left the dark (9.5 dB, where one right curve gives 27.8; validation pictures). Tones are means over cells
-of 8x8 pixels, which noise hardly moves. From those of the damaged picture a small network says what tones the undamaged one had, how sure that is, and whether there is haze or
-darkness; the curve that takes the repaired picture there is a least-squares fit, and how far it goes follows from the rest.
+of 8x8 pixels, which noise hardly moves. From those of the damaged picture a small network says what tones the undamaged one had, how sure that
+is, and whether there is haze or darkness; the curve that takes the repaired picture there is a least-squares fit, and how far it goes follows
+from the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .anchor import ramp
 from .layers import starting_at
 
 CELL, MOST_CELLS = 8, 256
@@ -140,12 +142,8 @@ class ToneCurve(nn.Module):
             noise, haze, dark = (probabilities[:, kind : kind + 1] for kind in (NOISE, HAZE, DARK))
             hazy, darkened = (present[:, kind : kind + 1].sigmoid() for kind in (HAZE, DARK))
             haze = torch.minimum(haze, hazy)
-            seen = HALF_WAY * _ramp(1 - (1 - haze) * (1 - dark), DOUBTED, BELIEVED)
-            share = share * torch.lerp(seen, _ramp(darkened, DARK_FROM, DARK_AT), noise).float()
+            seen = HALF_WAY * ramp(1 - (1 - haze) * (1 - dark), DOUBTED, BELIEVED)
+            share = share * torch.lerp(seen, ramp(darkened, DARK_FROM, DARK_AT), noise).float()
             likely = torch.cat([haze, torch.lerp(dark, darkened, noise)], dim=1)
             wanted = (likely * steering[:, [HAZE, DARK]]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
             return curve_between(now, wished) * (share * wanted.float())[..., None]
-
-
-def _ramp(x: Tensor, start: float, end: float) -> Tensor:
-    return ((x - start) / (end - start)).clamp(0, 1)

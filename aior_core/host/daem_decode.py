@@ -20,8 +20,8 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing
-from ..architecture.tone import appearance, cells, shift, tones
+from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
+from ..architecture.tone import shift
 from ..picture import from_unit, join_alpha, match_color, to_unit
 from .frames import over_time
 from .inputs import require_numbers, samples_of
@@ -220,8 +220,7 @@ def _decode(
 def _tone_curve(canvas: Tensor, picture: _Picture) -> Tensor:
     """What a whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
     height, width = canvas.shape[-2:]
-    before = appearance((picture.lq[..., :height, :width].float() + 1) / 2)
-    curve = picture.daem.curve(picture.context.probabilities, picture.context.steering, before, tones(cells(canvas)).to(before.device))
+    curve = tone_curve(picture.daem, canvas, picture.lq[..., :height, :width].float(), picture.context)
     _require_finite(curve, "the tone curve", picture.latent.dtype)
     return curve
 

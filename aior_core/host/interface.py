@@ -1,4 +1,4 @@
-"""What several nodes show alike: the pack's own socket types, and the words people search restoration by."""
+"""What several nodes show alike: the pack's own socket types, the words people search restoration by, and tooltips."""
 
 from comfy_api.latest import io
 
@@ -16,3 +16,7 @@ SEARCHED = (
     "enhance",
     "photo repair",
 )
+CLIP = "For SDXL with positive or negative left open: the checkpoint's CLIP, which makes the empty text. Not used otherwise."
+STRENGTH = "How much of DAFF is added: 1 is the method, 0 leaves the model as it was."
+CFG = "How strongly positive is followed over negative. 1 for the compact model, twice as fast; about 5 for SDXL."
+"""Tooltips of inputs that mean the same on every node that has them."""

@@ -25,7 +25,6 @@ def report_text(prior: Prior) -> str:
     require_kind(NODE, "prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         return "No estimate: this restorer has no degradation head."
-    masks = _masks(prior)
     paragraphs = []
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
@@ -34,7 +33,8 @@ def report_text(prior: Prior) -> str:
         if left := _left_in(prior.steered[index].tolist()):
             lines.append(f"  To be left in: {left}.")
         for k in _worst_first(severities, probabilities):
-            place = whereabouts(masks[index, k]) if probabilities[k] >= PRESENT else ""
+            # One at a time, and only of what is there: Encode Degradation Prior says this of every picture, the largest too.
+            place = whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if probabilities[k] >= PRESENT else ""
             lines.append(f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip())
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
@@ -56,7 +56,7 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     All kinds of the first picture come first. Very small pictures have no room for a label. Raises ValueError without an estimate.
     """
     require_estimate(prior, NODE)
-    masks = _masks(prior)
+    masks = _masks(prior, prior.maps)
     pictures = from_unit(crop_back(prior.picture, prior.geometry))
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(pictures):
@@ -79,9 +79,9 @@ def whereabouts(mask: Tensor) -> str:
     return "mostly " + (" ".join(filter(None, (_ROWS[row], _COLUMNS[column]))) or "in the middle")
 
 
-def _masks(prior: Prior) -> Tensor:
-    """`B K H W`, 0..1, without the padding."""
-    masks = F.interpolate(prior.maps, size=prior.picture.shape[-2:], mode="bilinear", align_corners=False)
+def _masks(prior: Prior, maps: Tensor) -> Tensor:
+    """`maps` `B K h w` of the prior, or some of them, in the picture's size without the padding, `B K H W`, 0..1."""
+    masks = F.interpolate(maps, size=prior.picture.shape[-2:], mode="bilinear", align_corners=False)
     return crop_back(masks, prior.geometry).clamp(0.0, 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 import torch
@@ -17,11 +18,12 @@ from ..host.unet import unet_parameters
 from .depthwise import fast_gradients
 
 
-class Parts:
+class Parts(ABC):
     """Networks by name, and their one flat state dict."""
 
+    @abstractmethod
     def parts(self) -> dict[str, nn.Module]:
-        raise NotImplementedError
+        """The networks by the prefixes of their keys."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
 from ..degradations import degrade_batch, sample_recipe
+from ..metrics import as_8bit
 from . import data, distributed
 
 SIDE = 128
@@ -67,20 +68,15 @@ def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
     cut = data.draw_cut(photographs, SIDE, generator)
     if cut.flat is not None:
         return data.take(photographs, cut, SIDE)
-    picture = photographs.pictures[cut.picture]
-    height, width = picture.shape[1:]
+    height, width = photographs.pictures[cut.picture].shape[1:]
     roll, down, right = torch.rand(3, generator=generator).tolist()
     side = int(SIDE * (min(height, width) / SIDE) ** roll)
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
-    square = picture[:, top : top + side, left : left + side].float() / 255
-    square = F.interpolate(square[None], size=(SIDE, SIDE), mode="area")[0]
-    return (square if cut.gains is None else (square.clamp_min(1e-4) ** cut.gamma * cut.gains).clamp(0, 1)) * 2 - 1
+    return data.take(photographs, replace(cut, side=side, top=top, left=left, turns=0), SIDE)
 
 
 def _as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
-    if torch.rand((), generator=generator).item() >= ROUNDED:
-        return lq
-    return (lq.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    return as_8bit(lq) if torch.rand((), generator=generator).item() < ROUNDED else lq
 
 
 @torch.no_grad()
@@ -88,8 +84,8 @@ def gather(source: Iterator[dict[str, Tensor]], folder: Path, seconds: float, sa
     """Write what `source` gives into shards of `folder`, until they took `seconds`; those that are there count. fp16, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     mine = f"looked-{distributed.rank()}-"
-    used = sum(_seconds(path) for path in folder.glob(f"{mine}*.safetensors"))
-    number = len(list(folder.glob(f"{mine}*.safetensors")))
+    spent = [_seconds(path) for path in folder.glob(f"{mine}*.safetensors")]
+    used, number = sum(spent), len(spent)
     while used < seconds:
         rows, begun = [], time.monotonic()
         while sum(len(row["appearance"]) for row in rows) < SHARD and used + time.monotonic() - begun < seconds:

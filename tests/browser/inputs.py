@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from aior_pack.scripts.make_workflow_pictures import interpolating_upscaler
+from aior_pack.scripts.make_workflow_pictures import interpolating_upscaler, masked
 from aior_pack.scripts.workflow_sheets import noisy_video
 from PIL import Image
 
@@ -45,7 +45,7 @@ def provide(workflow: dict, inputs: Path, models: Path) -> None:
         if node["type"] == "LoadImage":
             # A mask that is used: the left half.
             clean = "clean" in node.get("title", "")
-            _save(_masked(photograph()) if (node["id"], 1) in linked else photograph(CLEAN if clean else RAINY), inputs / name)
+            _save(masked(photograph()) if (node["id"], 1) in linked else photograph(CLEAN if clean else RAINY), inputs / name)
         elif node["type"] == "LoadVideo":
             _once(inputs / name, lambda path: path.write_bytes(noisy_video(photograph(), FRAMES)[0]))
         elif node["type"] == "LoadImageDataSetFromFolder":
@@ -69,11 +69,3 @@ def _once(path: Path, write: Callable[[Path], None]) -> None:
 def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
-
-
-def _masked(picture: Image.Image) -> Image.Image:
-    """The same with its left half transparent, which LoadImage takes for a mask."""
-    alpha = Image.new("L", picture.size, 255)
-    alpha.paste(0, (0, 0, picture.width // 2, picture.height))
-    picture.putalpha(alpha)
-    return picture

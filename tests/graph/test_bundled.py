@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 from aior_pack.scripts.graph import find_nodes, to_prompt
+from aior_pack.tests.graph.walk import psnr
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,10 +21,6 @@ CLEAN = {"astronaut_noise.jpg": "astronaut", "dahlia_rain.jpg": "flower", "coffe
 
 def read(path: Path) -> numpy.ndarray:
     return numpy.asarray(Image.open(path).convert("RGB"), numpy.float32) / 255
-
-
-def psnr(a: numpy.ndarray, b: numpy.ndarray) -> float:
-    return float(-10 * numpy.log10(((a - b) ** 2).mean()))
 
 
 def workflow(comfy, name: str) -> dict:

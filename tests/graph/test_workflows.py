@@ -11,6 +11,7 @@ import numpy
 import pytest
 from aior_pack.scripts.graph import find_nodes, to_prompt
 from aior_pack.scripts.workflow_sheets import noisy_video
+from aior_pack.tests.graph.walk import psnr
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +32,6 @@ def noisy() -> numpy.ndarray:
     """A noisy photograph, in the 8 bits that a PNG keeps."""
     picture = clean("astronaut") + numpy.random.default_rng(0).normal(0, 0.1, (SIDE, SIDE, 3))
     return numpy.rint(255 * picture.clip(0, 1)).astype(numpy.float32) / 255
-
-
-def psnr(a: numpy.ndarray, b: numpy.ndarray) -> float:
-    return float(-10 * numpy.log10(((a - b) ** 2).mean()))
 
 
 def workflow(comfy, name: str, picture: numpy.ndarray) -> dict:

@@ -19,6 +19,11 @@ RAW = re.compile(
 """How Python and PyTorch say what a person should have been told in words."""
 
 
+def psnr(a: numpy.ndarray, b: numpy.ndarray) -> float:
+    """Of two pictures in 0..1, in dB."""
+    return float(-10 * numpy.log10(((a - b) ** 2).mean()))
+
+
 @dataclass(frozen=True)
 class Walk:
     """The nodes every restoration starts with; each attribute is a link."""
