@@ -50,10 +50,11 @@ class Trunk(nn.Module):
         self.levels = stages(widths, blocks, plain, operations=operations, **at)
         self.downs = nn.ModuleList(operations.Conv2d(a, b, 2, stride=2, **at) for a, b in zip(widths, widths[1:]))
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
+        """The features of the first `count` levels, or of all."""
         features = []
         h = self.stem(picture)
-        for index, blocks in enumerate(self.levels):
+        for index, blocks in enumerate(self.levels[:count]):
             if index:
                 h = self.downs[index - 1](h)
             for block in blocks:

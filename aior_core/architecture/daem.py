@@ -257,9 +257,9 @@ class DAEM(nn.Module):
         return decoded + strength * change
 
 
-def tone_curve(daem: DAEM, repaired: Tensor, lq: Tensor, context: PictureContext) -> Tensor:
-    """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, from it and the LQ picture `B 3 H W`, -1..1 -> curve `B 3 3`."""
-    before = appearance((lq + 1).div_(2))
+def tone_curve(daem: DAEM, repaired: Tensor, damaged: Tensor, context: PictureContext) -> Tensor:
+    """What a whole repaired picture still has of a wrong tone, from it and the damaged one, `B 3 H W`, 0..1 each -> curve `B 3 3`."""
+    before = appearance(damaged)
     return daem.curve(context.probabilities, context.steering, before, tones(cells(repaired)).to(before.device))
 
 
@@ -268,7 +268,7 @@ def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, 
     if daem.curve is None:
         return picture
     repaired = ((picture + 1) / 2).clamp(0, 1)
-    return picture + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), lq, context))
+    return picture + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), (lq + 1) / 2, context))
 
 
 def balance_loss(routing: Routing, top_k: int) -> Tensor:

@@ -71,16 +71,18 @@ class KLTrunk(nn.Module):
         self.mid.attn_1 = KLAttention(before, **at)
         self.mid.block_2 = KLResBlock(before, before, **at)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
+        """The features of the first `count` levels, or of all."""
         features = []
         h = self.conv_in(picture)
-        for level in self.down:
+        for level in self.down[:count]:
             for block in level.block:
                 h = block(h)
             features.append(h)
             if hasattr(level, "downsample"):
                 h = level.downsample.conv(F.pad(h, (0, 1, 0, 1)))
-        features[-1] = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+        if len(features) == len(self.down):
+            features[-1] = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
         return features
 
 

@@ -29,14 +29,14 @@ from .kl_walk import walk_of
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
-from .reach import decoder_halo, trunk_halo
+from .reach import LEVELS, decoder_halos, trunk_halo
 from .restorer import Restorer
 from .steer import require_steerable
-from .tiling import Region, regions
+from .tiling import Region, regions, seen
 
 NODE = "DAEM Decode"
 Watch = Callable[[int, int, Region, Routing, Tensor], None]
-"""Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees."""
+"""Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees there."""
 COLOR_FIXES = ("none", "wavelet", "adain")
 ROWS = 256
 DAEM_MEMORY = 0.5
@@ -84,7 +84,7 @@ def decode_daem(
         image = with_smaller_tiles(lambda side: _decode(samples, vae, restorer, daem, prior, strength, side, need, watch), chosen, NODE)
     if color_fix != "none":
         height, width = image.shape[1:3]
-        image = from_unit(match_color(to_unit(image), prior.picture[..., :height, :width], color_fix)).cpu()
+        image = from_unit(match_color(to_unit(image), to_unit(prior.image[:, :height, :width]), color_fix)).cpu()
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
@@ -104,55 +104,63 @@ def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Si
     config = model.config if isinstance(model, Autoencoder) else None
     height, width = (FACTOR * side for side in shape[-2:])
     per_pixel = (1.0 + DAEM_MEMORY * with_daem) * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
-    halo = decoder_halo(config, restorer.config.daem if with_daem else None)
-    return Need(height, width, per_pixel, FACTOR * halo, held=12 * shape[0] * height * width)
+    halos = decoder_halos(config, restorer.config.daem if with_daem else None)
+    return Need(height, width, per_pixel, FACTOR * max(halos), held=12 * shape[0] * height * width)
 
 
 @dataclass(eq=False)
 class _Picture:
-    """One picture on its way through the decoder; all tensors on the decoder's device, batch of one."""
+    """One picture on its way through the decoder, batch of one; `image`, the damaged one `1 H W 3` of 0..1, and `skips` where the prior
+    has them, all else on the decoder's device."""
 
     vae: VAE
-    trunk: Callable[[Tensor], list[Tensor]]
+    trunk: Callable[..., list[Tensor]]
     daem: DAEM | None
     latent: Tensor
-    lq: Tensor
+    image: Tensor
     feature: Tensor
     skips: tuple[Tensor, ...] | None
     trunk_halo: int
+    halos: Callable[[int | None], tuple[int, ...]]
     context: PictureContext | None
     strength: float
     watch: Callable[[int, Region, Routing, Tensor], None] | None = None
     statistics: dict[int, LevelStatistics] = field(default_factory=dict)
 
-    def skip(self, level: int, scale: int, region: Region, made: list[Tensor]) -> Tensor:
-        """The LQ feature that a tile sees at `level`: kept in the prior, or made from the picture (once per walk, in `made`)."""
+    def skip(self, level: int, scale: int, sight: Region, made: list[tuple[Region, list[Tensor]]]) -> Tensor:
+        """The LQ feature that a tile sees at `level`: kept in the prior, or made from the picture, once per walk, and let go from `made`
+        level by level."""
         if scale == 1:
-            return region.see(self.feature)
+            return sight.see(self.feature)
         if self.skips is not None:
-            return region.see(self.skips[level], scale).to(self.latent)
-        wide = region.widened(self.trunk_halo, *self.latent.shape[-2:])
+            return sight.see(self.skips[level], scale).to(self.latent)
         if not made:
-            made += self.trunk(wide.see(self.lq, FACTOR))
-        return wide.inner(made[level], scale)
+            wide = sight.widened(self.trunk_halo, *self.latent.shape[-2:])
+            made.append((wide, self.trunk(seen(self.image, wide, FACTOR).to(self.latent), level + 1)))
+        wide, features = made[0]
+        return sight.within(wide, features.pop(), scale)
 
     def walk(self, region: Region, stop: int | None = None) -> LevelStatistics | Tensor:
-        """Decode what `region` sees: its core's statistics at level `stop`, or without it the picture of its core."""
-        walk = walk_of(self.vae, region.see(self.latent))
-        made: list[Tensor] = []
+        """Decode a tile: the statistics of its core at level `stop`, or without it the picture of its core."""
+        size, halos = self.latent.shape[-2:], self.halos(stop)
+        sight = region.grown(halos[-1], *size)
+        walk = walk_of(self.vae, sight.see(self.latent))
+        made: list[tuple[Region, list[Tensor]]] = []
         level, h = next(walk)
         while True:
+            scale, wider = FACTOR // 2**level, sight
+            sight = region.grown(halos[level], *size)
+            h = sight.within(wider, h, scale)
             if self.daem is not None:
-                scale = FACTOR // 2**level
                 experts = self.daem.levels[level]
                 self._require_width(h, level)
-                skip = self.skip(level, scale, region, made)
+                skip = self.skip(level, scale, sight, made)
                 if level == stop:
-                    return experts.statistics(region.inner(experts.combine(h, skip)[1], scale // experts.pool))
+                    return experts.statistics(sight.inner(experts.combine(h, skip)[1], scale // experts.pool))
                 added, routing = experts(h, skip, self.context.vector, statistics=self.statistics.get(level))
                 if self.watch is not None and stop is None:
                     votes = experts.votes(experts.combine(h, skip)[1], self.context.vector, scale // experts.pool)
-                    self.watch(level, region, routing, votes)
+                    self.watch(level, sight, routing, votes)
                 h = h + self.strength * added
             try:
                 level, h = walk.send(h)
@@ -161,8 +169,9 @@ class _Picture:
                 break
         if self.daem is not None:
             # In fp32: the picture is the damaged one plus a little, which eight bits of mantissa would round away.
-            decoded = self.daem.output(h.float(), decoded.float(), region.see(self.lq, FACTOR).float(), self.context, self.strength)
-        return region.inner(decoded, FACTOR)
+            lq = seen(self.image, sight, FACTOR).to(self.latent.device)
+            decoded = self.daem.output(h.float(), decoded.float(), lq, self.context, self.strength)
+        return sight.inner(decoded, FACTOR)
 
     def _require_width(self, h: Tensor, level: int) -> None:
         wanted = self.daem.config.decoder_widths[level]
@@ -186,7 +195,7 @@ def _decode(
 ) -> Tensor:
     """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     height, width = samples.shape[-2:]
-    tiles = regions(height, width, tile // FACTOR, need.halo // FACTOR)
+    tiles = regions(height, width, tile // FACTOR, 0)
     networks = [vae.patcher, restorer.encoder, daem] if daem else [vae.patcher]
     management.load_models_gpu(networks, memory_required=need.bytes(tile) - need.held)
     levels = len(restorer.config.daem.widths) if daem and len(tiles) > 1 else 0
@@ -220,7 +229,8 @@ def _decode(
 def _tone_curve(canvas: Tensor, picture: _Picture) -> Tensor:
     """What a whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
     height, width = canvas.shape[-2:]
-    curve = tone_curve(picture.daem, canvas, picture.lq[..., :height, :width].float(), picture.context)
+    damaged = picture.image[:, :height, :width].movedim(-1, 1)
+    curve = tone_curve(picture.daem, canvas, damaged.to(picture.latent.device), picture.context)
     _require_finite(curve, "the tone curve", picture.latent.dtype)
     return curve
 
@@ -256,6 +266,8 @@ def _picture(
     contexts: list[PictureContext | None],
 ) -> _Picture:
     at = {"device": vae.device, "dtype": vae.vae_dtype}
+    model = vae.first_stage_model
+    halos = partial(decoder_halos, model.config if isinstance(model, Autoencoder) else None, restorer.config.daem if daem else None)
     own = index if len(prior.latent) > 1 else 0
     mine = slice(own, own + 1)
     return _Picture(
@@ -263,10 +275,11 @@ def _picture(
         trunk=restorer.encoder.model.trunk,
         daem=daem.model if daem else None,
         latent=samples[index : index + 1].to(**at),
-        lq=prior.picture[mine].to(**at),
+        image=prior.image[mine],
         feature=prior.features[mine].to(**at),
         skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
-        trunk_halo=trunk_halo(restorer.config.prior),
+        trunk_halo=trunk_halo(restorer.config.prior, LEVELS - 1),
+        halos=halos,
         context=contexts[own if daem else 0],
         strength=strength,
     )

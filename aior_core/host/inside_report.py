@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..architecture.config import DAEMConfig
-from ..picture import crop_back, from_unit
 from .drawing import BLUE, DIM, FAINT, INK, PANEL, SMALLEST, as_image, as_sheet, canvas, fitting, font
 from .look_inside import Inside
 from .prior import Prior
@@ -115,7 +114,7 @@ def expert_sheet(inside: Inside, prior: Prior, config: DAEMConfig | None) -> Ten
 
 
 def _sheet(inside: Inside, prior: Prior, config: DAEMConfig | None, index: int) -> Tensor:
-    picture = from_unit(crop_back(prior.picture[index : index + 1], prior.geometry))[0]
+    picture = prior.image[index, : prior.geometry.height, : prior.geometry.width].clamp(0, 1)
     scale = MAP / max(picture.shape[:2])
     size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
     columns = 2 if len(inside.levels) > 1 else 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..picture import Geometry
+from ..picture import Geometry, to_unit
 from .inputs import require_kind
 from .restorer import Restorer, require_restorer
 
@@ -17,7 +17,7 @@ class Prior:
     """The wire between the nodes. All tensors fp32 on the host's intermediate device; H and W are the padded size.
 
     features: LQ feature at f8, `B C H/8 W/8`. skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
-    picture: the LQ picture `B 3 H W`, -1..1. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
+    image: the LQ picture `B H W 3`, 0..1; that which came in, not a copy, where nothing was to be padded. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
     steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the
     restorer has no degradation head, as published checkpoints; severities, probabilities and maps are zero then and mean nothing.
@@ -26,7 +26,7 @@ class Prior:
 
     features: Tensor
     skips: tuple[Tensor, ...] | None
-    picture: Tensor
+    image: Tensor
     latent: Tensor
     severities: Tensor
     probabilities: Tensor
@@ -36,6 +36,11 @@ class Prior:
     steering: Tensor | None = None
     estimated: bool = True
     smooth: int = 0
+
+    @property
+    def picture(self) -> Tensor:
+        """The LQ picture as networks see it, `B 3 H W`, -1..1, made anew: of large pictures take tiles (`tiling.seen`)."""
+        return to_unit(self.image)
 
     @property
     def steered(self) -> Tensor:

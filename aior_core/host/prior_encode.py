@@ -9,14 +9,14 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..picture import pad_to_multiple, split_alpha, to_unit
+from ..picture import pad_to_multiple, require_pixels, split_alpha
 from .frames import smooth_over_time
 from .inputs import require_kind
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior
 from .reach import KL_HALO, trunk_halo
 from .restorer import Restorer, picture_dtype, require_restorer
-from .tiling import regions
+from .tiling import regions, seen
 from .vae import LIVE_NUMBERS
 
 FACTOR = 8
@@ -39,25 +39,25 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     require_vae(restorer, vae, NODE)
     try:
         color, alpha = split_alpha(image)
-        picture = to_unit(color)
+        require_pixels(color)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
-    if min(picture.shape[-2:]) < SMALLEST:
+    if min(color.shape[1:3]) < SMALLEST:
         raise ValueError(
-            f"{NODE}: the picture is {picture.shape[3]}x{picture.shape[2]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
+            f"{NODE}: the picture is {color.shape[2]}x{color.shape[1]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
             "Enlarge it first (Upscale Image)."
         )
-    picture, geometry = pad_to_multiple(picture, FACTOR)
+    padded, geometry = pad_to_multiple(color.float().movedim(-1, 1), FACTOR)
     out = management.intermediate_device()
-    picture = picture.to(out)
+    picture = padded.movedim(1, -1).to(out)
     encoder = restorer.encoder
-    chosen = choose_tile(tile, encoding_need(restorer, *picture.shape), encoder.load_device, NODE)
+    chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, NODE)
     features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, NODE)
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
     prior = Prior(
         features=features[-1],
         skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
-        picture=picture,
+        image=picture,
         latent=_encode_latent(vae, picture, tile),
         severities=severities,
         probabilities=probabilities,
@@ -91,15 +91,15 @@ def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, wi
     return Need(height, width, LIVE_NUMBERS * config.widths[0] * size, FACTOR * trunk_halo(config), held)
 
 
-def encode_features(restorer: Restorer, picture: Tensor, *, tile: int) -> list[Tensor]:
-    """LQ features of a padded picture `B 3 H W` (-1..1), finest first, fp32 on the intermediate device.
+def encode_features(restorer: Restorer, image: Tensor, *, tile: int) -> list[Tensor]:
+    """LQ features of a padded IMAGE `B H W 3` (0..1), finest first, fp32 on the intermediate device.
 
     Of large batches, and with tiles, only the coarsest level is kept: the finer ones are as large as the picture times their channels.
     """
     encoder = restorer.encoder
-    batch, _, height, width = picture.shape
+    batch, height, width, channels = image.shape
     dtype = picture_dtype(encoder.load_device)
-    need = encoding_need(restorer, *picture.shape)
+    need = encoding_need(restorer, batch, channels, height, width)
     management.load_models_gpu([encoder], memory_required=need.bytes(tile) - need.held)
     tiles = regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR)
     progress = comfy.utils.ProgressBar(batch * len(tiles)) if batch * len(tiles) > 1 else None
@@ -108,7 +108,7 @@ def encode_features(restorer: Restorer, picture: Tensor, *, tile: int) -> list[T
     levels: list[Tensor] = []
     for index in range(batch):
         for region in tiles:
-            made = encoder.model.trunk(region.see(picture[index : index + 1], FACTOR).to(encoder.load_device, dtype))
+            made = encoder.model.trunk(seen(image[index : index + 1], region, FACTOR).to(encoder.load_device, dtype))
             made = made if fine else made[-1:]
             if not levels:
                 scales = [2 ** (len(made) - 1 - level) for level in range(len(made))]
@@ -131,31 +131,30 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
     return severities, probabilities, maps
 
 
-def _encode_latent(vae: VAE, picture: Tensor, tile: int) -> Tensor:
-    """The VAE's latent of a padded picture, in tiles if asked for or where the whole does not fit."""
+def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:
+    """The VAE's latent of a padded IMAGE, in tiles if asked for or where the whole does not fit."""
     model = vae.first_stage_model
     ours = isinstance(model, Autoencoder)
     halo = trunk_halo(model.config) if ours else KL_HALO
-    height, width = picture.shape[-2:]
+    height, width = image.shape[1:3]
     need = Need(height, width, vae.memory_used_encode((1, 3, 1, 1), vae.vae_dtype), FACTOR * halo)
     encode = _latent_in_regions if ours else _latent_by_host
-    return with_smaller_tiles(lambda side: encode(vae, picture, side, need), choose_tile(tile, need, vae.device, NODE), NODE)
+    return with_smaller_tiles(lambda side: encode(vae, image, side, need), choose_tile(tile, need, vae.device, NODE), NODE)
 
 
-def _latent_by_host(vae: VAE, picture: Tensor, tile: int, need: Need) -> Tensor:
-    image = picture.movedim(1, -1).add(1.0).mul_(0.5)
+def _latent_by_host(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:
     if tile >= need.whole:
         return vae.encode(image).float()
     return vae.encode_tiled(image, tile_x=tile, tile_y=tile, overlap=tile // 4).float()
 
 
-def _latent_in_regions(vae: VAE, picture: Tensor, tile: int, need: Need) -> Tensor:
+def _latent_in_regions(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:
     """One picture and one tile after the other: what is at work at a time does not grow with the batch."""
-    batch, _, height, width = picture.shape
+    batch, height, width, _ = image.shape
     management.load_models_gpu([vae.patcher], memory_required=need.bytes(tile))
     latent = torch.empty(batch, vae.latent_channels, height // FACTOR, width // FACTOR, device=vae.output_device)
     for index in range(batch):
         for region in regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR):
-            seen = region.see(picture[index : index + 1], FACTOR)
-            region.place(latent[index : index + 1], region.inner(vae.encode_unit(seen)))
+            part = vae.encode_unit(seen(image[index : index + 1], region, FACTOR))
+            region.place(latent[index : index + 1], region.inner(part))
     return latent

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS
-from ..picture import crop_back, from_unit
+from ..picture import crop_back
 from .drawing import AMBER, BLUE, DIM, FAINT, INK, PANEL, as_image, canvas, fitting, font, labelled, over
 from .inputs import require_kind
 from .prior import Prior, require_estimate
@@ -57,9 +57,9 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     """
     require_estimate(prior, NODE)
     masks = _masks(prior, prior.maps)
-    pictures = from_unit(crop_back(prior.picture, prior.geometry))
+    height, width = masks.shape[-2:]
     maps = torch.empty(*masks.shape, 3)
-    for index, picture in enumerate(pictures):
+    for index, picture in enumerate(prior.image[:, :height, :width].clamp(0, 1)):
         for k, kind in enumerate(KINDS):
             found = float(prior.probabilities[index, k]) >= PRESENT
             value = f"{float(prior.severities[index, k]):.0%}" if found else "not found"
@@ -81,7 +81,7 @@ def whereabouts(mask: Tensor) -> str:
 
 def _masks(prior: Prior, maps: Tensor) -> Tensor:
     """`maps` `B K h w` of the prior, or some of them, in the picture's size without the padding, `B K H W`, 0..1."""
-    masks = F.interpolate(maps, size=prior.picture.shape[-2:], mode="bilinear", align_corners=False)
+    masks = F.interpolate(maps, size=prior.image.shape[1:3], mode="bilinear", align_corners=False)
     return crop_back(masks, prior.geometry).clamp(0.0, 1.0)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..picture import to_unit
+
 
 @dataclass(frozen=True)
 class Region:
@@ -29,9 +31,22 @@ class Region:
         top, left, bottom, right = (edge * scale for edge in self.core)
         canvas[..., top:bottom, left:right] = part.to(canvas)
 
+    def grown(self, halo: int, height: int, width: int) -> Region:
+        """The same core, with a sight of `halo` more on every side; the picture is `height` by `width`."""
+        return Region(self.core, _grow(self.core, halo, height, width))
+
     def widened(self, halo: int, height: int, width: int) -> Region:
         """The tile whose core is what this one sees, and which sees `halo` more; the picture is `height` by `width`."""
         return Region(self.outer, _grow(self.outer, halo, height, width))
+
+    def within(self, wider: Region, x: Tensor, scale: int = 1) -> Tensor:
+        """What this tile sees, of `x`, which is what `wider` sees."""
+        return Region(self.outer, wider.outer).inner(x, scale)
+
+
+def seen(image: Tensor, region: Region, scale: int) -> Tensor:
+    """What a tile sees of an IMAGE `B H W 3`, 0..1, `scale` pixels to the latent pixel -> picture `B 3 h w`, -1..1, a copy."""
+    return to_unit(region.see(image.movedim(-1, 1), scale).movedim(1, -1))
 
 
 def regions(height: int, width: int, tile: int, halo: int) -> list[Region]:

@@ -1,7 +1,7 @@
 """Pictures as tensors: conversion at the node's edge, size, colour. Knows no other room."""
 
 from .color import adain_color, match_color, wavelet_color
-from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, split_alpha, to_unit
+from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit
 
 __all__ = [
     "Geometry",
@@ -11,6 +11,7 @@ __all__ = [
     "join_alpha",
     "match_color",
     "pad_to_multiple",
+    "require_pixels",
     "split_alpha",
     "to_unit",
     "wavelet_color",

@@ -6,6 +6,7 @@ Inside it is `B C H W`, RGB, -1..1. `to_unit` goes in, `from_unit` comes out; no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +71,21 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
     Raises ValueError if the shape is no IMAGE's, the values are no floats, or one is NaN or infinite.
     """
     color = split_alpha(image)[0]
-    if not color.is_floating_point():
-        raise ValueError(f"The picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from.")
+    require_pixels(color)
     color = color.to(torch.float32)
-    if not torch.isfinite(color).all():
-        raise ValueError("The picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1.")
     batch, height, width, channels = color.shape
     # Straight into the layout that is wanted: a large picture is not held twice.
     picture = torch.empty(batch, channels, height, width, device=color.device)
     return torch.mul(color.movedim(-1, 1), 2.0, out=picture).sub_(1.0)
+
+
+def require_pixels(color: torch.Tensor) -> None:
+    """Raise ValueError if the values of an IMAGE `B H W C` are no floats, or one is NaN or infinite."""
+    if not color.is_floating_point():
+        raise ValueError(f"The picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from.")
+    # A NaN spreads to both, and no copy of a large picture is made.
+    if not all(math.isfinite(float(edge)) for edge in torch.aminmax(color)):
+        raise ValueError("The picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1.")
 
 
 def from_unit(picture: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,7 @@ def test_daem_judges_frames_together(walk, noisy):
 
     plain = walk.encode(noisy)
     # One frame's places, every frame's own severities.
-    still = replace(plain, features=plain.features[:1].expand(7, -1, -1, -1), skips=tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips), picture=plain.picture[:1].expand(7, -1, -1, -1))
+    still = replace(plain, features=plain.features[:1].expand(7, -1, -1, -1), skips=tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips), image=plain.image[:1].expand(7, -1, -1, -1))
     latent = {"samples": plain.latent[:1].expand(7, -1, -1, -1)}
     before, after = flicker(walk.decode(latent, still)), flicker(walk.decode(latent, replace(still, smooth=3)))
     assert 0 < after < 0.2 * before

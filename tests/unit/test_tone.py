@@ -125,7 +125,7 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
     assert new(*given).abs().max() == 0
     together = fitted(*given)
     assert together.abs().max() > 0.05
-    assert torch.allclose(together, torch.cat([fitted(*(x[i : i + 1] for x in given)) for i in range(3)]), atol=1e-6)
+    assert torch.allclose(together, torch.cat([fitted(*(x[i : i + 1] for x in given)) for i in range(3)]), atol=1e-5)
 
 
 def test_what_was_dehazed_is_not_hazed_again(fitted):
