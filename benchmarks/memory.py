@@ -4,10 +4,11 @@
     python benchmarks/memory.py --seams --pictures /data/photographs --tile 256,512
 
 The first table has a row per size, each in a process of its own, so that its peak (resident set, PyTorch and ComfyUI included) is its
-own; "grows" is the peak over that of 4 megapixels. "CPU s" are the processor's seconds, of all its cores, which other work on the machine hardly
-changes, and "s/MP" those of a megapixel against those of all rows, which shows whether they go with the area. With --seams five photographs are restored whole and in tiles: mean and largest difference in levels
-of 255, and the seam energy, the gradient across tile borders over the gradient everywhere else, of the tiled picture over the
-whole one's (1 is no seam). The last column is the decoder alone through ComfyUI's own decode_tiled, without DAEM, beside its own whole.
+own; "grows" is the peak over that of 4 megapixels. "CPU s" are the processor's seconds, of all its cores, which other work on the machine
+changes less than the clock's, and "s/MP" those of a megapixel against those of all rows, which shows whether they go with the area.
+With --seams five photographs are restored whole and in tiles: mean and largest difference in levels of 255, and the seam energy, the
+gradient across tile borders over the gradient everywhere else, of the tiled picture over the whole one's (1 is no seam). The last column
+is the decoder alone through ComfyUI's own decode_tiled, without DAEM, beside its own whole.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from _host import ROOT, Walk, image, peak_mib, room, start_comfy
 
 SIZES = {1: (1152, 864), 2: (1632, 1224), 4: (2000, 2000), 9: (3456, 2592), 12: (4000, 3000), 24: (6000, 4000)}
 """Megapixels to width and height, those of cameras where there are such; 4 are cut into tiles nearly as large as those of 24."""
-SIDE = 1024
 
 
 def card(width: int, height: int) -> torch.Tensor:
@@ -98,26 +98,26 @@ def seam_energy(picture: torch.Tensor, tile: int) -> float:
     return sum(energies) / len(energies)
 
 
-def photographs(folder: Path, count: int) -> list[tuple[str, torch.Tensor]]:
-    """The middle `SIDE` pixels of `count` pictures that are large enough, `1 3 H W`, -1..1."""
+def photographs(folder: Path, count: int, side: int) -> list[tuple[str, torch.Tensor]]:
+    """The middle `side` pixels of `count` pictures that are large enough, `1 3 H W`, -1..1."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
         picture = read(path)
         height, width = picture.shape[-2:]
-        if min(height, width) >= SIDE * 3 // 4 and max(height, width) >= SIDE:
-            tall, wide = min(height, SIDE) // 8 * 8, min(width, SIDE) // 8 * 8
+        if min(height, width) >= side * 3 // 4 and max(height, width) >= side:
+            tall, wide = min(height, side) // 8 * 8, min(width, side) // 8 * 8
             top, left = (height - tall) // 2, (width - wide) // 2
             found.append((path.stem[:24], picture[..., top : top + tall, left : left + wide]))
         if len(found) == count:
             return found
-    raise FileNotFoundError(f"{folder} holds fewer than {count} photographs of {SIDE} pixels; give another folder with --pictures")
+    raise FileNotFoundError(f"{folder} holds fewer than {count} photographs of {side} pixels; give another folder with --pictures")
 
 
 def seams_table(options: argparse.Namespace) -> str:
     walk = Walk(options.weights, options.device)
     damages = ((("noise", 0.42, {"sigma": 25.0}),), (("rain", 0.5, {}),), (("haze", 0.6, {}),), (("jpeg", 1.0, {}),), (("low_light", 0.6, {}),))
     rows = []
-    for (name, clean), steps in zip(photographs(options.pictures, len(damages)), damages):
+    for (name, clean), steps in zip(photographs(options.pictures, len(damages), options.side), damages):
         lq = image(damage(clean, steps, 1))
         whole, latent = restore(walk, lq, options.steps, 8192)
         plain = walk.vae.decode(latent["samples"])
@@ -144,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1, help="sampling steps (default: 1)")
     parser.add_argument("--seams", action="store_true", help="whole against tiled pictures instead")
     parser.add_argument("--pictures", type=Path, default=ROOT.parent / "shared" / "data" / "train", help="folder of photographs for --seams")
+    parser.add_argument("--side", type=int, default=1024, help="of those photographs the middle, so many pixels a side (default: 1024)")
     parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
     parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
     parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
