@@ -23,7 +23,7 @@ class PriorConfig:
     """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder).
 
     `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of. `head_width` 0: no degradation
-    head and no tokens, as in published checkpoints, which estimate nothing.
+    head and no tokens, as in published checkpoints, which estimate nothing. `place_width`: width of the maps' own network; 0 is none.
     """
 
     kind: str = "naf"
@@ -33,6 +33,7 @@ class PriorConfig:
     degradations: int = DEGRADATION_COUNT
     head_width: int = 96
     context_width: int = 128
+    place_width: int = 64
 
 
 @dataclass(frozen=True)

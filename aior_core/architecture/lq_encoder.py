@@ -97,7 +97,7 @@ class PriorEncoder(nn.Module):
             self.trunk = KLTrunk(config.widths, config.blocks, **at)
         else:
             self.trunk = Trunk(config.widths, config.blocks, config.plain, **at)
-        self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, **at) if config.head_width else None
+        self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, config.place_width, **at) if config.head_width else None
         self.tokens = DegradationTokens(config.degradations, config.context_width, **at) if config.head_width else None
 
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:

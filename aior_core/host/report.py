@@ -14,8 +14,12 @@ from .prior import Prior, require_estimate
 
 NODE = "Degradation Report"
 PRESENT = 0.5
-EVEN = 0.3
-"""By how much of its highest ninth a map may vary and still say nothing of a place."""
+EVEN = 0.5
+"""By how much of its highest ninth a map may vary and still say nothing of a place.
+
+Of the validation pictures with one damage that is found, a place is then named for 5 of 160 that it covers whole, and for 109 of 115 of
+which it covers a part.
+"""
 PLOT_WIDTH, HEAD, ROW, LABEL, SURE = 640, 84, 34, 160, 150
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
@@ -70,7 +74,7 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
 def whereabouts(mask: Tensor) -> str:
     """Where a mask `H W` is strongest, by ninths of the picture: "mostly top left", "mostly in the middle"; empty for one that is about even.
 
-    An even map is no word for "everywhere": with weights that do not tell places apart it is even where half the picture is damaged.
+    An even map is no word for "everywhere": with weights that have no network for places it is even where half the picture is damaged.
     """
     ninths = F.adaptive_avg_pool2d(mask[None].float(), 3)[0]
     if float(ninths.min()) >= (1 - EVEN) * float(ninths.max()):

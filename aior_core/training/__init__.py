@@ -1,1 +1,1 @@
-"""How the bundled weights are made: data, losses, the five stages, and a time-boxed, resumable loop."""
+"""How the bundled weights are made: data, losses, the stages, and a time-boxed, resumable loop."""

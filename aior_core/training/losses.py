@@ -7,6 +7,9 @@ from kornia.metrics import ssim as ssim_map
 from torch import Tensor
 from torch.nn import functional as F
 
+PRESENT = 0.02
+"""Severity above which a damage counts as there."""
+
 
 def charbonnier(a: Tensor, b: Tensor) -> Tensor:
     """Smooth L1, eps 1e-3, per sample `B`."""
@@ -49,12 +52,25 @@ def severity(presence: Tensor, severities: Tensor, maps: Tensor, true_severity: 
 
     Averaged over the batch; samples whose `known` (`B`) is 0 add nothing to the sum.
     """
-    present = (true_severity > 0.02).float()
+    present = (true_severity > PRESENT).float()
     head = F.binary_cross_entropy_with_logits(presence.float(), present, reduction="none")
     overall = F.smooth_l1_loss(severities.float().sigmoid(), true_severity, beta=0.05, reduction="none")
     local = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1), reduction="none")
     each = head.mean(dim=1) + 2 * overall.mean(dim=1) + 1.5 * local.flatten(1).mean(dim=1)
     return (each if known is None else each * known).mean()
+
+
+def shares(logits: Tensor, true_maps: Tensor) -> Tensor:
+    """What each place has of a damage, `B K h w`, by cross-entropy; only of the damages that a picture has."""
+    worst = true_maps.amax(dim=(2, 3), keepdim=True)
+    there = (worst > PRESENT).float()
+    each = F.binary_cross_entropy_with_logits(logits.float(), true_maps / worst.clamp_min(PRESENT), reduction="none")
+    return (each.mean(dim=(2, 3), keepdim=True) * there).sum() / there.sum().clamp_min(1)
+
+
+def worst(logits: Tensor, true_maps: Tensor) -> Tensor:
+    """How bad each damage is where it is worst, `B K`, by cross-entropy."""
+    return F.binary_cross_entropy_with_logits(logits.float(), true_maps.amax(dim=(2, 3)).clamp(0, 1))
 
 
 def sobel_l1(prediction: Tensor, target: Tensor) -> Tensor:

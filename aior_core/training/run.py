@@ -16,6 +16,7 @@ from torch import Tensor
 from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
 from . import checkpoint, data, distributed, loop, own_pictures, tone, validation
+from .maps import Memory
 from .networks import Networks, build
 from .pairs import Pairs
 from .plan import Leg, Plan
@@ -28,6 +29,7 @@ TAKEN = {
     "fusion": "daff,unet,prior.tokens",
     "joint": "vae,prior.head,daem",
     "tone": "daem.curve",
+    "maps": "prior.head.places",
 }
 """What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
 
@@ -109,9 +111,11 @@ def run_stage(
         save_seconds=options.save_seconds, session_minutes=options.session,
     )  # fmt: skip
     say = functools.partial(print, flush=True)
+    draw = Memory(networks, pictures.photographs, device) if stage.name == "maps" else None
     loop.train(
-        networks, stage, pictures.photographs, settings, validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs
-    )
+        networks, stage, pictures.photographs, settings,
+        validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs, draw=draw,
+    )  # fmt: skip
     if stage.name == "autoencoder" and first and is_finished(path, options.minutes, normalised=False):
         normalise_latents(networks, pictures.photographs, device)
         ema, _, state, generator = checkpoint.load(path)
@@ -209,7 +213,8 @@ def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
 
 
 def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
-    absent = sorted({key.split(".")[0] for key in build(config).state_dict().keys() - merge(options.start, options.take).keys()})
+    wanted = {key for key in build(config).state_dict() if not key.startswith("prior.head.places.")}  # which a repeat trains from nothing
+    absent = sorted({key.split(".")[0] for key in wanted - merge(options.start, options.take).keys()})
     if absent:
         raise ValueError(
             f"training: --from has no whole {', '.join(absent)}; a repeat needs all parts: an exported file, or the folder of a finished plan"

@@ -72,7 +72,7 @@ def config_for(base: Base) -> RestorerConfig:
     width = HEAD * max(1, round(3.2 * unet_width / HEAD))
     return RestorerConfig(
         scale="sdxl",
-        prior=PriorConfig(kind="kl", widths=widths, blocks=blocks, plain=()),
+        prior=PriorConfig(kind="kl", widths=widths, blocks=blocks, plain=(), place_width=0),
         daff=DAFFConfig(
             mode="paper", unet_width=unet_width, condition_width=widths[-1], width=width, heads=width // HEAD, mlp_ratio=4.0, patch=1,
             condition_norm="group",

@@ -1,4 +1,4 @@
-"""The five stages of training.md section 3: what each trains, on what, with which loss."""
+"""The stages of training.md section 3, and `maps`: what each trains, on what, with which loss."""
 
 from __future__ import annotations
 
@@ -160,10 +160,18 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, **mix)
     return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head, logs
 
 
+def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor) -> tuple[Tensor, Logs]:
+    """`features` and their true `maps` come from `maps.Memory`, the LQ encoder having been asked before."""
+    shares, worst = networks.prior.head.places_of(features)
+    where, how_bad = losses.shares(shares, maps), losses.worst(worst, maps)
+    return where + how_bad, {"where": where.item(), "worst": how_bad.item()}
+
+
 STAGES = {
     "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
     "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
+    "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

@@ -181,6 +181,7 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
         degradations=_shape(tensors, "head.local.weight", 4)[0],
         head_width=_shape(tensors, "head.conv1.weight", 4)[0],
         context_width=_shape(tensors, "tokens.names.weight", 2)[1],
+        place_width=_shape(tensors, "head.places.enter.weight", 4)[0] if "head.places.enter.weight" in tensors else 0,
     )
 
 

@@ -56,14 +56,16 @@ def test_fast_depthwise_gradients_are_those_of_autograd(kernel, dilation, size):
 
 @pytest.mark.parametrize("name", list(STAGES))
 def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
-    stage = STAGES[name]
+    from aior_pack.aior_core.training.maps import Memory
+
+    stage, memory = STAGES[name], Memory(networks, photographs(), "cpu")
     parameters = loop.trained_parameters(networks, stage.trains)
     before = {k: v.clone() for k, v in networks.state_dict().items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
-        clean = data.draw_batch(photographs(), 4, 64, generator)
-        loss, logs = stage.step(networks, clean, generator)
+        clean, mix = memory(4, 64, generator) if name == "maps" else (data.draw_batch(photographs(), 4, 64, generator), {})
+        loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -224,8 +224,8 @@ def test_expert_shares_show_a_collapsed_router():
 def test_every_plan_is_a_whole_chain_within_its_budget():
     for name, minutes in {"gpu-25min": 25, "cpu-2h": 120}.items():
         plan = PLANS[name]
-        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone"]
-        assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint"]
+        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "maps"]
+        assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
 
@@ -241,8 +241,8 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(pictures / f"{name}.png")
     moment = 0.2 / 60
     plan = Plan(
-        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone")),
-        repeat=tuple(Leg(stage, moment) for stage in ("detail", "fusion", "joint")),
+        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "maps")),
+        repeat=tuple(Leg(stage, moment) for stage in ("detail", "fusion", "joint", "maps")),
     )
 
     def run(*arguments: str) -> bool:
@@ -257,19 +257,19 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     assert state.keys() == tiny.networks().state_dict().keys() and "cpu-2h" in metadata["training"]
     assert not torch.equal(state["vae.latent_std"], torch.ones_like(state["vae.latent_std"]))
     # Each stage's own networks come from its checkpoint: the decoder from joint, the denoiser from fusion.
-    for stage, key in {"joint": "vae.decoder.", "fusion": "unet.", "detail": "prior.trunk.", "tone": "daem.curve."}.items():
+    for stage, key in {"joint": "vae.decoder.", "fusion": "unet.", "detail": "prior.trunk.", "tone": "daem.curve.", "maps": "prior.head.places."}.items():
         ema = checkpoint.load(first / f"{stage}.safetensors")[0]
         assert all(torch.equal(ema[k].half(), state[k].half()) for k in state if k.startswith(key))
 
     capsys.readouterr()
     steps = checkpoint.state(first / "detail.safetensors")["step"]
     assert run("--out", str(first))
-    assert capsys.readouterr().out.count("not run again") == 6
+    assert capsys.readouterr().out.count("not run again") == 7
     assert checkpoint.state(first / "detail.safetensors")["step"] == steps
 
     second = tmp_path / "second"
     assert run("--out", str(second), "--from", str(first))
-    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["detail", "fusion", "joint"]
+    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["detail", "fusion", "joint", "maps"]
     repeated, _ = load_weights(next(second.glob("aior_compact*")))
     assert all(torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve.")))
     assert any(not torch.equal(repeated[k], state[k]) for k in state if k.startswith("unet."))
