@@ -21,7 +21,8 @@ MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
 # Nodes that show a picture or a text below their widgets, and how much room that takes.
 SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210,
-         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60}
+         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60,
+         "AIOR_EncodePrior": 45, "AIOR_PriorReport": 195, "AIOR_Measure": 120, "AIOR_SaveRestorer": 90}
 # Nodes that grow by a preview while they run: the room stays free below them.
 GROWING = {"AIOR_DAFFSampler", "AIOR_TrainRestorer", "KSampler", "SamplerCustomAdvanced"}
 # A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
@@ -150,7 +151,7 @@ def _room(made: dict) -> int:
     """The height to keep free for a node: its own, or what it grows to."""
     sockets, widgets = _sockets(made["inputs"], made["outputs"]) * SLOT, len(made["widgets_values"])
     with_preview = sockets + widgets * DRAWN_WIDGET + PREVIEW if made["type"] in GROWING else 0
-    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME if made["type"].startswith("AIOR_") else 0
+    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME + SHOWS.get(made["type"], 0) if made["type"].startswith("AIOR_") else 0
     return max(made["size"][1], with_preview, modern)
 
 

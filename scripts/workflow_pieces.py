@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 # Bright enough for a group's title, which is drawn in its colour over a darker shade of it.
 GREEN, BLUE, PURPLE, AMBER, GREY = "#5fbf7f", "#6fa8f0", "#b48cf0", "#e0ac50", "#b0b0b0"
-# A line of the report in words fits into it.
-REPORT_WIDTH = 420
+# A line of the report in words fits into it, in Preview as Text and on a node of ours.
+REPORT_WIDTH, TEXT_WIDTH = 420, 440
 UPSCALER = "RealESRGAN_x4plus.safetensors"
 
 
@@ -65,7 +65,7 @@ def prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title:
 
 
 def found(text: str = "prior.report", name: str = "found", title: str = "What was found") -> Node:
-    """A text, shown: the browser shows those of no node but this."""
+    """A text, shown."""
     return Node(name, "PreviewAny", {"source": text}, title=title, width=REPORT_WIDTH)
 
 

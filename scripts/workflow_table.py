@@ -8,6 +8,7 @@ from .workflow_pieces import (
     GREEN,
     GREY,
     PURPLE,
+    TEXT_WIDTH,
     UPSCALER,
     WALK,
     Column,
@@ -15,7 +16,6 @@ from .workflow_pieces import (
     Workflow,
     apply,
     decode,
-    found,
     load,
     prior,
     sampler,
@@ -140,8 +140,7 @@ def _keep_grain() -> Workflow:
         load(), prior(),
         Column("3 What to leave in", BLUE, (
             Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
-            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}),
-            found("steered.text", "left", "What stays, what goes"),
+            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}, title="What stays, what goes", width=TEXT_WIDTH),
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
@@ -167,7 +166,6 @@ def _finetune() -> Workflow:
         )),
         Column("3 How it went", GREY, (
             Node("plot", "PreviewImage", {"images": "train.loss_plot"}, title="Loss"),
-            Node("summary", "PreviewAny", {"source": "train.summary"}, title="Summary"),
         )),
         prior(restorer=mine, title="4 What is wrong with the photograph"),
         Column("5 Restore it", PURPLE, (sampler(restorer=mine),)),

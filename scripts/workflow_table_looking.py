@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, Column, Node, Workflow, apply, decode, found, load, sampler, save
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, TEXT_WIDTH, Column, Node, Workflow, apply, decode, found, load, sampler, save
 
 
 def _encode(image: str = "photo.IMAGE") -> Node:
     return Node("prior", "AIOR_EncodePrior", {"restorer": "compact.restorer", "vae": "compact.vae", "image": image})
 
 
-def _report() -> tuple[Node, Node]:
-    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}), found("report.text")
+def _report() -> Node:
+    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}, width=TEXT_WIDTH)
 
 
 def _beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
@@ -35,7 +35,7 @@ def _what_is_wrong() -> Workflow:
             "To repair the picture, open `restore`; to leave a damage in, `restore_keep_grain`.")
     return Workflow("what_is_wrong", note, (
         load(),
-        Column("2 Look at it", BLUE, (_encode(), *_report())),
+        Column("2 Look at it", BLUE, (_encode(), _report())),
         Column("3 How much", AMBER, (
             Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=420),
         )),
@@ -46,9 +46,8 @@ def _what_is_wrong() -> Workflow:
     ), 520)
 
 
-def _measure(name: str, title: str, image: str) -> tuple[Node, Node, Node]:
+def _measure(name: str, title: str, image: str) -> tuple[Node, Node]:
     return (Node(name, "AIOR_Measure", {"reference": "photo.IMAGE", "image": image}, title=title, width=380),
-            Node(f"{name}_table", "PreviewAny", {"source": f"{name}.table"}, title="How near", width=380),
             Node(f"{name}_errors", "PreviewImage", {"images": f"{name}.error map"}, title="Where the errors are", width=380))
 
 
