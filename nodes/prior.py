@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
+from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED, said
 from ..aior_core.host.prior_encode import encode_prior
 from ..aior_core.host.report import report_maps, report_plot, report_text, short_report
 
@@ -58,7 +58,7 @@ class EncodePrior(io.ComfyNode):
     @classmethod
     def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
         prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
-        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=ui.PreviewText(short_report(prior)))
+        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior)))
 
 
 class PriorReport(io.ComfyNode):

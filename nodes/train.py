@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.interface import RESTORER
+from ..aior_core.host.interface import RESTORER, said
 from ..aior_core.host.restorer_file import save_restorer
 from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
 
@@ -106,7 +106,7 @@ class TrainRestorer(io.ComfyNode):
         kinds = tuple(kind for kind in KINDS if options.pop(kind))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
-        return io.NodeOutput(trained, plot, summary, ui=ui.PreviewText(summary))
+        return io.NodeOutput(trained, plot, summary, ui=said(summary))
 
 
 class SaveRestorer(io.ComfyNode):

@@ -154,7 +154,9 @@ class Engine:
         with self.watch(prompt, name) as on_progress:
             result = self.client.run(prompt, workflow=workflow, on_progress=on_progress)
         images = self._pictures(result)
-        return Outcome("done", images, _said([" ".join(str(text).split()) for text in result.items("text")]), time.monotonic() - started)
+        # Of a report that goes on about every damage, what was found.
+        texts = "; ".join(" ".join(str(text).strip().partition("\n")[0].split()) for text in result.items("text"))
+        return Outcome("done", images, texts, time.monotonic() - started)
 
     def _pictures(self, result: Result) -> tuple[bytes, ...]:
         """The saved pictures of a run, or the previewed ones when nothing was saved."""
@@ -172,8 +174,3 @@ class Engine:
         text = f"ComfyUI {end}{killed}; it is started anew for the next picture.\n{self.server.log_tail(12)}"
         self.close()
         return text
-
-
-def _said(texts: list[str]) -> str:
-    """What nodes said, in one line. What repeats another's words and goes on is left out: the report, where Encode Degradation Prior said what was found."""
-    return "; ".join(text for text in dict.fromkeys(texts) if not any(other in text for other in texts if other != text))

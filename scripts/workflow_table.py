@@ -140,7 +140,7 @@ def _keep_grain() -> Workflow:
         load(), prior(),
         Column("3 What to leave in", BLUE, (
             Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
-            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}, title="What stays, what goes", width=TEXT_WIDTH),
+            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}, width=TEXT_WIDTH),
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),

@@ -1,8 +1,9 @@
-// Shows on a node of this pack what it says when it runs: the `text` of its `ui`. The front end itself does so for Preview as Text only,
-// and forgets the progress text that a server can send when a result comes from the cache or another graph is open.
+// Shows on a node of this pack what it says when it runs: the `text` of its `ui`, or `aior_text` where it is not at the end of a graph. The front
+// end itself shows that of Preview as Text only, and what a server can send as progress text neither from the cache nor in a graph that is not open.
 import { app } from "../../scripts/app.js"
 
 const NAME = "aior_text"
+const textsOf = output => output?.text ?? output?.[NAME]
 // Pixels: of a line and a character at this size of type, around the text, and of the margin that the front end keeps around a widget.
 const LINE = 15, CHARACTER = 6.7, AROUND = 8, MARGIN = 10
 const MOST_LINES = 18
@@ -64,14 +65,14 @@ app.registerExtension({
         const before = type.prototype.onExecuted
         type.prototype.onExecuted = function (output) {
             before?.apply(this, arguments)
-            show(this, output?.text)
+            show(this, textsOf(output))
         }
     },
     // What ran before: another tab that is opened again, an undo, a run taken from the history.
     onNodeOutputsUpdated(outputs) {
         for (const [locator, output] of Object.entries(outputs)) {
             const node = nodeAt(locator)
-            if (ours(node)) show(node, output?.text)
+            if (ours(node)) show(node, textsOf(output))
         }
     },
 })

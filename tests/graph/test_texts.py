@@ -26,16 +26,20 @@ def said(comfy, graph):
     return prompt, {name: f"70:{node}" for name, node in nodes.items()}
 
 
+def heard(result, nodes: dict[str, str]) -> dict[str, list[str]]:
+    return {name: result.items("aior_text" if name == "prior" else "text", node) for name, node in nodes.items()}
+
+
 def test_what_nodes_say_is_sent_when_they_run_and_from_the_cache(comfy, said):
     prompt, nodes = said
     first = comfy.run(prompt)
-    texts = {name: first.items("text", node) for name, node in nodes.items()}
+    texts = heard(first, nodes)
     assert all(len(text) == 1 for text in texts.values()), texts
     assert texts["prior"][0] == texts["report"][0].splitlines()[0] and texts["prior"][0].startswith("Picture 1 (80x64): ")
     assert "100.00" in texts["measure"][0] and "DAFF adds" in texts["inside"][0] and ".safetensors" in texts["saved"][0]
 
     again = comfy.run(prompt)
-    known = {name: again.items("text", node) for name, node in nodes.items()}
+    known = heard(again, nodes)
     assert set(nodes.values()) <= set(again.cached)
     # What is not at the end of a graph is silent then on a ComfyUI that does not know of such texts.
     assert known == texts or known == texts | {"prior": []}
