@@ -59,7 +59,8 @@ function nodeAt(locator) {
 const ours = node => node?.comfyClass?.startsWith("AIOR_")
 
 app.registerExtension({
-    name: "AIOR.Text",
+    // Begins with the DisplayName of pyproject.toml, as comfy-test asks for.
+    name: "aiorallinoneimagerestoration.text",
     beforeRegisterNodeDef(type, definition) {
         if (!definition.name.startsWith("AIOR_")) return
         const before = type.prototype.onExecuted
