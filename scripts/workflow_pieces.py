@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 # Bright enough for a group's title, which is drawn in its colour over a darker shade of it.
 GREEN, BLUE, PURPLE, AMBER, GREY = "#5fbf7f", "#6fa8f0", "#b48cf0", "#e0ac50", "#b0b0b0"
 # A line of the report in words fits into it, in Preview as Text and on a node of ours.
-REPORT_WIDTH, TEXT_WIDTH = 420, 440
+REPORT_WIDTH, TEXT_WIDTH = 420, 420
 UPSCALER = "RealESRGAN_x4plus.safetensors"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`."""
+    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`. `more` is height for a larger picture."""
 
     name: str
     type: str
     inputs: dict = field(default_factory=dict)
     title: str = ""
     width: int = 320
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.re
 
 
 def save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
-    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=360)
+    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=540, more=130)
 
 
 def sampler(**inputs: str) -> Node:

@@ -144,6 +144,10 @@ def _keep_grain() -> Workflow:
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
+        Column("6 Compare", GREY, (
+            Node("compare", "ImageCompare", {"image_a": "photo.IMAGE", "image_b": "decode.image"}, title="Before and after: move the mouse over it",
+                 width=720, more=250),
+        )),
     ), 240)
 
 
@@ -161,8 +165,8 @@ def _finetune() -> Workflow:
         load(),
         Column("2 Train", PURPLE, (
             Node("train", "AIOR_TrainRestorer", {
-                "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}),
-            Node("keep", "AIOR_SaveRestorer", {"restorer": mine, "filename_prefix": "restorers/mine"}),
+                "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}, width=TEXT_WIDTH),
+            Node("keep", "AIOR_SaveRestorer", {"restorer": mine, "filename_prefix": "restorers/mine"}, width=TEXT_WIDTH),
         )),
         Column("3 How it went", GREY, (
             Node("plot", "PreviewImage", {"images": "train.loss_plot"}, title="Loss"),

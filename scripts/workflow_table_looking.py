@@ -37,10 +37,12 @@ def _what_is_wrong() -> Workflow:
         load(),
         Column("2 Look at it", BLUE, (_encode(), _report())),
         Column("3 How much", AMBER, (
-            Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=420),
+            Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=560, more=60),
         )),
         Column("4 Where", GREY, (
-            Node("maps", "PreviewImage", {"images": "report.maps"}, title="Heat maps, one per damage", width=420),
+            Node("maps", "PreviewImage", {"images": "report.maps"}, title="Heat maps, one per damage", width=720, more=230),
+        )),
+        Column("4 Where", GREY, (
             Node("masks", "MaskPreview", {"mask": "report.masks"}, title="The same as masks", width=420),
         )),
     ), 520)
@@ -76,7 +78,7 @@ def _damage_and_measure() -> Workflow:
         Column("6 After", AMBER, _measure("after", "Restored, against the original", "decode.image")),
         Column("7 See", GREEN, (
             _beside("both", "damaged.image", "decode.image", "right", "Damaged beside restored"),
-            Node("seen", "PreviewImage", {"images": "both.IMAGE"}, title="Damaged and restored", width=480),
+            Node("seen", "PreviewImage", {"images": "both.IMAGE"}, title="Damaged and restored", width=900, more=130),
         )),
     ), 390)
 
@@ -114,7 +116,7 @@ def _compare_samplers() -> Workflow:
             _beside("sheet", "upper.IMAGE", "lower.IMAGE", "down", "A B over C D"),
         )),
         Column("6 See", GREEN, (
-            replace(save("sheet.IMAGE", "AIOR_samplers", "A B over C D"), width=560),
+            replace(save("sheet.IMAGE", "AIOR_samplers", "A B over C D"), width=720, more=330),
         )),
     ), 460)
 

@@ -69,7 +69,8 @@ def check_results(front: FrontEnd) -> int:
     for node, output in outputs.items():
         wanted = len(output.get("images", ()))
         sizes = pictures_on(front, node, "films" if any(output.get("animated", ())) else "pictures", wanted)
-        assert len(sizes) == wanted and all(size > 0 for size in sizes), (kinds[node], output, sizes)
+        # What made none may still show a preview of its work.
+        assert not wanted or len(sizes) == wanted and all(size > 0 for size in sizes), (kinds[node], output, sizes)
         seen += wanted
         said = dict(front.page.evaluate(SHOWN))[node]["texts"]
         for text in (*output.get("text", ()), *output.get("aior_text", ())):

@@ -10,12 +10,13 @@ FILE = "aior_compact-00001-of-00002.safetensors"
 
 @pytest.fixture
 def said(comfy, graph):
-    """A prompt of four nodes that say something, their ids as in a subgraph, and their ids by name; they keep their text to themselves but for `ui`."""
+    """A prompt of nodes that say something, with ids as in a subgraph, and the ids of those nodes by name."""
     picture = comfy.upload_array(photograph(64, 80))
     walk = start(graph, picture, FILE)
     nodes = {"prior": walk.prior[0], "report": graph.add("AIOR_PriorReport", prior=walk.prior).id}
     measured = graph.add("AIOR_Measure", reference=walk.image, image=walk.image, border=0, channel="rgb", perceptual=False, error_gain=8.0)
-    inside = graph.add("AIOR_Inspect", model=walk.model, vae=walk.vae, restorer=walk.restorer, prior=walk.prior, seed=1, steps=1, cfg=1.0, strength=1.0)
+    options = {"seed": 1, "steps": 1, "cfg": 1.0, "strength": 1.0}
+    inside = graph.add("AIOR_Inspect", model=walk.model, vae=walk.vae, restorer=walk.restorer, prior=walk.prior, **options)
     saved = graph.add("AIOR_SaveRestorer", restorer=walk.restorer, filename_prefix="restorers/said")
     nodes |= {"measure": measured.id, "inside": inside.id, "saved": saved.id}
 
