@@ -21,7 +21,7 @@ MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
 # Nodes that show a picture or a text below their widgets, and how much room that takes.
 SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210,
-         "MaskPreview": 300, "ImageCompare": 330, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60,
+         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60,
          "AIOR_EncodePrior": 45, "AIOR_PriorReport": 195, "AIOR_Measure": 120, "AIOR_SaveRestorer": 90}
 # Nodes that grow by a preview while they run, and by how much: the room stays free below them.
 GROWING = {"AIOR_DAFFSampler": PREVIEW, "AIOR_TrainRestorer": PREVIEW + SUMMARY, "KSampler": PREVIEW, "SamplerCustomAdvanced": PREVIEW}

@@ -84,3 +84,14 @@ def save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The r
 
 def sampler(**inputs: str) -> Node:
     return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
+
+
+def beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
+    # Without matching sizes, which are equal: a picture that is resized to its own size is rounded to 8 bits.
+    options = {"direction": direction, "match_image_size": False, "spacing_width": 8}
+    return Node(name, "ImageStitch", {"image1": one, "image2": other, **options}, title=title)
+
+
+def seen(images: str, title: str) -> Node:
+    """A picture of two halves, shown large and not saved."""
+    return Node("seen", "PreviewImage", {"images": images}, title=title, width=900, more=130)

@@ -15,11 +15,13 @@ from .workflow_pieces import (
     Node,
     Workflow,
     apply,
+    beside,
     decode,
     load,
     prior,
     sampler,
     save,
+    seen,
 )
 
 
@@ -144,10 +146,7 @@ def _keep_grain() -> Workflow:
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
-        Column("6 Compare", GREY, (
-            Node("compare", "ImageCompare", {"image_a": "photo.IMAGE", "image_b": "decode.image"}, title="Before and after: move the mouse over it",
-                 width=720, more=250),
-        )),
+        Column("6 See", GREEN, (beside("both", "photo.IMAGE", "decode.image", "right", "Before beside after"), seen("both.IMAGE", "Before and after"))),
     ), 240)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 # Where ComfyUI defines the nodes that are not in its nodes.py.
-EXTRAS = ("custom_sampler", "upscale_model", "mask", "preview_any", "dataset", "video", "images", "image_compare")
+EXTRAS = ("custom_sampler", "upscale_model", "mask", "preview_any", "dataset", "video", "images")
 
 
 def object_info(kinds: set[str]) -> dict[str, dict]:

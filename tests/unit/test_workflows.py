@@ -19,8 +19,6 @@ NEW_OUTPUTS = {"PreviewAny", "PreviewImage", "SaveImage", "MaskPreview", "SaveVi
 # What older versions do not have: the browser there leaves it out, and nothing may hang on it.
 NEW_SLOTS = {("CreateVideo", "bit_depth"), ("GetVideoComponents", "bit_depth")}
 UPLOADS = {("LoadImage", "image"), ("LoadVideo", "file")}
-# A widget of the browser's own, whose value is never saved.
-NOT_SAVED = {("ImageCompare", "compare_view")}
 # What is for looking only gives nothing back.
 LOOKING = {"what_is_wrong"}
 SAVING = ("SaveImage", "SaveVideo")
@@ -111,7 +109,7 @@ def test_sockets_and_widgets_fit_the_nodes(workflow, object_info):
         if len(outputs) > len(entry["output_name"]):
             outputs = [slot["name"] for slot in node["outputs"] if (node["type"], slot["name"]) not in NEW_SLOTS or slot["links"]]
         assert outputs == entry["output_name"], node["type"]
-        widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot and slot["name"] in known and (node["type"], slot["name"]) not in NOT_SAVED]
+        widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot and slot["name"] in known]
         slots = widget_slots(node, object_info)
         assert sorted(slots) == sorted(widgets), node["type"]
         extra = len(node["widgets_values"]) - len(slots)
