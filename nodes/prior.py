@@ -2,13 +2,16 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
+from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED, said
 from ..aior_core.host.prior_encode import encode_prior
-from ..aior_core.host.report import report_maps, report_plot, report_text
+from ..aior_core.host.report import report_maps, report_plot, report_text, short_report
 
 
 class EncodePrior(io.ComfyNode):
-    """Wraps `encode_prior`."""
+    """Wraps `encode_prior`, and shows `short_report`."""
+
+    # Its text is sent again when the result comes from the cache, as for nodes at the end of a graph. An older ComfyUI does not know this.
+    HAS_INTERMEDIATE_OUTPUT = True
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -55,7 +58,7 @@ class EncodePrior(io.ComfyNode):
     @classmethod
     def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
         prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
-        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior))
+        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior)))
 
 
 class PriorReport(io.ComfyNode):

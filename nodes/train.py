@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.interface import RESTORER
+from ..aior_core.host.interface import RESTORER, said
 from ..aior_core.host.restorer_file import save_restorer
 from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
 
@@ -20,6 +20,9 @@ KINDS = {
 
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""
+
+    # Its text is sent again when the result comes from the cache, as for nodes at the end of a graph. An older ComfyUI does not know this.
+    HAS_INTERMEDIATE_OUTPUT = True
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -102,7 +105,8 @@ class TrainRestorer(io.ComfyNode):
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
         kinds = tuple(kind for kind in KINDS if options.pop(kind))
         settings = Settings(kinds=kinds, **options)
-        return io.NodeOutput(*train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean))
+        trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
+        return io.NodeOutput(trained, plot, summary, ui=said(summary))
 
 
 class SaveRestorer(io.ComfyNode):

@@ -154,7 +154,8 @@ class Engine:
         with self.watch(prompt, name) as on_progress:
             result = self.client.run(prompt, workflow=workflow, on_progress=on_progress)
         images = self._pictures(result)
-        texts = "; ".join(" ".join(str(text).split()) for text in result.items("text"))
+        # Of a report that goes on about every damage, what was found.
+        texts = "; ".join(" ".join(str(text).strip().partition("\n")[0].split()) for text in result.items("text"))
         return Outcome("done", images, texts, time.monotonic() - started)
 
     def _pictures(self, result: Result) -> tuple[bytes, ...]:

@@ -179,7 +179,7 @@ class HostSetup:
 
     def _pip(self, *arguments: str) -> None:
         self._run(self.python, "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check",
-                  hint="Check the network and the disk (3 GB are needed), then run the command again: it goes on where it stopped.")
+                  hint="Check the network and the disk (7 GB with CUDA, 3 without), then run the command again: it goes on where it stopped.")
 
     def _has_venv(self) -> bool:
         if not (self.site_packages / "pip").is_dir() or not (self.venv / "pyvenv.cfg").is_file():

@@ -14,16 +14,17 @@ from .workflow_pieces import Column, Node
 
 TESTED_WITH = "0.30.0"
 GAP, COLUMN_GAP, TITLE, SLOT, WIDGET = 40, 90, 30, 20, 30
-# A widget as the canvas draws it, and what a picture below the last one takes.
-DRAWN_WIDGET, PREVIEW = 24, 240
+# A widget as the canvas draws it, what a picture below the last one takes, and a text below that.
+DRAWN_WIDGET, PREVIEW, SUMMARY = 24, 240, 150
 # The same where nodes are drawn in the modern way, whose nodes end with the name of their pack.
 MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
 # Nodes that show a picture or a text below their widgets, and how much room that takes.
 SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210,
-         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60}
-# Nodes that grow by a preview while they run: the room stays free below them.
-GROWING = {"AIOR_DAFFSampler", "AIOR_TrainRestorer", "KSampler", "SamplerCustomAdvanced"}
+         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60,
+         "AIOR_EncodePrior": 45, "AIOR_PriorReport": 195, "AIOR_Measure": 120, "AIOR_SaveRestorer": 90}
+# Nodes that grow by a preview while they run, and by how much: the room stays free below them.
+GROWING = {"AIOR_DAFFSampler": PREVIEW, "AIOR_TrainRestorer": PREVIEW + SUMMARY, "KSampler": PREVIEW, "SamplerCustomAdvanced": PREVIEW}
 # A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
 NOT_SAVED = "IMAGECOMPARE"
 
@@ -135,7 +136,7 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
     entry = info[node.type]
     outputs = [{"name": name, "type": kind, "links": None} for name, kind in zip(entry["output_name"], entry["output"])]
     own = {} if node.type.startswith("AIOR_") else {"cnr_id": "comfy-core", "ver": TESTED_WITH}
-    height = _sockets(inputs, outputs) * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0)
+    height = _sockets(inputs, outputs) * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0) + node.more
     made = {"id": number, "type": node.type, "pos": [0, 0], "size": [node.width, height], "flags": {}, "order": 0, "mode": 0,
             "inputs": inputs, "outputs": outputs, "properties": {"Node name for S&R": node.type, **own}, "widgets_values": values}
     return made | ({"title": node.title} if node.title else {})
@@ -149,8 +150,8 @@ def _sockets(inputs: list[dict], outputs: list[dict]) -> int:
 def _room(made: dict) -> int:
     """The height to keep free for a node: its own, or what it grows to."""
     sockets, widgets = _sockets(made["inputs"], made["outputs"]) * SLOT, len(made["widgets_values"])
-    with_preview = sockets + widgets * DRAWN_WIDGET + PREVIEW if made["type"] in GROWING else 0
-    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME if made["type"].startswith("AIOR_") else 0
+    with_preview = sockets + widgets * DRAWN_WIDGET + GROWING[made["type"]] if made["type"] in GROWING else 0
+    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME + SHOWS.get(made["type"], 0) if made["type"].startswith("AIOR_") else 0
     return max(made["size"][1], with_preview, modern)
 
 

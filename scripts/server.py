@@ -205,6 +205,8 @@ def serve(host: Host, *, device: str, port: int) -> int:
         flags += ["--extra-model-paths-config", host.extra_paths]
     print(f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
           f"Results are saved in {host.comfyui / 'output'}", flush=True)
+    if host.setup:
+        print("It will say that comfyui-workflow-templates is not installed: 430 MB that were left out on purpose, nothing here needs them.", flush=True)
     process = start_comfyui(host, port, flags)
     try:
         return process.wait()

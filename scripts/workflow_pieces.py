@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 
 # Bright enough for a group's title, which is drawn in its colour over a darker shade of it.
 GREEN, BLUE, PURPLE, AMBER, GREY = "#5fbf7f", "#6fa8f0", "#b48cf0", "#e0ac50", "#b0b0b0"
-# A line of the report in words fits into it.
-REPORT_WIDTH = 420
+# A line of the report in words fits into it, in Preview as Text and on a node of ours.
+REPORT_WIDTH, TEXT_WIDTH = 420, 420
 UPSCALER = "RealESRGAN_x4plus.safetensors"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`."""
+    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`. `more` is height for a larger picture."""
 
     name: str
     type: str
     inputs: dict = field(default_factory=dict)
     title: str = ""
     width: int = 320
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title:
 
 
 def found(text: str = "prior.report", name: str = "found", title: str = "What was found") -> Node:
-    """A text, shown: the browser shows those of no node but this."""
+    """A text, shown."""
     return Node(name, "PreviewAny", {"source": text}, title=title, width=REPORT_WIDTH)
 
 
@@ -78,8 +79,19 @@ def decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.re
 
 
 def save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
-    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=360)
+    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=540, more=130)
 
 
 def sampler(**inputs: str) -> Node:
     return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
+
+
+def beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
+    # Without matching sizes, which are equal: a picture that is resized to its own size is rounded to 8 bits.
+    options = {"direction": direction, "match_image_size": False, "spacing_width": 8}
+    return Node(name, "ImageStitch", {"image1": one, "image2": other, **options}, title=title)
+
+
+def seen(images: str, title: str) -> Node:
+    """A picture of two halves, shown large and not saved."""
+    return Node("seen", "PreviewImage", {"images": images}, title=title, width=900, more=130)

@@ -8,18 +8,20 @@ from .workflow_pieces import (
     GREEN,
     GREY,
     PURPLE,
+    TEXT_WIDTH,
     UPSCALER,
     WALK,
     Column,
     Node,
     Workflow,
     apply,
+    beside,
     decode,
-    found,
     load,
     prior,
     sampler,
     save,
+    seen,
 )
 
 
@@ -140,11 +142,11 @@ def _keep_grain() -> Workflow:
         load(), prior(),
         Column("3 What to leave in", BLUE, (
             Node("steer", "AIOR_SteerPrior", {"prior": "prior.prior", "noise": 0.0}),
-            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}),
-            found("steered.text", "left", "What stays, what goes"),
+            Node("steered", "AIOR_PriorReport", {"prior": "steer.prior"}, width=TEXT_WIDTH),
         )),
         Column("4 Sample", PURPLE, (sampler(prior="steer.prior"),)),
         Column("5 Decode", AMBER, (decode("sampler.latent", "steer.prior"), save(prefix="AIOR_grain", title="Restored, with its grain"))),
+        Column("6 See", GREEN, (beside("both", "photo.IMAGE", "decode.image", "right", "Before beside after"), seen("both.IMAGE", "Before and after"))),
     ), 240)
 
 
@@ -162,12 +164,11 @@ def _finetune() -> Workflow:
         load(),
         Column("2 Train", PURPLE, (
             Node("train", "AIOR_TrainRestorer", {
-                "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}),
-            Node("keep", "AIOR_SaveRestorer", {"restorer": mine, "filename_prefix": "restorers/mine"}),
+                "model": "compact.model", "vae": "compact.vae", "restorer": "compact.restorer", "damaged": "photo.IMAGE", "folder": "my_pairs"}, width=TEXT_WIDTH),
+            Node("keep", "AIOR_SaveRestorer", {"restorer": mine, "filename_prefix": "restorers/mine"}, width=TEXT_WIDTH),
         )),
         Column("3 How it went", GREY, (
             Node("plot", "PreviewImage", {"images": "train.loss_plot"}, title="Loss"),
-            Node("summary", "PreviewAny", {"source": "train.summary"}, title="Summary"),
         )),
         prior(restorer=mine, title="4 What is wrong with the photograph"),
         Column("5 Restore it", PURPLE, (sampler(restorer=mine),)),

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, Column, Node, Workflow, apply, decode, found, load, sampler, save
+from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, TEXT_WIDTH, Column, Node, Workflow, apply, beside, decode, found, load, sampler, save, seen
 
 
 def _encode(image: str = "photo.IMAGE") -> Node:
     return Node("prior", "AIOR_EncodePrior", {"restorer": "compact.restorer", "vae": "compact.vae", "image": image})
 
 
-def _report() -> tuple[Node, Node]:
-    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}), found("report.text")
-
-
-def _beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
-    # Without matching sizes, which are equal: a picture that is resized to its own size is rounded to 8 bits.
-    options = {"direction": direction, "match_image_size": False, "spacing_width": 8}
-    return Node(name, "ImageStitch", {"image1": one, "image2": other, **options}, title=title)
+def _report() -> Node:
+    return Node("report", "AIOR_PriorReport", {"prior": "prior.prior"}, width=TEXT_WIDTH)
 
 
 def _what_is_wrong() -> Workflow:
@@ -35,20 +29,21 @@ def _what_is_wrong() -> Workflow:
             "To repair the picture, open `restore`; to leave a damage in, `restore_keep_grain`.")
     return Workflow("what_is_wrong", note, (
         load(),
-        Column("2 Look at it", BLUE, (_encode(), *_report())),
+        Column("2 Look at it", BLUE, (_encode(), _report())),
         Column("3 How much", AMBER, (
-            Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=420),
+            Node("chart", "PreviewImage", {"images": "report.plot"}, title="Severity of each damage", width=560, more=60),
         )),
         Column("4 Where", GREY, (
-            Node("maps", "PreviewImage", {"images": "report.maps"}, title="Heat maps, one per damage", width=420),
+            Node("maps", "PreviewImage", {"images": "report.maps"}, title="Heat maps, one per damage", width=720, more=230),
+        )),
+        Column("4 Where", GREY, (
             Node("masks", "MaskPreview", {"mask": "report.masks"}, title="The same as masks", width=420),
         )),
     ), 520)
 
 
-def _measure(name: str, title: str, image: str) -> tuple[Node, Node, Node]:
+def _measure(name: str, title: str, image: str) -> tuple[Node, Node]:
     return (Node(name, "AIOR_Measure", {"reference": "photo.IMAGE", "image": image}, title=title, width=380),
-            Node(f"{name}_table", "PreviewAny", {"source": f"{name}.table"}, title="How near", width=380),
             Node(f"{name}_errors", "PreviewImage", {"images": f"{name}.error map"}, title="Where the errors are", width=380))
 
 
@@ -76,8 +71,8 @@ def _damage_and_measure() -> Workflow:
         Column("5 Before", GREY, _measure("before", "Damaged, against the original", "damaged.image")),
         Column("6 After", AMBER, _measure("after", "Restored, against the original", "decode.image")),
         Column("7 See", GREEN, (
-            _beside("both", "damaged.image", "decode.image", "right", "Damaged beside restored"),
-            Node("seen", "PreviewImage", {"images": "both.IMAGE"}, title="Damaged and restored", width=480),
+            beside("both", "damaged.image", "decode.image", "right", "Damaged beside restored"),
+            seen("both.IMAGE", "Damaged and restored"),
         )),
     ), 390)
 
@@ -110,12 +105,12 @@ def _compare_samplers() -> Workflow:
         Column("3 Sample in four ways", PURPLE, samplers[2:]),
         Column("4 Decode each", AMBER, decoders),
         Column("5 Side by side", GREY, (
-            _beside("upper", "first_picture.image", "second_picture.image", "right", "A beside B"),
-            _beside("lower", "third_picture.image", "fourth_picture.image", "right", "C beside D"),
-            _beside("sheet", "upper.IMAGE", "lower.IMAGE", "down", "A B over C D"),
+            beside("upper", "first_picture.image", "second_picture.image", "right", "A beside B"),
+            beside("lower", "third_picture.image", "fourth_picture.image", "right", "C beside D"),
+            beside("sheet", "upper.IMAGE", "lower.IMAGE", "down", "A B over C D"),
         )),
         Column("6 See", GREEN, (
-            replace(save("sheet.IMAGE", "AIOR_samplers", "A B over C D"), width=560),
+            replace(save("sheet.IMAGE", "AIOR_samplers", "A B over C D"), width=720, more=330),
         )),
     ), 460)
 

@@ -20,6 +20,7 @@ EVEN = 0.5
 Of the validation pictures with one damage that is found, a place is then named for 5 of 160 that it covers whole, and for 109 of 115 of
 which it covers a part.
 """
+NO_ESTIMATE = "No estimate: this restorer has no degradation head."
 PLOT_WIDTH, HEAD, ROW, LABEL, SURE = 640, 84, 34, 160, 150
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
@@ -28,12 +29,11 @@ def report_text(prior: Prior) -> str:
     """One paragraph per picture: what is wrong, worst first, with severity, certainty and, where one stands out, place; and what is to be left in."""
     require_kind(NODE, "prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
-        return "No estimate: this restorer has no degradation head."
+        return NO_ESTIMATE
     paragraphs = []
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
-        size = f"{prior.geometry.width}x{prior.geometry.height}"
-        lines = [f"Picture {index + 1} ({size}): {_found(severities, probabilities)} found."]
+        lines = [_headline(prior, index)]
         if left := _left_in(prior.steered[index].tolist()):
             lines.append(f"  To be left in: {left}.")
         for k in _worst_first(severities, probabilities):
@@ -42,6 +42,11 @@ def report_text(prior: Prior) -> str:
             lines.append(f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip())
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
+
+
+def short_report(prior: Prior) -> str:
+    """One line per picture: the first of each of its paragraphs in `report_text`."""
+    return "\n".join(_headline(prior, index) for index in range(len(prior.severities))) if prior.estimated else NO_ESTIMATE
 
 
 def report_plot(prior: Prior) -> Tensor:
@@ -96,6 +101,11 @@ def label(kind: str) -> str:
 
 def _worst_first(severities: list[float], probabilities: list[float]) -> list[int]:
     return sorted(range(len(KINDS)), key=lambda k: -severities[k] * probabilities[k])
+
+
+def _headline(prior: Prior, index: int) -> str:
+    size = f"{prior.geometry.width}x{prior.geometry.height}"
+    return f"Picture {index + 1} ({size}): {_found(prior.severities[index].tolist(), prior.probabilities[index].tolist())} found."
 
 
 def _found(severities: list[float], probabilities: list[float]) -> str:

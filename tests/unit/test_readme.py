@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
+# All but the help pages in web/docs, whose paths begin there: test_help_pages.py.
+DOCUMENTS = [path for place in ("", "docs", "models", "tests/pictures", "tests/clean") for path in sorted((ROOT / place).glob("*.md"))]
 # ARCHITECTURE.md speaks of the rooms by their names alone.
 PLACES = ("", "aior_core")
 SUFFIXES = ("py", "md", "json", "jpg", "png", "toml", "yml")
@@ -41,6 +39,18 @@ def links(text: str) -> list[str]:
     """The relative targets of links and pictures, without their anchors."""
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     return [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def anchors(text: str) -> set[str]:
+    """What can stand behind a # in a link to this document: its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ +(.+?) *$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def lost(text: str, document: Path) -> list[str]:
+    """Links with a # that lead to no heading of the document that they name, or of this one."""
+    found = [target.partition("#") for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", text) if not re.match(r"[a-z]+:", target)]
+    return [f"{path}#{part}" for path, _, part in found if part not in anchors(text_of(document.parent / path) if path else text)]
 
 
 def paths(text: str) -> list[str]:
@@ -86,9 +96,16 @@ def entry():
 def test_links_lead_somewhere(document):
     broken = [target for target in links(text_of(document)) if not (document.parent / target).exists()]
     assert not broken
+    assert not lost(text_of(document), document)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_heading_that_is_not_there_is_found():
+    text = "# Two commands\n[here](#two-commands) [not](#three) [there](README.md#two-commands) [nowhere](README.md#nowhere)\n"
+    assert lost(text, ROOT / "README.md") == ["#three", "README.md#nowhere"]
+
+
+# CREDITS.md names the files of others.
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CREDITS.md"], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_paths_exist(document):
     absent = [path for path in paths(text_of(document)) if not is_there(path, document)]
     assert not absent

@@ -53,10 +53,10 @@ def test_where_in_words(mask, words):
 
 
 def test_the_text_puts_the_worst_first_and_places_only_what_was_found(prior):
-    from aior_pack.aior_core.host.report import report_text
+    from aior_pack.aior_core.host.report import report_text, short_report
 
     head, *lines = report_text(prior).splitlines()
-    assert head == "Picture 1 (144x96): noise, rain found."
+    assert head == short_report(prior) == "Picture 1 (144x96): noise, rain found."
     assert [line.split("  ")[1].strip() for line in lines[:3]] == ["noise", "rain", "haze"]
     assert lines[0].endswith("severity  50%   certainty 100%   mostly top left")
     assert lines[1].endswith("severity  25%   certainty 100%")

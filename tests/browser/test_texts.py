@@ -1,0 +1,79 @@
+"""What nodes of the pack say, read on the nodes themselves: `web/text.js`, in both ways in which the front end draws nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from aior_pack.scripts.front_end import FrontEnd
+from aior_pack.tests.browser.inputs import ROOT, provide, read
+
+WORKFLOW, OTHER = (ROOT / "workflows" / f"{name}.json" for name in ("what_is_wrong", "restore"))
+SECONDS = 120
+READ = """() => {
+    const seen = [...document.querySelectorAll('pre')].filter(one => one.offsetParent && one.textContent.startsWith('Picture 1'))
+    return seen.map(one => {
+        const {x, y, width, height} = one.getBoundingClientRect(), above = document.elementFromPoint(x + width / 2, y + height / 2)
+        return [one.textContent, above === one, one.scrollHeight <= one.clientHeight && one.scrollWidth <= one.clientWidth]
+    })
+}"""
+INTO_A_SUBGRAPH = """() => {
+    const graph = app.graph, nodes = graph._nodes.filter(node => ['AIOR_EncodePrior', 'AIOR_PriorReport'].includes(node.type))
+    graph.convertToSubgraph(new Set(nodes))
+}"""
+OPEN_IT = """() => {
+    const node = app.graph._nodes.find(node => node.isSubgraphNode?.())
+    app.canvas.openSubgraph(node.subgraph, node)
+}"""
+
+
+@pytest.fixture(params=(False, True), ids=("classic", "nodes_2_0"))
+def drawn_as(request, front, server) -> Iterator[FrontEnd]:
+    for path in (WORKFLOW, OTHER):
+        provide(read(path), server.folder / "input", server.models)
+    front.set("Comfy.VueNodes.Enabled", request.param)
+    yield front
+    front.page.evaluate("app.canvas.setGraph(app.graph.rootGraph ?? app.graph)")
+    front.set("Comfy.VueNodes.Enabled", False)
+
+
+def texts(front: FrontEnd) -> list[str]:
+    """Shortest first, what is read on nodes; each is covered by nothing and seen without scrolling."""
+    front.fit()
+    found = front.page.evaluate(READ)
+    assert all(on_top and whole for _, on_top, whole in found), found
+    return sorted((text for text, _, _ in found), key=len)
+
+
+def test_texts_are_read_on_the_nodes(drawn_as, keep):
+    front = drawn_as
+    front.drop(WORKFLOW)
+    assert texts(front) == []
+    front.run(SECONDS)
+    line, report = said = texts(front)
+    assert report.splitlines()[0] == line and len(report.splitlines()) == 9
+    # Saved with the workflow or sent with the prompt, they would make what was computed before be computed again.
+    assert "Picture 1" not in json.dumps(front.page.evaluate("app.graphToPrompt().then(({workflow, output}) => [workflow, output])"))
+
+    # In a tab that was left and is opened again.
+    front.drop(OTHER)
+    assert texts(front) == []
+    front.command("Workspace.PreviousOpenedWorkflow")
+    front.settle()
+    assert texts(front) == said
+    # From the cache, on nodes that never ran.
+    front.drop(OTHER)
+    front.drop(WORKFLOW)
+    assert texts(front) == []
+    front.run(SECONDS)
+    assert texts(front) == said
+
+    front.page.evaluate(INTO_A_SUBGRAPH)
+    front.run(SECONDS)
+    assert texts(front) == []
+    front.page.evaluate(OPEN_IT)
+    front.settle()
+    assert texts(front) == said
+    front.screenshot(keep / f"subgraph_texts_{'nodes_2_0' if front.page.evaluate('LiteGraph.vueNodesMode') else 'classic'}.png")
+    assert front.taken() == []
