@@ -23,6 +23,7 @@ from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
 from ..degradations import degrade_batch, sample_recipe
 from ..metrics import as_8bit
 from . import data, distributed
+from .losses import PRESENT
 
 SIDE = 128
 LOOKING = 0.8
@@ -35,7 +36,6 @@ ROUNDED = 0.6
 SHARD = 4096
 ERRORS = 3e-4
 """Squared error of tones below which nobody sees a difference: 35 dB."""
-PRESENT = 0.02
 
 
 @dataclass(frozen=True)
