@@ -147,7 +147,8 @@ class DAFFSampler(io.ComfyNode):
                     max=8192,
                     step=64,
                     advanced=True,
-                    tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory. 0: the whole picture, or 1024 if it is large.",
+                    tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory. 0: the whole picture, or 1024 if it is large; "
+                    "smaller ones are used only where memory is short.",
                 ),
                 io.Combo.Input(
                     "noise",

@@ -102,6 +102,14 @@ def whole_reach(comfyui, monkeypatch):
     monkeypatch.setattr(reach, "REACHED", 1.0)
 
 
+@pytest.fixture
+def small_windows(comfyui, monkeypatch):
+    """The denoiser's windows as small as asked for: tests have small pictures."""
+    from aior_pack.aior_core.host import sampling
+
+    monkeypatch.setattr(sampling, "LEAST_WINDOW", 0)
+
+
 @pytest.fixture(scope="session")
 def tiny_file(comfyui, tmp_path_factory):
     """The first shard of a small compact model with random weights."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
 from .inputs import require_index, require_kind, require_numbers, samples_of
-from .memory import Need, choose_tile, with_smaller_tiles
+from .memory import SHARE, Need, available, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .progress import StepProgress
 from .restorer import Restorer
@@ -26,6 +26,11 @@ START_POINTS = ("noise", "lq", "lq_official")
 NOISES = ("per picture", "same for all")
 WHOLE_UP_TO, WINDOW = 1536, 1024
 """Pixels a side that are sampled whole where tile is 0, and of the windows beyond: attention takes its time and memory by the square."""
+LEAST_WINDOW = WHOLE_UP_TO
+"""Smaller tiles than would be chosen at 0 are raised to that, up to this side, where memory allows it. What is saved with them is saved in encoder and
+decoder, which see every pixel and not every eighth; and of a part of the picture the denoiser predicts something else (in windows of 256 and 512 a
+hazy photograph changed by up to 9 and 6 of 255).
+"""
 
 
 def sampler_names() -> list[str]:
@@ -64,7 +69,8 @@ def sample_daff(
     Without `latent`, sampling starts from pure noise, from the damaged picture's latent, noised as much as `denoise` says (`start`
     "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
     one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the overlapping windows that
-    the denoiser sees; 0 is the whole picture up to `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond. noise: every picture
+    the denoiser sees; 0 is the whole picture up to `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond, and less than that is
+    for want of memory only. noise: every picture
     of a batch gets noise of its own, or all the same, as the frames of a video should. clip: for SDXL, says the empty text where positive
     or negative is None.
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
@@ -125,8 +131,12 @@ def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> in
     """Side in pixels of the denoiser's windows. By the picture's size, not by free memory as other tiles: windows change the result a little."""
     height, width = (side * ratio for side in shape[-2:])
     need = Need(height, width, model.memory_required([1, shape[1], 1, 1]) / ratio**2)
-    if tile <= 0 and need.whole > WHOLE_UP_TO:
-        tile = WINDOW
+    usual = need.whole if need.whole <= WHOLE_UP_TO else WINDOW
+    least = min(usual, LEAST_WINDOW)
+    if 0 < tile < least and need.bytes(least) <= SHARE * available(model.load_device):
+        tile = least
+    elif tile <= 0 and usual < need.whole:
+        tile = usual
     return choose_tile(tile, need, model.load_device, NODE)
 
 

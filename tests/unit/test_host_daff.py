@@ -243,7 +243,20 @@ def test_wrong_latents_are_refused_by_the_sampler(walk, samples, message):
         walk.sample(prior, latent={"samples": samples})
 
 
-def test_tiled_sampling_is_close_to_the_whole(walk):
+def test_tiles_are_raised_to_what_the_denoiser_sees_without_them(walk, monkeypatch):
+    """And not where memory would not do for that."""
+    from aior_pack.aior_core.host import memory, sampling
+
+    prior = walk.encode(picture(256, 256))
+    whole, raised = (walk.sample(prior, steps=1, tile=tile)["samples"] for tile in (0, 128))
+    assert torch.equal(raised, whole)
+    little = walk.model.memory_required([1, 16, 25, 25])
+    for room in (memory, sampling):
+        monkeypatch.setattr(room, "available", lambda device: little)
+    assert not torch.equal(walk.sample(prior, steps=1, tile=128)["samples"], whole)
+
+
+def test_tiled_sampling_is_close_to_the_whole(walk, small_windows):
     prior = walk.encode(picture(256, 256))
     whole = walk.sample(prior, steps=1)["samples"]
     tiled = walk.sample(prior, steps=1, tile=192)["samples"]

@@ -103,7 +103,7 @@ def test_the_host_makes_room_for_a_window_not_for_the_picture(windows):
     assert asked == [torch.Size([1, 16, 32, 32])]
 
 
-def test_a_batch_of_windows_is_what_each_window_alone_is(walk, windows):
+def test_a_batch_of_windows_is_what_each_window_alone_is(walk, windows, small_windows):
     """Through the host's own UNet and DAFF: several windows at a time change nothing."""
     prior = walk.encode(picture(160, 288))
     from aior_pack.aior_core.host import sampling
