@@ -27,7 +27,7 @@ function addText(node) {
         serialize: false,
         getValue: () => element.textContent,
         setValue: text => { element.textContent = text },
-        getMinHeight: () => heightOf(element.textContent, node.size[0]),
+        getMinHeight: () => heightOf(element.first ?? "", node.size[0]),
     })
     // The option keeps it out of the prompt, this out of the saved workflow.
     widget.serialize = false
@@ -41,9 +41,11 @@ function heightOf(text, width) {
 }
 
 function show(node, texts) {
-    if (!texts?.length) return
+    if (!Array.isArray(texts) || !texts.length) return
     const widget = node.widgets?.find(widget => widget.name === NAME) ?? addText(node)
-    widget.value = [texts].flat().join("\n\n")
+    // A node that ran for each entry of a list says one text for each: the node grows for the first, the rest is scrolled to.
+    widget.element.first = texts[0]
+    widget.value = texts.join("\n\n")
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
     node.setDirtyCanvas(true, true)

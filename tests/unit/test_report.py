@@ -33,6 +33,17 @@ def mask_of(rows: slice, columns: slice) -> torch.Tensor:
 ALL = slice(None)
 
 
+def test_the_frames_of_a_video_are_counted_in_one_line(prior):
+    from aior_pack.aior_core.host.report import short_report
+
+    frames = [KINDS.index(kind) for kind in ("rain", "rain", "noise", "rain")]
+    sure = torch.zeros(4, len(KINDS))
+    sure[range(4), frames] = 1.0
+    video = dataclasses.replace(prior, severities=sure, probabilities=sure)
+    assert short_report(video) == "4 pictures (144x96): found rain in 3, noise in 1."
+    assert short_report(dataclasses.replace(video, probabilities=0 * sure)) == "4 pictures (144x96): nothing found."
+
+
 @pytest.mark.parametrize(
     "mask, words",
     [
