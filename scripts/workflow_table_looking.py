@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, TEXT_WIDTH, Column, Node, Workflow, apply, beside, decode, found, load, sampler, save, seen
+from .workflow_pieces import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    TEXT_WIDTH,
+    Column,
+    Node,
+    Workflow,
+    apply,
+    beside,
+    decode,
+    found,
+    load,
+    sampler,
+    save,
+    seen,
+)
 
 
 def _encode(image: str = "photo.IMAGE") -> Node:
