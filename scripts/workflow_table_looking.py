@@ -43,7 +43,7 @@ def _what_is_wrong() -> Workflow:
             "none, violet little, red some, yellow much. Click one to enlarge it.\n"
             "- **The masks** are the same maps as MASK, for *Set Latent Noise Mask* or *ImageCompositeMasked*: repair only where it rains. "
             "One of them is taken out with *Convert Mask to Image*, *Get Image from Batch*, *Convert Image to Mask*.\n\n"
-            "With the present weights the maps are coarse: trust the words more than the places.\n\n"
+            "Maps are coarse, eight pixels to the cell, and surest for noise, JPEG and darkness.\n\n"
             "To repair the picture, open `restore`; to leave a damage in, `restore_keep_grain`.")
     return Workflow("what_is_wrong", note, (
         load(),
