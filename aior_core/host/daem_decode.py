@@ -60,7 +60,7 @@ def decode_daem(
     where memory allows it, and the largest tile that fits where not. Tiles make no difference to the compact autoencoder, a small one
     to the KL one. color_fix takes colours from the damaged picture. watch is called for every picture, level and tile, where there is a
     DAEM at work. fp32, on the CPU, contiguous, 0..1.
-    Raises ValueError if latent, prior, restorer and VAE do not fit together, RuntimeError naming stage and dtype if NaN turns up, or if
+    Raises ValueError if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
     require_numbers(NODE, strength=strength)
@@ -74,7 +74,11 @@ def decode_daem(
             f"{NODE}: the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
             "Connect the LATENT that was sampled with this prior."
         )
-    _require_finite(samples, "the sampled latent", samples.dtype)
+    if not torch.isfinite(samples).all():
+        raise ValueError(
+            f"{NODE}: the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
+            "of one). Take more steps, or another scheduler; with a MODEL in fp16, start ComfyUI with --fp32-unet."
+        )
     daem = restorer.daem if strength != 0 else None
     need = decoding_need(vae, restorer, daem is not None, samples.shape)
     chosen = choose_tile(tile, need, vae.device, NODE)

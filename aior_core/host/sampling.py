@@ -74,7 +74,7 @@ def sample_daff(
     of a batch gets noise of its own, or all the same, as the frames of a video should. clip: for SDXL, says the empty text where positive
     or negative is None.
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
-    nothing; RuntimeError for NaN, and if memory does not suffice.
+    nothing, or a scheduler that fails with so few steps; RuntimeError for NaN, and if memory does not suffice.
     """
     require_numbers(NODE, cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     for value, known in ((start, START_POINTS), (noise, NOISES)):
@@ -90,6 +90,7 @@ def sample_daff(
     samples = latent["samples"]
     if not torch.isfinite(samples).all():
         raise ValueError(f"{NODE}: the latent holds NaN or infinite values. Check the node that it comes from.")
+    _require_sigmas(model, steps, sampler_name, scheduler, denoise)
     drawn = comfy.sample.prepare_noise(samples, seed, [0] * len(samples) if noise == NOISES[1] else latent.get("batch_index"))
     if official:
         samples, drawn = _official_start(model, samples, drawn, steps, scheduler, denoise)
@@ -125,6 +126,13 @@ def sample_daff(
             f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
         )
     return {**latent, "samples": out}
+
+
+def _require_sigmas(model: ModelPatcher, steps: int, sampler_name: str, scheduler: str, denoise: float) -> None:
+    """Raise ValueError where the host's scheduler divides by zero, as kl_optimal does with a single step."""
+    sigmas = KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise, model.model_options).sigmas
+    if not torch.isfinite(sigmas).all():
+        raise ValueError(f"{NODE}: the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler.")
 
 
 def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> int:

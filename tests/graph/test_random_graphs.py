@@ -23,6 +23,11 @@ DOCUMENTED = (
     r"DAFF Sampler: the start point lq_official is for SDXL",
     r"Encode Degradation Prior: the picture is \d+x\d+ pixels; at least 16x16 are needed",
 )
+OF_ONE_STEP = (
+    r"DAFF Sampler: the scheduler kl_optimal makes NaN of the noise levels for 1 steps",
+    r"DAEM Decode: the sampled latent holds NaN or infinite values, so they come from the sampler",
+)
+"""Of a single step kl_optimal of ComfyUI's makes NaN; nothing else may."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def test_any_graph_ends_in_a_picture_or_a_sentence(comfy, weights, stress):
         try:
             result = comfy.run(build(comfy, plan, weights).prompt, timeout=120)
         except PromptError as error:
-            assert error.kind == "failed" and any(re.search(known, str(error)) for known in DOCUMENTED), f"{error}\n{asdict(plan)}"
+            documented = DOCUMENTED + OF_ONE_STEP * (plan.steps == 1 and plan.scheduler == "kl_optimal")
+            assert error.kind == "failed" and any(re.search(known, str(error)) for known in documented), f"{error}\n{asdict(plan)}"
             ends["sentences"] += 1
             return
         pictures = comfy.pictures(result)

@@ -262,3 +262,10 @@ def test_tiled_sampling_is_close_to_the_whole(walk, small_windows):
     tiled = walk.sample(prior, steps=1, tile=192)["samples"]
     assert (whole - tiled).abs().mean() < 0.15 * whole.abs().mean()
     assert torch.equal(walk.sample(prior, steps=1, tile=256)["samples"], whole)
+
+
+def test_a_scheduler_that_makes_nan_of_one_step_is_named(walk):
+    prior = walk.encode(picture(64, 64))
+    with pytest.raises(ValueError, match="DAFF Sampler: the scheduler kl_optimal makes NaN of the noise levels for 1 steps"):
+        walk.sample(prior, steps=1, scheduler="kl_optimal")
+    assert torch.isfinite(walk.sample(prior, steps=2, scheduler="kl_optimal")["samples"]).all()
