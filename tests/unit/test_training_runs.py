@@ -18,7 +18,7 @@ import pytest
 import torch
 from aior_pack.aior_core.training import checkpoint, distributed, experts, loop
 from aior_pack.aior_core.training.plan import PLANS, Leg, Plan
-from aior_pack.aior_core.training.precision import autocast
+from aior_pack.aior_core.training.precision import autocast, fast_dtype
 from aior_pack.aior_core.training.record import Record
 from aior_pack.aior_core.training.stages import STAGES
 from PIL import Image
@@ -97,10 +97,12 @@ def test_two_processes_train_as_one_does_with_the_whole_batch(tiny, tmp_path, na
     assert done.returncode == 0, done.stderr
     together = [line["losses"] for line in watched(two)]
     assert len(together) == len(losses) == steps
+    # Half a batch is rounded otherwise than a whole one, which tells where the processor has bfloat16.
+    rounding = {"rel": 0.01, "abs": 1e-4} if fast_dtype("cpu") == torch.float32 else {"rel": 0.1, "abs": 1e-3}
     for a, b in zip(losses, together):
         assert a.keys() == b.keys()
         for key in a:
-            assert b[key] == pytest.approx(a[key], rel=0.01, abs=1e-4), key
+            assert b[key] == pytest.approx(a[key], **rounding), key
     ema = checkpoint.load(two / f"{name}.safetensors")[0]
     begun = tiny.networks().state_dict()
     moved = {key: value - begun[key] for key, value in alone.state_dict().items() if not torch.equal(value, begun[key])}
