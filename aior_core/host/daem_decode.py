@@ -87,8 +87,7 @@ def decode_daem(
     else:
         image = with_smaller_tiles(lambda side: _decode(samples, vae, restorer, daem, prior, strength, side, need, watch), chosen, NODE)
     if color_fix != "none":
-        height, width = image.shape[1:3]
-        image = from_unit(match_color(to_unit(image), to_unit(prior.image[:, :height, :width]), color_fix)).cpu()
+        image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
@@ -104,12 +103,16 @@ def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
 
 def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size) -> Need:
     """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
-    model = vae.first_stage_model
-    config = model.config if isinstance(model, Autoencoder) else None
     height, width = (FACTOR * side for side in shape[-2:])
     per_pixel = (1.0 + DAEM_MEMORY * with_daem) * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
-    halos = decoder_halos(config, restorer.config.daem if with_daem else None)
+    halos = _halos_of(vae, restorer, with_daem)(None)
     return Need(height, width, per_pixel, FACTOR * max(halos), held=12 * shape[0] * height * width)
+
+
+def _halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | None], tuple[int, ...]]:
+    """`decoder_halos` of these networks, by where the tile stops."""
+    model = vae.first_stage_model
+    return partial(decoder_halos, model.config if isinstance(model, Autoencoder) else None, restorer.config.daem if with_daem else None)
 
 
 @dataclass(eq=False)
@@ -270,8 +273,6 @@ def _picture(
     contexts: list[PictureContext | None],
 ) -> _Picture:
     at = {"device": vae.device, "dtype": vae.vae_dtype}
-    model = vae.first_stage_model
-    halos = partial(decoder_halos, model.config if isinstance(model, Autoencoder) else None, restorer.config.daem if daem else None)
     own = index if len(prior.latent) > 1 else 0
     mine = slice(own, own + 1)
     return _Picture(
@@ -283,7 +284,7 @@ def _picture(
         feature=prior.features[mine].to(**at),
         skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
         trunk_halo=trunk_halo(restorer.config.prior, LEVELS - 1),
-        halos=halos,
+        halos=_halos_of(vae, restorer, daem is not None),
         context=contexts[own if daem else 0],
         strength=strength,
     )

@@ -114,7 +114,7 @@ def expert_sheet(inside: Inside, prior: Prior, config: DAEMConfig | None) -> Ten
 
 
 def _sheet(inside: Inside, prior: Prior, config: DAEMConfig | None, index: int) -> Tensor:
-    picture = prior.image[index, : prior.geometry.height, : prior.geometry.width].clamp(0, 1)
+    picture = prior.unpadded[index].clamp(0, 1)
     scale = MAP / max(picture.shape[:2])
     size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
     columns = 2 if len(inside.levels) > 1 else 1

@@ -43,6 +43,11 @@ class Prior:
         return to_unit(self.image)
 
     @property
+    def unpadded(self) -> Tensor:
+        """The LQ picture in the size that came in, `B H W 3`, 0..1 (a view)."""
+        return self.image[:, : self.geometry.height, : self.geometry.width]
+
+    @property
     def steered(self) -> Tensor:
         """`steering`, spelt out where it is None."""
         return torch.ones_like(self.severities) if self.steering is None else self.steering

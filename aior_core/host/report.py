@@ -74,9 +74,8 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     """
     require_estimate(prior, NODE)
     masks = _masks(prior, prior.maps)
-    height, width = masks.shape[-2:]
     maps = torch.empty(*masks.shape, 3)
-    for index, picture in enumerate(prior.image[:, :height, :width].clamp(0, 1)):
+    for index, picture in enumerate(prior.unpadded.clamp(0, 1)):
         for k, kind in enumerate(KINDS):
             found = float(prior.probabilities[index, k]) >= PRESENT
             value = f"{float(prior.severities[index, k]):.0%}" if found else "not found"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..picture import to_unit
+from ..picture import unit_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Region:
 
 def seen(image: Tensor, region: Region, scale: int) -> Tensor:
     """What a tile sees of an IMAGE `B H W 3`, 0..1, `scale` pixels to the latent pixel -> picture `B 3 h w`, -1..1, a copy."""
-    return to_unit(region.see(image.movedim(-1, 1), scale).movedim(1, -1))
+    return unit_of(region.see(image.movedim(-1, 1), scale).movedim(1, -1))
 
 
 def regions(height: int, width: int, tile: int, halo: int) -> list[Region]:

@@ -1,7 +1,7 @@
 """Pictures as tensors: conversion at the node's edge, size, colour. Knows no other room."""
 
 from .color import adain_color, match_color, wavelet_color
-from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit
+from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit, unit_of
 
 __all__ = [
     "Geometry",
@@ -14,5 +14,6 @@ __all__ = [
     "require_pixels",
     "split_alpha",
     "to_unit",
+    "unit_of",
     "wavelet_color",
 ]

@@ -72,6 +72,11 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
     """
     color = split_alpha(image)[0]
     require_pixels(color)
+    return unit_of(color)
+
+
+def unit_of(color: torch.Tensor) -> torch.Tensor:
+    """`to_unit` of colours `B H W 3` that were looked at before: tiles of a picture are taken often, and checked once."""
     color = color.to(torch.float32)
     batch, height, width, channels = color.shape
     # Straight into the layout that is wanted: a large picture is not held twice.

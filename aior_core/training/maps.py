@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..degradations import sample_recipe
-from ..metrics import as_8bit
 from . import data, distributed
 from .networks import Networks
 from .precision import autocast, fast_dtype
 from .restoration import Plan, damaged
+from .tone import as_filed
 
 REUSED = 8
 """How often a picture is learnt from, on average."""
@@ -24,8 +24,6 @@ KEPT = 1024
 MIX = {"noise": 0.13, "blur": 0.20, "low_resolution": 0.12, "rain": 0.11, "snow": 0.10, "haze": 0.20, "low_light": 0.07, "jpeg": 0.07}
 COUNTS = (0.05, 0.65, 0.25, 0.05)
 SPATIAL = 0.8
-ROUNDED = 0.6
-"""Share of batches in 8 bits, as pictures from files are."""
 
 
 class Memory:
@@ -49,7 +47,7 @@ class Memory:
         clean = data.draw_batch(self.photographs, count, side, generator, rows=rows).to(self.device)
         recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
         batch = damaged(clean, [Plan(recipe) for recipe in recipes[rows]])
-        lq = as_8bit(batch.lq) if torch.rand((), generator=generator).item() < ROUNDED else batch.lq
+        lq = as_filed(batch.lq, generator)
         with autocast(self.device):
             features = self.networks.prior.trunk(lq)[-1]
         self.seen.extend(zip(features.to(fast_dtype(self.device)).contiguous(), batch.maps))

@@ -60,7 +60,7 @@ def looked_at(photographs: data.Photographs, generator: torch.Generator) -> Iter
         clean = torch.stack([_view(photographs, generator) for _ in range(8)]).repeat_interleave(2, dim=0)
         recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(len(clean))]
         lq, severities, _ = degrade_batch(clean, recipes)
-        yield {"appearance": appearance((_as_filed(lq, generator) + 1) / 2), "tones": tones(cells((clean + 1) / 2)), "severities": severities}
+        yield {"appearance": appearance((as_filed(lq, generator) + 1) / 2), "tones": tones(cells((clean + 1) / 2)), "severities": severities}
 
 
 def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
@@ -75,7 +75,8 @@ def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
     return data.take(photographs, replace(cut, side=side, top=top, left=left, turns=0), SIDE)
 
 
-def _as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
+def as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
+    """A damaged picture or a batch of them, most often in 8 bits."""
     return as_8bit(lq) if torch.rand((), generator=generator).item() < ROUNDED else lq
 
 
