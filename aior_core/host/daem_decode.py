@@ -26,7 +26,7 @@ from ..picture import from_unit, join_alpha, match_color, to_unit
 from .frames import over_time
 from .inputs import require_numbers, samples_of
 from .kl_walk import walk_of
-from .memory import Need, choose_tile, with_smaller_tiles
+from .memory import Need, choose_tile, give_back_freed, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
 from .reach import LEVELS, decoder_halos, trunk_halo
@@ -117,8 +117,8 @@ def _halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | 
 
 @dataclass(eq=False)
 class _Picture:
-    """One picture on its way through the decoder, batch of one; `image`, the damaged one `1 H W 3` of 0..1, and `skips` where the prior
-    has them, all else on the decoder's device."""
+    """One picture on its way through the decoder, batch of one; `image`, the damaged one `1 H W 3` of 0..1, `feature` and `skips` where
+    the prior has them, all else on the decoder's device."""
 
     vae: VAE
     trunk: Callable[..., list[Tensor]]
@@ -138,9 +138,10 @@ class _Picture:
         """The LQ feature that a tile sees at `level`: kept in the prior, or made from the picture, once per walk, and let go from `made`
         level by level."""
         if scale == 1:
-            return sight.see(self.feature)
+            return sight.see(self.feature).to(self.latent)
         if self.skips is not None:
             return sight.see(self.skips[level], scale).to(self.latent)
+        give_back_freed(self.latent.device)
         if not made:
             wide = sight.widened(self.trunk_halo, *self.latent.shape[-2:])
             made.append((wide, self.trunk(seen(self.image, wide, FACTOR).to(self.latent), level + 1)))
@@ -169,6 +170,8 @@ class _Picture:
                     votes = experts.votes(experts.combine(h, skip)[1], self.context.vector, scale // experts.pool)
                     self.watch(level, sight, routing, votes)
                 h = h + self.strength * added
+                # As large as `h` each, and at the finest level most of what a tile takes.
+                del skip, added
             try:
                 level, h = walk.send(h)
             except StopIteration as end:
@@ -281,7 +284,7 @@ def _picture(
         daem=daem.model if daem else None,
         latent=samples[index : index + 1].to(**at),
         image=prior.image[mine],
-        feature=prior.features[mine].to(**at),
+        feature=prior.features[mine],
         skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
         trunk_halo=trunk_halo(restorer.config.prior, LEVELS - 1),
         halos=_halos_of(vae, restorer, daem is not None),

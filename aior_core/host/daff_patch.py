@@ -140,7 +140,7 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
     batch, channels, height, width = prior.features.shape
     needed = 8 * batch * channels * height * width * management.dtype_size(torch.float32)
     management.load_models_gpu([daff], memory_required=needed)
-    return daff.model.embed(prior.features.to(daff.load_device)).to(management.intermediate_device())
+    return daff.model.embed(prior.features.to(daff.load_device, torch.float32)).to(management.intermediate_device())
 
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:

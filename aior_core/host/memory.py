@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -84,6 +87,22 @@ def _too_large(need: Need, tile: int, memory: float, device: torch.device, node:
 
 def _gib(count: float) -> str:
     return f"{count / GIB:.1f} GiB"
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+
+def give_back_freed(device: torch.device) -> None:
+    """On a CPU, give back to the system what the C library keeps of freed memory; where it is not glibc, nothing happens.
+
+    Tensors of less than 32 MiB lie in its heap, which is full of holes after the coarse levels of a large tile: measured at 24 megapixels,
+    300 to 540 MiB of them, just when the finest level takes the most.
+    """
+    trim = _malloc_trim()
+    if trim is not None and management.is_device_cpu(device):
+        trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from .restorer import Restorer, require_restorer
 class Prior:
     """The wire between the nodes. All tensors fp32 on the host's intermediate device; H and W are the padded size.
 
-    features: LQ feature at f8, `B C H/8 W/8`. skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
+    features: LQ feature at f8, `B C H/8 W/8`, in fp16 where the picture is large (`prior_encode.kept_dtype`). skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
     image: the LQ picture `B H W 3`, 0..1; that which came in, not a copy, where nothing was to be padded. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
     steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the

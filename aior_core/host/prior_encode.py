@@ -9,6 +9,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
+from ..architecture.config import PriorConfig
 from ..picture import pad_to_multiple, require_pixels, split_alpha
 from .frames import smooth_over_time
 from .inputs import require_kind
@@ -24,6 +25,8 @@ SMALLEST = 16
 NODE = "Encode Degradation Prior"
 KEPT_SKIPS_PIXELS = 2**20
 """Fine features of larger batches are not kept but made again per tile: they take about 240 MB per megapixel."""
+FULL_FEATURES_PIXELS = 2**20
+"""The compact restorer's coarsest features of larger pictures are kept in fp16: they take 12 MB per megapixel in fp32."""
 
 
 def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, smooth: int = 0) -> Prior:
@@ -87,12 +90,17 @@ def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, wi
     """Memory of the LQ encoder on a padded picture: at work, the features of the finest level; held, those of the coarsest."""
     config = restorer.config.prior
     size = management.dtype_size(picture_dtype(restorer.encoder.load_device))
-    held = 4 * batch * config.widths[-1] * (height // FACTOR) * (width // FACTOR)
+    held = kept_dtype(config, height, width).itemsize * batch * config.widths[-1] * (height // FACTOR) * (width // FACTOR)
     return Need(height, width, LIVE_NUMBERS * config.widths[0] * size, FACTOR * trunk_halo(config), held)
 
 
+def kept_dtype(config: PriorConfig, height: int, width: int) -> torch.dtype:
+    """What the coarsest features of a picture are kept in. KL encoders' always in fp32, as their range is not ours to know."""
+    return torch.float16 if config.kind == "naf" and height * width > FULL_FEATURES_PIXELS else torch.float32
+
+
 def encode_features(restorer: Restorer, image: Tensor, *, tile: int) -> list[Tensor]:
-    """LQ features of a padded IMAGE `B H W 3` (0..1), finest first, fp32 on the intermediate device.
+    """LQ features of a padded IMAGE `B H W 3` (0..1), finest first, on the intermediate device, in fp32 or as `kept_dtype` says.
 
     Of large batches, and with tiles, only the coarsest level is kept: the finer ones are as large as the picture times their channels.
     """
@@ -113,7 +121,8 @@ def encode_features(restorer: Restorer, image: Tensor, *, tile: int) -> list[Ten
             if not levels:
                 scales = [2 ** (len(made) - 1 - level) for level in range(len(made))]
                 sizes = [(height // FACTOR * scale, width // FACTOR * scale) for scale in scales]
-                levels = [torch.empty(batch, m.shape[1], *size, device=out) for m, size in zip(made, sizes)]
+                kept = kept_dtype(restorer.config.prior, height, width)
+                levels = [torch.empty(batch, m.shape[1], *size, device=out, dtype=kept) for m, size in zip(made, sizes)]
             for level, feature in zip(levels, made):
                 scale = level.shape[-2] // (height // FACTOR)
                 region.place(level[index : index + 1], region.inner(feature, scale), scale)

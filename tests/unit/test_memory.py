@@ -2,6 +2,10 @@
 
 import gc
 import logging
+import os
+import platform
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,3 +132,20 @@ def test_a_restoration_goes_on_after_running_out(walk, whole_reach, small_window
     latent = walk.sample(prior, steps=1)["samples"]
     assert torch.equal(latent, walk.sample(prior, steps=1, tile=128)["samples"])
     assert [caplog.text.count(f"{node}: out of memory") for node in ("Encode Degradation Prior", "DAEM Decode", "DAFF Sampler")] == [2, 1, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so, and gives it back when told")
+def test_what_the_c_library_keeps_of_freed_memory_is_given_back():
+    from aior_pack.aior_core.host.memory import give_back_freed
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    # Of a size that its heap is used for; every other one is freed, so that what is kept lies in holes.
+    blocks = [torch.ones(10_000) for _ in range(4_000)]
+    full = resident()
+    del blocks[::2]
+    kept = resident()
+    give_back_freed(CPU)
+    assert full - kept < 40e6 < kept - resident()
+    assert all(block.sum() == 10_000 for block in blocks)

@@ -41,6 +41,23 @@ def test_the_time_is_not_rounded_by_half_precision():
     assert not torch.equal(one, other)
 
 
+def test_the_features_of_large_pictures_are_kept_in_half_and_the_picture_stays(walk, monkeypatch):
+    from aior_pack.aior_core.host import prior_encode
+
+    image = picture(64, 96)
+
+    def restored():
+        prior = walk.encode(image)
+        return prior.features.dtype, walk.decode(walk.sample(prior, seed=1, steps=2), prior)
+
+    full, wanted = restored()
+    monkeypatch.setattr(prior_encode, "FULL_FEATURES_PIXELS", 64 * 96 - 1)
+    kept, made = restored()
+    assert (full, kept) == (torch.float32, torch.float16)
+    # Random weights change tones wildly; the bundled ones differ by 0.01 at most.
+    assert 0 < 255 * (made - wanted).abs().max() < 2 and 255 * (made - wanted).abs().mean() < 0.2
+
+
 @pytest.mark.parametrize("stage, message", [
     ("trunk", r"Encode Degradation Prior: NaN or infinite features in torch.float32.*--fp32-vae"),
     ("unet", r"DAFF Sampler: the denoiser made NaN.*--fp32-unet"),
