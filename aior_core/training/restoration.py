@@ -14,11 +14,13 @@ from . import distributed
 from .networks import Networks
 from .pairs import Real
 
-SELECTIVE = 0.1
+SELECTIVE = 0.2
 SPATIAL = 0.2
 COUNTS = (0.06, 0.58, 0.28, 0.08)
+SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
+"""Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
 WEIGHTS = {
-    "noise": 0.36, "blur": 0.14, "low_resolution": 0.06, "rain": 0.10, "snow": 0.05, "haze": 0.12, "low_light": 0.10, "jpeg": 0.07,
+    "noise": 0.28, "blur": 0.17, "low_resolution": 0.09, "rain": 0.09, "snow": 0.04, "haze": 0.16, "low_light": 0.08, "jpeg": 0.09,
 }  # fmt: skip
 
 
@@ -55,10 +57,9 @@ def damage(
     `weights`: how often each kind occurs (default: `WEIGHTS`; kinds not named do not). `real`: rows that come damaged already.
     """
     count = distributed.world() * len(clean)
-    recipes = [draw_recipe(generator, weights) for _ in range(count)]
+    plans = [draw_plan(generator, selective=selective, weights=weights) for _ in range(count)]
     rows = (False,) * count if real is None else real.rows
-    recipes = [Recipe() if is_real else recipe for is_real, recipe in zip(rows, recipes, strict=True)]
-    plans = [Plan(recipe, draw_kept(recipe, generator, selective), is_real) for is_real, recipe in zip(rows, recipes, strict=True)]
+    plans = [Plan(real=True) if is_real else plan for is_real, plan in zip(rows, plans, strict=True)]
     return damaged(clean, plans[distributed.rows(count)], None if real is None else real.lq)
 
 
@@ -80,17 +81,13 @@ def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch
     return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
 
 
-def draw_recipe(generator: torch.Generator, weights: Mapping[str, float] | None = None) -> Recipe:
-    """A recipe as training mixes them, `weights` as in `damage`."""
-    return sample_recipe(generator, weights=WEIGHTS if weights is None else weights, spatial=SPATIAL, count_weights=COUNTS)
-
-
-def draw_kept(recipe: Recipe, generator: torch.Generator, selective: float = SELECTIVE) -> tuple[str, ...]:
-    """The kinds that stay in the target: none, but in a share of `selective`, where each stays by a toss."""
-    kinds = tuple(dict.fromkeys(step.kind for step in recipe.steps))
-    if not kinds or torch.rand((), generator=generator).item() >= selective:
-        return ()
-    return tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
+def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None) -> Plan:
+    """A recipe as training mixes them, `weights` as in `damage`; in a share of `selective` each of its kinds stays in the target by a toss."""
+    part = torch.rand((), generator=generator).item() < selective
+    counts = SELECTIVE_COUNTS if part else COUNTS
+    recipe = sample_recipe(generator, weights=WEIGHTS if weights is None else weights, spatial=SPATIAL, count_weights=counts)
+    kinds = dict.fromkeys(step.kind for step in recipe.steps) if part else ()
+    return Plan(recipe, tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from . import data, distributed
 from .pairs import Pairs
 from .precision import fast_dtype
-from .restoration import Batch, Plan, damaged, draw_kept, draw_recipe
+from .restoration import Batch, Plan, damaged, draw_plan
 from .sdxl import SDXLNetworks
 
 PACK = Path(__file__).resolve().parents[1]
@@ -58,8 +58,7 @@ class Sources:
         cut = data.draw_cut(self.pairs.gt if real else self.photographs, self.size, generator, faithful=real)
         if real:
             return Sample(cut, Plan(real=True))
-        recipe = draw_recipe(generator)
-        return Sample(cut, Plan(recipe, draw_kept(recipe, generator)))
+        return Sample(cut, draw_plan(generator))
 
     def of(self, sample: Sample, *, lq: bool = False) -> data.Photographs:
         """The pictures that a sample is cut from; `lq`: its damaged one."""
