@@ -30,6 +30,15 @@ def _network() -> torch.nn.Module:
     return stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False).requires_grad_(False)
 
 
+def learned_distance(picture: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The distance as a loss, `[B]`, fp32, with gradients to `picture`; both `B 3 H W`, -1..1 (clamped), sides of at least 32, on one device.
+
+    Raises RuntimeError, naming the package to install, if it is missing.
+    """
+    network = _network().to(picture.device)
+    return network(picture.float().clamp(-1.0, 1.0), reference.float().clamp(-1.0, 1.0)).flatten()
+
+
 def available() -> bool:
     """Whether `perceptual` can run here. Loads the network if so."""
     try:
@@ -51,6 +60,5 @@ def perceptual(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 
         raise ValueError(
             f"perceptual: {tuple(picture.shape[-2:])} pixels are left after the border; at least {SMALLEST}x{SMALLEST} are needed."
         )
-    network = _network()
-    sides = ((side.float() * 2.0 - 1.0).clamp(-1.0, 1.0) for side in (picture, reference))
-    return torch.cat([network(one[None], other[None]).flatten().double() for one, other in zip(*sides, strict=True)])
+    sides = (side.float() * 2.0 - 1.0 for side in (picture, reference))
+    return torch.cat([learned_distance(one[None], other[None]).double() for one, other in zip(*sides, strict=True)])

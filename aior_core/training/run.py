@@ -93,6 +93,8 @@ def run_stage(
     stage = STAGES[options.stage]
     if stage.restores and options.selective is not None:
         stage = replace(stage, step=functools.partial(stage.step, selective=options.selective))
+    if stage.name == "joint" and options.perceptual:
+        stage = replace(stage, step=functools.partial(stage.step, perceptual=options.perceptual))
     networks = build(config, seed=options.seed)
     # The other processes may run where the files are not; they get their weights from the first.
     started = merge(options.start, options.take) if first else {}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..architecture.daem import Routing, balance_loss
+from ..metrics.perceptual import learned_distance
 from . import distributed, experts, losses
 from .networks import Networks
 from .restoration import Batch, Estimate, damage, fused_velocity, look, repair, sample
@@ -142,22 +143,27 @@ def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     return loss, {"v": fit.item()}
 
 
-def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, **mix) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     roll = torch.rand((), generator=generator).item()
+    steps = 0 if roll < 0.25 else 1 if roll < 0.6 else 4
     with torch.no_grad():
         if roll < 0.10:
             latent = networks.vae.encode(batch.target)
         elif roll < 0.25:
             latent = networks.vae.encode(batch.lq)
         else:
-            latent = sample(networks, look(networks, batch.lq), 1 if roll < 0.6 else 4, generator, batch.keep)
+            latent = sample(networks, look(networks, batch.lq), steps, generator, batch.keep)
     estimate = look(networks, batch.lq)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
     logs = {"fit": fit.item(), "head": head.item(), "experts": experts.shares(routings)}
-    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head, logs
+    loss = fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head
+    if perceptual and steps == 4:
+        # One step stays the mean of all that is plausible; more steps may look better at a little of its fidelity.
+        loss = loss + perceptual * learned_distance(repaired, batch.target).mean()
+    return loss, logs
 
 
 def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor) -> tuple[Tensor, Logs]:

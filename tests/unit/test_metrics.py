@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.metrics import as_8bit, perceptual, psnr, ssim, to_luma
-from aior_pack.aior_core.metrics.perceptual import available
+from aior_pack.aior_core.metrics.perceptual import available, learned_distance
 from aior_pack.aior_core.metrics.report import csv_table, error_map, markdown, measure, table
 
 
@@ -131,6 +131,10 @@ def test_perceptual_measures_or_names_the_package():
     light, strong = noisy(clean, 0.02), noisy(clean, 0.3)
     assert perceptual(clean, clean).abs().max() < 1e-6
     assert (perceptual(light, clean) < perceptual(strong, clean)).all()
+    learnt = strong.clone().requires_grad_()
+    distance = learned_distance(learnt, clean)
+    distance.sum().backward()
+    assert torch.allclose(distance.double(), perceptual(strong, clean), atol=1e-5) and learnt.grad.abs().sum() > 0
 
 
 def test_table_holds_each_picture_their_mean_and_the_protocol():

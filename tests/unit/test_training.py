@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
+from aior_pack.aior_core.metrics.perceptual import available
 from aior_pack.aior_core.training import data, loop, losses, optimizer, precision, schedules
 from aior_pack.aior_core.training.depthwise import fast_gradients
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
@@ -124,6 +125,20 @@ def test_damage_keeps_what_selective_targets_say():
     # Where everything is kept, there is nothing to repair.
     whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
     assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
+
+
+def test_joint_judges_only_pictures_of_four_steps_by_their_looks(networks):
+    stage, clean = STAGES["joint"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+
+    def loss(seed, weight):
+        return stage.step(networks, clean, torch.Generator().manual_seed(seed), perceptual=weight)[0].item()
+
+    if not available():
+        with pytest.raises(RuntimeError, match="pip install"):
+            [loss(seed, 0.5) for seed in range(20)]
+        return
+    more = [loss(seed, 0.5) - loss(seed, 0.0) for seed in range(20)]
+    assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(difference >= 0 for difference in more)
 
 
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():
