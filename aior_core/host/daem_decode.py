@@ -141,7 +141,7 @@ class _Picture:
             return sight.see(self.feature).to(self.latent)
         if self.skips is not None:
             return sight.see(self.skips[level], scale).to(self.latent)
-        give_back_freed(self.latent.device)
+        give_back_freed(self.latent.device, self.image[0, ..., 0].numel())
         if not made:
             wide = sight.widened(self.trunk_halo, *self.latent.shape[-2:])
             made.append((wide, self.trunk(seen(self.image, wide, FACTOR).to(self.latent), level + 1)))
