@@ -1,12 +1,12 @@
 """Ablation: what the parts of DAFF, its modulation by time, the degradation tokens and DAEM bring, each at one equal budget.
 
-    python benchmarks/ablation.py --data FOLDER              a table, about 25 minutes on two cores
+    python benchmarks/ablation.py --data FOLDER              a table
     python benchmarks/ablation.py --data FOLDER --steps 100  a quick look
 
 All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they are, and their
 denoiser after --forget steps of unconditional training, so that none is used to the DAFF it shipped with. Each then gets a
 fusion of its own, freshly drawn, and trains it with the denoiser for --steps steps of stage `fusion`: the same crops, damages
-and noise in the same order. Compared are 4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in
+and noise in the same order. --crops damaged crops are encoded once for all of them, as what encodes is trained by none. Compared are 4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in
 dB over validation pictures under the fixed damages of training's own validation, and what the damaged pictures have.
 
 The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full 27.14; with
@@ -77,10 +77,12 @@ class Untold(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """`blocks`: double and single ones; `wrap` makes the fusion from a fresh DAFF; `tokens`: the denoiser is told the severities."""
+    """`blocks`: double and single ones; `width` of a token, 0 for the weights' own; `wrap` makes the fusion from a fresh DAFF; `tokens`: the
+    denoiser is told the severities."""
 
     name: str
     blocks: tuple[int, int] = (1, 1)
+    width: int = 0
     wrap: Callable[[nn.Module], nn.Module] | None = None
     tokens: bool = False
 
@@ -91,6 +93,8 @@ VARIANTS = (
     Variant("double only", (1, 0)),
     Variant("static (timestep 0)", wrap=Static),
     Variant("full DAFF"),
+    # Four latent pixels of a condition 64 channels wide share a token, which 160 numbers cannot hold whole.
+    Variant("full DAFF, 256 wide", width=256),
     Variant("full DAFF + tokens", tokens=True),
 )
 
@@ -100,11 +104,11 @@ def started(variant: Variant, state: dict[str, Tensor], config):
     networks_room, layers = room("aior_core.training.networks"), room("aior_core.architecture.layers")
     networks = networks_room.build(config, seed=SEED)
     networks.load_state_dict(networks.state_dict() | state)
-    doubles, singles = variant.blocks
+    (doubles, singles), width = variant.blocks, variant.width or config.restorer.daff.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         daff = room("aior_core.architecture.daff").DAFF(
-            dataclasses.replace(config.restorer.daff, double_blocks=doubles, single_blocks=singles)
+            dataclasses.replace(config.restorer.daff, double_blocks=doubles, single_blocks=singles, width=width)
         )
         layers.initialise(daff, torch.Generator().manual_seed(SEED))
         fusion = variant.wrap(daff) if variant.wrap else daff
@@ -113,12 +117,43 @@ def started(variant: Variant, state: dict[str, Tensor], config):
     return dataclasses.replace(networks, daff=fusion.to(memory_format=torch.channels_last))
 
 
-def train(networks, stage: str, photographs, steps: int) -> None:
+@dataclass(frozen=True)
+class Encoded:
+    """Damaged crops, encoded: latents of the clean ones `N 16 h w`, LQ features `N C h w` and severities `N K`, fp32. A `loop.Draw`."""
+
+    latents: Tensor
+    features: Tensor
+    severities: Tensor
+
+    def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = torch.randint(len(self.latents), (count,), generator=generator)
+        return self.latents[rows], {"feature": self.features[rows], "severities": self.severities[rows]}
+
+
+@torch.no_grad()
+def encode(networks, photographs, count: int) -> Encoded:
+    """`count` damaged crops, as stage `fusion` sees them, without what it would keep of the damage."""
+    data, restoration, stage = room("aior_core.training.data"), room("aior_core.training.restoration"), room("aior_core.training.stages").STAGES["fusion"]
+    generator, made = torch.Generator().manual_seed(SEED), []
+    side, together = stage.crops(0.0, 0)
+    for _ in range(-(-count // together)):
+        clean = data.draw_batch(photographs, together, side, generator)
+        estimate = restoration.look(networks, restoration.damage(clean, generator, selective=0).lq)
+        made.append((networks.vae.encode(clean), estimate.features[-1], estimate.severities.sigmoid()))
+    return Encoded(*(torch.cat(each) for each in zip(*made)))
+
+
+def fuse(networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor) -> tuple[Tensor, dict]:
+    """A step of stage `fusion` on what is encoded already."""
+    return room("aior_core.training.stages").fusion_loss(networks, latent, feature, severities, generator)
+
+
+def train(networks, stage, photographs, steps: int, draw: Encoded | None = None) -> None:
     """So many steps of a stage, at its own learning rate; the averaged weights stay in `networks`."""
-    loop, stages = room("aior_core.training.loop"), room("aior_core.training.stages")
+    loop = room("aior_core.training.loop")
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         options = loop.Options(Path(folder), minutes=1e6, seed=SEED, ema_decay=0.99)
-        loop.train(networks, stages.STAGES[stage], photographs, options, say=lambda text: None, watch=lambda now: now.step < steps)
+        loop.train(networks, stage, photographs, options, say=lambda text: None, watch=lambda now: now.step < steps, draw=draw)
 
 
 @torch.no_grad()
@@ -150,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of photographs")
     parser.add_argument("--steps", type=int, default=400, help="training steps per variant")
     parser.add_argument("--forget", type=int, default=200, help="steps of unconditional training before, the same for all")
+    parser.add_argument("--crops", type=int, default=1024, help="damaged crops that all of them learn from")
     parser.add_argument("--pictures", type=int, default=4, help="validation pictures")
     parser.add_argument("--weights", type=Path, help="compact weights to begin with (default: the bundled ones)")
     options = parser.parse_args(argv)
@@ -165,18 +201,20 @@ def main(argv: list[str] | None = None) -> int:
     crops = [data.centre_crop(p, SIDE) for p in data.load(held_out[:: max(1, len(held_out) // options.pictures)]).pictures[: options.pictures]]
     common = room("aior_core.training.networks").build(config, seed=SEED)
     common.load_state_dict(state)
-    train(common, "prior", photographs, options.forget)
+    stages = room("aior_core.training.stages").STAGES
+    train(common, stages["prior"], photographs, options.forget)
+    encoded = encode(common, photographs, options.crops)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
     rows = [["damaged", *measure(crops, lambda lq: lq)]]
     for variant in VARIANTS:
         networks = started(variant, state, config)
-        train(networks, "fusion", photographs, options.steps)
+        train(networks, dataclasses.replace(stages["fusion"], step=fuse), photographs, options.steps, encoded)
         rows.append([variant.name, *measure(crops, walk(networks, detail=False))])
         print(f"{variant.name}: {sum(rows[-1][1:]) / len(rows[-1][1:]):.2f} dB", flush=True)
     rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(crops, walk(networks, detail=True))])
     cells = [[name, f"{sum(values) / len(values):.2f}", *(f"{value:.2f}" for value in values)] for name, *values in rows]
     damages = list(room("aior_core.training.validation").PRESETS)
-    print(f"\n{options.steps} steps each, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n")
+    print(f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n")
     print(room("aior_core.metrics.report").markdown(["variant", "mean", *damages], cells))
     return 0
 

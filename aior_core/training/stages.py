@@ -130,10 +130,15 @@ def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     with torch.no_grad():
         latent = networks.vae.encode(batch.target)
         estimate = look(networks, batch.lq)
-    severities = estimate.severities.float().sigmoid() * batch.keep
-    dropped = (distributed.uniform((len(clean), 1, 1), generator) < 0.15).to(clean.device)
+    return fusion_loss(networks, latent, estimate.features[-1].float(), estimate.severities.float().sigmoid() * batch.keep, generator)
+
+
+def fusion_loss(networks: Networks, latent: Tensor, feature: Tensor, severities: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+    """What `fusion` learns by: the wished picture's latent `B 16 h w` is to be found from noise, given the damaged one's coarsest LQ feature
+    `B C h w` and the severities to be removed, `B K`."""
+    dropped = (distributed.uniform((len(latent), 1, 1), generator) < 0.15).to(latent.device)
     tokens = torch.where(dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities))
-    condition = networks.daff.embed(estimate.features[-1].float())
+    condition = networks.daff.embed(feature)
     x, sigma, velocity = _noised(latent, generator)
     predicted = fused_velocity(networks, x, sigma, tokens, condition).float()
     fit = (predicted - velocity).square().mean()
