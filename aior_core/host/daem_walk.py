@@ -1,0 +1,171 @@
+"""One picture's way through the decoder, with DAEM's experts at every level, a tile at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from torch import Tensor
+
+from ..architecture.autoencoder import Autoencoder
+from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
+from .frames import over_time
+from .kl_walk import walk_of
+from .memory import give_back_freed
+from .prior import Prior
+from .prior_encode import FACTOR
+from .reach import LEVELS, decoder_halos, trunk_halo
+from .restorer import Restorer
+from .tiling import Region, seen
+
+NODE = "DAEM Decode"
+
+
+def halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | None], tuple[int, ...]]:
+    """`decoder_halos` of these networks, by where the tile stops."""
+    model = vae.first_stage_model
+    return partial(decoder_halos, model.config if isinstance(model, Autoencoder) else None, restorer.config.daem if with_daem else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be decoded: latents `B C h w` with these networks and their prior. `daem` None is the plain decoder."""
+
+    samples: Tensor
+    vae: VAE
+    restorer: Restorer
+    daem: ModelPatcher | None
+    prior: Prior
+    strength: float
+
+
+@dataclass(eq=False)
+class PictureWalk:
+    """One picture on its way through the decoder, batch of one; `image`, the damaged one `1 H W 3` of 0..1, `feature` and `skips` where
+    the prior has them, all else on the decoder's device."""
+
+    vae: VAE
+    trunk: Callable[..., list[Tensor]]
+    daem: DAEM | None
+    latent: Tensor
+    image: Tensor
+    feature: Tensor
+    skips: tuple[Tensor, ...] | None
+    trunk_halo: int
+    halos: Callable[[int | None], tuple[int, ...]]
+    context: PictureContext | None
+    strength: float
+    watch: Callable[[int, Region, Routing, Tensor], None] | None = None
+    statistics: dict[int, LevelStatistics] = field(default_factory=dict)
+
+    def skip(self, level: int, scale: int, sight: Region, made: list[tuple[Region, list[Tensor]]]) -> Tensor:
+        """The LQ feature that a tile sees at `level`: kept in the prior, or made from the picture, once per walk, and let go from `made`
+        level by level."""
+        if scale == 1:
+            return sight.see(self.feature).to(self.latent)
+        if self.skips is not None:
+            return sight.see(self.skips[level], scale).to(self.latent)
+        give_back_freed(self.latent.device, self.image[0, ..., 0].numel())
+        if not made:
+            wide = sight.widened(self.trunk_halo, *self.latent.shape[-2:])
+            made.append((wide, self.trunk(seen(self.image, wide, FACTOR).to(self.latent), level + 1)))
+        wide, features = made[0]
+        return sight.within(wide, features.pop(), scale)
+
+    def walk(self, region: Region, stop: int | None = None) -> LevelStatistics | Tensor:
+        """Decode a tile: the statistics of its core at level `stop`, or without it the picture of its core."""
+        size, halos = self.latent.shape[-2:], self.halos(stop)
+        sight = region.grown(halos[-1], *size)
+        walk = walk_of(self.vae, sight.see(self.latent))
+        made: list[tuple[Region, list[Tensor]]] = []
+        level, h = next(walk)
+        while True:
+            scale, wider = FACTOR // 2**level, sight
+            sight = region.grown(halos[level], *size)
+            h = sight.within(wider, h, scale)
+            if self.daem is not None:
+                experts = self.daem.levels[level]
+                self._require_width(h, level)
+                skip = self.skip(level, scale, sight, made)
+                if level == stop:
+                    return experts.statistics(sight.inner(experts.combine(h, skip)[1], scale // experts.pool))
+                added, routing = experts(h, skip, self.context.vector, statistics=self.statistics.get(level))
+                if self.watch is not None and stop is None:
+                    votes = experts.votes(experts.combine(h, skip)[1], self.context.vector, scale // experts.pool)
+                    self.watch(level, sight, routing, votes)
+                h = h + self.strength * added
+                # As large as `h` each, and at the finest level most of what a tile takes.
+                del skip, added
+            try:
+                level, h = walk.send(h)
+            except StopIteration as end:
+                h, decoded = end.value
+                break
+        if self.daem is not None:
+            # In fp32: the picture is the damaged one plus a little, which eight bits of mantissa would round away.
+            lq = seen(self.image, sight, FACTOR).to(self.latent.device)
+            decoded = self.daem.output(h.float(), decoded.float(), lq, self.context, self.strength)
+        return sight.inner(decoded, FACTOR)
+
+    def _require_width(self, h: Tensor, level: int) -> None:
+        wanted = self.daem.config.decoder_widths[level]
+        if h.shape[1] != wanted:
+            raise ValueError(
+                f"{NODE}: DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
+                "Use the VAE that the restorer was trained with."
+            )
+
+    def tone_curve(self, canvas: Tensor) -> Tensor:
+        """What the whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
+        height, width = canvas.shape[-2:]
+        damaged = self.image[:, :height, :width].movedim(-1, 1)
+        curve = tone_curve(self.daem, canvas, damaged.to(self.latent.device), self.context)
+        require_finite(curve, "the tone curve", self.latent.dtype)
+        return curve
+
+
+def contexts(work: Work) -> list[PictureContext | None]:
+    """What DAEM knows of each picture of the prior as a whole, averaged over the frames of a video if the prior says so."""
+    prior, vae = work.prior, work.vae
+    if work.daem is None:
+        return [None] * len(prior.features)
+    made = []
+    for index in range(len(prior.features)):
+        mine = slice(index, index + 1)
+        feature = prior.features[mine].to(vae.device, vae.vae_dtype)
+        estimate = (x[mine].to(vae.device) for x in (prior.severities, prior.steered, prior.probabilities))
+        made.append(work.daem.model.context(feature, *estimate))
+    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.probabilities, c.steering) for c in made))]
+    return [PictureContext(*(row[None] for row in each)) for each in zip(*whole)]
+
+
+def picture_walk(work: Work, index: int, known: list[PictureContext | None]) -> PictureWalk:
+    """The way of latent `index`; `known` is what `contexts` gave."""
+    prior, restorer, vae = work.prior, work.restorer, work.vae
+    own = index if len(prior.latent) > 1 else 0
+    mine = slice(own, own + 1)
+    return PictureWalk(
+        vae=vae,
+        trunk=restorer.encoder.model.trunk,
+        daem=work.daem.model if work.daem else None,
+        latent=work.samples[index : index + 1].to(vae.device, vae.vae_dtype),
+        image=prior.image[mine],
+        feature=prior.features[mine],
+        skips=None if prior.skips is None else tuple(skip[mine] for skip in prior.skips),
+        trunk_halo=trunk_halo(restorer.config.prior, LEVELS - 1),
+        halos=halos_of(vae, restorer, work.daem is not None),
+        context=known[own],
+        strength=work.strength,
+    )
+
+
+def require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
+    """Raise RuntimeError naming the stage and its dtype if `x` holds NaN or infinite values."""
+    if not torch.isfinite(x).all():
+        raise RuntimeError(
+            f"{NODE}: NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
+        )
