@@ -117,39 +117,23 @@ def started(variant: Variant, state: dict[str, Tensor], config):
     return dataclasses.replace(networks, daff=fusion.to(memory_format=torch.channels_last))
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Damaged crops, encoded: latents of the clean ones `N 16 h w`, LQ features `N C h w` and severities `N K`, fp32. A `loop.Draw`."""
+class Crops:
+    """`count` damaged crops as stage `fusion` sees them, encoded once, without what it would keep of the damage. A `loop.Draw`."""
 
-    latents: Tensor
-    features: Tensor
-    severities: Tensor
+    def __init__(self, networks, photographs, count: int):
+        fresh = room("aior_core.training.loop").fresh(photographs, None, 0.0, "cpu")
+        self.recall = room("aior_core.training.recall").Latents(networks, fresh, "cpu", kept=count, selective=0.0)
+        side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)
+        generator = torch.Generator().manual_seed(SEED)
+        while len(self.recall.seen) < count:
+            self.recall.seen.extend(self.recall.encode(8, side, generator))
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        rows = torch.randint(len(self.latents), (count,), generator=generator)
-        return self.latents[rows], {"feature": self.features[rows], "severities": self.severities[rows]}
+        return self.recall.recalled(count, generator)
 
 
-@torch.no_grad()
-def encode(networks, photographs, count: int) -> Encoded:
-    """`count` damaged crops, as stage `fusion` sees them, without what it would keep of the damage."""
-    data, restoration, stage = room("aior_core.training.data"), room("aior_core.training.restoration"), room("aior_core.training.stages").STAGES["fusion"]
-    generator, made = torch.Generator().manual_seed(SEED), []
-    side, together = stage.crops(0.0, 0)
-    for _ in range(-(-count // together)):
-        clean = data.draw_batch(photographs, together, side, generator)
-        estimate = restoration.look(networks, restoration.damage(clean, generator, selective=0).lq)
-        made.append((networks.vae.encode(clean), estimate.features[-1], estimate.severities.sigmoid()))
-    return Encoded(*(torch.cat(each) for each in zip(*made)))
-
-
-def fuse(networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor) -> tuple[Tensor, dict]:
-    """A step of stage `fusion` on what is encoded already."""
-    return room("aior_core.training.stages").fusion_loss(networks, latent, feature, severities, generator)
-
-
-def train(networks, stage, photographs, steps: int, draw: Encoded | None = None) -> None:
-    """So many steps of a stage, at its own learning rate; the averaged weights stay in `networks`."""
+def train(networks, stage, photographs, steps: int, draw: Callable | None = None) -> None:
+    """So many steps of a stage, at its own learning rate, of what `draw` gives; the averaged weights stay in `networks`."""
     loop = room("aior_core.training.loop")
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         options = loop.Options(Path(folder), minutes=1e6, seed=SEED, ema_decay=0.99)
@@ -201,14 +185,14 @@ def main(argv: list[str] | None = None) -> int:
     crops = [data.centre_crop(p, SIDE) for p in data.load(held_out[:: max(1, len(held_out) // options.pictures)]).pictures[: options.pictures]]
     common = room("aior_core.training.networks").build(config, seed=SEED)
     common.load_state_dict(state)
-    stages = room("aior_core.training.stages").STAGES
+    stages, fusion_loss = room("aior_core.training.stages").STAGES, room("aior_core.training.stages").fusion_loss
     train(common, stages["prior"], photographs, options.forget)
-    encoded = encode(common, photographs, options.crops)
+    encoded = Crops(common, photographs, options.crops)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
     rows = [["damaged", *measure(crops, lambda lq: lq)]]
     for variant in VARIANTS:
         networks = started(variant, state, config)
-        train(networks, dataclasses.replace(stages["fusion"], step=fuse), photographs, options.steps, encoded)
+        train(networks, dataclasses.replace(stages["fusion"], step=fusion_loss), photographs, options.steps, encoded)
         rows.append([variant.name, *measure(crops, walk(networks, detail=False))])
         print(f"{variant.name}: {sum(rows[-1][1:]) / len(rows[-1][1:]):.2f} dB", flush=True)
     rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(crops, walk(networks, detail=True))])

@@ -153,6 +153,7 @@ def train(
                 say(f"{stage.name} {elapsed / 60:6.2f} min  {name:<20} {experts.line(shares)}")
         record.validated(step, elapsed, numbers)
 
+    draw = draw or fresh(photographs, pairs if stage.restores else None, options.pair_share, options.device)
     budget, step, meter, rate = 60 * options.minutes, state["step"], Meter(), 0.0
     begun = time.monotonic() - state["seconds"]
     saved = validated = time.monotonic()
@@ -165,7 +166,7 @@ def train(
         rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - state["step"], options.decay_share)
         size, count = stage.crops(progress, step)
         samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
-        clean, mix = draw(samples, size, generator) if draw else _draw(stage, photographs, pairs, options, samples, size, generator)
+        clean, mix = draw(samples, size, generator)
         with autocast(options.device):
             loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()
@@ -213,12 +214,14 @@ def train(
     return networks
 
 
-def _draw(
-    stage: Stage, photographs: Photographs, pairs: Pairs | None, options: Options, count: int, size: int, generator: torch.Generator
-) -> tuple[Tensor, dict]:
-    """This process's clean crops, and what to tell the step about real pairs among them."""
-    rows = distributed.rows(count)
-    if pairs is None or not stage.restores:
-        return draw_batch(photographs, count, size, generator, rows=rows).to(options.device), {}
-    clean, real = draw_mixed(photographs, pairs, options.pair_share, count, size, generator, rows=rows)
-    return clean.to(options.device), {"real": real.to(options.device)}
+def fresh(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:
+    """Clean crops, never the same, with what to tell the step about real pairs among them."""
+
+    def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, dict]:
+        rows = distributed.rows(count)
+        if pairs is None:
+            return draw_batch(photographs, count, size, generator, rows=rows).to(device), {}
+        clean, real = draw_mixed(photographs, pairs, pair_share, count, size, generator, rows=rows)
+        return clean.to(device), {"real": real.to(device)}
+
+    return draw

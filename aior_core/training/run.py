@@ -20,7 +20,8 @@ from .maps import Memory
 from .networks import Networks, build
 from .pairs import Pairs
 from .plan import Leg, Plan
-from .stages import STAGES, Stage
+from .recall import Latents
+from .stages import STAGES, Stage, fusion_loss
 
 TAKEN = {
     "autoencoder": "vae",
@@ -91,8 +92,11 @@ def run_stage(
         return _run_tone(options, pictures or load_pictures(options), config)
     first = distributed.rank() == 0
     stage = STAGES[options.stage]
-    if stage.restores and options.selective is not None:
-        stage = replace(stage, step=functools.partial(stage.step, selective=options.selective))
+    mix = {} if options.selective is None else {"selective": options.selective}
+    if stage.name == "fusion":
+        stage = replace(stage, step=fusion_loss)
+    elif stage.restores and mix:
+        stage = replace(stage, step=functools.partial(stage.step, **mix))
     if stage.name == "joint" and options.perceptual:
         stage = replace(stage, step=functools.partial(stage.step, perceptual=options.perceptual))
     networks = build(config, seed=options.seed)
@@ -113,7 +117,11 @@ def run_stage(
         save_seconds=options.save_seconds, session_minutes=options.session,
     )  # fmt: skip
     say = functools.partial(print, flush=True)
-    draw = Memory(networks, pictures.photographs, device) if stage.name == "maps" else None
+    draw = None
+    if stage.name == "maps":
+        draw = Memory(networks, pictures.photographs, device)
+    elif stage.name == "fusion":
+        draw = Latents(networks, loop.fresh(pictures.photographs, pictures.pairs, options.pair_share, device), device, **mix)
     loop.train(
         networks, stage, pictures.photographs, settings,
         validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs, draw=draw,

@@ -130,10 +130,11 @@ def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     with torch.no_grad():
         latent = networks.vae.encode(batch.target)
         estimate = look(networks, batch.lq)
-    return fusion_loss(networks, latent, estimate.features[-1].float(), estimate.severities.float().sigmoid() * batch.keep, generator)
+    severities = estimate.severities.float().sigmoid() * batch.keep
+    return fusion_loss(networks, latent, generator, feature=estimate.features[-1].float(), severities=severities)
 
 
-def fusion_loss(networks: Networks, latent: Tensor, feature: Tensor, severities: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor) -> tuple[Tensor, Logs]:
     """What `fusion` learns by: the wished picture's latent `B 16 h w` is to be found from noise, given the damaged one's coarsest LQ feature
     `B C h w` and the severities to be removed, `B K`."""
     dropped = (distributed.uniform((len(latent), 1, 1), generator) < 0.15).to(latent.device)
