@@ -6,8 +6,9 @@
 All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they are, and their
 denoiser after --forget steps of unconditional training, so that none is used to the DAFF it shipped with. Each then gets a
 fusion of its own, freshly drawn, and trains it with the denoiser for --steps steps of stage `fusion`: the same crops, damages
-and noise in the same order. --crops damaged crops are encoded once for all of them, as what encodes is trained by none. Compared are 4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in
-dB over validation pictures under the fixed damages of training's own validation, and what the damaged pictures have.
+and noise in the same order. What encodes is trained by none, so --crops damaged crops are encoded once for all. Compared are
+4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in dB over validation pictures under the
+fixed damages of training's own validation, and what the damaged pictures have.
 
 The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full 27.14; with
 tokens 27.36; with DAEM 30.27 (table 7).
