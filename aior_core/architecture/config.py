@@ -61,7 +61,7 @@ class DAEMConfig:
     """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
 
     Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
-    `tone_width`: hidden width of `ToneCurve`; 0 is none.
+    `keeps`: see `Kept`. `tone_width`: hidden width of `ToneCurve`; 0 is none.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -76,6 +76,7 @@ class DAEMConfig:
     top_k: int = 1
     head_channels: int = 16
     anchored: bool = True
+    keeps: bool = True
     tone_width: int = 128
 
 

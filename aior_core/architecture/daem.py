@@ -22,6 +22,7 @@ from .anchor import ANCHOR_GAIN, ANCHOR_STARTS, believed, low_frequencies
 from .autoencoder import Walk, finish
 from .config import DAEMConfig
 from .degradation_head import pooled_statistics
+from .keep import Kept
 from .layers import ChannelNorm, NAFBlock, starting_at
 from .tone import ToneCurve, appearance, cells, shift, tones
 
@@ -189,6 +190,7 @@ class DAEM(nn.Module):
         self.tone = starting_at(0.1, operations.Linear(config.context_width, 6, **at))
         self.anchor = operations.Linear(config.degradations, 1, **at) if config.anchored else None
         self.head = starting_at(0.3, operations.Conv2d(config.decoder_widths[0], 9, 3, padding=1, **at))
+        self.kept = Kept(config.decoder_widths[0], config.degradations, **ops) if config.keeps else None
         self.curve = ToneCurve(config.degradations, config.tone_width, **ops) if config.tone_width else None
 
     def reset(self, generator: torch.Generator) -> None:
@@ -205,7 +207,7 @@ class DAEM(nn.Module):
 
     def silence(self) -> None:
         """Start from the plain decoder instead, exactly: for a decoder that is pretrained and stays as it is (SDXL's)."""
-        for layer in (*(layer for level in self.levels for layer in (level.out, level.link, level.modulate)), self.tone, self.head, self.anchor):
+        for layer in (*(layer for level in self.levels for layer in (level.out, level.link, level.modulate)), self.tone, self.head, self.anchor, self.kept and self.kept.parts):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
@@ -246,7 +248,8 @@ class DAEM(nn.Module):
 
         decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` is a gain and
         `b` an offset (what haze and low light need), and all three zero the plain decoder. To the gain and offset of every pixel come
-        those of the whole picture, straight from its context. Last, low frequencies go back to the LQ picture's by the anchor's share.
+        those of the whole picture, straight from its context. Low frequencies go back to the LQ picture's by the anchor's share.
+        Last comes back what is to be kept.
         """
         g, a, b = self.head(h).chunk(3, dim=1)
         gain, offset = self.tone(context.vector)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
@@ -254,6 +257,9 @@ class DAEM(nn.Module):
         change = g * (lq - decoded) + (a + gain) * (lq + 1) + b + offset
         if self.anchor is not None:
             change = change + context.anchor[:, :, None, None].to(change) * low_frequencies(lq - decoded - change)
+        kept = None if self.kept is None else self.kept(h, context.steering)
+        if kept is not None:
+            change = change + kept
         return decoded + strength * change
 
 
@@ -267,21 +273,11 @@ def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, 
     """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
     if daem.curve is None:
         return picture
-    repaired = ((picture + 1) / 2).clamp(0, 1)
-    return picture + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), (lq + 1) / 2, context))
-
-
-def balance_loss(routing: Routing, top_k: int) -> Tensor:
-    """Load balance of one router over a batch: half the squared variation of importance, half that of load (Shazeer et al. 2017)."""
-    experts = routing.logits.shape[1]
-    importance = routing.logits.softmax(dim=1).sum(dim=0)
-    threshold = routing.noisy.topk(top_k, dim=1).values[:, -1:]
-    load = (1 - torch.special.ndtr((threshold - routing.logits) * experts)).mean(dim=0)
-    return 0.5 * _squared_variation(importance) + 0.5 * _squared_variation(load)
-
-
-def _squared_variation(x: Tensor) -> Tensor:
-    return x.var() / (x.mean() + 1e-8).square()
+    unit = (picture + 1) / 2
+    repaired = unit.clamp(0, 1)
+    # Clamped, as the host keeps it, and beyond 0..1 still with a gradient.
+    within = picture + 2 * (repaired - unit).detach()
+    return within + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), (lq + 1) / 2, context))
 
 
 def decode_with_detail(

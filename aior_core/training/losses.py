@@ -7,6 +7,8 @@ from kornia.metrics import ssim as ssim_map
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..architecture.daem import Routing
+
 PRESENT = 0.02
 """Severity above which a damage counts as there."""
 
@@ -77,3 +79,16 @@ def sobel_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of horizontal and vertical gradients."""
     d = prediction.float() - target.float()
     return d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean()
+
+
+def balance(routing: Routing, top_k: int) -> Tensor:
+    """Load balance of one router over a batch: half the squared variation of importance, half that of load (Shazeer et al. 2017)."""
+    experts = routing.logits.shape[1]
+    importance = routing.logits.softmax(dim=1).sum(dim=0)
+    threshold = routing.noisy.topk(top_k, dim=1).values[:, -1:]
+    load = (1 - torch.special.ndtr((threshold - routing.logits) * experts)).mean(dim=0)
+    return 0.5 * _squared_variation(importance) + 0.5 * _squared_variation(load)
+
+
+def _squared_variation(x: Tensor) -> Tensor:
+    return x.var() / (x.mean() + 1e-8).square()

@@ -30,6 +30,7 @@ TAKEN = {
     "fusion": "daff,unet,prior.tokens",
     "joint": "vae,prior.head,daem",
     "tone": "daem.curve",
+    "keep": "daem.kept",
     "maps": "prior.head.places",
 }
 """What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
@@ -223,7 +224,7 @@ def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
 
 
 def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
-    wanted = {key for key in build(config).state_dict() if not key.startswith("prior.head.places.")}  # which a repeat trains from nothing
+    wanted = {key for key in build(config).state_dict() if not key.startswith(("prior.head.places.", "daem.kept."))}  # which a repeat trains from nothing
     absent = sorted({key.split(".")[0] for key in wanted - merge(options.start, options.take).keys()})
     if absent:
         raise ValueError(

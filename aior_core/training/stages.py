@@ -1,4 +1,4 @@
-"""The stages of training.md section 3, and `maps`: what each trains, on what, with which loss."""
+"""The stages of training.md section 3, and `keep` and `maps`: what each trains, on what, with which loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..architecture.daem import Routing, balance_loss
+from ..architecture.daem import Routing
 from ..metrics.perceptual import learned_distance
 from . import distributed, experts, losses
 from .networks import Networks
@@ -22,6 +22,7 @@ Step = Callable[..., tuple[Tensor, Logs]]
 """`step(networks, clean, generator, **mix)` -> loss and what to log. `clean` are this process's rows of the batch; `mix` are keywords of
 `restoration.damage` and exist where the stage restores."""
 Crops = Callable[[float, int], tuple[int, int]]
+KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: tor
 def _balance(routings: list[Routing], top_k: int) -> Tensor:
     """Over the levels, the load balance of the whole batch; nothing to balance with one sample."""
     whole = [replace(r, logits=distributed.gather(r.logits), noisy=distributed.gather(r.noisy)) for r in routings]
-    return sum(balance_loss(r, top_k) if len(r.logits) > 1 else r.logits.new_zeros(()) for r in whole)
+    return sum(losses.balance(r, top_k) if len(r.logits) > 1 else r.logits.new_zeros(()) for r in whole)
 
 
 def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int) -> tuple[Tensor, Logs]:
@@ -172,6 +173,20 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, *, per
     return loss, logs
 
 
+def _keep(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+    """Every sample keeps some of its damages; and some that it does not have, for which nothing may come back."""
+    batch = damage(clean, generator, selective=1.0, weights=KEPT_MIX)
+    absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(batch.keep)
+    keep = batch.keep * (1 - absent)
+    with torch.no_grad():
+        estimate = look(networks, batch.lq)
+        sampled = torch.rand((), generator=generator).item() < 0.5
+        latent = sample(networks, estimate, 1, generator, keep) if sampled else networks.vae.encode(batch.lq)
+    repaired, _ = repair(networks, estimate, batch.lq, latent, keep)
+    fit = losses.restoration(repaired, batch.target)
+    return fit, {"fit": fit.item()}
+
+
 def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor) -> tuple[Tensor, Logs]:
     """`features` and their true `maps` come from `maps.Memory`, the LQ encoder having been asked before."""
     shares, worst = networks.prior.head.places_of(features)
@@ -185,5 +200,6 @@ STAGES = {
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
+    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

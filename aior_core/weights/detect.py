@@ -249,6 +249,7 @@ def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, obj
         top_k=whole(settings, "daem.top_k", default.top_k),
         head_channels=max(1, joins[widest][0] // heads[widest]),
         anchored="anchor.weight" in tensors,
+        keeps="kept.parts.weight" in tensors,
         tone_width=_shape(tensors, "curve.judge.weight", 2)[0] if "curve.judge.weight" in tensors else 0,
     )
 

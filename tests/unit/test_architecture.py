@@ -5,14 +5,15 @@ import torch
 from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, low_frequencies
 from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
-from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing, balance_loss, decode_with_detail
+from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing, decode_with_detail
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.training import losses
 from aior_pack.tests.tiny import TINY, randomised
 
 RESTORER = TINY.restorer
-DAEM_KEYS = ("levels", "context1", "context2", "tone", "anchor", "head", "curve")
+DAEM_KEYS = ("levels", "context1", "context2", "tone", "anchor", "head", "kept", "curve")
 
 
 def tensor(*shape, seed=0):
@@ -248,12 +249,12 @@ def routing(logits):
 def test_balance_loss_is_least_when_experts_share_the_work():
     even = torch.eye(4) * 4
     lopsided = torch.tensor([[4.0, 0, 0, 0]]).expand(4, 4)
-    assert balance_loss(routing(even), 1) < 1e-6 < 0.5 < balance_loss(routing(lopsided), 1)
+    assert losses.balance(routing(even), 1) < 1e-6 < 0.5 < losses.balance(routing(lopsided), 1)
 
 
 def test_balance_loss_gradient_spreads_the_load():
     logits = torch.tensor([[2.0, 0, 0, 0]]).repeat(4, 1).requires_grad_()
-    balance_loss(routing(logits), 1).backward()
+    losses.balance(routing(logits), 1).backward()
     assert (logits.grad[:, 0] > 0).all()
 
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.tests.tiny import distance, picture
+from aior_pack.tests.tiny import TINY, distance, picture, randomised
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -145,3 +146,22 @@ def test_the_node(walk):
     prior = walk.encode(picture(64, 64))
     (steered,) = node.execute(prior, **{kind: 0.0 if kind == "noise" else 1.0 for kind in KINDS}).result
     assert torch.equal(steered.to_remove, prior.severities * keep(noise=0.0))
+
+
+def test_what_is_kept_comes_back_by_its_share_and_nothing_else_changes():
+    daem = randomised(DAEM(TINY.restorer.daem))
+    generator = torch.Generator().manual_seed(0)
+    h, decoded, lq, feature = (torch.randn(1, c, n, n, generator=generator) for c, n in ((8, 16), (3, 16), (3, 16), (24, 2)))
+    severities = torch.full((1, 8), 0.5)
+
+    def output(first):
+        steering = torch.ones(1, 8)
+        steering[0, 0] = first
+        # All else that is told of the steering stays as without it.
+        context = dataclasses.replace(daem.context(feature, severities), steering=steering)
+        return daem.output(h, decoded, lq, context)
+
+    nothing, half, whole = output(1.0), output(0.5), output(0.0)
+    daem.kept = None
+    assert torch.equal(nothing, output(0.0)) and not torch.allclose(whole, nothing)
+    assert torch.allclose(half - nothing, (whole - nothing) / 2, atol=1e-5)

@@ -226,8 +226,8 @@ def test_expert_shares_show_a_collapsed_router():
 def test_every_plan_is_a_whole_chain_within_its_budget():
     for name, minutes in {"gpu-25min": 25, "cpu-2h": 120}.items():
         plan = PLANS[name]
-        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "maps"]
-        assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint", "maps"]
+        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps"]
+        assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint", "keep", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
 
@@ -243,8 +243,8 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(pictures / f"{name}.png")
     moment = 0.2 / 60
     plan = Plan(
-        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "maps")),
-        repeat=tuple(Leg(stage, moment) for stage in ("detail", "fusion", "joint", "maps")),
+        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")),
+        repeat=tuple(Leg(stage, moment) for stage in ("detail", "fusion", "joint", "keep", "maps")),
     )
 
     def run(*arguments: str) -> bool:
@@ -271,7 +271,7 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
 
     second = tmp_path / "second"
     assert run("--out", str(second), "--from", str(first))
-    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["detail", "fusion", "joint", "maps"]
+    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["detail", "fusion", "joint", "keep", "maps"]
     repeated, _ = load_weights(next(second.glob("aior_compact*")))
     assert all(torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve.")))
     assert any(not torch.equal(repeated[k], state[k]) for k in state if k.startswith("unet."))
