@@ -244,13 +244,17 @@ def normalise_latents(networks: Networks, photographs: data.Photographs, device:
 def blend(files: list[Path], shares: list[float], target: Path) -> None:
     """Write a checkpoint with the weighted mean of several of one run's: often better than each, when the later saw other damages.
 
-    Raises ValueError unless there is a share for each of at least two files.
+    What only some of them have is the mean of those. Raises ValueError unless there is a share for each of at least two files.
     """
     if len(files) < 2 or len(shares) != len(files):
         raise ValueError(f"training: blend takes two or more --from files and a share for each; got {len(files)} files, {len(shares)} shares")
     states = [merge([file], ["all"]) for file in files]
-    mean = {key: sum(share * state[key] for share, state in zip(shares, states, strict=True)) / sum(shares) for key in states[0]}
     networks = build()
+    mean = networks.state_dict()
+    for key in mean:
+        having = [(share, state[key]) for share, state in zip(shares, states, strict=True) if key in state]
+        if having:
+            mean[key] = sum(share * value for share, value in having) / sum(share for share, _ in having)
     networks.load_state_dict(mean)
     checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
