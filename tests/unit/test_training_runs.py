@@ -266,7 +266,7 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     capsys.readouterr()
     steps = checkpoint.state(first / "detail.safetensors")["step"]
     assert run("--out", str(first))
-    assert capsys.readouterr().out.count("not run again") == 7
+    assert capsys.readouterr().out.count("not run again") == 8
     assert checkpoint.state(first / "detail.safetensors")["step"] == steps
 
     second = tmp_path / "second"
