@@ -15,7 +15,7 @@ from torch import Tensor
 from . import distributed
 from .networks import Networks
 from .precision import autocast, fast_dtype
-from .restoration import damage, look
+from .restoration import encoded
 
 Fresh = Callable[[int, int, torch.Generator], tuple[Tensor, dict]]
 """`fresh(count, side, generator)`: this process's clean crops of a batch of `count`, and what `restoration.damage` is to be told of them."""
@@ -58,12 +58,9 @@ class Latents(Recall):
         super().__init__(kept, reused)
         self.networks, self.fresh, self.device, self.mix = networks, fresh, device, mix
 
-    @torch.no_grad()
     def encode(self, count: int, side: int, generator: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
         clean, real = self.fresh(count, side, generator)
-        batch = damage(clean, generator, **self.mix, **real)
         with autocast(self.device):
-            latents, estimate = self.networks.vae.encode(batch.target), look(self.networks, batch.lq)
+            latents, features, severities = encoded(self.networks, clean, generator, **self.mix, **real)
         small = fast_dtype(self.device)
-        features = estimate.features[-1].to(small).contiguous()
-        return zip(latents.to(small).contiguous(), features, estimate.severities.float().sigmoid() * batch.keep)
+        return zip(latents.to(small).contiguous(), features.to(small).contiguous(), severities)

@@ -105,6 +105,17 @@ def look(networks: Networks, lq: Tensor) -> Estimate:
     return Estimate(*networks.prior(lq))
 
 
+@torch.no_grad()
+def encoded(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Tensor, Tensor]:
+    """Damage `clean` and encode what `fusion` learns from; `mix` are keywords of `damage`.
+
+    Returns the wished pictures' latent `B 16 h w`, the damaged ones' coarsest LQ feature `B C h w`, and the severities to be removed, `B K`.
+    """
+    batch = damage(clean, generator, **mix)
+    estimate = look(networks, batch.lq)
+    return networks.vae.encode(batch.target), estimate.features[-1], estimate.severities.float().sigmoid() * batch.keep
+
+
 def repair(
     networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
 ) -> tuple[Tensor, list[Routing]]:

@@ -12,7 +12,7 @@ from ..architecture.daem import Routing
 from ..metrics.perceptual import learned_distance
 from . import distributed, experts, losses
 from .networks import Networks
-from .restoration import Batch, Estimate, damage, fused_velocity, look, repair, sample
+from .restoration import Batch, Estimate, damage, encoded, fused_velocity, look, repair, sample
 from .schedules import Schedule, falling
 
 Logs = dict[str, float | Tensor]
@@ -127,12 +127,8 @@ def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
 
 
 def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    batch = damage(clean, generator, **mix)
-    with torch.no_grad():
-        latent = networks.vae.encode(batch.target)
-        estimate = look(networks, batch.lq)
-    severities = estimate.severities.float().sigmoid() * batch.keep
-    return fusion_loss(networks, latent, generator, feature=estimate.features[-1].float(), severities=severities)
+    latent, feature, severities = encoded(networks, clean, generator, **mix)
+    return fusion_loss(networks, latent, generator, feature=feature.float(), severities=severities)
 
 
 def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor) -> tuple[Tensor, Logs]:
