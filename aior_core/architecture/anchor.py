@@ -34,6 +34,7 @@ def low_frequencies(x: Tensor) -> Tensor:
     """What varies over some 20 pixels and more, `B C H W` (sides multiples of 8) -> the same size. It looks `ANCHOR_REACH` pixels far."""
     coarse = F.avg_pool2d(x, ANCHOR_CELL)
     taps = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
-    coarse = F.conv2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    # Every channel a picture of its own: the gradients of depth-wise convolutions are slow on some GPUs.
+    padded = F.pad(coarse, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
+    coarse = F.conv2d(padded, torch.outer(taps, taps)[None, None]).reshape(coarse.shape)
     return F.interpolate(coarse, scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)

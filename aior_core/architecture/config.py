@@ -14,7 +14,7 @@ class AutoencoderConfig:
     widths: tuple[int, ...] = (32, 64, 128, 192)
     encoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
     decoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
-    decoder_plain: tuple[int, ...] = (0, 3, 2, 0)
+    decoder_plain: tuple[int, ...] = (3, 4, 2, 0)
     latent_channels: int = 16
 
 
@@ -29,7 +29,7 @@ class PriorConfig:
     kind: str = "naf"
     widths: tuple[int, ...] = (32, 64, 128, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
-    plain: tuple[int, ...] = (0, 2, 2, 1)
+    plain: tuple[int, ...] = (1, 3, 2, 1)
     degradations: int = DEGRADATION_COUNT
     head_width: int = 96
     context_width: int = 128

@@ -54,13 +54,16 @@ class NAFBlock(nn.Module):
         self.out = starting_at(0.5, operations.Conv2d(channels, channels, 1, **at))
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        left, right = self.depthwise(self.expand(self.norm1(x))).chunk(2, dim=1)
-        y = left * right
+        y = self.gated(self.depthwise(self.expand(self.norm1(x))))
         if gate is not None:
             y = y * gate[:, :, None, None]
         x = x + self.project(y)
-        left, right = self.feed(self.norm2(x)).chunk(2, dim=1)
-        return x + self.out(left * right)
+        return x + self.out(self.gated(self.feed(self.norm2(x))))
+
+    def gated(self, x: Tensor) -> Tensor:
+        """One half of the channels times the other."""
+        left, right = x.chunk(2, dim=1)
+        return left * right
 
 
 class PlainBlock(nn.Module):

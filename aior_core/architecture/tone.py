@@ -90,11 +90,13 @@ def shift(picture: Tensor, curve: Tensor) -> Tensor:
 
 def curve_between(now: Tensor, wished: Tensor) -> Tensor:
     """The curve that brings tones `now` nearest to those `wished`, `B 27` each -> `B 3 3`, fp32 (ridge regression)."""
-    now, wished = (x.float().unflatten(1, (3, len(LEVELS)))[..., None] for x in (now, wished))
-    basis = torch.cat([1 - now, now, 4 * now * (1 - now)], dim=3)
-    gram = basis.transpose(2, 3) @ basis + RIDGE * torch.eye(3, device=now.device)
-    # Three numbers a channel: on the processor, as not every accelerator solves.
-    return torch.linalg.solve(gram.cpu(), (basis.transpose(2, 3) @ (wished - now)).cpu()).to(now.device)[..., 0]
+    # On the processor, as not every accelerator solves; three numbers a channel, and in fp32 also where training is not.
+    now, wished, home = now.float().cpu(), wished.float().cpu(), now.device
+    with torch.autocast("cpu", enabled=False):
+        now, wished = (x.unflatten(1, (3, len(LEVELS)))[..., None] for x in (now, wished))
+        basis = torch.cat([1 - now, now, 4 * now * (1 - now)], dim=3)
+        gram = basis.transpose(2, 3) @ basis + RIDGE * torch.eye(3)
+        return torch.linalg.solve(gram, basis.transpose(2, 3) @ (wished - now)).to(home)[..., 0]
 
 
 class ToneCurve(nn.Module):

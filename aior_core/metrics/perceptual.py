@@ -36,7 +36,8 @@ def learned_distance(picture: torch.Tensor, reference: torch.Tensor) -> torch.Te
     Raises RuntimeError, naming the package to install, if it is missing.
     """
     network = _network().to(picture.device)
-    return network(picture.float().clamp(-1.0, 1.0), reference.float().clamp(-1.0, 1.0)).flatten()
+    with torch.autocast(picture.device.type, enabled=False):
+        return network(*(x.float().clamp(-1.0, 1.0).contiguous() for x in (picture, reference))).flatten()
 
 
 def available() -> bool:

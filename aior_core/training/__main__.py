@@ -69,7 +69,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "default")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--batch-scale", type=int, default=1, help="samples per batch, as a multiple of the stage's own; all processes together")
+    parser.add_argument("--workers", type=int, help="processes that make damaged batches ahead (default: for a GPU those there is a processor for, at most 12)")
+    parser.add_argument("--batch-scale", type=int, help="samples per batch, as a multiple of the stage's own; all processes together (default: 1, on a GPU 32)")
     parser.add_argument("--learning-rate", type=_positive, default=1.0, help="as a multiple of the stage's own")
     parser.add_argument("--decay-share", type=_share, default=0.6, help="the last part of the time, in which the learning rate falls")
     parser.add_argument("--selective", type=_share, help="share of samples whose target keeps a part of the damage (default: the stage's)")
@@ -105,6 +106,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def settle(options: argparse.Namespace, device: str) -> None:
+    """What the options leave to the device: a GPU has work for more samples at once than a processor, and waits for them unless others make them.
+
+    On Windows a new process would have to be sent all photographs; there nothing is made ahead unless asked for.
+    """
+    fast = device == "cuda" and options.scale == "compact"
+    if options.batch_scale is None:
+        options.batch_scale = 32 if fast else 1
+    if options.workers is None:
+        options.workers = min(12, max(0, len(os.sched_getaffinity(0)) - 2)) if fast and hasattr(os, "sched_getaffinity") else 0
+
+
 def main() -> None:
     options = parse()
     find_host()
@@ -117,6 +130,7 @@ def main() -> None:
         args.cpu = True
     if options.threads:
         torch.set_num_threads(options.threads)
+    settle(options, device)
     from . import distributed
     from .run import blend, export, follow, run_stage
 

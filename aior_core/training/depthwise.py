@@ -47,7 +47,7 @@ class _LargeKernel(torch.autograd.Function):
 def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     weight, bias = convolution.weight.to(x.dtype), convolution.bias.to(x.dtype)
     step = convolution.dilation[0]
-    if x.is_cuda or (step == 1 and weight.shape[-1] == 3):
+    if step == 1 and weight.shape[-1] == 3:
         return nn.Conv2d.forward(convolution, x)
     if step == 1:
         return _LargeKernel.apply(x, weight, bias)
@@ -60,10 +60,20 @@ def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return x[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
+def full_weight(weight: Tensor) -> Tensor:
+    """Depth-wise weights `C 1 k k` as those of a convolution from all channels to all, `C C k k`, channels last in memory."""
+    return torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def is_depthwise(convolution: nn.Conv2d) -> bool:
+    """Whether every channel is convolved by itself, with its neighbourhood."""
+    return convolution.groups == convolution.in_channels > 1 and convolution.kernel_size[0] > 1
+
+
 def fast_gradients(network: nn.Module) -> nn.Module:
     """Make every depth-wise convolution in `network` train fast on CPUs; its results and its state dict stay the same."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels and module.kernel_size[0] > 1:
+        if isinstance(module, nn.Conv2d) and is_depthwise(module):
             if module.dilation[0] > 1 and module.kernel_size[0] != 3:
                 raise ValueError(f"fast_gradients: a dilated kernel of {module.kernel_size[0]} is not covered; expected 3")
             module.forward = types.MethodType(_forward, module)

@@ -50,10 +50,16 @@ def rows(count: int) -> slice:
     return slice(rank() * own, (rank() + 1) * own)
 
 
-def normal(shape: Iterable[int], generator: torch.Generator) -> Tensor:
-    """This process's rows, of `shape`, of a normal draw for the whole batch."""
+def normal(shape: Iterable[int], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+    """This process's rows, of `shape`, of a normal draw for the whole batch.
+
+    A GPU draws for itself, from a seed that `generator` gives: a processor takes longer for the noise of a batch than a GPU for its step.
+    """
     count, *rest = shape
-    return torch.randn(world() * count, *rest, generator=generator)[rows(world() * count)]
+    if torch.device(device).type != "cpu":
+        seed = torch.randint(2**62, (), generator=generator).item()
+        generator = torch.Generator(device).manual_seed(seed)
+    return torch.randn(world() * count, *rest, generator=generator, device=device)[rows(world() * count)]
 
 
 def uniform(shape: Iterable[int], generator: torch.Generator) -> Tensor:

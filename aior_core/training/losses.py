@@ -33,7 +33,8 @@ def restoration(prediction: Tensor, target: Tensor, *, ssim_weight: float = 0.02
     a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
     loss = charbonnier(a, b) + 0.005 * log_mse(a, b) + 0.05 * fft_l1(a, b)
     if ssim_weight:
-        loss = loss + ssim_weight * (1 - ssim_map(a, b, window_size=11).flatten(1).mean(dim=1))
+        with torch.autocast(a.device.type, enabled=False):
+            loss = loss + ssim_weight * (1 - ssim_map(a.contiguous(), b.contiguous(), window_size=11).flatten(1).mean(dim=1))
     return loss.mean()
 
 

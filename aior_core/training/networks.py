@@ -16,6 +16,7 @@ from ..architecture.layers import initialise
 from ..architecture.lq_encoder import PriorEncoder
 from ..host.unet import unet_parameters
 from .depthwise import fast_gradients
+from .gpu import fast_on_gpus
 
 
 class Parts(ABC):
@@ -71,6 +72,6 @@ def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
         initialise(part, generator)
     nn.init.zeros_(networks.unet.out[2].weight)
     for part in (networks.vae, networks.prior, networks.daem):
-        fast_gradients(part)
+        fast_on_gpus(fast_gradients(part))
     return networks.to(memory_format=torch.channels_last)
 

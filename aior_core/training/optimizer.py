@@ -42,21 +42,25 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = [p.grad for p in parameters]
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            momenta = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
-                waiting[len(ahead), ahead[0].numel()].append((parameter, ahead))
+            for parameter, ahead in zip(parameters, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True):
+                # In the order of channels last, in which weights lie in memory: which column is which makes no difference.
+                waiting[len(ahead), ahead[0].numel()].append((parameter, ahead.permute(0, 2, 3, 1)))
             for (rows, columns), entries in waiting.items():
-                steps = orthogonalise(torch.stack([ahead.reshape(rows, columns) for _, ahead in entries]).to(fast_dtype(entries[0][1].device.type)))
+                matrices = torch.stack([ahead.reshape(rows, columns) for _, ahead in entries])
+                steps = orthogonalise(matrices.to(fast_dtype(matrices.device.type))).to(matrices.dtype)
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (parameter, _), step in zip(entries, steps, strict=True):
-                    parameter.add_(step.reshape(parameter.shape), alpha=-rate)
+                changes = [step.view(ahead.shape).permute(0, 3, 1, 2) for (_, ahead), step in zip(entries, steps, strict=True)]
+                torch._foreach_add_([parameter for parameter, _ in entries], changes, alpha=-rate)
 
 
 def is_matrix(parameter: Tensor) -> bool:

@@ -50,12 +50,16 @@ class Plan:
 
 
 def damage(
-    clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None, real: Real | None = None
-) -> Batch:
+    clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None,
+    real: Real | None = None, made: Batch | None = None,
+) -> Batch:  # fmt: skip
     """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target.
 
     `weights`: how often each kind occurs (default: `WEIGHTS`; kinds not named do not). `real`: rows that come damaged already.
+    `made`: what was made of it before, see `ahead`; nothing is drawn then.
     """
+    if made is not None:
+        return made
     count = distributed.world() * len(clean)
     plans = [draw_plan(generator, selective=selective, weights=weights) for _ in range(count)]
     rows = (False,) * count if real is None else real.rows
@@ -150,7 +154,7 @@ def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.
     tokens = networks.prior.tokens(severities if keep is None else severities * keep)
     condition = networks.daff.embed(estimate.features[-1])
     batch, _, height, width = estimate.features[-1].shape
-    x = distributed.normal((batch, networks.unet.in_channels, height, width), generator).to(condition.device)
+    x = distributed.normal((batch, networks.unet.in_channels, height, width), generator, condition.device)
     sigmas = torch.linspace(1, 0, steps + 1, device=x.device)
     for now, after in zip(sigmas, sigmas[1:]):
         x = x + (after - now) * fused_velocity(networks, x, now.expand(batch), tokens, condition).float()

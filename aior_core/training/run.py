@@ -16,6 +16,7 @@ from torch import Tensor
 from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
 from . import checkpoint, data, distributed, loop, own_pictures, tone, validation
+from .ahead import Ahead, Source, requests
 from .maps import Memory
 from .networks import Networks, build
 from .pairs import Pairs
@@ -34,6 +35,10 @@ TAKEN = {
     "maps": "prior.head.places",
 }
 """What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
+
+
+KEPT, REUSED = 1536, 6
+"""Of `fusion`: encoded crops that are kept, and how often each is learnt from."""
 
 
 def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
@@ -119,10 +124,13 @@ def run_stage(
     )  # fmt: skip
     say = functools.partial(print, flush=True)
     draw = None
+    if options.workers and (stage.restores or stage.mix):
+        draw = _made_ahead(options, stage, pictures, stage.mix or mix, device)
     if stage.name == "maps":
         draw = Memory(networks, pictures.photographs, device)
     elif stage.name == "fusion":
-        draw = Latents(networks, loop.fresh(pictures.photographs, pictures.pairs, options.pair_share, device), device, **mix)
+        fresh = draw or loop.fresh(pictures.photographs, pictures.pairs, options.pair_share, device)
+        draw = Latents(networks, fresh, device, kept=KEPT * options.batch_scale, reused=REUSED, **mix)
     loop.train(
         networks, stage, pictures.photographs, settings,
         validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs, draw=draw,
@@ -135,6 +143,18 @@ def run_stage(
         trained = {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}
         checkpoint.save(path, networks, trained, state | {"normalised": True}, rng)
     return networks
+
+
+def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: dict, device: str) -> Ahead:
+    """The draw of a restoring stage whose batches other processes make."""
+    begun = time.monotonic()
+
+    def progress() -> float:
+        return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
+
+    scale = options.batch_scale / (REUSED if stage.name == "fusion" else 1)
+    source = Source(pictures.photographs, pictures.pairs, options.pair_share, mix, options.seed)
+    return Ahead(source, requests(stage.crops, scale, progress), options.workers, device)
 
 
 def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +24,14 @@ Step = Callable[..., tuple[Tensor, Logs]]
 `restoration.damage` and exist where the stage restores."""
 Crops = Callable[[float, int], tuple[int, int]]
 KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
+KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 
 
 @dataclass(frozen=True)
 class Stage:
     """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
 
-    `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    `mix`: keywords of `restoration.damage` of its own, where it damages pictures in a way of its own. `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
     """
 
     name: str
@@ -42,12 +44,13 @@ class Stage:
     muon: bool = True
     ema_decay: float | None = None
     slow: tuple[str, ...] = ()
+    mix: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
     """Small crops teach texture fast; haze and low light need large ones: a small flat one says nothing about them."""
-    small, middle, large = (64, 16), (128, 4), (192, 2)
-    cycle = (small, middle, small, small) if progress < 0.2 else (middle, large, small, large)
+    small, middle, large, whole = (64, 16), (128, 4), (192, 2), (256, 1)
+    cycle = (small, middle, small, small) if progress < 0.2 else (middle, large, small, large) if progress < 0.6 else (middle, large, whole, large)
     return cycle[step % 4]
 
 
@@ -59,7 +62,7 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
         # Within range: noise that is not clipped is a benchmark's, no picture's.
         pictures[light] = damage(clean[light], generator, selective=0).lq.clamp(-1, 1)
     mean, logvar = networks.vae.encoder(pictures)
-    noise = distributed.normal(mean.shape, generator).to(mean)
+    noise = distributed.normal(mean.shape, generator, mean.device).to(mean)
     decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
     fit = losses.reconstruction(decoded, pictures)
     kl = losses.kullback_leibler(mean, logvar)
@@ -76,7 +79,7 @@ def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: tor
     if roll < 0.25:
         return latent
     sigma = (0.1 + 0.7 * distributed.uniform((len(lq), 1, 1, 1), generator)).to(latent)
-    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator).to(latent)
+    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)
 
 
 def _balance(routings: list[Routing], top_k: int) -> Tensor:
@@ -110,7 +113,7 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
 
 def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Rectified flow: x = (1 - sigma) x0 + sigma noise; one sample in five at sigma 1, where one-step sampling starts."""
-    noise = distributed.normal(latent.shape, generator).to(latent)
+    noise = distributed.normal(latent.shape, generator, latent.device).to(latent)
     sigma = torch.sigmoid(distributed.normal((len(latent),), generator))
     sigma = torch.where(distributed.uniform((len(latent),), generator) < 0.2, torch.ones_like(sigma), sigma).to(latent)
     x = (1 - sigma[:, None, None, None]) * latent + sigma[:, None, None, None] * noise
@@ -169,9 +172,9 @@ def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, *, per
     return loss, logs
 
 
-def _keep(networks: Networks, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+def _keep(networks: Networks, clean: Tensor, generator: torch.Generator, *, made: Batch | None = None) -> tuple[Tensor, Logs]:
     """Every sample keeps some of its damages; and some that it does not have, for which nothing may come back."""
-    batch = damage(clean, generator, selective=1.0, weights=KEPT_MIX)
+    batch = damage(clean, generator, **KEEPING, made=made)
     absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(batch.keep)
     keep = batch.keep * (1 - absent)
     with torch.no_grad():
@@ -196,6 +199,6 @@ STAGES = {
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
-    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False),
+    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

@@ -233,7 +233,7 @@ def test_every_plan_is_a_whole_chain_within_its_budget():
 
 
 def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
-    from aior_pack.aior_core.training.__main__ import parse
+    from aior_pack.aior_core.training.__main__ import parse, settle
     from aior_pack.aior_core.training.run import follow
     from aior_pack.aior_core.weights import load_weights
 
@@ -249,6 +249,7 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
 
     def run(*arguments: str) -> bool:
         options = parse(["--plan", "cpu-2h", "--data", str(pictures), *arguments])
+        settle(options, "cpu")
         return follow(plan, options, "cpu", config=tiny.TINY)
 
     first = tmp_path / "first"

@@ -136,10 +136,11 @@ def test_gradient_checkpointing_changes_no_gradient(base, sdxl):
 
 def options(out: Path, **changes) -> argparse.Namespace:
     """What the command line gives."""
-    from aior_pack.aior_core.training.__main__ import parse
+    from aior_pack.aior_core.training.__main__ import parse, settle
 
     words = ["fusion", "--scale", "sdxl", "--checkpoint", "base.safetensors", "--out", str(out), "--crop", "64", "--data", str(PHOTOGRAPHS)]
     parsed = parse(words)
+    settle(parsed, "cpu")
     return argparse.Namespace(**{**vars(parsed), "target": out, **changes})
 
 

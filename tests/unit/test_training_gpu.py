@@ -1,0 +1,135 @@
+"""Training on a GPU, as far as a processor can tell: layers that run in another way give what they gave, and batches made ahead are the same."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from aior_pack.aior_core.architecture.autoencoder import Trunk
+from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
+from aior_pack.aior_core.architecture.tone import curve_between
+from aior_pack.aior_core.training import data, gpu, kernels
+from torch import nn
+from torch.nn import functional as F
+
+
+def gradients(network: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """What `network` makes of `x`, and the gradients of its square's sum."""
+    x = x.clone(memory_format=torch.channels_last).requires_grad_()
+    y = network(x)
+    y = y[-1] if isinstance(y, list) else y
+    y.square().sum().backward()
+    return [y.detach(), x.grad, *(p.grad for p in network.parameters())]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: NAFBlock(8, kernel=5), lambda: NAFBlock(8, dilation=4), lambda: Trunk((12, 16), (1, 1), (1, 0))], ids=["wide", "dilated", "trunk"]
+)
+def test_what_runs_in_another_way_on_a_gpu_gives_the_same(make, monkeypatch):
+    monkeypatch.setattr(gpu, "on_gpu", lambda x: True)
+    monkeypatch.setattr(kernels, "triton", None)
+    generator = torch.Generator().manual_seed(0)
+    plain = initialise(make(), generator).to(memory_format=torch.channels_last)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    fast = gpu.fast_on_gpus(copy.deepcopy(plain))
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    channels = 3 if isinstance(plain, Trunk) else 8
+    x = torch.randn(2, channels, 16, 24, generator=generator)
+    for own, wanted in zip(gradients(fast, x), gradients(plain, x), strict=True):
+        assert (own - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+def test_on_a_processor_nothing_runs_in_another_way(monkeypatch):
+    network = gpu.fast_on_gpus(initialise(NAFBlock(8), torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(gpu, "full_weight", None)
+    assert network(torch.randn(1, 8, 8, 8)).shape == (1, 8, 8, 8)
+
+
+@pytest.mark.parametrize("channels, rows, dtype", [(16, 700, torch.float32), (48, 333, torch.float32), (3, 65, torch.float32), (32, 500, torch.bfloat16)])
+def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
+    if kernels.triton is None or not (torch.cuda.is_available() or kernels.triton.knobs.runtime.interpret):
+        pytest.skip("Triton's kernels need a GPU, or TRITON_INTERPRET=1 and Triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    weight, bias = torch.randn(2, channels, device=device).unbind()
+    narrow, wide = (torch.randn(rows, n * channels, device=device).mul(2).add(1).to(dtype) for n in (1, 2))
+    picture = narrow.reshape(1, rows, 1, channels).permute(0, 3, 1, 2)
+    cases = (
+        (lambda x, w, b: kernels.ShortNorm.apply(x, w, b, 1e-6), lambda x, w, b: F.layer_norm(x, (channels,), w, b, 1e-6), (narrow, weight, bias)),
+        (lambda x, b: kernels.AddBias.apply(x * 1, b), lambda x, b: x + b[:, None, None], (picture, bias)),
+        (kernels.Gate.apply, lambda x: torch.mul(*x.chunk(2, dim=1)), (wide,)),
+    )
+    for ours, theirs, inputs in cases:
+        results = []
+        for function, kind in ((ours, lambda x: x), (theirs, torch.Tensor.float)):
+            leaves = [kind(x.detach().clone(memory_format=torch.preserve_format)).requires_grad_() for x in inputs]
+            y = function(*leaves)
+            y.float().square().sum().backward()
+            results.append([y.detach(), *(leaf.grad for leaf in leaves)])
+        for own, wanted in zip(*results, strict=True):
+            assert (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
+
+
+def photographs() -> data.Photographs:
+    picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
+    return data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64))
+
+
+def test_batches_made_ahead_come_in_order_whoever_makes_them():
+    pytest.importorskip("comfy")
+    from aior_pack.aior_core.training.ahead import Ahead, Source, requests
+    from aior_pack.aior_core.training.restoration import damage
+
+    def crops(progress: float, step: int) -> tuple[int, int]:
+        return (32, 4) if step % 2 == 0 else (64, 2)
+
+    source = Source(photographs(), None, 0.0, {"selective": 0.5}, 7)
+    drawn = {}
+    for workers in (1, 2):
+        ahead = Ahead(source, requests(crops, 2, lambda: 0.0), workers, "cpu")
+        drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
+    for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
+        assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
+        assert torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
+    assert [tuple(clean.shape) for clean, _ in drawn[1]] == [(8, 3, 32, 32), (4, 3, 64, 64)] * 2
+    # Pictures travel in half precision; all else is what a process by itself draws.
+    generator = torch.Generator().manual_seed(1 + (7 << 32))
+    alone = damage(data.draw_batch(photographs(), 4, 64, generator), generator, selective=0.5)
+    made = drawn[1][1][1]["made"]
+    assert torch.allclose(made.lq, alone.lq, atol=2e-3) and torch.equal(made.keep, alone.keep) and torch.equal(made.severities, alone.severities)
+
+
+def test_requests_follow_the_progress_when_they_are_begun():
+    pytest.importorskip("comfy")
+    from aior_pack.aior_core.training.ahead import requests
+
+    done = [0.0]
+    asked = requests(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
+    assert list(itertools.islice(asked, 2)) == [(2, 64)] * 2
+    done[0] = 0.9
+    assert next(asked) == (2, 128)
+
+
+def test_the_tone_curve_is_fitted_in_full_precision_also_in_training():
+    now, wished = torch.rand(2, 4, 27, generator=torch.Generator().manual_seed(1)).sort(dim=2).values.unbind()
+    wanted = curve_between(now, wished)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(curve_between(now, wished), wanted)
+        assert (curve_between(now.bfloat16(), wished.bfloat16()) - wanted).abs().max() < 0.2
+
+
+def test_the_device_settles_what_the_options_leave_open():
+    pytest.importorskip("comfy")
+    from aior_pack.aior_core.training.__main__ import parse, settle
+
+    def settled(device: str, *arguments: str) -> tuple[int, int]:
+        options = parse(["detail", *arguments])
+        settle(options, device)
+        return options.batch_scale, options.workers
+
+    assert settled("cpu") == (1, 0)
+    assert settled("cuda")[0] == 32
+    assert settled("cuda", "--batch-scale", "3", "--workers", "0") == (3, 0)
