@@ -24,7 +24,7 @@ def find_host() -> None:
 
 EXAMPLES = """examples:
   python -m aior_core.training --plan cpu-2h --data PHOTOGRAPHS --out runs/first
-  python -m aior_core.training --plan cpu-2h --data PHOTOGRAPHS --from runs/first --out runs/second
+  python -m aior_core.training --plan cpu-2h --minutes 60 --data PHOTOGRAPHS --from runs/first --out runs/second
   python -m aior_core.training detail --minutes 30 --data PHOTOGRAPHS --pairs SCANS --from runs/first --out runs/scans
   torchrun --nproc-per-node 2 -m aior_core.training --plan gpu-25min --data PHOTOGRAPHS --out runs/gpu
   python -m aior_core.training fusion --scale sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
@@ -53,7 +53,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps", "blend", "export"])
     parser.add_argument("--plan", choices=list(PLANS), help="the whole chain of stages and an export; with --from a repeat from those weights")
-    parser.add_argument("--minutes", type=_positive, default=10.0, help="time for the whole stage; a resumed run counts what it used")
+    parser.add_argument(
+        "--minutes", type=_positive,
+        help="time for the whole stage (default: 10), or for a plan (default: its own); a resumed run counts what it used",
+    )  # fmt: skip
     parser.add_argument(
         "--session", type=_positive, default=math.inf, help="leave after so many minutes, unfinished; the same command goes on"
     )
@@ -102,6 +105,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--crop {options.crop} and --batch {options.batch}: expected a multiple of 64, and at least one sample")
     if options.cache and (options.scale != "sdxl" or options.cache_crops < 1):
         parser.error("--cache is for --scale sdxl, and --cache-crops for at least one crop")
+    if options.stage and options.minutes is None:
+        options.minutes = 10.0
     options.target = ROOT / "models" if options.ship or options.stage else options.out
     return options
 

@@ -5,7 +5,7 @@ Drawing and damaging crops is work for processors, of which one makes about 8 me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -32,7 +32,7 @@ class Source(Dataset):
     photographs: Photographs
     pairs: Pairs | None
     pair_share: float
-    mix: dict
+    mix: Mapping
     seed: int
 
     def __getitem__(self, asked: tuple[int, Request]) -> tuple[Tensor, ...]:

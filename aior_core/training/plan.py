@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 
@@ -21,6 +21,12 @@ class Plan:
 
     fresh: tuple[Leg, ...]
     repeat: tuple[Leg, ...]
+
+
+def in_all(legs: tuple[Leg, ...], minutes: float) -> tuple[Leg, ...]:
+    """The same legs, made longer or shorter alike so that they take `minutes` in all."""
+    whole = sum(leg.minutes for leg in legs)
+    return tuple(replace(leg, minutes=leg.minutes * minutes / whole) for leg in legs)
 
 
 PLANS: Mapping[str, Plan] = MappingProxyType({

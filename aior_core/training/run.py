@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .ahead import Ahead, Source, requests
 from .maps import Memory
 from .networks import Networks, build
 from .pairs import Pairs
-from .plan import Leg, Plan
+from .plan import Leg, Plan, in_all
 from .recall import Latents
 from .stages import STAGES, Stage, fusion_loss
 
@@ -125,7 +126,8 @@ def run_stage(
     say = functools.partial(print, flush=True)
     draw = None
     if options.workers and (stage.restores or stage.mix):
-        draw = _made_ahead(options, stage, pictures, stage.mix or mix, device)
+        used = checkpoint.state(path)["seconds"] if path.exists() else 0.0
+        draw = _made_ahead(options, stage, pictures, stage.mix or mix, device, used)
     if stage.name == "maps":
         draw = Memory(networks, pictures.photographs, device)
     elif stage.name == "fusion":
@@ -145,9 +147,9 @@ def run_stage(
     return networks
 
 
-def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: dict, device: str) -> Ahead:
-    """The draw of a restoring stage whose batches other processes make."""
-    begun = time.monotonic()
+def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: Mapping, device: str, used: float) -> Ahead:
+    """The draw of a restoring stage, of which `used` seconds are over, whose batches other processes make."""
+    begun = time.monotonic() - used
 
     def progress() -> float:
         return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
@@ -201,6 +203,7 @@ def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: Comp
     of this call. Raises ValueError when `--out` holds another plan, or when a repeat's weights are not whole.
     """
     legs = plan.repeat if options.start else plan.fresh
+    legs = in_all(legs, options.minutes) if options.minutes else legs
     left = functools.partial(_minutes_left, time.monotonic() + 60 * options.session)
     if distributed.rank() == 0:
         _claim(options, legs)

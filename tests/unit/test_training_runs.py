@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from aior_pack.aior_core.training import checkpoint, distributed, experts, loop
-from aior_pack.aior_core.training.plan import PLANS, Leg, Plan
+from aior_pack.aior_core.training.plan import PLANS, Leg, Plan, in_all
 from aior_pack.aior_core.training.precision import autocast, fast_dtype
 from aior_pack.aior_core.training.record import Record
 from aior_pack.aior_core.training.stages import STAGES
@@ -230,6 +230,9 @@ def test_every_plan_is_a_whole_chain_within_its_budget():
         assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint", "keep", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
+            short = in_all(legs, 10.0)
+            assert sum(leg.minutes for leg in short) == pytest.approx(10.0) and [leg.stage for leg in short] == [leg.stage for leg in legs]
+            assert short[1].minutes / short[0].minutes == pytest.approx(legs[1].minutes / legs[0].minutes)
 
 
 def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
