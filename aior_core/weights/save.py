@@ -22,12 +22,12 @@ def save_weights(
     metadata: dict[str, str],
     *,
     dtype: torch.dtype | None = torch.float16,
-    max_bytes: int = 63 * 2**18,
+    max_bytes: int = 127 * 2**17,
 ) -> list[Path]:
     """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more safetensors files.
 
     dtype: of all floats; None leaves each tensor in its own.
-    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` (15.75 MiB) plus its header (a single
+    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` (15.875 MiB) plus its header (a single
     tensor is never split). Every file carries the whole metadata and the id of its set. All files are written beside
     their places first and then moved there, and files of an earlier set with the same stem are removed, so a reader sees
     the old set, the new one, or an error naming the mixture. Returns the paths in order.
