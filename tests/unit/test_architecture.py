@@ -176,7 +176,7 @@ def test_the_anchor_holds_tones_that_the_damage_left_alone():
 def test_the_anchor_lets_go_for_what_is_likely_only():
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
     feature, hazy = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2)
-    anchors = [daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item() for p in (0.1, 0.35, 0.45, 0.6, 1.0)]
+    anchors = [daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item() for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)]
     assert anchors[:2] == [1, 1] and 0 < anchors[2] < 1 and anchors[3:] == [0, 0]
     assert daem.context(feature, hazy).anchor.item() == 0
 
