@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, low_frequencies
+from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, low_frequencies
 from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
 from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing, decode_with_detail
