@@ -14,15 +14,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import distributed
-from .data import Photographs, draw_batch
-from .pairs import Pairs, draw_mixed
+from .data import Photographs
+from .loop import fresh
+from .pairs import Pairs
 from .restoration import Batch, damage
 
 PREFETCHED = 2
 """Batches that each process is ahead."""
 
 Request = tuple[int, int]
-"""How many samples of a batch are this process's own, and their side."""
+"""How many samples a batch of all processes has, and their side."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,7 @@ class Source(Dataset):
         """The parts of a `Batch`, pictures in fp16 to travel lighter."""
         number, (count, side) = asked
         generator = torch.Generator().manual_seed(number + (self.seed << 32))
-        if self.pairs is None:
-            clean, real = draw_batch(self.photographs, count, side, generator), {}
-        else:
-            clean, rows = draw_mixed(self.photographs, self.pairs, self.pair_share, count, side, generator)
-            real = {"real": rows}
+        clean, real = fresh(self.photographs, self.pairs, self.pair_share, "cpu")(count, side, generator)
         batch = damage(clean, generator, **self.mix, **real)
         return tuple(getattr(replace(batch, lq=batch.lq.half(), target=batch.target.half()), field.name) for field in fields(Batch))
 
@@ -51,18 +48,17 @@ class Source(Dataset):
 class Ahead:
     """A `loop.Draw` whose batches `workers` processes make, in the order of `requests` and not as they are asked for then.
 
-    In what is trained by several processes each makes its own rows by itself, from a seed of its own.
+    In what is trained by several processes they are forked, so that they know which rows are theirs.
     """
 
     def __init__(self, source: Source, requests: Iterable[Request], workers: int, device: str):
-        self.source = replace(source, seed=source.seed * distributed.world() + distributed.rank())
-        self.requests, self.workers, self.device = requests, workers, device
+        self.source, self.requests, self.workers, self.device = source, requests, workers, device
 
     @cached_property
     def _batches(self) -> Iterator[list[Tensor]]:
         return iter(DataLoader(
             self.source, batch_size=None, sampler=_Endless(self.requests), num_workers=self.workers, prefetch_factor=PREFETCHED,
-            pin_memory=self.device == "cuda",
+            pin_memory=self.device == "cuda", multiprocessing_context="fork" if distributed.world() > 1 else None,
         ))  # fmt: skip
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Batch]]:
@@ -87,5 +83,5 @@ def requests(crops: Callable[[float, int], tuple[int, int]], scale: float, progr
     step = 0
     while True:
         side, count = crops(progress(), step)
-        yield max(1, round(count * scale / distributed.world())), side
+        yield distributed.world() * max(1, round(count * scale / distributed.world())), side
         step += 1

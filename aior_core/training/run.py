@@ -155,7 +155,7 @@ def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, m
         return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
 
     scale = options.batch_scale / (REUSED if stage.name == "fusion" else 1)
-    source = Source(pictures.photographs, pictures.pairs, options.pair_share, mix, options.seed)
+    source = Source(pictures.photographs, pictures.pairs if stage.restores else None, options.pair_share, mix, options.seed)
     return Ahead(source, requests(stage.crops, scale, progress), options.workers, device)
 
 

@@ -31,7 +31,8 @@ KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 class Stage:
     """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
 
-    `mix`: keywords of `restoration.damage` of its own, where it damages pictures in a way of its own. `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    `mix`: keywords of `restoration.damage`, where the stage damages pictures in a way of its own.
     """
 
     name: str
