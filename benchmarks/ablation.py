@@ -126,8 +126,8 @@ class Crops:
         self.recall = room("aior_core.training.recall").Latents(networks, fresh, "cpu", kept=count, selective=0.0)
         side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)
         generator = torch.Generator().manual_seed(SEED)
-        while len(self.recall.seen) < count:
-            self.recall.seen.extend(self.recall.encode(8, side, generator))
+        while self.recall.count < count:
+            self.recall.remember(self.recall.encode(8, side, generator))
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return self.recall.recalled(count, generator)

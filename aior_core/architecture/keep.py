@@ -22,8 +22,10 @@ class Kept(nn.Module):
 
     def forward(self, h: Tensor, steering: Tensor) -> Tensor | None:
         """`B width H W` and steering `B K`, 0..1 -> what is to be added, `B 3 H W`; None where all damage is to be removed."""
+        return self.of(h, steering) if torch.any(steering < 1) else None
+
+    def of(self, h: Tensor, steering: Tensor) -> Tensor:
+        """As `forward`, without asking whether anything is to be kept."""
         share = 1 - steering
-        if not torch.any(share > 0):
-            return None
         parts = rearrange(self.parts(h), "b (k c) h w -> b k c h w", c=3)
         return (share.to(parts)[:, :, None, None, None] * parts).sum(dim=1)

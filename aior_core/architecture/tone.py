@@ -90,13 +90,32 @@ def shift(picture: Tensor, curve: Tensor) -> Tensor:
 
 def curve_between(now: Tensor, wished: Tensor) -> Tensor:
     """The curve that brings tones `now` nearest to those `wished`, `B 27` each -> `B 3 3`, fp32 (ridge regression)."""
-    # On the processor, as not every accelerator solves; three numbers a channel, and in fp32 also where training is not.
-    now, wished, home = now.float().cpu(), wished.float().cpu(), now.device
-    with torch.autocast("cpu", enabled=False):
-        now, wished = (x.unflatten(1, (3, len(LEVELS)))[..., None] for x in (now, wished))
-        basis = torch.cat([1 - now, now, 4 * now * (1 - now)], dim=3)
-        gram = basis.transpose(2, 3) @ basis + RIDGE * torch.eye(3)
-        return torch.linalg.solve(gram, basis.transpose(2, 3) @ (wished - now)).to(home)[..., 0]
+    now, wished = (x.float().unflatten(1, (3, len(LEVELS))) for x in (now, wished))
+    basis = 1 - now, now, 4 * now * (1 - now)
+    # Sums of products and no matrix product, which training would do in bfloat16.
+    gram = [[(one * other).sum(dim=2) for other in basis] for one in basis]
+    for index in range(3):
+        gram[index][index] = gram[index][index] + RIDGE
+    return _solved(gram, [(part * (wished - now)).sum(dim=2) for part in basis])
+
+
+def _solved(matrix: list[list[Tensor]], right: list[Tensor]) -> Tensor:
+    """Symmetric positive definite systems of three, entries of any equal shape `...` -> their solutions `... 3`, by Cholesky's square roots.
+
+    Written out, as not every accelerator solves, and those that do make the processor wait for an answer.
+    """
+    lower: dict[tuple[int, int], Tensor] = {}
+    for row in range(3):
+        for column in range(row + 1):
+            left = matrix[row][column] - sum(lower[row, k] * lower[column, k] for k in range(column))
+            lower[row, column] = left.clamp_min(SMALLEST).sqrt() if row == column else left / lower[column, column]
+    forward: list[Tensor] = []
+    for row in range(3):
+        forward.append((right[row] - sum(lower[row, k] * forward[k] for k in range(row))) / lower[row, row])
+    found: dict[int, Tensor] = {}
+    for row in reversed(range(3)):
+        found[row] = (forward[row] - sum(lower[k, row] * found[k] for k in range(row + 1, 3))) / lower[row, row]
+    return torch.stack([found[row] for row in range(3)], dim=-1)
 
 
 class ToneCurve(nn.Module):
@@ -147,5 +166,5 @@ class ToneCurve(nn.Module):
             seen = HALF_WAY * ramp(1 - (1 - haze) * (1 - dark), DOUBTED, BELIEVED)
             share = share * torch.lerp(seen, ramp(darkened, DARK_FROM, DARK_AT), noise).float()
             likely = torch.cat([haze, torch.lerp(dark, darkened, noise)], dim=1)
-            wanted = (likely * steering[:, [HAZE, DARK]]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
+            wanted = (likely * steering[:, HAZE : DARK + 1]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
             return curve_between(now, wished) * (share * wanted.float())[..., None]

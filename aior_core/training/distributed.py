@@ -54,18 +54,21 @@ def normal(shape: Iterable[int], generator: torch.Generator, device: torch.devic
     """This process's rows, of `shape`, of a normal draw for the whole batch.
 
     A GPU draws for itself, from a seed that `generator` gives: a processor takes longer for the noise of a batch than a GPU for its step.
+    A generator of a GPU's draws there, whatever `device` says.
     """
     count, *rest = shape
-    if torch.device(device).type != "cpu":
+    if generator.device.type != "cpu":
+        device = generator.device
+    elif torch.device(device).type != "cpu":
         seed = torch.randint(2**62, (), generator=generator).item()
         generator = torch.Generator(device).manual_seed(seed)
     return torch.randn(world() * count, *rest, generator=generator, device=device)[rows(world() * count)]
 
 
 def uniform(shape: Iterable[int], generator: torch.Generator) -> Tensor:
-    """This process's rows, of `shape`, of a draw from 0..1 for the whole batch."""
+    """This process's rows, of `shape`, of a draw from 0..1 for the whole batch, where `generator` is."""
     count, *rest = shape
-    return torch.rand(world() * count, *rest, generator=generator)[rows(world() * count)]
+    return torch.rand(world() * count, *rest, generator=generator, device=generator.device)[rows(world() * count)]
 
 
 class _Gather(torch.autograd.Function):
@@ -105,7 +108,7 @@ def mean(numbers: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
     """The mean over the processes of numbers and tensors that all of them have under the same names."""
     if world() == 1:
         return numbers
-    flat = torch.cat([torch.as_tensor(value, dtype=torch.float64).flatten() for value in numbers.values()]).to(_device())
+    flat = torch.cat([torch.as_tensor(value, dtype=torch.float64, device=_device()).flatten() for value in numbers.values()])
     dist.all_reduce(flat)
     pieces = (flat / world()).cpu().split([torch.as_tensor(value).numel() for value in numbers.values()])
     return {k: p.view_as(v).to(v) if isinstance(v, Tensor) else p.item() for (k, v), p in zip(numbers.items(), pieces)}

@@ -11,11 +11,11 @@ from ..architecture.daem import Routing
 
 
 def shares(routings: Sequence[Routing]) -> Tensor:
-    """Routings, deepest level first -> the share of samples that each expert got, `levels E`, finest level first, on the CPU.
+    """Routings, deepest level first -> the share of samples that each expert got, `levels E`, finest level first.
 
     A row adds up to the number of experts that a sample gets.
     """
-    return torch.stack([(r.gates > 0).float().mean(dim=0) for r in reversed(routings)]).detach().cpu()
+    return torch.stack([(r.gates > 0).float().mean(dim=0) for r in reversed(routings)]).detach()
 
 
 def line(shares: Tensor) -> str:

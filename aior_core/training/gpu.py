@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..architecture.daem import DAEMLevel
+from ..architecture.keep import Kept
 from ..architecture.layers import NAFBlock
 from . import kernels
 from .depthwise import full_weight, is_depthwise
@@ -41,6 +43,18 @@ def _gated(block: NAFBlock, x: Tensor) -> Tensor:
     return kernels.Gate.apply(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def _mix(level: DAEMLevel, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
+    """Every sample through every expert: which of them count would have to be asked of the GPU, which then waits for its processor."""
+    if not on_gpu(x):
+        return DAEMLevel.mix(level, x, gates, gate)
+    return sum(share[:, None, None, None] * expert(x, gate) for share, expert in zip(gates.to(x).unbind(dim=1), level.experts, strict=True))
+
+
+def _kept(kept: Kept, h: Tensor, steering: Tensor) -> Tensor | None:
+    """As if something were to be kept, which need not be asked: what is not comes to nothing."""
+    return kept.of(h, steering) if on_gpu(h) else Kept.forward(kept, h, steering)
+
+
 def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if not on_gpu(x):
         return otherwise(x)
@@ -63,7 +77,7 @@ def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def fast_on_gpus(network: nn.Module) -> nn.Module:
-    """Make LayerNorms, convolutions and NAF blocks' gates in `network` fast on GPUs. Results and state dict stay the same, up to rounding."""
+    """Make LayerNorms, convolutions, NAF blocks' gates and DAEM's choices in `network` fast on GPUs. Results and state dict stay the same, up to rounding."""
     for module in network.modules():
         if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1 and module.weight is not None and module.bias is not None:
             module.forward = types.MethodType(_norm, module)
@@ -71,4 +85,8 @@ def fast_on_gpus(network: nn.Module) -> nn.Module:
             module.forward = types.MethodType(types.MethodType(_convolution, module.forward), module)
         elif isinstance(module, NAFBlock):
             module.gated = types.MethodType(_gated, module)
+        elif isinstance(module, DAEMLevel):
+            module.mix = types.MethodType(_mix, module)
+        elif isinstance(module, Kept):
+            module.forward = types.MethodType(_kept, module)
     return network

@@ -19,8 +19,8 @@ from .data import Photographs, draw_batch
 from .networks import Networks
 from .optimizer import Optimizers
 from .pairs import Pairs, draw_mixed
-from .precision import autocast
 from .record import Record
+from .recorded import Recorded, unrecorded
 from .stages import Logs, Stage
 
 DECAY_SHARE = 0.6
@@ -36,7 +36,7 @@ class Options:
 
     A batch holds `batch_scale` times the stage's samples, those of all processes together. `decay_share`: the last part of the time, in
     which the learning rate falls. `pair_share`: of the samples, where there are real pairs. `session_minutes`: leave after so much time,
-    unfinished; the next call goes on.
+    unfinished; the next call goes on. `recorded`: steps as CUDA graphs, where all that is drawn are tensors.
     """
 
     out: Path
@@ -52,6 +52,7 @@ class Options:
     save_seconds: float = SAVE_SECONDS
     report_seconds: float = 30.0
     session_minutes: float = math.inf
+    recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Meter:
             self.sums[key] = self.sums[key] + value
 
     def averages(self) -> Logs:
-        return {key: value / self.steps for key, value in self.sums.items()}
+        means = {key: value / self.steps for key, value in self.sums.items()}
+        return {key: mean.item() if isinstance(mean, Tensor) and mean.ndim == 0 else mean for key, mean in means.items()}
 
     def per_second(self, count: int) -> float:
         return count / max(1e-9, time.monotonic() - self.begun)
@@ -132,7 +134,15 @@ def train(
     generator.set_state(generator_state)
     record = Record(options.out, stage.name, state["step"], say) if first else None
     slow = [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)] if stage.slow else []
-    optimizer = Optimizers(list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow)
+    optimizer = Optimizers(list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow, in_place=options.recorded)
+    if options.recorded:
+        gradients = Recorded(networks, stage, torch.randint(2**62, (), generator=generator).item())
+    else:
+        gradients = unrecorded(networks, stage, options.device)
+
+    def require_finite(norm: Tensor) -> None:
+        if not torch.isfinite(norm):
+            raise RuntimeError(f"training {stage.name}: gradient is {norm.item()} at step {step}; lower the learning rate and resume from {path}")
 
     def report(meter: Meter, elapsed: float, rate: float) -> None:
         averages, speed = meter.averages(), meter.per_second(meter.samples)
@@ -141,6 +151,9 @@ def train(
         record.trained(step, elapsed, speed, rate, averages)
 
     def save(elapsed: float) -> None:
+        # A GPU is not asked after every step, as it would wait for its processor; what it was asked last holds for all before.
+        if meter.steps:
+            require_finite(meter.sums["norm"])
         checkpoint.save(path, networks, average.values, {"step": step, "seconds": elapsed}, generator)
         record.draw()
 
@@ -167,17 +180,15 @@ def train(
         size, count = stage.crops(progress, step)
         samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
         clean, mix = draw(samples, size, generator)
-        with autocast(options.device):
-            loss, logs = stage.step(networks, clean, generator, **mix)
-        loss.backward()
+        loss, logs = gradients(clean, generator, mix)
         distributed.average_gradients(list(parameters.values()))
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        if not torch.isfinite(norm):
-            raise RuntimeError(f"training {stage.name}: gradient is {norm.item()} at step {step}; lower the learning rate and resume from {path}")
+        if not options.recorded:
+            require_finite(norm)
         optimizer.step(rate)
         average.update(step)
         step += 1
-        meter.add(distributed.mean(logs | {"loss": loss.item(), "norm": norm.item()}), samples)
+        meter.add(distributed.mean(logs | {"loss": loss, "norm": norm}), samples)
         if not first:
             continue
         elapsed = time.monotonic() - begun

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -30,7 +28,7 @@ class Memory(Recall):
         self.networks, self.photographs, self.device = networks, photographs, device
 
     @torch.no_grad()
-    def encode(self, count: int, side: int, generator: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
+    def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = distributed.rows(count)
         clean = data.draw_batch(self.photographs, count, side, generator, rows=rows).to(self.device)
         recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
@@ -38,4 +36,4 @@ class Memory(Recall):
         lq = as_filed(batch.lq, generator)
         with autocast(self.device):
             features = self.networks.prior.trunk(lq)[-1]
-        return zip(features.to(fast_dtype(self.device)).contiguous(), batch.maps)
+        return features.to(fast_dtype(self.device)), batch.maps

@@ -71,8 +71,10 @@ def is_matrix(parameter: Tensor) -> bool:
 class Optimizers:
     """All at once, driven by one learning rate, that of AdamW."""
 
-    def __init__(self, parameters: list[Tensor], learning_rate: float, *, muon: bool = True, slow: list[Tensor] = ()):
-        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`: those at a tenth of the rate, by AdamW."""
+    def __init__(self, parameters: list[Tensor], learning_rate: float, *, muon: bool = True, slow: list[Tensor] = (), in_place: bool = False):
+        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`: those at a tenth of the rate, by AdamW.
+        `in_place`: gradients stay where they are and become zero."""
+        self.in_place = in_place
         settings = {"betas": (0.9, 0.99), "weight_decay": 1e-4} if muon else {"betas": (0.9, 0.999), "weight_decay": 1e-2}
         held = {id(p) for p in slow}
         matrices = [p for p in parameters if muon and is_matrix(p) and id(p) not in held]
@@ -91,4 +93,4 @@ class Optimizers:
             for group in part.param_groups:
                 group["lr"] = scale * learning_rate
             part.step()
-            part.zero_grad(set_to_none=True)
+            part.zero_grad(set_to_none=not self.in_place)

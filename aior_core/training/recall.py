@@ -6,8 +6,7 @@ Encoding costs several times what a step of such a stage does. What is random in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,24 +26,38 @@ class Recall(ABC):
     names: tuple[str, ...]
 
     def __init__(self, kept: int, reused: int):
-        self.reused = reused
-        self.seen: deque[tuple[Tensor, ...]] = deque(maxlen=kept)
+        self.kept, self.reused, self.calls = kept, reused, 0
+        self.parts: tuple[Tensor, ...] = ()
+        self.count, self.next = 0, 0
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode some new crops, then draw this process's part of a batch of `count` from all: the first parts, and the others by name, fp32."""
-        world = distributed.world()
-        self.seen.extend(self.encode(-(-count // (self.reused * world)) * world if self.seen else count, side, generator))
-        return self.recalled(count // world, generator)
+        """Every `reused`-th time encode a batch of `count` new crops; then draw this process's part of such a batch from all: the first parts,
+        and the others by name, fp32."""
+        if self.calls % self.reused == 0:
+            self.remember(self.encode(count, side, generator))
+        self.calls += 1
+        return self.recalled(count // distributed.world(), generator)
+
+    def remember(self, new: tuple[Tensor, ...]) -> None:
+        """Put samples, `b ...` of each part, in the place of the oldest; at most `kept` at once."""
+        if not self.parts:
+            self.parts = tuple(part.new_empty(self.kept, *part.shape[1:]) for part in new)
+        new = tuple(part[-self.kept :] for part in new)
+        rows = (self.next + torch.arange(len(new[0]), device=new[0].device)) % self.kept
+        for part, own in zip(self.parts, new, strict=True):
+            part[rows] = own
+        self.next = (self.next + len(rows)) % self.kept
+        self.count = min(self.kept, self.count + len(rows))
 
     def recalled(self, count: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """`count` of the samples that were encoded."""
-        rows = torch.randint(len(self.seen), (count,), generator=generator).tolist()
-        first, *others = (torch.stack(each).float() for each in zip(*(self.seen[row] for row in rows)))
+        rows = torch.randint(self.count, (count,), generator=generator).to(self.parts[0].device)
+        first, *others = (part[rows].float() for part in self.parts)
         return first, dict(zip(self.names, others, strict=True))
 
     @abstractmethod
-    def encode(self, count: int, side: int, generator: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
-        """This process's part of `count` new samples."""
+    def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """This process's part of `count` new samples, `b ...` of each part."""
 
 
 class Latents(Recall):
@@ -58,9 +71,9 @@ class Latents(Recall):
         super().__init__(kept, reused)
         self.networks, self.fresh, self.device, self.mix = networks, fresh, device, mix
 
-    def encode(self, count: int, side: int, generator: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
+    def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         clean, real = self.fresh(count, side, generator)
         with autocast(self.device):
             latents, features, severities = encoded(self.networks, clean, generator, **self.mix, **real)
         small = fast_dtype(self.device)
-        return zip(latents.to(small).contiguous(), features.to(small).contiguous(), severities)
+        return latents.to(small), features.to(small), severities

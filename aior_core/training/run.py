@@ -118,11 +118,6 @@ def run_stage(
     if stage.name == "detail" and not path.exists() and not any(key.startswith("prior.trunk.") for key in started):
         # A copy of the autoencoder's; what the LQ encoder has beyond that starts as the identity.
         networks.prior.trunk.load_state_dict(networks.prior.trunk.state_dict() | networks.vae.encoder.trunk.state_dict())
-    settings = loop.Options(
-        options.out, options.minutes, options.seed, device, options.batch_scale,
-        learning_rate_scale=options.learning_rate, decay_share=options.decay_share, pair_share=options.pair_share,
-        save_seconds=options.save_seconds, session_minutes=options.session,
-    )  # fmt: skip
     say = functools.partial(print, flush=True)
     draw = None
     if options.workers and (stage.restores or stage.mix):
@@ -133,6 +128,12 @@ def run_stage(
     elif stage.name == "fusion":
         fresh = draw or loop.fresh(pictures.photographs, pictures.pairs, options.pair_share, device)
         draw = Latents(networks, fresh, device, kept=KEPT * options.batch_scale, reused=REUSED, **mix)
+    settings = loop.Options(
+        options.out, options.minutes, options.seed, device, options.batch_scale,
+        learning_rate_scale=options.learning_rate, decay_share=options.decay_share, pair_share=options.pair_share,
+        save_seconds=options.save_seconds, session_minutes=options.session,
+        recorded=draw is not None and device == "cuda" and distributed.world() == 1,
+    )  # fmt: skip
     loop.train(
         networks, stage, pictures.photographs, settings,
         validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs, draw=draw,
@@ -154,9 +155,8 @@ def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, m
     def progress() -> float:
         return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
 
-    scale = options.batch_scale / (REUSED if stage.name == "fusion" else 1)
     source = Source(pictures.photographs, pictures.pairs if stage.restores else None, options.pair_share, mix, options.seed)
-    return Ahead(source, requests(stage.crops, scale, progress), options.workers, device)
+    return Ahead(source, requests(stage.crops, options.batch_scale, progress), options.workers, device)
 
 
 def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:

@@ -21,7 +21,8 @@ Logs = dict[str, float | Tensor]
 
 Step = Callable[..., tuple[Tensor, Logs]]
 """`step(networks, clean, generator, **mix)` -> loss and what to log. `clean` are this process's rows of the batch; `mix` are keywords of
-`restoration.damage` and exist where the stage restores."""
+`restoration.damage` and exist where the stage restores. Where the stage has a `choose`, `choice` is what that drew before, if anything."""
+Choose = Callable[[torch.Generator], str]
 Crops = Callable[[float, int], tuple[int, int]]
 KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
 KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
@@ -32,7 +33,8 @@ class Stage:
     """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
 
     `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
-    `mix`: keywords of `restoration.damage`, where the stage damages pictures in a way of its own.
+    `mix`: keywords of `restoration.damage`, where the stage damages pictures in a way of its own. `choose` draws which of its ways a step goes,
+    where there are several; all else that is random in it are numbers.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Stage:
     ema_decay: float | None = None
     slow: tuple[str, ...] = ()
     mix: Mapping[str, Any] = field(default_factory=dict)
+    choose: Choose | None = None
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
@@ -67,17 +70,22 @@ def _autoencoder(networks: Networks, clean: Tensor, generator: torch.Generator) 
     decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
     fit = losses.reconstruction(decoded, pictures)
     kl = losses.kullback_leibler(mean, logvar)
-    return fit + 1e-6 * kl, {"fit": fit.item(), "kl": kl.item()}
+    return fit + 1e-6 * kl, {"fit": fit.detach(), "kl": kl.detach()}
 
 
-def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, generator: torch.Generator) -> Tensor:
-    """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise."""
-    roll = torch.rand((), generator=generator).item()
-    if 0.25 <= roll <= 0.85:
+def _choose_start(generator: torch.Generator) -> str:
+    """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise; a tenth learns to
+    decode without the experts as well."""
+    start, plain = torch.rand(2, generator=generator).tolist()
+    return ("lq" if start < 0.25 else "none" if start < 0.85 else "wished") + (" and plain" if plain < 0.1 else "")
+
+
+def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, start: str, generator: torch.Generator) -> Tensor:
+    if start == "none":
         return lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
     with torch.no_grad():
-        latent = networks.vae.encode(lq if roll < 0.25 else wished)
-    if roll < 0.25:
+        latent = networks.vae.encode(lq if start == "lq" else wished)
+    if start == "lq":
         return latent
     sigma = (0.1 + 0.7 * distributed.uniform((len(lq), 1, 1, 1), generator)).to(latent)
     return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)
@@ -94,17 +102,18 @@ def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, b
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
     balance = _balance(routings, top_k)
-    logs = {"fit": fit.item(), "head": head.item(), "balance": balance.item(), "experts": experts.shares(routings)}
+    logs = {"fit": fit.detach(), "head": head.detach(), "balance": balance.detach(), "experts": experts.shares(routings)}
     return fit + 0.08 * head + 5e-3 * balance, logs
 
 
-def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
+def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
-    latent = _start_latent(networks, batch.lq, batch.target, generator)
+    start, *plain = (choice or _choose_start(generator)).split(" and ")
+    latent = _start_latent(networks, batch.lq, batch.target, start, generator)
     estimate = look(networks, batch.lq)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
-    if torch.rand((), generator=generator).item() < 0.1:
+    if plain:
         # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
         with torch.no_grad():
             latent = networks.vae.encode(clean)
@@ -127,7 +136,7 @@ def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
     x, sigma, velocity = _noised(latent, generator)
     tokens = networks.prior.tokens.unknown(torch.zeros(len(clean), networks.prior.config.degradations).to(clean))
     loss = (fused_velocity(networks, x, sigma, tokens, None).float() - velocity).square().mean()
-    return loss, {"v": loss.item()}
+    return loss, {"v": loss.detach()}
 
 
 def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
@@ -147,59 +156,70 @@ def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, 
     wide = sigma[:, None, None, None]
     clean_error = ((x - wide * predicted - latent).square() + 1e-6).sqrt()
     loss = fit + ((1 - wide) * clean_error).mean()
-    return loss, {"v": fit.item()}
+    return loss, {"v": fit.detach()}
 
 
-def _joint(networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, **mix) -> tuple[Tensor, Logs]:
-    batch = damage(clean, generator, **mix)
+def _choose_latent(generator: torch.Generator) -> str:
+    """Of all batches, 10 % have the wished picture's latent, 15 % the damaged one's, 35 % one sampled in one step, 40 % in four."""
     roll = torch.rand((), generator=generator).item()
-    steps = 0 if roll < 0.25 else 1 if roll < 0.6 else 4
-    with torch.no_grad():
-        if roll < 0.10:
-            latent = networks.vae.encode(batch.target)
-        elif roll < 0.25:
-            latent = networks.vae.encode(batch.lq)
-        else:
-            latent = sample(networks, look(networks, batch.lq), steps, generator, batch.keep)
+    return "wished" if roll < 0.10 else "lq" if roll < 0.25 else "1" if roll < 0.6 else "4"
+
+
+def _joint(
+    networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, choice: str | None = None, **mix
+) -> tuple[Tensor, Logs]:
+    batch = damage(clean, generator, **mix)
+    choice = choice or _choose_latent(generator)
     estimate = look(networks, batch.lq)
+    with torch.no_grad():
+        if choice in ("wished", "lq"):
+            latent = networks.vae.encode(batch.target if choice == "wished" else batch.lq)
+        else:
+            latent = sample(networks, estimate, int(choice), generator, batch.keep)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
-    logs = {"fit": fit.item(), "head": head.item(), "experts": experts.shares(routings)}
+    logs = {"fit": fit.detach(), "head": head.detach(), "experts": experts.shares(routings)}
     loss = fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head
-    if perceptual and steps == 4:
+    if perceptual and choice == "4":
         # One step stays the mean of all that is plausible; more steps may look better at a little of its fidelity.
         loss = loss + perceptual * learned_distance(repaired, batch.target).mean()
     return loss, logs
 
 
-def _keep(networks: Networks, clean: Tensor, generator: torch.Generator, *, made: Batch | None = None) -> tuple[Tensor, Logs]:
+def _choose_sampled(generator: torch.Generator) -> str:
+    return "sampled" if torch.rand((), generator=generator).item() < 0.5 else "lq"
+
+
+def _keep(
+    networks: Networks, clean: Tensor, generator: torch.Generator, *, made: Batch | None = None, choice: str | None = None
+) -> tuple[Tensor, Logs]:
     """Every sample keeps some of its damages; and some that it does not have, for which nothing may come back."""
     batch = damage(clean, generator, **KEEPING, made=made)
     absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(batch.keep)
     keep = batch.keep * (1 - absent)
     with torch.no_grad():
         estimate = look(networks, batch.lq)
-        sampled = torch.rand((), generator=generator).item() < 0.5
+        sampled = (choice or _choose_sampled(generator)) == "sampled"
         latent = sample(networks, estimate, 1, generator, keep) if sampled else networks.vae.encode(batch.lq)
     repaired, _ = repair(networks, estimate, batch.lq, latent, keep)
     fit = losses.restoration(repaired, batch.target)
-    return fit, {"fit": fit.item()}
+    return fit, {"fit": fit.detach()}
 
 
 def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor) -> tuple[Tensor, Logs]:
     """`features` and their true `maps` come from `maps.Memory`, the LQ encoder having been asked before."""
     shares, worst = networks.prior.head.places_of(features)
     where, how_bad = losses.shares(shares, maps), losses.worst(worst, maps)
-    return where + how_bad, {"where": where.item(), "worst": how_bad.item()}
+    return where + how_bad, {"where": where.detach(), "worst": how_bad.detach()}
 
 
 STAGES = {
     "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
-    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True),
+    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True, choose=_choose_start),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
-    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True),
-    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING),
+    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent),
+    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

@@ -76,8 +76,8 @@ def test_the_stage_trains_only_the_maps(tmp_path):
     loop.train(networks, stage, photographs, options, say=lambda line: None, draw=memory, watch=lambda progress: progress.step < 3)
     changed = {key for key, value in networks.state_dict().items() if not torch.equal(value, before[key])}
     assert changed and all(key.startswith("prior.head.places.") for key in changed)
-    # Eight at first, then one a step; a batch is drawn from all of them.
-    assert len(memory.seen) == 10
+    # Encoded once, and learnt from three times.
+    assert memory.calls == 3 and memory.count == 8
     features, drawn = memory(8, 32, torch.Generator().manual_seed(0))
     assert features.shape == (8, PRIOR.widths[-1], 4, 4) and drawn["maps"].shape == (8, len(KINDS), 4, 4)
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
 from aior_pack.aior_core.training import data, loop, precision
+from aior_pack.aior_core.training.recall import Latents, Recall
 from aior_pack.tests.tiny import TINY
 
 
 def test_fusion_learns_from_latents_that_are_encoded_once():
     pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
-    from aior_pack.aior_core.training.recall import Latents
     from aior_pack.aior_core.training.restoration import damage, look
     from aior_pack.aior_core.training.stages import fusion_loss
 
@@ -20,16 +20,42 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     recall = Latents(networks, loop.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0)
     latent, mix = recall(8, 64, generator)
     assert latent.shape == (8, 16, 8, 8) and mix["feature"].shape == (8, 24, 8, 8) and mix["severities"].shape == (8, len(KINDS))
-    recall(8, 64, generator)
-    assert len(recall.seen) == 10
     # What is kept is what a step that encodes by itself would have seen.
     again = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs, 8, 64, again)
     lq = damage(clean, again, selective=0.0).lq
     with torch.no_grad(), precision.autocast("cpu"):
         wanted = networks.vae.encode(clean), look(networks, lq).features[-1]
-    for kept, own in zip(zip(*list(recall.seen)[:8]), wanted):
-        assert torch.allclose(torch.stack(kept).float(), own.float(), rtol=0.02, atol=0.02)
+    for kept, own in zip(recall.parts, wanted):
+        assert torch.allclose(kept[:8].float(), own.float(), rtol=0.02, atol=0.02)
     loss, _ = fusion_loss(networks, latent, generator, **mix)
     loss.backward()
     assert networks.unet.out[2].weight.grad.abs().sum() > 0
+
+
+class Counted(Recall):
+    """Samples that are their own number."""
+
+    names = ("twice",)
+    encoded = 0
+
+    def encode(self, count, side, generator):
+        numbers = torch.arange(self.encoded, self.encoded + count, dtype=torch.float32)
+        self.encoded += count
+        return numbers, 2 * numbers
+
+
+def test_the_newest_samples_are_kept_and_each_is_learnt_from_several_times():
+    recall, generator = Counted(kept=20, reused=3), torch.Generator().manual_seed(0)
+    seen = torch.zeros(8 * 11)
+    for call in range(30):
+        numbers, mix = recall(8, 64, generator)
+        assert torch.equal(mix["twice"], 2 * numbers)
+        encoded = 8 * (call // 3 + 1)
+        assert recall.encoded == encoded and recall.count == min(20, encoded)
+        assert numbers.min() >= encoded - 20 and numbers.max() < encoded
+        seen[numbers.long()] += 1
+    assert seen[:64].mean() == pytest.approx(3, abs=0.5)
+    # More at once than are kept: the newest of them.
+    recall.remember((torch.arange(100.0, 125.0), torch.arange(200.0, 225.0)))
+    assert sorted(recall.parts[0].tolist()) == list(range(105, 125))

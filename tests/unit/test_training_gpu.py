@@ -8,9 +8,12 @@ import itertools
 import pytest
 import torch
 from aior_pack.aior_core.architecture.autoencoder import Trunk
+from aior_pack.aior_core.architecture.daem import DAEMLevel
+from aior_pack.aior_core.architecture.keep import Kept
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
 from aior_pack.aior_core.architecture.tone import curve_between
 from aior_pack.aior_core.training import data, gpu, kernels
+from aior_pack.tests.tiny import TINY
 from torch import nn
 from torch.nn import functional as F
 
@@ -40,6 +43,36 @@ def test_what_runs_in_another_way_on_a_gpu_gives_the_same(make, monkeypatch):
     x = torch.randn(2, channels, 16, 24, generator=generator)
     for own, wanted in zip(gradients(fast, x), gradients(plain, x), strict=True):
         assert (own - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.4], ids=["nothing", "something"])
+def test_on_a_gpu_nothing_is_asked_of_it(kept, monkeypatch):
+    """Every sample goes through every expert, and what is kept is added even if it is nothing: the picture and the gradients are the same."""
+    monkeypatch.setattr(kernels, "triton", None)
+    generator = torch.Generator().manual_seed(0)
+    config = TINY.restorer.daem
+    level, part = DAEMLevel(12, 8, 16, 1, config), Kept(8, 3)
+    for network in (level, part):
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=generator)
+    nn.init.normal_(level.router.weight, std=3.0, generator=generator)
+    h, skip, context = (torch.randn(size, generator=generator) for size in ((5, 12, 8, 8), (5, 8, 8, 8), (5, config.context_width)))
+    steering = torch.ones(5, 3)
+    steering[2, 1] = kept
+
+    def results(on_gpu: bool) -> list[torch.Tensor]:
+        monkeypatch.setattr(gpu, "on_gpu", lambda x: on_gpu)
+        networks = [gpu.fast_on_gpus(copy.deepcopy(network)) for network in (level, part)]
+        residual, routing = networks[0](h, skip, context)
+        back = networks[1](skip, steering)
+        (residual.square().sum() + (0 if back is None else back.square().sum())).backward()
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for network in networks for p in network.parameters()]
+        return [residual.detach(), routing.gates, torch.zeros(5, 3, 8, 8) if back is None else back.detach(), *grads]
+
+    wanted = results(False)
+    assert (wanted[1] > 0).sum(dim=0).count_nonzero() > 1
+    for own, other in zip(results(True), wanted, strict=True):
+        assert (own - other).norm() <= 1e-4 * other.norm() + 1e-6
 
 
 def test_on_a_processor_nothing_runs_in_another_way(monkeypatch):
