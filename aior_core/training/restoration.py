@@ -20,7 +20,7 @@ COUNTS = (0.06, 0.58, 0.28, 0.08)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
 WEIGHTS = {
-    "noise": 0.28, "blur": 0.17, "low_resolution": 0.09, "rain": 0.09, "snow": 0.04, "haze": 0.16, "low_light": 0.08, "jpeg": 0.09,
+    "noise": 0.30, "blur": 0.20, "low_resolution": 0.11, "rain": 0.08, "snow": 0.04, "haze": 0.12, "low_light": 0.06, "jpeg": 0.09,
 }  # fmt: skip
 
 
