@@ -215,20 +215,23 @@ class DAEM(nn.Module):
             self.curve.doubt_everything()
 
     def context(
-        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None
-    ) -> PictureContext:
+        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None,
+        appearance: Tensor | None = None,
+    ) -> PictureContext:  # fmt: skip
         """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
 
         steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
         to be removed: "none" and "leave it in" would look alike otherwise. probabilities: `B K`, 0..1, how sure each degradation is
-        (default: certain); the anchor lets go for what is likely only.
+        (default: certain); the anchor lets go for what is likely only. appearance: `B 60`, what the whole damaged picture looks like
+        (`tone.appearance`), for a second opinion on haze.
         """
         steering = torch.ones_like(severities) if steering is None else steering
         sure = torch.ones_like(severities) if probabilities is None else probabilities
+        hazy = None if appearance is None or self.curve is None else self.curve.hazy(appearance.to(sure))
         pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
-            anchor=self.anchor_of((severities * steering * believed(sure)).to(feature.dtype)),
+            anchor=self.anchor_of((severities * steering * believed(sure, hazy)).to(feature.dtype)),
             probabilities=sure.to(feature.dtype),
             steering=steering.to(feature.dtype),
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .anchor import ramp
+from .anchor import HAZE, ramp
 from .layers import starting_at
 
 CELL, MOST_CELLS = 8, 256
@@ -27,7 +27,7 @@ LOGARITHM, STEP = 3.0, 0.2
 """Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
 RIDGE = 0.02
 """Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
-NOISE, HAZE, DARK = 0, 5, 6
+NOISE, DARK = 0, 6
 DOUBTED, BELIEVED = 0.5, 0.7
 """Validation pictures: below the first haze is more often a pale picture than haze."""
 DARK_FROM, DARK_AT = 0.93, 0.97
@@ -146,6 +146,11 @@ class ToneCurve(nn.Module):
         h = F.gelu(self.judge(F.gelu(self.think(F.gelu(self.look(appearance))))))
         moved, doubt, present = self.expect(h).split([TONES, 1, self.degradations], dim=1)
         return appearance[:, :TONES] + STEP * moved, doubt - DOUBT, present
+
+    def hazy(self, appearance: Tensor) -> Tensor:
+        """`appearance` `B 60` of the damaged picture -> how likely there is haze, `B`, 0..1. Learns in its own stage only: no gradients."""
+        with torch.no_grad():
+            return self.expected(appearance)[2][:, HAZE].sigmoid()
 
     def forward(self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
         """What the degradation head says there is and what of it is to be removed, `B K` each, 0..1; `appearance` `B 60` of the damaged picture,

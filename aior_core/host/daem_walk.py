@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
+from ..architecture.tone import appearance
 from .frames import over_time
 from .kl_walk import walk_of
 from .memory import give_back_freed
@@ -138,7 +139,8 @@ def contexts(work: Work) -> list[PictureContext | None]:
         mine = slice(index, index + 1)
         feature = prior.features[mine].to(vae.device, vae.vae_dtype)
         estimate = (x[mine].to(vae.device) for x in (prior.severities, prior.steered, prior.probabilities))
-        made.append(work.daem.model.context(feature, *estimate))
+        looks = appearance(prior.unpadded[mine].movedim(-1, 1)).to(vae.device)
+        made.append(work.daem.model.context(feature, *estimate, looks))
     whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.probabilities, c.steering) for c in made))]
     return [PictureContext(*(row[None] for row in each)) for each in zip(*whole)]
 

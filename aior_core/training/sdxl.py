@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..architecture.daem import DAEM, Routing, decode_with_detail
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
+from ..architecture.tone import appearance
 from ..host.kl_walk import kl_walk
 from . import distributed
 from .networks import Parts
@@ -153,7 +154,7 @@ def repair_sdxl(
         features = networks.prior.trunk(lq)
     estimate = Estimate(features, *networks.prior.head(features[-1]))
     severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
-    context = networks.daem.context(features[-1], severities, keep, probabilities)
+    context = networks.daem.context(features[-1], severities, keep, probabilities, appearance((lq + 1) / 2))
     picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
     return picture, routings, estimate
 

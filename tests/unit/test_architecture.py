@@ -9,6 +9,7 @@ from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing,
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.architecture.tone import APPEARANCE
 from aior_pack.aior_core.training import losses
 from aior_pack.tests.tiny import TINY, randomised
 
@@ -179,6 +180,23 @@ def test_the_anchor_lets_go_for_what_is_likely_only():
     anchors = [daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item() for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)]
     assert anchors[:2] == [1, 1] and 0 < anchors[2] < 1 and anchors[3:] == [0, 0]
     assert daem.context(feature, hazy).anchor.item() == 0
+
+
+def test_haze_counts_where_two_opinions_agree(monkeypatch):
+    daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
+    feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, APPEARANCE)
+
+    def anchor(first: float, second: float) -> float:
+        monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))
+        return daem.context(feature, hazy, None, torch.full((1, 8), first), looks).anchor.item()
+
+    # One alone is not enough, however sure it is; both need not be sure.
+    assert anchor(0.98, 0.1) == anchor(0.1, 0.98) == 1
+    assert anchor(0.9, 0.9) == 0 and 0 < anchor(0.65, 0.8) < 1
+    # Of other damages the first opinion is all there is.
+    rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
+    monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
+    assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), looks).anchor.item() == daem.context(feature, rain).anchor.item() == 0
 
 
 def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
