@@ -42,6 +42,7 @@ def parse(arguments):
     restore.add_argument("--seed", type=int, help="seed of the noise (default: as in the workflow)")
     restore.add_argument("--fidelity", type=float, help="0: free to invent detail .. 1: close to the input (default: as in the workflow)")
     restore.add_argument("--tile", type=int, help="tile size in pixels for large pictures, 0: as memory demands (default: as in the workflow)")
+    restore.add_argument("--ensemble", type=int, metavar="N", help="mean of N mirrored copies, 1 to 4: better, and N times as long to decode (default: as in the workflow)")
     restore.add_argument("--workflow", metavar="FILE", help="another ComfyUI workflow with one LoadImage (default: workflows/restore.json)")
     restore.add_argument("--ray", nargs="?", const="local", type=ray_address, metavar="ADDRESS",
                          help="spread the pictures over the GPUs of a Ray cluster: auto or HOST:PORT; without ADDRESS over those of this machine")

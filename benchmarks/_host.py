@@ -94,8 +94,10 @@ class Restored:
 class Walk:
     """encode_prior -> sample_daff -> decode_daem with one loaded compact model: the functions behind the nodes."""
 
-    def __init__(self, weights: str | None = None, device: str = "cpu"):
+    def __init__(self, weights: str | None = None, device: str = "cpu", ensemble: int = 1):
+        """`ensemble`: DAEM Decode's number of mirrored copies."""
         start_comfy(device)
+        self.ensemble = ensemble
         self.compact_model = room("aior_core.host.compact_model")
         self.prior_encode = room("aior_core.host.prior_encode")
         self.daff_patch = room("aior_core.host.daff_patch")
@@ -116,7 +118,7 @@ class Walk:
 
     def decode(self, latent: dict, prior):
         """LATENT -> IMAGE `B H W C` of the input's size."""
-        return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior)
+        return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior, ensemble=self.ensemble)
 
     def stock_sample(self, prior, steps: int, *, patched: bool):
         """Latent `B C h w` from ComfyUI's own sampler with the MODEL after Apply DAFF, or (not patched) before it.

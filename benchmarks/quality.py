@@ -165,6 +165,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--steps", default="0,1,4", help="numbers of sampling steps, separated by commas (default: 0,1,4; 20 is for texture)"
     )
+    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="mean of N mirrored copies, 1 to 4 (default: 1, off)")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set and degradation, evenly spaced")
     parser.add_argument("--only", help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'")
     parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
@@ -203,10 +204,10 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_grad_enabled(False)
     # A set takes minutes: show its table when it is done, into a file too.
     sys.stdout.reconfigure(line_buffering=True)
-    walk = None if options.no_model else Walk(options.weights, options.device)
+    walk = None if options.no_model else Walk(options.weights, options.device, options.ensemble)
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
-    print(f"Weights: {walk.weights if walk else 'none'}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
+    print(f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
     everything: list[Row] = []
     with sheet(options.out, Row) as add:
         for name, cases in sources:

@@ -46,6 +46,14 @@ class DecodeDAEM(io.ComfyNode):
                     advanced=True,
                     tooltip="Take colours from the damaged picture. Not for haze or low light, where the colours are the damage.",
                 ),
+                io.Int.Input(
+                    "ensemble",
+                    default=1,
+                    min=1,
+                    max=4,
+                    optional=True,
+                    tooltip="The mean of so many mirrored copies, decoded one after the other: 2 takes twice as long to decode and is nearer to the truth. 1: off.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The restored picture, of exactly the size that came in, alpha as it was.")
@@ -53,5 +61,7 @@ class DecodeDAEM(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str) -> io.NodeOutput:
-        return io.NodeOutput(decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix))
+    def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1) -> io.NodeOutput:
+        return io.NodeOutput(
+            decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix, ensemble=ensemble)
+        )

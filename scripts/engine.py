@@ -16,7 +16,7 @@ from .server import Server, ServerError
 from .steps import Say
 
 # Option -> the names of the inputs it sets. A stock workflow calls its seed noise_seed.
-OPTIONS = {"steps": ("steps",), "seed": ("seed", "noise_seed"), "fidelity": ("fidelity",), "tile": ("tile",)}
+OPTIONS = {"steps": ("steps",), "seed": ("seed", "noise_seed"), "fidelity": ("fidelity",), "tile": ("tile",), "ensemble": ("ensemble",)}
 
 # Gets the prompt and the picture's name, gives what is told of the progress while the prompt runs, or None.
 Watch = Callable[[dict, str], contextlib.AbstractContextManager[Callable[[Progress], None] | None]]

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .anchor import ANCHOR_GAIN, ANCHOR_STARTS, believed, low_frequencies
+from .anchor import ANCHOR_GAIN, ANCHOR_STARTS, believed, cleared, low_frequencies
 from .autoencoder import Walk, finish
 from .config import DAEMConfig
 from .degradation_head import pooled_statistics
@@ -52,8 +52,8 @@ def _tokens(x: Tensor) -> Tensor:
 class PictureContext:
     """What DAEM knows of the whole picture.
 
-    `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `probabilities` and `steering` `B K`, 0..1,
-    for the tone curve.
+    `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `probabilities` (haze as far as it may count) and
+    `steering` `B K`, 0..1, for the tone curve.
     """
 
     vector: Tensor
@@ -215,9 +215,8 @@ class DAEM(nn.Module):
             self.curve.doubt_everything()
 
     def context(
-        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None,
-        appearance: Tensor | None = None,
-    ) -> PictureContext:  # fmt: skip
+        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None, appearance: Tensor | None = None
+    ) -> PictureContext:
         """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
 
         steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
@@ -229,9 +228,11 @@ class DAEM(nn.Module):
         sure = torch.ones_like(severities) if probabilities is None else probabilities
         hazy = None if appearance is None or self.curve is None else self.curve.hazy(appearance.to(sure))
         pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
+        counted = believed(sure, hazy)
+        sure = sure if hazy is None else cleared(sure)
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
-            anchor=self.anchor_of((severities * steering * believed(sure, hazy)).to(feature.dtype)),
+            anchor=self.anchor_of((severities * steering * counted).to(feature.dtype)),
             probabilities=sure.to(feature.dtype),
             steering=steering.to(feature.dtype),
         )

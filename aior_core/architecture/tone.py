@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .anchor import HAZE, ramp
+from .anchor import HAZE, NOISE, ramp
 from .layers import starting_at
 
 CELL, MOST_CELLS = 8, 256
@@ -27,7 +27,7 @@ LOGARITHM, STEP = 3.0, 0.2
 """Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
 RIDGE = 0.02
 """Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
-NOISE, DARK = 0, 6
+DARK = 6
 DOUBTED, BELIEVED = 0.5, 0.7
 """Validation pictures: below the first haze is more often a pale picture than haze."""
 DARK_FROM, DARK_AT = 0.93, 0.97

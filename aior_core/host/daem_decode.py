@@ -34,6 +34,8 @@ Watch = Callable[[int, int, Region, Routing, Tensor], None]
 """Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees there."""
 COLOR_FIXES = ("none", "wavelet", "adain")
 ROWS = 256
+MIRRORED = ((), (1, 2), (2,), (1,))
+"""An ensemble's copies of a picture, by the dimensions of an IMAGE that are turned round: as it is, by half a turn, left to right, upside down."""
 DAEM_MEMORY = 0.5
 """DAEM and its skips beside the plain decoder, as a multiple of its memory: a third measured, and a margin."""
 
@@ -47,18 +49,22 @@ def decode_daem(
     strength: float = 1.0,
     tile: int = 0,
     color_fix: str = "none",
+    ensemble: int = 1,
     watch: Watch | None = None,
 ) -> Tensor:
     """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
 
     strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles; 0 is the whole picture
     where memory allows it, and the largest tile that fits where not. Tiles make no difference to the compact autoencoder, a small one
-    to the KL one. color_fix takes colours from the damaged picture. watch is called for every picture, level and tile, where there is a
-    DAEM at work. fp32, on the CPU, contiguous, 0..1.
-    Raises ValueError if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
+    to the KL one. color_fix takes colours from the damaged picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken,
+    in so many times the time: what the networks make of a place depends a little on which way it is turned. watch is called for every picture, level and tile, where there is a
+    DAEM at work, of the copy that is not mirrored. fp32, on the CPU, contiguous, 0..1.
+    Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
     require_numbers(NODE, strength=strength)
+    if ensemble not in range(1, len(MIRRORED) + 1):
+        raise ValueError(f"{NODE}: ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
     samples = samples_of(latent, NODE)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
@@ -75,13 +81,13 @@ def decode_daem(
             "of one). Take more steps, or another scheduler; with a MODEL in fp16, start ComfyUI with --fp32-unet."
         )
     daem = restorer.daem if strength != 0 else None
-    need = decoding_need(vae, restorer, daem is not None, samples.shape)
+    need = decoding_need(vae, restorer, daem is not None, samples.shape, ensemble)
     chosen = choose_tile(tile, need, vae.device, NODE)
-    if daem is None and chosen >= need.whole:
+    if daem is None and chosen >= need.whole and ensemble == 1:
         image = _plain(samples, vae, prior)
     else:
         work = Work(samples, vae, restorer, daem, prior, strength)
-        image = with_smaller_tiles(lambda side: _decode(work, side, need, watch), chosen, NODE)
+        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, NODE)
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     alpha = prior.alpha
@@ -97,22 +103,33 @@ def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
     return image.float().cpu().clamp(0.0, 1.0)
 
 
-def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size) -> Need:
+def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size, ensemble: int = 1) -> Need:
     """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
     height, width = (FACTOR * side for side in shape[-2:])
     per_pixel = (1.0 + DAEM_MEMORY * with_daem) * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
     halos = halos_of(vae, restorer, with_daem)(None)
-    return Need(height, width, per_pixel, FACTOR * max(halos), held=12 * shape[0] * height * width)
+    return Need(height, width, per_pixel, FACTOR * max(halos), held=12 * shape[0] * height * width * (3 if ensemble > 1 else 1))
 
 
-def _decode(work: Work, tile: int, need: Need, watch: Watch | None) -> Tensor:
+def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int) -> Tensor:
+    """`_decode` of so many mirrored copies, turned back, and their mean."""
+    levels = len(work.daem.model.levels) if work.daem else 0
+    tiles = len(regions(*work.samples.shape[-2:], tile // FACTOR, 0))
+    progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * tiles * (1 + (levels if tiles > 1 else 0)))
+    out = _decode(work, tile, need, watch, progress)
+    for turned in MIRRORED[1:ensemble]:
+        copy = _decode(work.mirrored(turned), tile, need, None, progress).flip(turned)
+        out += copy[:, : out.shape[1], : out.shape[2]]
+    return out.div_(ensemble)
+
+
+def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: comfy.utils.ProgressBar) -> Tensor:
     """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     samples, daem, prior, vae = work.samples, work.daem, work.prior, work.vae
     tiles = regions(*samples.shape[-2:], tile // FACTOR, 0)
     networks = [vae.patcher, work.restorer.encoder, daem] if daem else [vae.patcher]
     management.load_models_gpu(networks, memory_required=need.bytes(tile) - need.held)
     levels = len(daem.model.levels) if daem and len(tiles) > 1 else 0
-    progress = comfy.utils.ProgressBar(len(samples) * len(tiles) * (1 + levels))
     known = contexts(work)
     out = torch.empty(len(samples), prior.geometry.height, prior.geometry.width, 3)
     curves = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
 from ..architecture.tone import appearance
+from ..picture import Geometry
 from .frames import over_time
 from .kl_walk import walk_of
 from .memory import give_back_freed
@@ -42,6 +43,15 @@ class Work:
     daem: ModelPatcher | None
     prior: Prior
     strength: float
+
+    def mirrored(self, turned: tuple[int, ...]) -> Work:
+        """The same with the dimensions `turned`, those of an IMAGE, the other way round: the padding is then above or to the left, and decoded too."""
+        prior, inner = self.prior, [dimension + 1 for dimension in turned]
+        height, width = prior.geometry.padded
+        other = replace(
+            prior, image=prior.image.flip(turned), features=prior.features.flip(inner), skips=None, geometry=Geometry(height, width, 0, 0),
+        )  # fmt: skip
+        return replace(self, samples=self.samples.flip(inner), prior=other)
 
 
 @dataclass(eq=False)

@@ -73,7 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that make damaged batches ahead (default: for a GPU those there is a processor for, at most 12)")
-    parser.add_argument("--batch-scale", type=int, help="samples per batch, as a multiple of the stage's own; all processes together (default: 1, on a GPU 32)")
+    parser.add_argument("--batch-scale", type=int, help="samples per batch, as a multiple of the stage's own; all processes together (default: 1, on a GPU 16)")
     parser.add_argument("--learning-rate", type=_positive, default=1.0, help="as a multiple of the stage's own")
     parser.add_argument("--decay-share", type=_share, default=0.6, help="the last part of the time, in which the learning rate falls")
     parser.add_argument("--selective", type=_share, help="share of samples whose target keeps a part of the damage (default: the stage's)")
@@ -118,7 +118,7 @@ def settle(options: argparse.Namespace, device: str) -> None:
     """
     fast = device == "cuda" and options.scale == "compact"
     if options.batch_scale is None:
-        options.batch_scale = 32 if fast else 1
+        options.batch_scale = 16 if fast else 1
     if options.workers is None:
         options.workers = min(12, max(0, len(os.sched_getaffinity(0)) - 2)) if fast and hasattr(os, "sched_getaffinity") else 0
 

@@ -1,7 +1,8 @@
 """A stage's steps as CUDA graphs: recorded once per shape and choice, then replayed.
 
-A step of `detail` launches some three thousand kernels, for which a processor needs longer than the GPU that runs them. A graph is launched
-as one. What changes from step to step must lie where it lay when it was recorded: inputs are copied there, gradients stay in place, and
+A step of `detail` launches some four thousand kernels, for which a processor needs longer than the GPU that runs them. A graph is launched
+as one: eleven steps of a megapixel a second on an H200, which is then busy 98 % of the time, where an H100 that waited for its processor
+did not quite four of two. What changes from step to step must lie where it lay when it was recorded: inputs are copied there, gradients stay in place, and
 random numbers come from a generator of the GPU that every graph knows.
 """
 

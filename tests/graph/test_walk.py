@@ -68,6 +68,15 @@ def test_daem_strength_zero_is_stock_vae_decode(comfy, graph, weights):
     assert numpy.array_equal(a, b) and distance(a, c) > 0.02
 
 
+def test_an_ensemble_is_another_picture_of_the_same_size(comfy, graph, weights):
+    walk = start(graph, comfy.upload_array(photograph(70, 90)), weights)
+    latent = walk.sampler().out(0)
+    saved = [walk.save(walk.decode(latent, **more).out(0)) for more in ({}, {"ensemble": 1}, {"ensemble": 4})]
+    result = comfy.run(graph.prompt)
+    none, one, four = (comfy.pictures(result, node)[0] for node in saved)
+    assert numpy.array_equal(none, one) and four.shape == one.shape and not numpy.array_equal(four, one)
+
+
 @pytest.mark.parametrize("height, width, channels", [(64, 64, 3), (333, 517, 3), (1024, 768, 3), (90, 101, 4)])
 def test_pictures_come_back_in_their_size(comfy, graph, weights, height, width, channels):
     picture = photograph(height, width, 3)

@@ -186,13 +186,15 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
     feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, APPEARANCE)
 
-    def anchor(first: float, second: float) -> float:
+    def anchor(first: float, second: float, noise: float) -> float:
         monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))
-        return daem.context(feature, hazy, None, torch.full((1, 8), first), looks).anchor.item()
+        said = torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
+        return daem.context(feature, hazy, None, said, looks).anchor.item()
 
-    # One alone is not enough, however sure it is; both need not be sure.
-    assert anchor(0.98, 0.1) == anchor(0.1, 0.98) == 1
-    assert anchor(0.9, 0.9) == 0 and 0 < anchor(0.65, 0.8) < 1
+    # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
+    assert anchor(0.98, 0.1, 1.0) == anchor(0.1, 0.98, 1.0) == 1
+    assert anchor(0.9, 0.9, 1.0) == 0 and 0 < anchor(0.65, 0.8, 1.0) < 1
+    assert anchor(0.79, 0.98, 0.0) == 1 and 0 < anchor(0.85, 0.98, 0.0) < 1 and anchor(0.95, 0.8, 0.0) == 0
     # Of other damages the first opinion is all there is.
     rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
     monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))

@@ -43,7 +43,7 @@ SCHEMAS = {
         ],
         ["LATENT"],
     ),
-    "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix"], ["IMAGE"]),
+    "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix", "ensemble"], ["IMAGE"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
     "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
     "AIOR_Inspect": (

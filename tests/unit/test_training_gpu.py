@@ -164,5 +164,5 @@ def test_the_device_settles_what_the_options_leave_open():
         return options.batch_scale, options.workers
 
     assert settled("cpu") == (1, 0)
-    assert settled("cuda")[0] == 32
+    assert settled("cuda")[0] == 16
     assert settled("cuda", "--batch-scale", "3", "--workers", "0") == (3, 0)

@@ -1,0 +1,61 @@
+"""DAEM Decode's ensemble: the mean of mirrored copies."""
+
+import dataclasses
+
+import pytest
+import torch
+from aior_pack.aior_core.picture import Geometry
+from aior_pack.tests.tiny import distance, picture
+
+pytestmark = pytest.mark.usefixtures("host")
+
+
+def turned(prior, latent: torch.Tensor, dimensions: tuple[int, ...]):
+    """A prior without padding, and its latent, as they were if the picture's `dimensions` (of `B H W C`) were the other way round."""
+    inner = [dimension + 1 for dimension in dimensions]
+    other = dataclasses.replace(prior, image=prior.image.flip(dimensions), features=prior.features.flip(inner), skips=None)
+    return other, {"samples": latent.flip(inner)}
+
+
+@pytest.mark.parametrize("dimensions", [(1,), (2,), (1, 2)], ids=["upside down", "left to right", "half a turn"])
+def test_all_four_do_not_care_which_way_up_the_picture_is(walk, dimensions):
+    prior = walk.encode(picture(64, 96))
+    other, latent = turned(prior, prior.latent, dimensions)
+    for ensemble, same in ((4, True), (1, False)):
+        one = walk.decode({"samples": prior.latent}, prior, ensemble=ensemble)
+        two = walk.decode(latent, other, ensemble=ensemble).flip(dimensions)
+        assert (distance(one, two) < 1e-5) == same
+
+
+def test_two_are_the_mean_of_both(walk):
+    prior = walk.encode(picture(64, 96))
+    other, latent = turned(prior, prior.latent, (1, 2))
+    wanted = (walk.decode({"samples": prior.latent}, prior) + walk.decode(latent, other).flip((1, 2))) / 2
+    assert distance(walk.decode({"samples": prior.latent}, prior, ensemble=2), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.0])
+def test_a_padded_picture_stays_where_it_is(walk, strength):
+    image = picture(61, 83, channels=4, batch=2)
+    prior = walk.encode(image)
+    latent = {"samples": prior.latent}
+    one, two = (walk.decode(latent, prior, ensemble=count, strength=strength) for count in (1, 2))
+    assert two.shape == (2, 61, 83, 4) and two.is_contiguous() and torch.equal(two[..., 3], image[..., 3])
+    # The copy has its padding above and to the left, and it is cut off there.
+    whole = dataclasses.replace(prior, geometry=Geometry(64, 88, 0, 0), alpha=None)
+    other, flipped = turned(whole, prior.latent, (1, 2))
+    copy = walk.decode(flipped, other, strength=strength).flip((1, 2))[:, :61, :83]
+    assert distance(two[..., :3], (one[..., :3] + copy) / 2) < 1e-6
+
+
+def test_tiled_it_equals_the_whole(walk, whole_reach):
+    prior = walk.encode(picture(200, 264))
+    latent = {"samples": prior.latent}
+    assert distance(walk.decode(latent, prior, ensemble=2), walk.decode(latent, prior, ensemble=2, tile=64)) < 1e-4
+
+
+@pytest.mark.parametrize("ensemble", [0, 5, -1])
+def test_another_number_is_refused(walk, ensemble):
+    prior = walk.encode(picture(64, 64))
+    with pytest.raises(ValueError, match=f"DAEM Decode: ensemble is {ensemble}; expected 1"):
+        walk.decode({"samples": prior.latent}, prior, ensemble=ensemble)
