@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, low_frequencies
+from aior_pack.aior_core.architecture.anchor import low_frequencies
 from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
 from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing, decode_with_detail
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
-from aior_pack.aior_core.architecture.tone import APPEARANCE
 from aior_pack.aior_core.training import losses
 from aior_pack.tests.tiny import TINY, randomised
 
@@ -172,42 +171,6 @@ def test_the_anchor_holds_tones_that_the_damage_left_alone():
     # What is steered away from being removed counts as absent, so its tones stay too.
     kept = torch.ones(2, 8).index_fill(1, torch.tensor([5]), 0.0)
     assert daem.context(features[-1], hazy).anchor.max() == 0 and daem.context(features[-1], hazy, kept).anchor.min() == 1
-
-
-def test_the_anchor_lets_go_for_what_is_likely_only():
-    daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
-    feature, hazy = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2)
-    anchors = [daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item() for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)]
-    assert anchors[:2] == [1, 1] and 0 < anchors[2] < 1 and anchors[3:] == [0, 0]
-    assert daem.context(feature, hazy).anchor.item() == 0
-
-
-def test_haze_counts_where_two_opinions_agree(monkeypatch):
-    daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
-    feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, APPEARANCE)
-
-    def anchor(first: float, second: float, noise: float) -> float:
-        monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))
-        said = torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
-        return daem.context(feature, hazy, None, said, looks).anchor.item()
-
-    # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
-    assert anchor(0.98, 0.1, 1.0) == anchor(0.1, 0.98, 1.0) == 1
-    assert anchor(0.9, 0.9, 1.0) == 0 and 0 < anchor(0.65, 0.8, 1.0) < 1
-    assert anchor(0.79, 0.98, 0.0) == 1 and 0 < anchor(0.85, 0.98, 0.0) < 1 and anchor(0.95, 0.8, 0.0) == 0
-    # Of other damages the first opinion is all there is.
-    rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
-    monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
-    assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), looks).anchor.item() == daem.context(feature, rain).anchor.item() == 0
-
-
-def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
-    x = tensor(1, 3, 96, 96)
-    assert torch.allclose(low_frequencies(torch.full((1, 3, 16, 24), 0.3)), torch.full((1, 3, 16, 24), 0.3))
-    tile = low_frequencies(x[..., 8:88, 8:88])[..., ANCHOR_REACH:-ANCHOR_REACH, ANCHOR_REACH:-ANCHOR_REACH]
-    assert torch.allclose(tile, low_frequencies(x)[..., 8 + ANCHOR_REACH : 88 - ANCHOR_REACH, 8 + ANCHOR_REACH : 88 - ANCHOR_REACH], atol=1e-6)
-    wave = torch.cos(torch.arange(96) * torch.pi)[None, None, None].expand(1, 3, 96, 96)
-    assert low_frequencies(wave).abs().max() < 1e-5
 
 
 def test_daem_is_deterministic_and_each_picture_alone_gives_the_same():
