@@ -73,7 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that make damaged batches ahead (default: for a GPU those there is a processor for, at most 12)")
-    parser.add_argument("--batch-scale", type=int, help="samples per batch, as a multiple of the stage's own; all processes together (default: 1, on a GPU 16)")
+    parser.add_argument("--batch-scale", type=int, help="samples per batch, as a multiple of the stage's own; all processes together (default: 1, on a GPU what fits, up to 16)")
     parser.add_argument("--learning-rate", type=_positive, default=1.0, help="as a multiple of the stage's own")
     parser.add_argument("--decay-share", type=_share, default=0.6, help="the last part of the time, in which the learning rate falls")
     parser.add_argument("--selective", type=_share, help="share of samples whose target keeps a part of the damage (default: the stage's)")
@@ -111,14 +111,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def settle(options: argparse.Namespace, device: str) -> None:
-    """What the options leave to the device: a GPU has work for more samples at once than a processor, and waits for them unless others make them.
+MOST_SCALE, GIB_EACH = 16, 2.2
+"""On a GPU: how many times as many samples a batch has at most, and the memory that each of them takes (`detail` at 16: 32 GiB)."""
+
+
+def settle(options: argparse.Namespace, device: str, memory: float = float("inf")) -> None:
+    """What the options leave to the device, which has so many GiB of `memory`: a GPU has work for more samples at once than a processor, and waits
+    for them unless others make them.
 
     On Windows a new process would have to be sent all photographs; there nothing is made ahead unless asked for.
     """
     fast = device == "cuda" and options.scale == "compact"
     if options.batch_scale is None:
-        options.batch_scale = 16 if fast else 1
+        options.batch_scale = max(1, int(min(MOST_SCALE, memory / GIB_EACH))) if fast else 1
     if options.workers is None:
         options.workers = min(12, max(0, len(os.sched_getaffinity(0)) - 2)) if fast and hasattr(os, "sched_getaffinity") else 0
 
@@ -135,7 +140,7 @@ def main() -> None:
         args.cpu = True
     if options.threads:
         torch.set_num_threads(options.threads)
-    settle(options, device)
+    settle(options, device, torch.cuda.mem_get_info()[0] / 2**30 if device == "cuda" else math.inf)
     from . import distributed
     from .run import blend, export, follow, run_stage
 

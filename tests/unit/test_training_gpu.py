@@ -158,11 +158,11 @@ def test_the_device_settles_what_the_options_leave_open():
     pytest.importorskip("comfy")
     from aior_pack.aior_core.training.__main__ import parse, settle
 
-    def settled(device: str, *arguments: str) -> tuple[int, int]:
+    def settled(device: str, *arguments: str, memory: float = 80.0) -> tuple[int, int]:
         options = parse(["detail", *arguments])
-        settle(options, device)
+        settle(options, device, memory)
         return options.batch_scale, options.workers
 
     assert settled("cpu") == (1, 0)
-    assert settled("cuda")[0] == 16
+    assert [settled("cuda", memory=memory)[0] for memory in (139.0, 80.0, 23.5, 7.8, 1.0)] == [16, 16, 10, 3, 1]
     assert settled("cuda", "--batch-scale", "3", "--workers", "0") == (3, 0)
