@@ -7,6 +7,7 @@ import torch
 from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.aior_core.architecture.tone import (
     APPEARANCE,
+    RIDGE,
     TONES,
     ToneCurve,
     appearance,
@@ -133,3 +134,14 @@ def test_what_was_dehazed_is_not_hazed_again(fitted):
     clean = picture(1004, 64, 64)
     hazy = 0.5 * clean + 0.45
     assert torch.equal(set_right(fitted, *knowing(haze=0.9), hazy, clean), clean)
+
+
+def test_the_curve_is_the_solution_of_its_least_squares_fit():
+    now, wished = torch.rand(2, 6, 27, generator=torch.Generator().manual_seed(4)).sort(dim=2).values.unbind()
+    x, y = (t.unflatten(1, (3, 9)).double() for t in (now, wished))
+    basis = torch.stack([1 - x, x, 4 * x * (1 - x)], dim=3)
+    wanted = torch.linalg.solve(basis.mT @ basis + RIDGE * torch.eye(3).double(), basis.mT @ (y - x)[..., None])[..., 0]
+    assert torch.allclose(curve_between(now, wished).double(), wanted, atol=1e-4)
+    # A picture of one tone says nothing of the others; it is fitted all the same.
+    flat = torch.full((1, 27), 0.4)
+    assert torch.isfinite(curve_between(flat, flat + 0.1)).all()
