@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..aior_core.host.daem_decode import COLOR_FIXES, decode_daem
+from ..aior_core.host.daem_decode import COLOR_FIXES, MIRRORED, decode_daem
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
 
 
@@ -50,7 +50,7 @@ class DecodeDAEM(io.ComfyNode):
                     "ensemble",
                     default=1,
                     min=1,
-                    max=4,
+                    max=len(MIRRORED),
                     optional=True,
                     tooltip="The mean of so many mirrored copies, decoded one after the other: 2 takes twice as long to decode and is nearer to the truth. 1: off.",
                 ),

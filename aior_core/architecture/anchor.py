@@ -31,7 +31,8 @@ def ramp(x: Tensor, start: float, end: float) -> Tensor:
 def believed(probabilities: Tensor, hazy: Tensor | None = None) -> Tensor:
     """How far a degradation counts that is there with `probabilities` (`B K`, 0..1): not at all below `DOUBTED`, fully from `BELIEVED` on.
 
-    `hazy`: a second opinion on haze, `B`, which counts as much as the first, as far as `clearly_hazy` lets both count. A severity is a mean: a grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
+    `hazy`: a second opinion on haze, `B`, which counts as much as the first, as far as `clearly_hazy` lets both count. A severity is a mean: a
+    grey wall that is hazy with a chance of a third has a third of haze's, and lost its tones to that.
     """
     counted = ramp(probabilities, DOUBTED, BELIEVED)
     if hazy is not None:

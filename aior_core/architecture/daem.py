@@ -53,13 +53,14 @@ class PictureContext:
     """What DAEM knows of the whole picture.
 
     `vector` `B context_width` is for its levels, `anchor` `B 1`, 0..1, for its output, `probabilities` (haze as far as it may count) and
-    `steering` `B K`, 0..1, for the tone curve.
+    `steering` `B K`, 0..1, for the tone curve, as is what the damaged picture looks like, `appearance` `B 60`, where it was shown.
     """
 
     vector: Tensor
     anchor: Tensor
     probabilities: Tensor
     steering: Tensor
+    appearance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -215,26 +216,26 @@ class DAEM(nn.Module):
             self.curve.doubt_everything()
 
     def context(
-        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None, appearance: Tensor | None = None
+        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None, damaged: Tensor | None = None
     ) -> PictureContext:
         """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
 
         steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
         to be removed: "none" and "leave it in" would look alike otherwise. probabilities: `B K`, 0..1, how sure each degradation is
-        (default: certain); the anchor lets go for what is likely only. appearance: `B 60`, what the whole damaged picture looks like
-        (`tone.appearance`), for a second opinion on haze.
+        (default: certain); the anchor lets go for what is likely only. damaged: the whole damaged picture, `B 3 H W`, 0..1,
+        for the tone curve, which has a second opinion on haze.
         """
         steering = torch.ones_like(severities) if steering is None else steering
         sure = torch.ones_like(severities) if probabilities is None else probabilities
-        hazy = None if appearance is None or self.curve is None else self.curve.hazy(appearance.to(sure))
+        looks = None if damaged is None or self.curve is None else appearance(damaged)
+        hazy = None if looks is None else self.curve.hazy(looks.to(sure))
         pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
-        counted = believed(sure, hazy)
-        sure = sure if hazy is None else cleared(sure)
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
-            anchor=self.anchor_of((severities * steering * counted).to(feature.dtype)),
-            probabilities=sure.to(feature.dtype),
+            anchor=self.anchor_of((severities * steering * believed(sure, hazy)).to(feature.dtype)),
+            probabilities=(sure if hazy is None else cleared(sure)).to(feature.dtype),
             steering=steering.to(feature.dtype),
+            appearance=looks,
         )
 
     def anchor_of(self, severities: Tensor) -> Tensor:
@@ -267,10 +268,9 @@ class DAEM(nn.Module):
         return decoded + strength * change
 
 
-def tone_curve(daem: DAEM, repaired: Tensor, damaged: Tensor, context: PictureContext) -> Tensor:
-    """What a whole repaired picture still has of a wrong tone, from it and the damaged one, `B 3 H W`, 0..1 each -> curve `B 3 3`."""
-    before = appearance(damaged)
-    return daem.curve(context.probabilities, context.steering, before, tones(cells(repaired)).to(before.device))
+def tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> Tensor:
+    """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, the damaged one having looked like `looks` `B 60` -> curve `B 3 3`."""
+    return daem.curve(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
 
 
 def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:
@@ -281,7 +281,8 @@ def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, 
     repaired = unit.clamp(0, 1)
     # Clamped, as the host keeps it, and beyond 0..1 still with a gradient.
     within = picture + 2 * (repaired - unit).detach()
-    return within + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), (lq + 1) / 2, context))
+    looks = appearance((lq + 1) / 2) if context.appearance is None else context.appearance
+    return within + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), looks, context))
 
 
 def decode_with_detail(

@@ -113,9 +113,8 @@ def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Si
 
 def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int) -> Tensor:
     """`_decode` of so many mirrored copies, turned back, and their mean."""
-    levels = len(work.daem.model.levels) if work.daem else 0
-    tiles = len(regions(*work.samples.shape[-2:], tile // FACTOR, 0))
-    progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * tiles * (1 + (levels if tiles > 1 else 0)))
+    tiles, levels = _passes(work, tile)
+    progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * len(tiles) * (1 + levels))
     out = _decode(work, tile, need, watch, progress)
     for turned in MIRRORED[1:ensemble]:
         copy = _decode(work.mirrored(turned), tile, need, None, progress).flip(turned)
@@ -123,13 +122,18 @@ def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int)
     return out.div_(ensemble)
 
 
+def _passes(work: Work, tile: int) -> tuple[list[Region], int]:
+    """The tiles of a picture, and how many levels are gone through before for what is judged of all of them."""
+    tiles = regions(*work.samples.shape[-2:], tile // FACTOR, 0)
+    return tiles, len(work.daem.model.levels) if work.daem and len(tiles) > 1 else 0
+
+
 def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: comfy.utils.ProgressBar) -> Tensor:
     """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     samples, daem, prior, vae = work.samples, work.daem, work.prior, work.vae
-    tiles = regions(*samples.shape[-2:], tile // FACTOR, 0)
+    tiles, levels = _passes(work, tile)
     networks = [vae.patcher, work.restorer.encoder, daem] if daem else [vae.patcher]
     management.load_models_gpu(networks, memory_required=need.bytes(tile) - need.held)
-    levels = len(daem.model.levels) if daem and len(tiles) > 1 else 0
     known = contexts(work)
     out = torch.empty(len(samples), prior.geometry.height, prior.geometry.width, 3)
     curves = []

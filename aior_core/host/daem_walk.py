@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
-from ..architecture.tone import appearance
 from ..picture import Geometry
 from .frames import over_time
 from .kl_walk import walk_of
@@ -132,9 +131,7 @@ class PictureWalk:
 
     def tone_curve(self, canvas: Tensor) -> Tensor:
         """What the whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
-        height, width = canvas.shape[-2:]
-        damaged = self.image[:, :height, :width].movedim(-1, 1)
-        curve = tone_curve(self.daem, canvas, damaged.to(self.latent.device), self.context)
+        curve = tone_curve(self.daem, canvas, self.context.appearance, self.context)
         require_finite(curve, "the tone curve", self.latent.dtype)
         return curve
 
@@ -149,10 +146,9 @@ def contexts(work: Work) -> list[PictureContext | None]:
         mine = slice(index, index + 1)
         feature = prior.features[mine].to(vae.device, vae.vae_dtype)
         estimate = (x[mine].to(vae.device) for x in (prior.severities, prior.steered, prior.probabilities))
-        looks = appearance(prior.unpadded[mine].movedim(-1, 1)).to(vae.device)
-        made.append(work.daem.model.context(feature, *estimate, looks))
+        made.append(work.daem.model.context(feature, *estimate, prior.unpadded[mine].movedim(-1, 1)))
     whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.probabilities, c.steering) for c in made))]
-    return [PictureContext(*(row[None] for row in each)) for each in zip(*whole)]
+    return [PictureContext(*(row[None] for row in each), own.appearance) for *each, own in zip(*whole, made)]
 
 
 def picture_walk(work: Work, index: int, known: list[PictureContext | None]) -> PictureWalk:

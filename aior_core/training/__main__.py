@@ -115,7 +115,7 @@ MOST_SCALE, GIB_EACH = 16, 2.2
 """On a GPU: how many times as many samples a batch has at most, and the memory that each of them takes (`detail` at 16: 32 GiB)."""
 
 
-def settle(options: argparse.Namespace, device: str, memory: float = float("inf")) -> None:
+def settle(options: argparse.Namespace, device: str, memory: float = math.inf) -> None:
     """What the options leave to the device, which has so many GiB of `memory`: a GPU has work for more samples at once than a processor, and waits
     for them unless others make them.
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, amp, nn
 
 from ..architecture.daem import Routing, decode_with_detail
-from ..architecture.tone import appearance
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
 from . import distributed
 from .networks import Networks
@@ -126,7 +125,7 @@ def repair(
 ) -> tuple[Tensor, list[Routing]]:
     """Decode `latent` with detail. The experts see the estimated severities, without those to be kept, and which those are."""
     severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
-    context = networks.daem.context(estimate.features[-1], severities, keep, probabilities, appearance((lq + 1) / 2))
+    context = networks.daem.context(estimate.features[-1], severities, keep, probabilities, (lq + 1) / 2)
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 

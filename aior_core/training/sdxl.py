@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from ..architecture.daem import DAEM, Routing, decode_with_detail
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
-from ..architecture.tone import appearance
 from ..host.kl_walk import kl_walk
 from . import distributed
 from .networks import Parts
@@ -154,7 +153,7 @@ def repair_sdxl(
         features = networks.prior.trunk(lq)
     estimate = Estimate(features, *networks.prior.head(features[-1]))
     severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
-    context = networks.daem.context(features[-1], severities, keep, probabilities, appearance((lq + 1) / 2))
+    context = networks.daem.context(features[-1], severities, keep, probabilities, (lq + 1) / 2)
     picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
     return picture, routings, estimate
 

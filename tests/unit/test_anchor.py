@@ -4,7 +4,6 @@ import torch
 from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, low_frequencies
 from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.architecture.layers import initialise
-from aior_pack.aior_core.architecture.tone import APPEARANCE
 from aior_pack.tests.tiny import TINY
 
 RESTORER = TINY.restorer
@@ -24,7 +23,7 @@ def test_the_anchor_lets_go_for_what_is_likely_only():
 
 def test_haze_counts_where_two_opinions_agree(monkeypatch):
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
-    feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, APPEARANCE)
+    feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, 3, 64, 64)
 
     def anchor(first: float, second: float, noise: float) -> float:
         monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))

@@ -73,12 +73,11 @@ def test_without_daem_it_is_the_plain_decoder(walk):
 
 def test_decoding_is_what_training_decodes(walk):
     from aior_pack.aior_core.architecture.daem import decode_with_detail
-    from aior_pack.aior_core.architecture.tone import appearance
     from aior_pack.aior_core.picture import from_unit
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, appearance=appearance((prior.picture + 1) / 2))
+    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, damaged=(prior.picture + 1) / 2)
     trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
     assert distance(walk.decode({"samples": prior.latent}, prior), from_unit(trained)) < 1e-5
 

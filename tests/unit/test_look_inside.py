@@ -87,13 +87,12 @@ def test_windows_are_metered_together(walk, look, monkeypatch):
 
 def test_the_regions_votes_make_the_routers_choice(walk, look):
     from aior_pack.aior_core.architecture.daem import decode_with_detail
-    from aior_pack.aior_core.architecture.tone import appearance
     from aior_pack.aior_core.host.inside_report import regions_for, shares_of
 
     prior = walk.encode(picture(64, 96))
     inside = look(prior, seed=2, steps=1)
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, appearance=appearance((prior.picture + 1) / 2))
+    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, damaged=(prior.picture + 1) / 2)
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
     _, routings = decode_with_detail(walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture)
     assert len(inside.levels) == len(routings) == 4

@@ -68,7 +68,7 @@ def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
     from aior_pack.aior_core.training.networks import build
 
     networks, stage = build(TINY).to("cuda"), STAGES[name]
-    choice = {"detail": "lq", "joint": "lq", "keep": "lq"}[name]
+    choice = "lq"
     stage = dataclasses.replace(stage, choose=lambda generator: choice)
     parameters = loop.trained_parameters(networks, stage.trains)
     recorded, plain, generator = Recorded(networks, stage, seed=0), unrecorded(networks, stage, "cuda"), torch.Generator().manual_seed(0)

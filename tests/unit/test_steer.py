@@ -57,12 +57,11 @@ def test_the_denoiser_is_told_what_training_tells_it(walk):
 
 def test_the_decoder_is_told_what_training_tells_it(walk):
     from aior_pack.aior_core.architecture.daem import decode_with_detail
-    from aior_pack.aior_core.architecture.tone import appearance
     from aior_pack.aior_core.picture import from_unit
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, keep(noise=0.0, rain=0.0), prior.probabilities, appearance((prior.picture + 1) / 2))
+    context = daem.context(prior.features, prior.severities, keep(noise=0.0, rain=0.0), prior.probabilities, (prior.picture + 1) / 2)
     trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
     latent = {"samples": prior.latent}
     decoded = walk.decode(latent, steer(prior, {"noise": 0.0, "rain": 0.0}))
