@@ -18,6 +18,7 @@ from ..architecture.keep import Kept
 from ..architecture.layers import NAFBlock
 from . import kernels
 from .depthwise import full_weight, is_depthwise
+from .depthwise_kernels import Depthwise
 
 EIGHT = 8
 """Tensor cores take channels by eight; a picture's three go another way, ten times slower, unless zeros are put beside them."""
@@ -55,11 +56,19 @@ def _kept(kept: Kept, h: Tensor, steering: Tensor) -> Tensor | None:
     return kept.of(h, steering) if on_gpu(h) else Kept.forward(kept, h, steering)
 
 
+def _depthwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    kind = x.device.type
+    x = x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    return Depthwise.apply(x, convolution.weight, convolution.bias, convolution.dilation[0])
+
+
 def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if not on_gpu(x):
         return otherwise(x)
     weight, groups = convolution.weight, convolution.groups
     if is_depthwise(convolution):
+        if kernels.triton is not None:
+            return _depthwise(convolution, x)
         weight, groups = full_weight(weight), 1
     out, missing_in, missing_out = len(weight), -weight.shape[1] % EIGHT, -len(weight) % EIGHT
     padded = groups == 1 and (missing_in or missing_out)

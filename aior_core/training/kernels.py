@@ -134,6 +134,15 @@ class ShortNorm(torch.autograd.Function):
         return dx, dweight.sum(dim=0), dbias.sum(dim=0), None
 
 
+def bias_gradient(dy: Tensor) -> Tensor:
+    """Of what was added to every row, `... C` -> `C`, fp32."""
+    rows, sizes = _sizes(dy)
+    programs = min(PROGRAMS, triton.cdiv(rows, sizes[-1]))
+    dbias = torch.empty(programs, sizes[0], device=dy.device)
+    _bias_backward[(programs,)](dy, dbias, rows, *sizes)
+    return dbias.sum(dim=0)
+
+
 class AddBias(torch.autograd.Function):
     """`bias` `C`, fp32, added in place to `x` `B C H W`, whose channels lie last in memory."""
 
@@ -146,12 +155,7 @@ class AddBias(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor]:
-        dy = dy.contiguous(memory_format=torch.channels_last)
-        rows, sizes = _sizes(dy, 1)
-        programs = min(PROGRAMS, triton.cdiv(rows, sizes[-1]))
-        dbias = torch.empty(programs, sizes[0], device=dy.device)
-        _bias_backward[(programs,)](dy, dbias, rows, *sizes)
-        return dy, dbias.sum(dim=0)
+        return dy, bias_gradient(dy.permute(0, 2, 3, 1).contiguous())
 
 
 class Gate(torch.autograd.Function):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,19 +80,20 @@ def trained_parameters(networks: Networks, prefixes: tuple[str, ...]) -> dict[st
 
 
 class Meter:
-    """Averages since the last report."""
+    """Averages since the last report, each over the steps that had it."""
 
     def __init__(self):
         self.begun = time.monotonic()
-        self.steps, self.samples, self.sums = 0, 0, defaultdict(float)
+        self.steps, self.samples, self.sums, self.counts = 0, 0, defaultdict(float), Counter()
 
     def add(self, logs: Logs, samples: int) -> None:
         self.steps, self.samples = self.steps + 1, self.samples + samples
+        self.counts.update(logs.keys())
         for key, value in logs.items():
             self.sums[key] = self.sums[key] + value
 
     def averages(self) -> Logs:
-        means = {key: value / self.steps for key, value in self.sums.items()}
+        means = {key: value / self.counts[key] for key, value in self.sums.items()}
         return {key: mean.item() if isinstance(mean, Tensor) and mean.ndim == 0 else mean for key, mean in means.items()}
 
     def per_second(self, count: int) -> float:

@@ -16,11 +16,11 @@ from .pairs import Real
 
 SELECTIVE = 0.2
 SPATIAL = 0.2
-COUNTS = (0.06, 0.58, 0.28, 0.08)
+COUNTS = (0.05, 0.55, 0.28, 0.12)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
 WEIGHTS = {
-    "noise": 0.30, "blur": 0.20, "low_resolution": 0.11, "rain": 0.08, "snow": 0.04, "haze": 0.12, "low_light": 0.06, "jpeg": 0.09,
+    "noise": 0.33, "blur": 0.18, "low_resolution": 0.08, "rain": 0.07, "snow": 0.04, "haze": 0.11, "low_light": 0.06, "jpeg": 0.13,
 }  # fmt: skip
 
 

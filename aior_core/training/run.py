@@ -30,6 +30,7 @@ TAKEN = {
     "detail": "vae,prior,daem",
     "prior": "unet,prior.tokens",
     "fusion": "daff,unet,prior.tokens",
+    "together": "vae,prior,daem,daff,unet",
     "joint": "vae,prior.head,daem",
     "tone": "daem.curve",
     "keep": "daem.kept",
@@ -185,6 +186,7 @@ def _validation(stage: Stage, held_out: data.Photographs):
         "detail": validation.restoration_psnr(held_out, size=160, count=5),
         "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
         "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
+        "together": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
     }.get(stage.name)
 
 

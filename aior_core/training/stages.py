@@ -77,18 +77,28 @@ def _choose_start(generator: torch.Generator) -> str:
     """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise; a tenth learns to
     decode without the experts as well."""
     start, plain = torch.rand(2, generator=generator).tolist()
-    return ("lq" if start < 0.25 else "none" if start < 0.85 else "wished") + (" and plain" if plain < 0.1 else "")
+    return ("lq" if start < 0.25 else "none" if start < 0.85 else "noised") + (" and plain" if plain < 0.1 else "")
 
 
-def _start_latent(networks: Networks, lq: Tensor, wished: Tensor, start: str, generator: torch.Generator) -> Tensor:
-    if start == "none":
-        return lq.new_zeros(len(lq), networks.unet.in_channels, lq.shape[2] // 8, lq.shape[3] // 8)
-    with torch.no_grad():
-        latent = networks.vae.encode(lq if start == "lq" else wished)
-    if start == "lq":
+@torch.no_grad()
+def _latent(networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator) -> Tensor:
+    """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
+    if choice.isdigit():
+        return sample(networks, estimate, int(choice), generator, batch.keep)
+    if choice == "none":
+        return batch.lq.new_zeros(len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
+    latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
+    if choice != "noised":
         return latent
-    sigma = (0.1 + 0.7 * distributed.uniform((len(lq), 1, 1, 1), generator)).to(latent)
+    sigma = (0.1 + 0.7 * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
     return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)
+
+
+def _plainly(networks: Networks, clean: Tensor) -> Tensor:
+    """The same decoder must go on decoding without the experts: it is the pack's plain VAE."""
+    with torch.no_grad():
+        latent = networks.vae.encode(clean)
+    return 0.3 * losses.reconstruction(networks.vae.decode(latent), clean)
 
 
 def _balance(routings: list[Routing], top_k: int) -> Tensor:
@@ -109,16 +119,36 @@ def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, b
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     start, *plain = (choice or _choose_start(generator)).split(" and ")
-    latent = _start_latent(networks, batch.lq, batch.target, start, generator)
     estimate = look(networks, batch.lq)
+    latent = _latent(networks, batch, estimate, start, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
-    if plain:
-        # The same decoder must go on decoding without the experts: it is the pack's plain VAE.
-        with torch.no_grad():
-            latent = networks.vae.encode(clean)
-        loss = loss + 0.3 * losses.reconstruction(networks.vae.decode(latent), clean)
-    return loss, logs
+    return (loss + _plainly(networks, clean) if plain else loss), logs
+
+
+def _choose_latent(generator: torch.Generator) -> str:
+    """Of all batches, 8 % have the wished picture's latent, 5 % the damaged one's, 15 % none, 30 % one sampled in one step, 42 % in four."""
+    roll = torch.rand((), generator=generator).item()
+    return "wished" if roll < 0.08 else "lq" if roll < 0.13 else "none" if roll < 0.28 else "1" if roll < 0.58 else "4"
+
+
+def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix) -> tuple[Tensor, Logs]:
+    """`detail` on latents as they are sampled, and `fusion` on the LQ features as they become."""
+    batch = damage(clean, generator, **mix)
+    choice = choice or _choose_latent(generator)
+    estimate = look(networks, batch.lq)
+    latent = _latent(networks, batch, estimate, choice, generator)
+    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
+    loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+    if choice == "wished":
+        return loss + _plainly(networks, clean), logs
+    if not choice.isdigit():
+        return loss, logs
+    with torch.no_grad():
+        wished = networks.vae.encode(batch.target)
+        severities = estimate.severities.float().sigmoid() * batch.keep
+    fused, found = fusion_loss(networks, wished, generator, feature=estimate.features[-1].detach().float(), severities=severities)
+    return loss + fused, logs | found
 
 
 def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,23 +189,13 @@ def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, 
     return loss, {"v": fit.detach()}
 
 
-def _choose_latent(generator: torch.Generator) -> str:
-    """Of all batches, 10 % have the wished picture's latent, 15 % the damaged one's, 35 % one sampled in one step, 40 % in four."""
-    roll = torch.rand((), generator=generator).item()
-    return "wished" if roll < 0.10 else "lq" if roll < 0.25 else "1" if roll < 0.6 else "4"
-
-
 def _joint(
     networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, choice: str | None = None, **mix
 ) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
     estimate = look(networks, batch.lq)
-    with torch.no_grad():
-        if choice in ("wished", "lq"):
-            latent = networks.vae.encode(batch.target if choice == "wished" else batch.lq)
-        else:
-            latent = sample(networks, estimate, int(choice), generator, batch.keep)
+    latent = _latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
@@ -184,7 +204,7 @@ def _joint(
     if perceptual and choice == "4":
         # One step stays the mean of all that is plausible; more steps may look better at a little of its fidelity.
         loss = loss + perceptual * learned_distance(repaired, batch.target).mean()
-    return loss, logs
+    return (loss + _plainly(networks, clean) if choice == "wished" else loss), logs
 
 
 def _choose_sampled(generator: torch.Generator) -> str:
@@ -220,6 +240,10 @@ STAGES = {
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent),
+    "together": Stage(
+        "together", ("prior.trunk", "prior.head", "prior.tokens", "vae.decoder", "daem", "daff", "unet"), 1.0e-3, _mixed_crops, _together,
+        restores=True, choose=_choose_latent,
+    ),
     "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }
