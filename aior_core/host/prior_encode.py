@@ -8,8 +8,10 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
+from ..architecture.anchor import told
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.config import PriorConfig
+from ..architecture.tone import appearance
 from ..picture import pad_to_multiple, require_pixels, split_alpha
 from .frames import smooth_over_time
 from .inputs import require_kind
@@ -57,6 +59,7 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, NODE)
     features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, NODE)
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
+    severities = _told(restorer, severities, probabilities, color)
     prior = Prior(
         features=features[-1],
         skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
@@ -138,6 +141,16 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
     made = [encoder.model.estimate(features[index : index + 1].to(**at)) for index in range(len(features))]
     probabilities, severities, maps = (torch.cat(each) for each in zip(*made))
     return severities, probabilities, maps
+
+
+def _told(restorer: Restorer, severities: Tensor, probabilities: Tensor, color: Tensor) -> Tensor:
+    """Severities `B K` without haze that is none, by the second opinion of DAEM's tone curve on IMAGE `B H W 3`, where there is one."""
+    if restorer.daem is None or restorer.daem.model.curve is None:
+        return severities
+    management.load_models_gpu([restorer.daem])
+    looks = torch.cat([appearance(picture.movedim(-1, 1)) for picture in color.split(1)])
+    hazy = restorer.daem.model.curve.hazy(looks.to(restorer.daem.load_device))
+    return told(severities, probabilities, hazy.to(severities))
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:

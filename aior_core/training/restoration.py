@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, amp, nn
 
+from ..architecture.anchor import told
 from ..architecture.daem import Routing, decode_with_detail
+from ..architecture.tone import appearance
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
 from . import distributed
 from .networks import Networks
@@ -96,17 +98,23 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
 
 @dataclass(frozen=True)
 class Estimate:
-    """The head's logits (`B K`, `B K`, `B K h w`) and the LQ features per level."""
+    """The head's logits (`B K`, `B K`, `B K h w`), the LQ features per level, and what is `told` of the severities, `B K`, 0..1, without gradients."""
 
     features: list[Tensor]
     presence: Tensor
     severities: Tensor
     maps: Tensor
+    told: Tensor
 
 
 def look(networks: Networks, lq: Tensor) -> Estimate:
     """Encode the prior."""
-    return Estimate(*networks.prior(lq))
+    features, presence, severities, maps = networks.prior(lq)
+    with torch.no_grad():
+        unit = severities.float().sigmoid()
+        if networks.daem.curve is not None:
+            unit = told(unit, presence.float().sigmoid(), networks.daem.curve.hazy(appearance((lq + 1) / 2)))
+    return Estimate(features, presence, severities, maps, unit)
 
 
 @torch.no_grad()
@@ -117,15 +125,15 @@ def encoded(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     """
     batch = damage(clean, generator, **mix)
     estimate = look(networks, batch.lq)
-    return networks.vae.encode(batch.target), estimate.features[-1], estimate.severities.float().sigmoid() * batch.keep
+    return networks.vae.encode(batch.target), estimate.features[-1], estimate.told * batch.keep
 
 
 def repair(
     networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
 ) -> tuple[Tensor, list[Routing]]:
-    """Decode `latent` with detail. The experts see the estimated severities, without those to be kept, and which those are."""
-    severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
-    context = networks.daem.context(estimate.features[-1], severities, keep, probabilities, (lq + 1) / 2)
+    """Decode `latent` with detail. The experts are told the severities, without those to be kept, and which those are."""
+    probabilities = estimate.presence.detach().float().sigmoid()
+    context = networks.daem.context(estimate.features[-1], estimate.told, keep, probabilities, (lq + 1) / 2)
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 
@@ -150,8 +158,7 @@ def fused_velocity(networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor,
 @torch.no_grad()
 def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.Generator, keep: Tensor | None = None) -> Tensor:
     """Euler from pure noise in `steps` equal steps of sigma: the latent `B 16 h w` that the host's Euler sampler would give."""
-    severities = estimate.severities.float().sigmoid()
-    tokens = networks.prior.tokens(severities if keep is None else severities * keep)
+    tokens = networks.prior.tokens(estimate.told if keep is None else estimate.told * keep)
     condition = networks.daff.embed(estimate.features[-1])
     batch, _, height, width = estimate.features[-1].shape
     x = distributed.normal((batch, networks.unet.in_channels, height, width), generator, condition.device)

@@ -146,8 +146,8 @@ def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, 
         return loss, logs
     with torch.no_grad():
         wished = networks.vae.encode(batch.target)
-        severities = estimate.severities.float().sigmoid() * batch.keep
-    fused, found = fusion_loss(networks, wished, generator, feature=estimate.features[-1].detach().float(), severities=severities)
+    feature = estimate.features[-1].detach().float()
+    fused, found = fusion_loss(networks, wished, generator, feature=feature, severities=estimate.told * batch.keep)
     return loss + fused, logs | found
 
 

@@ -1,7 +1,7 @@
 """The anchor: for which damages low frequencies may change, and which they are."""
 
 import torch
-from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, low_frequencies
+from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, low_frequencies, told
 from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.tests.tiny import TINY
@@ -38,6 +38,17 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
     monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
     assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), looks).anchor.item() == daem.context(feature, rain).anchor.item() == 0
+
+
+def test_of_haze_that_is_not_believed_nothing_is_told():
+    severities = torch.full((4, 8), 0.4)
+    said = torch.zeros(4, 8).index_fill(1, torch.tensor([5]), 0.9)
+    said[3, 5] = 0.5
+    heard = told(severities, said, torch.tensor([0.9, 0.3, 0.45, 0.95]))
+    # Both sure; the second is not; between; and not the first.
+    assert heard[0, 5] == severities[0, 5] and heard[1, 5] == heard[3, 5] == 0 and 0 < heard[2, 5] < severities[2, 5]
+    others = [index for index in range(8) if index != 5]
+    assert torch.equal(heard[:, others], severities[:, others]) and (severities == 0.4).all()
 
 
 def test_low_frequencies_of_a_tile_with_their_reach_are_exact():

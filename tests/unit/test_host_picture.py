@@ -30,6 +30,17 @@ def test_prior_fields(walk):
     assert prior.severities.shape == prior.probabilities.shape == (2, 8) and prior.maps.shape == (2, 8, 8, 12)
 
 
+def test_haze_needs_a_second_opinion_on_each_picture(walk, monkeypatch):
+    from aior_pack.aior_core.host import prior_encode
+
+    said = torch.full((2, 8), 0.4), torch.full((2, 8), 0.97), torch.zeros(2, 8, 8, 8)
+    monkeypatch.setattr(prior_encode, "_estimate", lambda restorer, features: said)
+    monkeypatch.setattr(walk.restorer.daem.model.curve, "hazy", lambda looks: torch.tensor([0.9, 0.1]))
+    prior = walk.encode(picture(64, 64, batch=2))
+    assert torch.equal(prior.severities[0], said[0][0]) and prior.severities[1].tolist()[5] == 0
+    assert prior.severities[1].count_nonzero() == 7 and torch.equal(prior.probabilities, said[1])
+
+
 def test_tiled_prior_equals_the_whole(walk, whole_reach):
     image = picture(200, 264)
     whole, tiled = walk.encode(image), walk.encode(image, tile=64)

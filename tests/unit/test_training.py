@@ -141,6 +141,25 @@ def test_joint_judges_only_pictures_of_four_steps_by_their_looks(networks):
     assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(difference >= 0 for difference in more)
 
 
+def test_together_the_denoiser_learns_only_where_it_was_asked(networks):
+    """What is decoded without it teaches it nothing, and its own loss leaves the LQ encoder alone."""
+    stage, clean = STAGES["together"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+    parameters = loop.trained_parameters(networks, stage.trains)
+    nn.init.normal_(networks.unet.out[2].weight, std=0.1, generator=torch.Generator().manual_seed(0))
+
+    def taught(choice: str) -> set[str]:
+        loss, logs = stage.step(networks, clean, torch.Generator().manual_seed(1), choice=choice)
+        loss.backward()
+        assert ("v" in logs) == choice.isdigit()
+        names = {key.split(".")[0] for key, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0}
+        for parameter in parameters.values():
+            parameter.grad = None
+        return names
+
+    assert taught("none") == taught("lq") == {"prior", "vae", "daem"}
+    assert taught("1") == taught("4") == {"prior", "vae", "daem", "daff", "unet"}
+
+
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():
     assert schedules.falling(0.0, 0, 0.6) == pytest.approx(1 / schedules.WARM_UP)
     assert schedules.falling(0.3, 10_000, 0.6) == 1.0

@@ -12,7 +12,7 @@ from aior_pack.aior_core.architecture.daem import DAEMLevel
 from aior_pack.aior_core.architecture.keep import Kept
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
 from aior_pack.aior_core.architecture.tone import curve_between
-from aior_pack.aior_core.training import data, gpu, kernels
+from aior_pack.aior_core.training import data, depthwise_kernels, gpu, kernels
 from aior_pack.tests.tiny import TINY
 from torch import nn
 from torch.nn import functional as F
@@ -104,6 +104,32 @@ def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
             results.append([y.detach(), *(leaf.grad for leaf in leaves)])
         for own, wanted in zip(*results, strict=True):
             assert (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
+
+
+@pytest.mark.parametrize("channels, kernel, step, dtype", [
+    (8, 3, 1, torch.float32), (40, 5, 1, torch.float32), (64, 7, 1, torch.float32), (6, 3, 4, torch.float32), (32, 3, 1, torch.bfloat16),
+])  # fmt: skip
+def test_own_depthwise_convolutions_are_those_of_pytorch(channels, kernel, step, dtype, monkeypatch):
+    if kernels.triton is None or not (torch.cuda.is_available() or kernels.triton.knobs.runtime.interpret):
+        pytest.skip("Triton's kernels need a GPU, or TRITON_INTERPRET=1 and Triton")
+    # Small enough that a small picture has several programs of each kind, with a rest.
+    for name, value in {"NUMBERS": 1024, "SUMS": 2048, "PROGRAMS": 24}.items():
+        monkeypatch.setattr(depthwise_kernels, name, value)
+    device, generator = "cuda" if torch.cuda.is_available() else "cpu", torch.Generator().manual_seed(0)
+    x, weigh = (torch.randn(2, channels, 9, 11, generator=generator).to(device, dtype) for _ in range(2))
+    weight, bias = torch.randn(channels, 1, kernel, kernel, generator=generator).to(device), torch.randn(channels, generator=generator).to(device)
+    ways = (
+        (depthwise_kernels.Depthwise.apply, lambda x: x),
+        (lambda x, w, b, step: F.conv2d(x, w, b, padding=step * (kernel // 2), dilation=step, groups=channels), torch.Tensor.float),
+    )
+    results = []
+    for way, kind in ways:
+        leaves = [kind(t.detach().clone()).requires_grad_() for t in (x.contiguous(memory_format=torch.channels_last), weight, bias)]
+        y = way(*leaves, step)
+        (y.float() * weigh.float()).sum().backward()
+        results.append([y.detach(), *(leaf.grad for leaf in leaves)])
+    for own, wanted in zip(*results, strict=True):
+        assert own.shape == wanted.shape and (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
 
 
 def photographs() -> data.Photographs:
