@@ -1,8 +1,9 @@
 """How layers of the networks run while they are trained on a GPU; on a processor all stays as it is.
 
 Depth-wise convolutions run by kernels of their own, or, without Triton, as full ones with zeros between the channels: up to hundreds of times the
-arithmetic, which tensor cores do in about the time that the pictures take to be read. With everything as PyTorch and cuDNN have it, seven steps of `detail` on two megapixels had not come to their end after 77
-seconds (H100, PyTorch 2.11, bfloat16, channels last; which kernel is to blame was not looked for). As full ones one takes 0.17 seconds.
+arithmetic, which tensor cores do in about the time that the pictures take to be read. With everything as PyTorch and cuDNN have it, seven steps of
+`detail` on two megapixels had not come to their end after 77 seconds (H100, PyTorch 2.11, bfloat16, channels last; which kernel is to blame was not
+looked for). As full ones one takes 0.17 seconds.
 """
 
 from __future__ import annotations

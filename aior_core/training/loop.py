@@ -66,13 +66,14 @@ class Progress:
     losses: dict[str, float]
 
 
-def trained_parameters(networks: Networks, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """The parameters whose names start with one of `prefixes`; all others stop asking for gradients."""
+def trained_parameters(networks: Networks, prefixes: tuple[str, ...], fixed: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The parameters whose names start with one of `prefixes` and none of `fixed`; all others stop asking for gradients."""
     chosen = {}
     for name, part in networks.parts().items():
         for key, parameter in part.named_parameters():
             full = f"{name}.{key}"
-            wanted = any(full.startswith(prefix + ".") for prefix in prefixes)
+            inside, outside = (any(full.startswith(prefix + ".") for prefix in names) for names in (prefixes, fixed))
+            wanted = inside and not outside
             parameter.requires_grad_(wanted)
             if wanted:
                 chosen[full] = parameter
@@ -128,7 +129,7 @@ def train(
         averaged, state = checkpoint.resume(path, networks, generator)
         say(f"{stage.name}: resumed at step {state['step']}, {state['seconds'] / 60:.1f} of {options.minutes:g} minutes used")
     networks.to(options.device)
-    parameters = trained_parameters(networks, stage.trains)
+    parameters = trained_parameters(networks, stage.trains, stage.fixed)
     average = Average(parameters, stage.ema_decay or options.ema_decay, averaged)
     distributed.share([*networks.state_dict().values(), *average.values.values()])
     state, generator_state = distributed.agree((state, generator.get_state()))

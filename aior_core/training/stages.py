@@ -1,4 +1,4 @@
-"""The stages of training.md section 3, and `keep` and `maps`: what each trains, on what, with which loss."""
+"""The stages of training.md section 3, and `together`, `keep` and `maps`: what each trains, on what, with which loss."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ Step = Callable[..., tuple[Tensor, Logs]]
 Choose = Callable[[torch.Generator], str]
 Crops = Callable[[float, int], tuple[int, int]]
 KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
+ANCHOR = ("daem.anchor",)
+"""On latents that are sampled it drifts: it lets go a little of all pictures' tones, which some lose altogether (validation: blur -0.8 dB, clean -0.8)."""
 KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 
 
@@ -32,7 +34,7 @@ KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 class Stage:
     """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
 
-    `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    `fixed`: prefixes among those of what stays all the same. `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
     `mix`: keywords of `restoration.damage`, where the stage damages pictures in a way of its own. `choose` draws which of its ways a step goes,
     where there are several; all else that is random in it are numbers.
     """
@@ -49,6 +51,7 @@ class Stage:
     slow: tuple[str, ...] = ()
     mix: Mapping[str, Any] = field(default_factory=dict)
     choose: Choose | None = None
+    fixed: tuple[str, ...] = ()
 
 
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
@@ -137,18 +140,18 @@ def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, 
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
     estimate = look(networks, batch.lq)
+    fused, found = 0.0, {}
+    if choice.isdigit():
+        # Before it is sampled: autocast keeps the weights it casts, and those cast without gradients would be used here too.
+        with torch.no_grad():
+            wished = networks.vae.encode(batch.target)
+        feature = estimate.features[-1].detach().float()
+        fused, found = fusion_loss(networks, wished, generator, feature=feature, severities=estimate.told * batch.keep)
     latent = _latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
-    if choice == "wished":
-        return loss + _plainly(networks, clean), logs
-    if not choice.isdigit():
-        return loss, logs
-    with torch.no_grad():
-        wished = networks.vae.encode(batch.target)
-    feature = estimate.features[-1].detach().float()
-    fused, found = fusion_loss(networks, wished, generator, feature=feature, severities=estimate.told * batch.keep)
-    return loss + fused, logs | found
+    loss = loss + (_plainly(networks, clean) if choice == "wished" else fused)
+    return loss, logs | found
 
 
 def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,12 +241,12 @@ STAGES = {
     "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
     "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True, choose=_choose_start),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
-    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
-    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent),
     "together": Stage(
         "together", ("prior.trunk", "prior.head", "prior.tokens", "vae.decoder", "daem", "daff", "unet"), 1.0e-3, _mixed_crops, _together,
-        restores=True, choose=_choose_latent,
+        restores=True, choose=_choose_latent, fixed=ANCHOR,
     ),
+    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
+    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent, fixed=ANCHOR),
     "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

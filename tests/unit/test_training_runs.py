@@ -224,10 +224,10 @@ def test_expert_shares_show_a_collapsed_router():
 
 
 def test_every_plan_is_a_whole_chain_within_its_budget():
-    for name, minutes in {"gpu-25min": 25, "cpu-2h": 120}.items():
+    for name, minutes, first in (("gpu-25min", 25, "together"), ("cpu-2h", 120, "detail")):
         plan = PLANS[name]
         assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps"]
-        assert [leg.stage for leg in plan.repeat] == ["detail", "fusion", "joint", "keep", "maps"]
+        assert [leg.stage for leg in plan.repeat] == [first, "fusion", "joint", "keep", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
             short = in_all(legs, 10.0)
@@ -247,7 +247,7 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     moment = 0.2 / 60
     plan = Plan(
         fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")),
-        repeat=tuple(Leg(stage, moment) for stage in ("detail", "fusion", "joint", "keep", "maps")),
+        repeat=tuple(Leg(stage, moment) for stage in ("together", "fusion", "joint", "keep", "maps")),
     )
 
     def run(*arguments: str) -> bool:
@@ -275,7 +275,7 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
 
     second = tmp_path / "second"
     assert run("--out", str(second), "--from", str(first))
-    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["detail", "fusion", "joint", "keep", "maps"]
+    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["fusion", "joint", "keep", "maps", "together"]
     repeated, _ = load_weights(next(second.glob("aior_compact*")))
     assert all(torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve.")))
     assert any(not torch.equal(repeated[k], state[k]) for k in state if k.startswith("unet."))
