@@ -142,7 +142,7 @@ def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, 
     estimate = look(networks, batch.lq)
     fused, found = 0.0, {}
     if choice.isdigit():
-        # Before it is sampled: autocast keeps the weights it casts, and those cast without gradients would be used here too.
+        # Before it is sampled: autocast of PyTorch before 2.11 keeps weights that were cast without gradients, which would be used here too.
         with torch.no_grad():
             wished = networks.vae.encode(batch.target)
         feature = estimate.features[-1].detach().float()
