@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, amp, nn
 
 from ..architecture.anchor import told
-from ..architecture.daem import Routing, decode_with_detail
+from ..architecture.daem import DAEM, Routing, decode_with_detail
 from ..architecture.tone import appearance
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
 from . import distributed
@@ -109,11 +109,16 @@ class Estimate:
 
 def look(networks: Networks, lq: Tensor) -> Estimate:
     """Encode the prior."""
-    features, presence, severities, maps = networks.prior(lq)
+    features, *said = networks.prior(lq)
+    return estimated(networks.daem, lq, features, *said)
+
+
+def estimated(daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, severities: Tensor, maps: Tensor) -> Estimate:
+    """What the head says, and what of it is told once DAEM's tone curve, if it has one, has looked at the damaged picture as well."""
     with torch.no_grad():
         unit = severities.float().sigmoid()
-        if networks.daem.curve is not None:
-            unit = told(unit, presence.float().sigmoid(), networks.daem.curve.hazy(appearance((lq + 1) / 2)))
+        if daem.curve is not None:
+            unit = told(unit, presence.float().sigmoid(), daem.curve.hazy(appearance((lq + 1) / 2)))
     return Estimate(features, presence, severities, maps, unit)
 
 

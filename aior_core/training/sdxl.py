@@ -15,7 +15,7 @@ from ..architecture.lq_encoder import PriorEncoder
 from ..host.kl_walk import kl_walk
 from . import distributed
 from .networks import Parts
-from .restoration import Batch, Estimate, damage, fusing
+from .restoration import Batch, Estimate, damage, estimated, fusing
 from .schedules import cosine
 from .stages import Logs, Stage, repair_loss
 
@@ -151,9 +151,8 @@ def repair_sdxl(
     """Decode `latent` with detail by the frozen KL decoder: picture, routings, and the prior's estimate. The LQ encoder stays as it is."""
     with torch.no_grad():
         features = networks.prior.trunk(lq)
-    estimate = Estimate(features, *networks.prior.head(features[-1]))
-    severities, probabilities = (logits.detach().float().sigmoid() for logits in (estimate.severities, estimate.presence))
-    context = networks.daem.context(features[-1], severities, keep, probabilities, (lq + 1) / 2)
+    estimate = estimated(networks.daem, lq, features, *networks.prior.head(features[-1]))
+    context = networks.daem.context(features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), (lq + 1) / 2)
     picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
     return picture, routings, estimate
 

@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.metrics.perceptual import available
 from aior_pack.aior_core.training import data, loop, losses, optimizer, precision, schedules
 from aior_pack.aior_core.training.depthwise import fast_gradients
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
@@ -125,41 +124,6 @@ def test_damage_keeps_what_selective_targets_say():
     # Where everything is kept, there is nothing to repair.
     whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
     assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
-
-
-def test_joint_judges_only_pictures_of_four_steps_by_their_looks(networks):
-    stage, clean = STAGES["joint"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
-
-    def loss(seed, weight):
-        return stage.step(networks, clean, torch.Generator().manual_seed(seed), perceptual=weight)[0].item()
-
-    if not available():
-        with pytest.raises(RuntimeError, match="pip install"):
-            [loss(seed, 0.5) for seed in range(20)]
-        return
-    more = [loss(seed, 0.5) - loss(seed, 0.0) for seed in range(20)]
-    assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(difference >= 0 for difference in more)
-
-
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "autocast"])
-def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
-    """What is decoded without it teaches it nothing, and what it is sampled for before does not keep its weights from learning."""
-    stage, clean = STAGES["together"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
-    parameters = loop.trained_parameters(networks, stage.trains, stage.fixed)
-    nn.init.normal_(networks.unet.out[2].weight, std=0.1, generator=torch.Generator().manual_seed(0))
-
-    def taught(choice: str) -> set[str]:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
-            loss, logs = stage.step(networks, clean, torch.Generator().manual_seed(1), choice=choice)
-        loss.backward()
-        assert ("v" in logs) == choice.isdigit()
-        weights = {key: p for key, p in parameters.items() if p.ndim > 1 and p.grad is not None and p.grad.abs().sum() > 0}
-        for parameter in parameters.values():
-            parameter.grad = None
-        return {key.split(".")[0] for key in weights}
-
-    assert taught("none") == taught("lq") == {"prior", "vae", "daem"}
-    assert taught("1") == taught("4") == {"prior", "vae", "daem", "daff", "unet"}
 
 
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():

@@ -1,0 +1,59 @@
+"""The stages that learn from sampled latents: what teaches whom, and which pictures are judged by their looks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from aior_pack.aior_core.metrics.perceptual import available
+from aior_pack.aior_core.training import data, loop
+from aior_pack.aior_core.training.stages import STAGES
+from aior_pack.tests.tiny import TINY
+from torch import nn
+
+
+def photographs() -> data.Photographs:
+    picture = (255 * torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(3))).byte()
+    return data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64))
+
+
+@pytest.fixture
+def networks():
+    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+    from aior_pack.aior_core.training.networks import build
+
+    return build(TINY, seed=0)
+
+
+def test_joint_judges_only_pictures_of_four_steps_by_their_looks(networks):
+    stage, clean = STAGES["joint"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+
+    def loss(seed, weight):
+        return stage.step(networks, clean, torch.Generator().manual_seed(seed), perceptual=weight)[0].item()
+
+    if not available():
+        with pytest.raises(RuntimeError, match="pip install"):
+            [loss(seed, 0.5) for seed in range(20)]
+        return
+    more = [loss(seed, 0.5) - loss(seed, 0.0) for seed in range(20)]
+    assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(difference >= 0 for difference in more)
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "autocast"])
+def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
+    """What is decoded without it teaches it nothing, and what it is sampled for before does not keep its weights from learning."""
+    stage, clean = STAGES["together"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+    parameters = loop.trained_parameters(networks, stage.trains, stage.fixed)
+    nn.init.normal_(networks.unet.out[2].weight, std=0.1, generator=torch.Generator().manual_seed(0))
+
+    def taught(choice: str) -> set[str]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
+            loss, logs = stage.step(networks, clean, torch.Generator().manual_seed(1), choice=choice)
+        loss.backward()
+        assert ("v" in logs) == choice.isdigit()
+        weights = {key: p for key, p in parameters.items() if p.ndim > 1 and p.grad is not None and p.grad.abs().sum() > 0}
+        for parameter in parameters.values():
+            parameter.grad = None
+        return {key.split(".")[0] for key in weights}
+
+    assert taught("none") == taught("lq") == {"prior", "vae", "daem"}
+    assert taught("1") == taught("4") == {"prior", "vae", "daem", "daff", "unet"}
