@@ -34,7 +34,8 @@ KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 class Stage:
     """`trains`: prefixes of the parameters; `crops(progress, step)` -> (side, count) of the whole batch; `restores`: learns from damaged pictures.
 
-    `fixed`: prefixes among those of what stays all the same. `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's. `slow`: prefixes of what learns at a tenth of the rate.
+    `fixed`: prefixes of what among those stays all the same. `muon` False: AdamW alone. `ema_decay`: the stage's own, in place of the run's.
+    `slow`: prefixes of what learns at a tenth of the rate.
     `mix`: keywords of `restoration.damage`, where the stage damages pictures in a way of its own. `choose` draws which of its ways a step goes,
     where there are several; all else that is random in it are numbers.
     """
