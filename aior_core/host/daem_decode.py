@@ -17,7 +17,7 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
-from ..architecture.daem import Routing
+from ..architecture.daem_level import Routing
 from ..architecture.tone import shift
 from ..picture import from_unit, join_alpha, match_color, to_unit
 from .daem_walk import NODE, Work, contexts, halos_of, picture_walk, require_finite

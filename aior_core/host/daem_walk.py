@@ -12,7 +12,8 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..architecture.daem import DAEM, LevelStatistics, PictureContext, Routing, tone_curve
+from ..architecture.daem import DAEM, PictureContext, tone_curve
+from ..architecture.daem_level import LevelStatistics, Routing
 from ..picture import Geometry
 from .frames import over_time
 from .kl_walk import walk_of
@@ -146,8 +147,9 @@ def contexts(work: Work) -> list[PictureContext | None]:
         mine = slice(index, index + 1)
         feature = prior.features[mine].to(vae.device, vae.vae_dtype)
         estimate = (x[mine].to(vae.device) for x in (prior.severities, prior.steered, prior.probabilities))
-        made.append(work.daem.model.context(feature, *estimate, prior.unpadded[mine].movedim(-1, 1)))
-    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.probabilities, c.steering) for c in made))]
+        impression = None if prior.impression is None else prior.impression.rows(mine).to(vae.device)
+        made.append(work.daem.model.context(feature, *estimate, impression))
+    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.sigma, c.probabilities, c.steering) for c in made))]
     return [PictureContext(*(row[None] for row in each), own.appearance) for *each, own in zip(*whole, made)]
 
 

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ..architecture.daem import Routing
+from ..architecture.daem_level import Routing
 from .daem_decode import decode_daem
 from .inputs import require_kind, require_numbers
 from .open_conds import Conditioning
@@ -146,4 +146,5 @@ def one_of(prior: Prior, index: int) -> Prior:
     rows = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
     cut = {name: value[mine] for name, value in rows.items() if torch.is_tensor(value)}
     skips = None if prior.skips is None else tuple(skip[mine] for skip in prior.skips)
-    return dataclasses.replace(prior, **cut, skips=skips)
+    impression = None if prior.impression is None else prior.impression.rows(mine)
+    return dataclasses.replace(prior, **cut, skips=skips, impression=impression)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..architecture.impression import Impression
 from ..picture import Geometry, to_unit
 from .inputs import require_kind
 from .restorer import Restorer, require_restorer
@@ -21,7 +22,8 @@ class Prior:
     maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
     steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the
     restorer has no degradation head, as published checkpoints; severities, probabilities and maps are zero then and mean nothing.
-    smooth: over how many frames on either side what is judged of whole pictures is averaged.
+    smooth: over how many frames on either side what is judged of whole pictures is averaged. impression: what the picture that came in looks like as a
+    whole, where the restorer's DAEM judges of it.
     """
 
     features: Tensor
@@ -36,6 +38,7 @@ class Prior:
     steering: Tensor | None = None
     estimated: bool = True
     smooth: int = 0
+    impression: Impression | None = None
 
     @property
     def picture(self) -> Tensor:

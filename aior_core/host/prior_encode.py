@@ -11,7 +11,7 @@ from torch import Tensor
 from ..architecture.anchor import told
 from ..architecture.autoencoder import Autoencoder
 from ..architecture.config import PriorConfig
-from ..architecture.tone import appearance
+from ..architecture.impression import Impression
 from ..picture import pad_to_multiple, require_pixels, split_alpha
 from .frames import smooth_over_time
 from .inputs import require_kind
@@ -59,7 +59,9 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, NODE)
     features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, NODE)
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
-    severities = _told(restorer, severities, probabilities, color)
+    impression = _impression(restorer, color)
+    if impression is not None:
+        severities = told(severities, probabilities, impression.hazy)
     prior = Prior(
         features=features[-1],
         skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
@@ -71,6 +73,7 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
         geometry=geometry,
         alpha=alpha,
         estimated=encoder.model.head is not None,
+        impression=impression,
     )
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
@@ -143,14 +146,13 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
     return severities, probabilities, maps
 
 
-def _told(restorer: Restorer, severities: Tensor, probabilities: Tensor, color: Tensor) -> Tensor:
-    """Severities `B K` without haze that is none, by the second opinion of DAEM's tone curve on IMAGE `B H W 3`, where there is one."""
+def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
+    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device."""
     if restorer.daem is None or restorer.daem.model.curve is None:
-        return severities
+        return None
     management.load_models_gpu([restorer.daem])
-    looks = torch.cat([appearance(picture.movedim(-1, 1)) for picture in color.split(1)])
-    hazy = restorer.daem.model.curve.hazy(looks.to(restorer.daem.load_device))
-    return told(severities, probabilities, hazy.to(severities))
+    look, at = restorer.daem.model.impression, restorer.daem.load_device
+    return Impression.joined(look(picture.movedim(-1, 1), at) for picture in color.split(1)).to(management.intermediate_device())
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture.daem import DAEMLevel
+from ..architecture.daem_level import DAEMLevel
 from ..architecture.keep import Kept
 from ..architecture.layers import NAFBlock
 from . import kernels

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, amp, nn
 
 from ..architecture.anchor import told
-from ..architecture.daem import DAEM, Routing, decode_with_detail
-from ..architecture.tone import appearance
+from ..architecture.daem import DAEM, decode_with_detail
+from ..architecture.daem_level import Routing
+from ..architecture.impression import Impression
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
 from . import distributed
 from .networks import Networks
@@ -98,13 +99,15 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
 
 @dataclass(frozen=True)
 class Estimate:
-    """The head's logits (`B K`, `B K`, `B K h w`), the LQ features per level, and what is `told` of the severities, `B K`, 0..1, without gradients."""
+    """The head's logits (`B K`, `B K`, `B K h w`), the LQ features per level, what is `told` of the severities, `B K`, 0..1, without gradients, and what the
+    damaged picture looks like, if DAEM has a tone curve to judge of it."""
 
     features: list[Tensor]
     presence: Tensor
     severities: Tensor
     maps: Tensor
     told: Tensor
+    impression: Impression | None
 
 
 def look(networks: Networks, lq: Tensor) -> Estimate:
@@ -117,9 +120,10 @@ def estimated(daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, 
     """What the head says, and what of it is told once DAEM's tone curve, if it has one, has looked at the damaged picture as well."""
     with torch.no_grad():
         unit = severities.float().sigmoid()
-        if daem.curve is not None:
-            unit = told(unit, presence.float().sigmoid(), daem.curve.hazy(appearance((lq + 1) / 2)))
-    return Estimate(features, presence, severities, maps, unit)
+        impression = daem.impression((lq + 1) / 2)
+        if impression is not None:
+            unit = told(unit, presence.float().sigmoid(), impression.hazy)
+    return Estimate(features, presence, severities, maps, unit, impression)
 
 
 @torch.no_grad()
@@ -138,7 +142,7 @@ def repair(
 ) -> tuple[Tensor, list[Routing]]:
     """Decode `latent` with detail. The experts are told the severities, without those to be kept, and which those are."""
     probabilities = estimate.presence.detach().float().sigmoid()
-    context = networks.daem.context(estimate.features[-1], estimate.told, keep, probabilities, (lq + 1) / 2)
+    context = networks.daem.context(estimate.features[-1], estimate.told, keep, probabilities, estimate.impression)
     return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
 
 

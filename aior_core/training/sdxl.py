@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture.daem import DAEM, Routing, decode_with_detail
+from ..architecture.daem import DAEM, decode_with_detail
+from ..architecture.daem_level import Routing
 from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
 from ..host.kl_walk import kl_walk
@@ -152,7 +153,7 @@ def repair_sdxl(
     with torch.no_grad():
         features = networks.prior.trunk(lq)
     estimate = estimated(networks.daem, lq, features, *networks.prior.head(features[-1]))
-    context = networks.daem.context(features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), (lq + 1) / 2)
+    context = networks.daem.context(features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), estimate.impression)
     picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
     return picture, routings, estimate
 

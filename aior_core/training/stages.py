@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..architecture.daem import Routing
+from ..architecture.daem_level import Routing
 from ..metrics.perceptual import learned_distance
 from . import distributed, experts, losses
 from .networks import Networks

@@ -28,7 +28,7 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     def anchor(first: float, second: float, noise: float) -> float:
         monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))
         said = torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
-        return daem.context(feature, hazy, None, said, looks).anchor.item()
+        return daem.context(feature, hazy, None, said, daem.impression(looks)).anchor.item()
 
     # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
     assert anchor(0.98, 0.1, 1.0) == anchor(0.1, 0.98, 1.0) == 1
@@ -37,7 +37,7 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     # Of other damages the first opinion is all there is.
     rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
     monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
-    assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), looks).anchor.item() == daem.context(feature, rain).anchor.item() == 0
+    assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), daem.impression(looks)).anchor.item() == daem.context(feature, rain).anchor.item() == 0
 
 
 def test_of_haze_that_is_not_believed_nothing_is_told():

@@ -5,7 +5,8 @@ import torch
 from aior_pack.aior_core.architecture.anchor import low_frequencies
 from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
-from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, Routing, decode_with_detail
+from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, decode_with_detail
+from aior_pack.aior_core.architecture.daem_level import Routing
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
@@ -153,7 +154,7 @@ def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
     assert 0 < (near - lq).abs().mean() < 0.5 * (decoded - lq).abs().mean()
     daem.silence()
     assert torch.equal(run_daem(vae, daem, features, lq, severities, latent)[0], decoded)
-    context = PictureContext(tensor(len(lq), daem.config.context_width), *torch.ones(3, len(lq), 1))
+    context = PictureContext(tensor(len(lq), daem.config.context_width), *torch.ones(4, len(lq), 1))
     assert torch.equal(randomised(daem).output(h, decoded, lq, context, 0.0), decoded)
 
 

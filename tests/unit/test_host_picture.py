@@ -35,7 +35,8 @@ def test_haze_needs_a_second_opinion_on_each_picture(walk, monkeypatch):
 
     said = torch.full((2, 8), 0.4), torch.full((2, 8), 0.97), torch.zeros(2, 8, 8, 8)
     monkeypatch.setattr(prior_encode, "_estimate", lambda restorer, features: said)
-    monkeypatch.setattr(walk.restorer.daem.model.curve, "hazy", lambda looks: torch.tensor([0.9, 0.1]))
+    opinions = iter((0.9, 0.1))
+    monkeypatch.setattr(walk.restorer.daem.model.curve, "hazy", lambda looks: torch.full((1,), next(opinions)))
     prior = walk.encode(picture(64, 64, batch=2))
     assert torch.equal(prior.severities[0], said[0][0]) and prior.severities[1].tolist()[5] == 0
     assert prior.severities[1].count_nonzero() == 7 and torch.equal(prior.probabilities, said[1])
@@ -88,7 +89,7 @@ def test_decoding_is_what_training_decodes(walk):
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, damaged=(prior.picture + 1) / 2)
+    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, impression=daem.impression((prior.picture + 1) / 2))
     trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
     assert distance(walk.decode({"samples": prior.latent}, prior), from_unit(trained)) < 1e-5
 

@@ -92,7 +92,7 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
     prior = walk.encode(picture(64, 96))
     inside = look(prior, seed=2, steps=1)
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, damaged=(prior.picture + 1) / 2)
+    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, impression=daem.impression((prior.picture + 1) / 2))
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
     _, routings = decode_with_detail(walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture)
     assert len(inside.levels) == len(routings) == 4

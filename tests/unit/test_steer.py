@@ -61,7 +61,7 @@ def test_the_decoder_is_told_what_training_tells_it(walk):
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, keep(noise=0.0, rain=0.0), prior.probabilities, (prior.picture + 1) / 2)
+    context = daem.context(prior.features, prior.severities, keep(noise=0.0, rain=0.0), prior.probabilities, daem.impression((prior.picture + 1) / 2))
     trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
     latent = {"samples": prior.latent}
     decoded = walk.decode(latent, steer(prior, {"noise": 0.0, "rain": 0.0}))

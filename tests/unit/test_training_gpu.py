@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 from aior_pack.aior_core.architecture.autoencoder import Trunk
-from aior_pack.aior_core.architecture.daem import DAEMLevel
+from aior_pack.aior_core.architecture.daem_level import DAEMLevel
 from aior_pack.aior_core.architecture.keep import Kept
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
 from aior_pack.aior_core.architecture.tone import curve_between

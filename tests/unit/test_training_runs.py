@@ -213,7 +213,7 @@ def test_without_matplotlib_there_is_a_table_and_one_line_that_says_so(tmp_path,
 
 
 def test_expert_shares_show_a_collapsed_router():
-    from aior_pack.aior_core.architecture.daem import Routing
+    from aior_pack.aior_core.architecture.daem_level import Routing
 
     collapsed, spread = torch.zeros(4, 4), torch.eye(4)
     collapsed[:, 1] = 0.9
