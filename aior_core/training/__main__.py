@@ -77,7 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=_positive, default=1.0, help="as a multiple of the stage's own")
     parser.add_argument("--decay-share", type=_share, default=0.6, help="the last part of the time, in which the learning rate falls")
     parser.add_argument("--selective", type=_share, help="share of samples whose target keeps a part of the damage (default: the stage's)")
-    parser.add_argument("--perceptual", type=_share, default=0.0, help="in `joint`, weight of ST-LPIPS on pictures of four steps (needs stlpips-pytorch)")
+    parser.add_argument("--perceptual", type=_share, default=0.0, help="in `together` and `joint`, weight of ST-LPIPS on pictures of four steps (needs stlpips-pytorch)")
     parser.add_argument("--pairs", type=Path, help="folder of real pairs, in lq/ and gt/ under equal names, mixed in where a stage restores")
     parser.add_argument("--pair-share", type=_share, default=0.25, help="of the samples, where there are --pairs")
     parser.add_argument("--save-seconds", type=_positive, default=120.0, help="time between checkpoints")

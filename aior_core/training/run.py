@@ -105,7 +105,7 @@ def run_stage(
         stage = replace(stage, step=fusion_loss)
     elif stage.restores and mix:
         stage = replace(stage, step=functools.partial(stage.step, **mix))
-    if stage.name == "joint" and options.perceptual:
+    if stage.name in ("together", "joint") and options.perceptual:
         stage = replace(stage, step=functools.partial(stage.step, perceptual=options.perceptual))
     networks = build(config, seed=options.seed)
     # The other processes may run where the files are not; they get their weights from the first.

@@ -136,7 +136,9 @@ def _choose_latent(generator: torch.Generator) -> str:
     return "wished" if roll < 0.08 else "lq" if roll < 0.13 else "none" if roll < 0.28 else "1" if roll < 0.58 else "4"
 
 
-def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix) -> tuple[Tensor, Logs]:
+def _together(
+    networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, choice: str | None = None, **mix
+) -> tuple[Tensor, Logs]:
     """`detail` on latents as they are sampled, and `fusion` on the LQ features as they become."""
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
@@ -152,7 +154,12 @@ def _together(networks: Networks, clean: Tensor, generator: torch.Generator, *, 
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
     loss = loss + (_plainly(networks, clean) if choice == "wished" else fused)
-    return loss, logs | found
+    return loss + _unlike(repaired, batch.target, choice, perceptual), logs | found
+
+
+def _unlike(repaired: Tensor, target: Tensor, choice: str, perceptual: float) -> Tensor | float:
+    """`perceptual` times ST-LPIPS, of pictures of four steps: one step stays the mean of all that is plausible, more may look better at a little of its fidelity."""
+    return perceptual * learned_distance(repaired, target).mean() if perceptual and choice == "4" else 0.0
 
 
 def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,10 +211,7 @@ def _joint(
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
     logs = {"fit": fit.detach(), "head": head.detach(), "experts": experts.shares(routings)}
-    loss = fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head
-    if perceptual and choice == "4":
-        # One step stays the mean of all that is plausible; more steps may look better at a little of its fidelity.
-        loss = loss + perceptual * learned_distance(repaired, batch.target).mean()
+    loss = fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head + _unlike(repaired, batch.target, choice, perceptual)
     return (loss + _plainly(networks, clean) if choice == "wished" else loss), logs
 
 

@@ -24,8 +24,9 @@ def networks():
     return build(TINY, seed=0)
 
 
-def test_joint_judges_only_pictures_of_four_steps_by_their_looks(networks):
-    stage, clean = STAGES["joint"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("name", ["together", "joint"])
+def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
+    stage, clean = STAGES[name], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
 
     def loss(seed, weight):
         return stage.step(networks, clean, torch.Generator().manual_seed(seed), perceptual=weight)[0].item()
