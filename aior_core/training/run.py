@@ -32,7 +32,6 @@ TAKEN = {
     "together": "vae,prior,daem,daff,unet",
     "fusion": "daff,unet,prior.tokens",
     "joint": "vae,prior.head,daem",
-    "polish": "vae,daem",
     "tone": "daem.curve",
     "keep": "daem.kept",
     "maps": "prior.head.places",
@@ -187,7 +186,6 @@ def _validation(stage: Stage, held_out: data.Photographs):
         "detail": validation.restoration_psnr(held_out, size=160, count=5),
         "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
         "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
-        "polish": validation.restoration_psnr(held_out, count=4, steps=(0, 4)),
         "together": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
     }.get(stage.name)
 

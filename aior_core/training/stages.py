@@ -27,8 +27,6 @@ Crops = Callable[[float, int], tuple[int, int]]
 KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
 ANCHOR = ("daem.anchor",)
 """On latents that are sampled it drifts: it lets go a little of all pictures' tones, which some lose altogether (validation: blur -0.8 dB, clean -0.8)."""
-POLISHED = {"noise": 0.34, "blur": 0.12, "low_resolution": 0.06, "rain": 0.05, "snow": 0.03, "haze": 0.05, "low_light": 0.05, "jpeg": 0.30}
-"""More of what the other stages' rates are too high for: the error that is left of noise and JPEG is small."""
 KEEPING = {"selective": 1.0, "weights": KEPT_MIX}
 
 
@@ -217,11 +215,6 @@ def _joint(
     return (loss + _plainly(networks, clean) if choice == "wished" else loss), logs
 
 
-def _polish(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    """`joint` as its last, smallest steps. Nothing of the damage stays: the head that gives back what is to be kept is not trained here."""
-    return _joint(networks, clean, generator, **({"selective": 0.0, "weights": POLISHED} | mix))
-
-
 def _choose_sampled(generator: torch.Generator) -> str:
     return "sampled" if torch.rand((), generator=generator).item() < 0.5 else "lq"
 
@@ -259,10 +252,6 @@ STAGES = {
     ),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent, fixed=ANCHOR),
-    "polish": Stage(
-        "polish", ("vae.decoder", "daem"), 4.5e-5, lambda progress, step: (128, 4) if step % 4 else (192, 2), _polish,
-        restores=True, muon=False, choose=_choose_latent, fixed=(*ANCHOR, "daem.kept", "daem.curve"),
-    ),
     "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

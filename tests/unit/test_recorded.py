@@ -40,14 +40,14 @@ def test_numbers_are_fetched_once():
     assert torch.tensor([1.0, 2.0]) is not first
 
 
-@pytest.mark.parametrize("name", ["detail", "together", "joint", "polish", "keep"])
+@pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
 def test_a_choice_decides_all_that_is_no_number(name):
     pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
 
     networks, made, stage = build(TINY), batch(), STAGES[name]
     drawn = {stage.choose(torch.Generator().manual_seed(seed)) for seed in range(200)}
-    assert len(drawn) == {"detail": 6, "together": 5, "joint": 5, "polish": 5, "keep": 2}[name]
+    assert len(drawn) == {"detail": 6, "together": 5, "joint": 5, "keep": 2}[name]
     torch.nn.init.normal_(networks.unet.out[2].weight, std=0.1, generator=torch.Generator().manual_seed(0))
     losses = {}
     for choice in sorted(drawn):
@@ -62,7 +62,7 @@ def test_a_choice_decides_all_that_is_no_number(name):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-@pytest.mark.parametrize("name", ["detail", "together", "joint", "polish", "keep"])
+@pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
 def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
     pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build

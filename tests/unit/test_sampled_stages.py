@@ -58,13 +58,3 @@ def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
 
     assert taught("none") == taught("lq") == {"prior", "vae", "daem"}
     assert taught("1") == taught("4") == {"prior", "vae", "daem", "daff", "unet"}
-
-
-def test_polish_leaves_alone_what_other_stages_set(networks):
-    stage, clean = STAGES["polish"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
-    names = loop.trained_parameters(networks, stage.trains, stage.fixed)
-    assert {name.split(".")[0] for name in names} == {"vae", "daem"} and "daem.head.weight" in names
-    assert not any(name.startswith(("vae.encoder", "daem.anchor", "daem.kept", "daem.curve")) for name in names)
-    # Its own mix, in which nothing stays, unless another is asked for.
-    losses = [stage.step(networks, clean, torch.Generator().manual_seed(4), choice="lq", **mix)[0].item() for mix in ({}, {"selective": 0.0}, {"weights": {"haze": 1.0}})]
-    assert losses[0] == losses[1] != losses[2]

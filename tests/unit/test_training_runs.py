@@ -226,8 +226,8 @@ def test_expert_shares_show_a_collapsed_router():
 def test_every_plan_is_a_whole_chain_within_its_budget():
     for name, minutes, first in (("gpu-25min", 25, "together"), ("cpu-2h", 120, "detail")):
         plan = PLANS[name]
-        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "polish", "tone", "keep", "maps"]
-        assert [leg.stage for leg in plan.repeat] == [first, "fusion", "joint", "polish", "keep", "maps"]
+        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps"]
+        assert [leg.stage for leg in plan.repeat] == [first, "fusion", "joint", "keep", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
             short = in_all(legs, 10.0)
@@ -246,8 +246,8 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(pictures / f"{name}.png")
     moment = 0.2 / 60
     plan = Plan(
-        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "polish", "tone", "keep", "maps")),
-        repeat=tuple(Leg(stage, moment) for stage in ("together", "fusion", "joint", "polish", "keep", "maps")),
+        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")),
+        repeat=tuple(Leg(stage, moment) for stage in ("together", "fusion", "joint", "keep", "maps")),
     )
 
     def run(*arguments: str) -> bool:
@@ -262,20 +262,20 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     state, metadata = load_weights(next(first.glob("aior_compact*")))
     assert state.keys() == tiny.networks().state_dict().keys() and "cpu-2h" in metadata["training"]
     assert not torch.equal(state["vae.latent_std"], torch.ones_like(state["vae.latent_std"]))
-    # Each stage's own networks come from its checkpoint: the decoder from polish, the denoiser from fusion.
-    for stage, key in {"polish": "vae.decoder.", "fusion": "unet.", "detail": "prior.trunk.", "tone": "daem.curve.", "maps": "prior.head.places."}.items():
+    # Each stage's own networks come from its checkpoint: the decoder from joint, the denoiser from fusion.
+    for stage, key in {"joint": "vae.decoder.", "fusion": "unet.", "detail": "prior.trunk.", "tone": "daem.curve.", "maps": "prior.head.places."}.items():
         ema = checkpoint.load(first / f"{stage}.safetensors")[0]
         assert all(torch.equal(ema[k].half(), state[k].half()) for k in state if k.startswith(key))
 
     capsys.readouterr()
     steps = checkpoint.state(first / "detail.safetensors")["step"]
     assert run("--out", str(first))
-    assert capsys.readouterr().out.count("not run again") == 9
+    assert capsys.readouterr().out.count("not run again") == 8
     assert checkpoint.state(first / "detail.safetensors")["step"] == steps
 
     second = tmp_path / "second"
     assert run("--out", str(second), "--from", str(first))
-    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["fusion", "joint", "keep", "maps", "polish", "together"]
+    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["fusion", "joint", "keep", "maps", "together"]
     repeated, _ = load_weights(next(second.glob("aior_compact*")))
     assert all(torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve.")))
     assert any(not torch.equal(repeated[k], state[k]) for k in state if k.startswith("unet."))
