@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from _host import room
 from PIL import Image
+from torch.nn import functional as F
 
 CROP = 256
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -90,22 +91,24 @@ def held_out(data: Path) -> list[Path]:
         return sorted(data / row["file"] for row in csv.DictReader(lines) if row["split"] == "val")
 
 
-def middle(path: Path) -> torch.Tensor:
-    """The middle of a picture file, `1 3 CROP CROP`, -1..1."""
+def middle(path: Path, *, halved: bool = False) -> torch.Tensor:
+    """The middle of a picture file, `1 3 CROP CROP`, -1..1; `halved`, of the picture at half of its size, where that is large enough."""
     whole = read(path)
+    if halved and min(whole.shape[-2:]) >= 2 * CROP:
+        whole = F.avg_pool2d(whole, 2)
     top, left = (whole.shape[-2] - CROP) // 2, (whole.shape[-1] - CROP) // 2
     return whole[..., top : top + CROP, left : left + CROP]
 
 
-def validation(data: Path, limit: int | None) -> Iterator[Case]:
-    """Centre crops of the MANIFEST's `val` pictures under `VALIDATION`, rounded to 8 bits as a user's file is."""
+def validation(data: Path, limit: int | None, *, halved: bool = False) -> Iterator[Case]:
+    """Centre crops of the MANIFEST's `val` pictures under `VALIDATION`, rounded to 8 bits as a user's file is; see `middle`."""
     files = held_out(data)
     as_8bit = room("aior_core.metrics").as_8bit
     for label, steps in VALIDATION.items():
         for index, file in spaced(list(enumerate(files)), limit):
-            clean = middle(_need(file, "a validation picture"))
+            clean = middle(_need(file, "a validation picture"), halved=halved)
             yield Case(
-                "val", label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean,
+                "val/2" if halved else "val", label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean,
                 kinds=tuple(kind for kind, _, _ in steps),
                 sigma=steps[0][2].get("sigma") if len(steps) == 1 else None,
                 scale=4 if label == "low_resolution x4" else None,

@@ -5,7 +5,8 @@
     python benchmarks/quality.py --sets '' --paired Rain100L=/data/Rain100L --paired SOTS=/data/SOTS
 
 PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged picture's
-latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at these); CBSD68 and Set5
+latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at these); half, the same
+at half their size, as many are soft at full size and what repairs those best need not repair sharp ones; CBSD68 and Set5
 (test sets, which nothing is tuned on); --paired, any published set as a folder with lq/ and gt/ (Rain100L, Rain100H, SOTS,
 GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM3D if the package bm3d is installed.
 """
@@ -13,6 +14,7 @@ GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +28,7 @@ from _host import ROOT, Restored, Walk, image, room
 from _plot import draw_gains
 from _sheet import counted, sheet
 
-SETS = {"val": validation, "cbsd68": cbsd68, "set5": set5}
+SETS = {"val": validation, "half": functools.partial(validation, halved=True), "cbsd68": cbsd68, "set5": set5}
 INPUT = "input"
 PERFECT = 99.0
 
@@ -157,7 +159,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--data", type=Path, help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)"
     )
     parser.add_argument(
-        "--sets", default="val,cbsd68,set5", help="which of val, cbsd68, set5, separated by commas; '' for none (default: all)"
+        "--sets", default="val,cbsd68,set5", help="which of val, half, cbsd68, set5, separated by commas; '' for none (default: all but half)"
     )
     parser.add_argument(
         "--paired", action="append", default=[], metavar="NAME=DIR", help="also a set of pairs in DIR/lq and DIR/gt; may be repeated"

@@ -2,8 +2,8 @@
 
 Not of the paper. A file holds no value below black, so the mean of a noisy black is none: with noise of sigma 50 (of 255) it lies 20 above.
 How much that is follows from the noise alone, and so it can be undone: of Gaussian noise exactly, of noise that depends on the signal nearly.
-Validation pictures, noise that is clipped: sigma 25 +0.24 dB, 50 +0.5 dB. Noise that is not clipped moves no mean; a picture with values beyond
-black or white is left as it is.
+All 22 validation pictures, clipped, 0 steps, with an anchor that holds the more for it: sigma 15 +0.07 dB, 25 +0.13, 50 +0.34. Noise that is not
+clipped moves no mean; a picture with values beyond black or white is left as it is.
 """
 
 from __future__ import annotations
