@@ -67,19 +67,15 @@ def cleared(probabilities: Tensor) -> Tensor:
     return changed
 
 
-def low_frequencies(x: Tensor) -> Tensor:
-    """What varies over some 20 pixels and more, `B C H W` (sides multiples of 8) -> the same size. It looks `ANCHOR_REACH` pixels far."""
-    return _spread(_coarse(x))
-
-
 def held_back(lq: Tensor, repaired: Tensor, sigma: Tensor) -> Tensor:
     """What brings the low frequencies of a repaired picture back to those of the damaged one, as they were before its noise was clipped.
 
-    `B C H W` each, -1..1, and `sigma` `B 1 1 1` of the noise in a picture of 0..1, 0 for none. Looks `ANCHOR_REACH` pixels far.
+    They are what varies over some 20 pixels and more. `B C H W` each, -1..1, sides multiples of 8, and `sigma` `B 1 1 1` of the noise in a picture
+    of 0..1, 0 for none. Looks `ANCHOR_REACH` pixels far.
     """
     tones = (_coarse(lq).float() + 1) / 2
     taken = 2 * torch.where(sigma > 0, unclipped(tones, sigma) - tones, 0.0)
-    return _spread(_coarse(lq - repaired) + taken.to(lq))
+    return F.interpolate(_coarse(lq - repaired) + taken.to(lq), scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)
 
 
 def _coarse(x: Tensor) -> Tensor:
@@ -89,7 +85,3 @@ def _coarse(x: Tensor) -> Tensor:
     # Every channel a picture of its own: the gradients of depth-wise convolutions are slow on some GPUs.
     padded = F.pad(coarse, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
     return F.conv2d(padded, torch.outer(taps, taps)[None, None]).reshape(coarse.shape)
-
-
-def _spread(coarse: Tensor) -> Tensor:
-    return F.interpolate(coarse, scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)
