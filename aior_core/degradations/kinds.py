@@ -162,6 +162,8 @@ def sample(kind: str, draw: Draw) -> tuple:
     if kind == "noise" and style.pop("plain"):
         # A third more of what is hardest: there most is left to learn.
         severity = (draw.uniform(35.0, 55.0) if draw.uniform() < 0.33 else draw.uniform(5.0, 55.0)) / 60.0
+    if kind == "jpeg" and draw.uniform() < 0.33:
+        severity = draw.uniform(7.0 / 9.0, 1.0)  # quality 10 to 30: above it there is little to repair
     if kind == "low_resolution" and draw.uniform() < 0.5:
         severity = draw.choice((1.0 / 3.0, 2.0 / 3.0, 1.0))  # whole factors are what people meet most
     return severity, {PRIMARY[kind]: primary_from_severity(kind, severity), **style}

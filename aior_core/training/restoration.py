@@ -23,7 +23,7 @@ COUNTS = (0.05, 0.55, 0.28, 0.12)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
 WEIGHTS = {
-    "noise": 0.33, "blur": 0.18, "low_resolution": 0.08, "rain": 0.07, "snow": 0.04, "haze": 0.11, "low_light": 0.06, "jpeg": 0.13,
+    "noise": 0.32, "blur": 0.17, "low_resolution": 0.08, "rain": 0.07, "snow": 0.04, "haze": 0.11, "low_light": 0.06, "jpeg": 0.15,
 }  # fmt: skip
 
 

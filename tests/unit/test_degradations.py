@@ -194,6 +194,13 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
             assert 1 <= step.params["sigma"] <= 60
 
 
+def test_half_of_all_jpeg_is_coarse():
+    """A third is drawn from quality 10 to 30, and of the others a quarter is, too."""
+    qualities = [recipe.steps[0].params["quality"] for recipe in recipes(600, weights={"jpeg": 1.0}, count_weights=(0, 1))]
+    assert np.mean([quality <= 30 for quality in qualities]) == pytest.approx(0.5, abs=0.06)
+    assert min(qualities) >= 10 and max(qualities) > 85
+
+
 def test_mixtures_are_in_physical_order_without_repeats():
     rank = {"haze": 0, "rain": 0, "snow": 0, "low_light": 1, "blur": 2, "low_resolution": 3, "noise": 4, "jpeg": 5}
     weather = set()

@@ -1,0 +1,51 @@
+"""Crops from photographs: how far they are reduced, and that what is reduced stays as sharp and as bright as it was."""
+
+import pytest
+import torch
+
+from aior_core.training.data import REDUCED, REDUCED_SHARE, Photographs, draw_cut, take
+
+
+def photographs(*sizes):
+    generator = torch.Generator().manual_seed(1)
+    pictures = tuple(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes)
+    return Photographs(pictures, tuple(map(str, range(len(sizes)))), torch.ones(len(sizes), dtype=torch.float64))
+
+
+def cuts(of, size, count, **more):
+    generator = torch.Generator().manual_seed(2)
+    return [draw_cut(of, size, generator, **more) for _ in range(count)]
+
+
+def test_most_crops_are_reduced_by_any_factor():
+    drawn = [cut.side / 64 for cut in cuts(photographs((400, 300)), 64, 600)]
+    reduced = [factor for factor in drawn if factor != 1]
+    assert len(reduced) / len(drawn) == pytest.approx(REDUCED_SHARE, abs=0.05)
+    assert REDUCED[0] <= min(reduced) < 1.6 and 2.9 < max(reduced) <= REDUCED[1]
+
+
+def test_no_crop_reaches_beyond_its_photograph():
+    of = photographs((130, 220), (96, 97), (64, 300))
+    for cut in cuts(of, 64, 400):
+        height, width = of.pictures[cut.picture].shape[1:]
+        assert 0 <= cut.top <= height - cut.side and 0 <= cut.left <= width - cut.side
+        assert take(of, cut, 64).shape == (3, 64, 64)
+
+
+def test_a_photograph_that_is_too_small_is_not_reduced():
+    assert {cut.side for cut in cuts(photographs((90, 300)), 64, 100)} == {64}
+
+
+def test_faithful_crops_are_not_reduced():
+    assert {cut.side for cut in cuts(photographs((400, 300)), 64, 100, faithful=True)} == {64}
+
+
+def test_what_is_reduced_is_not_aliased_and_keeps_its_brightness():
+    """Stripes of one pixel become the grey between them, and a bright picture stays as bright."""
+    stripes = (torch.arange(192) % 2 * 255).to(torch.uint8).expand(3, 192, 192).contiguous()
+    of = Photographs((stripes,), ("stripes",), torch.ones(1, dtype=torch.float64))
+    reduced = [cut for cut in cuts(of, 64, 60) if cut.side > 120 and cut.gains is None and cut.flat is None]
+    assert len(reduced) > 5
+    for cut in reduced:
+        crop = take(of, cut, 64)
+        assert crop[:, 4:-4, 4:-4].std() < 0.15 and abs(crop.mean()) < 0.02
