@@ -22,6 +22,8 @@ def test_most_crops_are_reduced_by_any_factor():
     reduced = [factor for factor in drawn if factor != 1]
     assert len(reduced) / len(drawn) == pytest.approx(REDUCED_SHARE, abs=0.05)
     assert REDUCED[0] <= min(reduced) < 1.6 and 2.9 < max(reduced) <= REDUCED[1]
+    whole = [factor for factor in reduced if factor in (2, 3)]
+    assert len(whole) / len(reduced) == pytest.approx(0.5, abs=0.06) and 0.3 < whole.count(2) / len(whole) < 0.7
 
 
 def test_no_crop_reaches_beyond_its_photograph():
@@ -30,6 +32,13 @@ def test_no_crop_reaches_beyond_its_photograph():
         height, width = of.pictures[cut.picture].shape[1:]
         assert 0 <= cut.top <= height - cut.side and 0 <= cut.left <= width - cut.side
         assert take(of, cut, 64).shape == (3, 64, 64)
+
+
+def test_whole_factors_take_plain_means():
+    of = photographs((200, 200))
+    cut = next(cut for cut in cuts(of, 64, 200) if cut.side == 128 and cut.gains is None and cut.flat is None and cut.turns == 0)
+    block = of.pictures[0][:, cut.top : cut.top + 2, cut.left : cut.left + 2].float().mean(dim=(1, 2))
+    assert torch.allclose(take(of, cut, 64)[:, 0, 0], block / 127.5 - 1, atol=1e-5)
 
 
 def test_a_photograph_that_is_too_small_is_not_reduced():
@@ -44,7 +53,7 @@ def test_what_is_reduced_is_not_aliased_and_keeps_its_brightness():
     """Stripes of one pixel become the grey between them, and a bright picture stays as bright."""
     stripes = (torch.arange(192) % 2 * 255).to(torch.uint8).expand(3, 192, 192).contiguous()
     of = Photographs((stripes,), ("stripes",), torch.ones(1, dtype=torch.float64))
-    reduced = [cut for cut in cuts(of, 64, 60) if cut.side > 120 and cut.gains is None and cut.flat is None]
+    reduced = [cut for cut in cuts(of, 64, 60) if cut.side > 120 and cut.side % 64 and cut.gains is None and cut.flat is None]
     assert len(reduced) > 5
     for cut in reduced:
         crop = take(of, cut, 64)
