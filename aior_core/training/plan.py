@@ -32,7 +32,7 @@ def in_all(legs: tuple[Leg, ...], minutes: float) -> tuple[Leg, ...]:
 PLANS: Mapping[str, Plan] = MappingProxyType({
     "gpu-25min": Plan(
         fresh=(Leg("autoencoder", 3.5), Leg("detail", 8.5), Leg("prior", 2.0), Leg("fusion", 3.5), Leg("joint", 3.5), Leg("tone", 1.0), Leg("keep", 0.5), Leg("maps", 1.0)),
-        repeat=(Leg("together", 13.0), Leg("fusion", 5.5), Leg("joint", 3.5), Leg("keep", 0.5), Leg("maps", 1.0)),
+        repeat=(Leg("together", 19.5), Leg("fusion", 2.5), Leg("keep", 0.5), Leg("maps", 1.0)),
     ),
     "cpu-2h": Plan(
         fresh=(Leg("autoencoder", 20.0), Leg("detail", 52.0), Leg("prior", 8.0), Leg("fusion", 12.0), Leg("joint", 5.0), Leg("tone", 10.0), Leg("keep", 5.0), Leg("maps", 8.0)),
