@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aior_core.training.data import REDUCED, REDUCED_SHARE, Photographs, draw_cut, take
+from aior_pack.aior_core.training.data import REDUCED, REDUCED_SHARE, Photographs, draw_cut, take
 
 
 def photographs(*sizes):
