@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from aior_pack.aior_core.training.data import REDUCED, REDUCED_SHARE, Photographs, draw_cut, take
 
 
