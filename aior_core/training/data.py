@@ -92,8 +92,9 @@ def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *,
     """Draw a crop that becomes `size` x `size`; 80 % are reduced, 30 % get gamma and white balance of their own, 16 % are flat.
 
     Reduced as far as the photograph reaches, they are as sharp as pictures that people see, and free of what 4:2:0 coding and demosaicing
-    left there: half of them 1.5 to 3 times by a filter, half 2 or 3 times by plain means, which leave the finest detail that there is. Flat crops are pale and still clean: a wall or pale
-    grass is no haze, and photographs have too few of them to learn it from. `faithful`: none of the three.
+    left there: half of them 1.5 to 3 times by a filter, half 2 or 3 times by plain means, which leave the finest detail that there is.
+    Flat crops are pale and still clean: a wall or pale grass is no haze, and photographs have too few of them to learn it from.
+    `faithful`: none of the three.
     """
     picture = torch.multinomial(photographs.weights, 1, generator=generator).item()
     height, width = photographs.pictures[picture].shape[1:]
