@@ -12,14 +12,14 @@ import comfy.ops
 import comfy.supported_models_base
 import comfy.utils
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfy.model_base import ModelType
+from comfy.model_base import BaseModel, ModelType
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor
 
 from ..architecture.config import CompactConfig, UNetConfig
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
 from ..weights.settings import read_json
+from .compact_unet import CompactUNet
 from .restorer import NOTE, Restorer, build_restorer
 from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
@@ -65,6 +65,9 @@ class CompactModel(comfy.supported_models_base.BASE):
     def model_type(self, state_dict, prefix=""):
         return ModelType.FLOW
 
+    def get_model(self, state_dict, prefix="", device=None):
+        return BaseModel(self, model_type=self.model_type(state_dict, prefix), device=device, unet_model=CompactUNet)
+
     def inpaint_model(self):
         # The host takes more than four latent channels for a mask and a masked picture.
         return False
@@ -76,7 +79,7 @@ def build_model(
     """Denoiser's state dict (keys of `UNetModel`) -> MODEL. Raises ValueError listing keys that do not fit."""
     parameters = unet_parameters(config)
     # Before there is memory for it: what the file does not hold is not asked for.
-    require_fit(state_dict, on_meta(lambda: UNetModel(**parameters, operations=comfy.ops.disable_weight_init), "unet"), "unet")
+    require_fit(state_dict, on_meta(lambda: CompactUNet(**parameters, operations=comfy.ops.disable_weight_init), "unet"), "unet")
     model_config = CompactModel(parameters)
     model_config.latent_format = latent_format()
     device, dtypes = management.get_torch_device(), CompactModel.supported_inference_dtypes

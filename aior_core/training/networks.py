@@ -57,7 +57,8 @@ class Networks(Parts):
 def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
     """Freshly initialised networks, every number drawn from `seed`. The UNet is the host's class."""
     import comfy.ops
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    from ..host.compact_unet import CompactUNet
 
     generator = torch.Generator().manual_seed(seed)
     restorer = config.restorer
@@ -66,7 +67,7 @@ def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
         PriorEncoder(restorer.prior),
         DAFF(restorer.daff),
         DAEM(restorer.daem),
-        UNetModel(**unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32),
+        CompactUNet(**unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32),
     )
     for part in networks.parts().values():
         initialise(part, generator)
