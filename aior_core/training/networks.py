@@ -55,7 +55,7 @@ class Networks(Parts):
 
 
 def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
-    """Freshly initialised networks, every number drawn from `seed`. The UNet is the host's class."""
+    """Freshly initialised networks, every number drawn from `seed`. The UNet is the one that the host's MODEL has."""
     import comfy.ops
 
     from ..host.compact_unet import CompactUNet

@@ -64,8 +64,8 @@ def damage(
 ) -> Batch:  # fmt: skip
     """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target.
 
-    `weights`: how often each kind occurs (default: `WEIGHTS`, of three at once `WEIGHTS_OF_THREE`; kinds not named do not). `real`: rows that come damaged already.
-    `made`: what was made of it before, see `ahead`; nothing is drawn then.
+    `weights`: how often each kind occurs (default: `WEIGHTS`, of three at once `WEIGHTS_OF_THREE`; kinds not named do not).
+    `real`: rows that come damaged already. `made`: what was made of it before, see `ahead`; nothing is drawn then.
     """
     if made is not None:
         return made
