@@ -95,7 +95,7 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
                 heat = drawing.as_sheet(drawing.heat_colors(truth[degradations.KINDS.index(kind)])).resize((CROP // 4, CROP // 4))
                 sheet.paste(heat, (corner, CROP - CROP // 4))
                 corner += CROP // 4
-        certain = prior.probabilities[0] >= report.PRESENT
+        certain = report.is_found(prior.severities[0], prior.probabilities[0])
         worst = (prior.severities[0] * prior.probabilities[0]).argsort(descending=True)[:2].tolist()
         maps = report.report_maps(prior)[0]
         chart = drawing.as_sheet(report.report_plot(prior)[0])

@@ -13,7 +13,8 @@ from .inputs import require_kind
 from .prior import Prior, require_estimate
 
 NODE = "Degradation Report"
-PRESENT = 0.5
+PRESENT, LEAST = 0.5, 0.005
+"""Certainty and severity from which on a damage is found: of haze that is not believed the severity is 0, however sure the head is."""
 EVEN = 0.5
 """By how much of its highest ninth a map may vary and still say nothing of a place.
 
@@ -39,7 +40,8 @@ def report_text(prior: Prior) -> str:
             lines.append(f"  To be left in: {left}.")
         for k in _worst_first(severities, probabilities):
             # One at a time, and only of what is there: Encode Degradation Prior says this of every picture, the largest too.
-            place = whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if probabilities[k] >= PRESENT else ""
+            found = is_found(severities[k], probabilities[k])
+            place = whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if found else ""
             lines.append(f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip())
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
@@ -52,7 +54,7 @@ def short_report(prior: Prior) -> str:
     pictures = len(prior.severities)
     if pictures <= FEW:
         return "\n".join(_headline(prior, index) for index in range(pictures))
-    counts = (prior.probabilities >= PRESENT).sum(dim=0).tolist()
+    counts = is_found(prior.severities, prior.probabilities).sum(dim=0).tolist()
     found = ", ".join(f"{label(KINDS[k])} in {counts[k]}" for k in sorted(range(len(KINDS)), key=lambda k: -counts[k]) if counts[k])
     return f"{pictures} pictures ({_size(prior)}): {f'found {found}' if found else 'nothing found'}."
 
@@ -77,10 +79,16 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(prior.unpadded.clamp(0, 1)):
         for k, kind in enumerate(KINDS):
-            found = float(prior.probabilities[index, k]) >= PRESENT
-            value = f"{float(prior.severities[index, k]):.0%}" if found else "not found"
+            severity = float(prior.severities[index, k])
+            found = is_found(severity, float(prior.probabilities[index, k]))
+            value = f"{severity:.0%}" if found else "not found"
             maps[index, k] = labelled(over(picture, masks[index, k]).cpu(), label(kind), value, dim=not found)
     return maps.flatten(0, 1), masks.flatten(0, 1).float().cpu().contiguous()
+
+
+def is_found(severity: float | Tensor, probability: float | Tensor) -> bool | Tensor:
+    """Whether a damage of this severity is there, the head being so sure of it; of numbers, or of each pair in two tensors."""
+    return (probability >= PRESENT) & (severity >= LEAST)
 
 
 def whereabouts(mask: Tensor) -> str:
@@ -120,7 +128,7 @@ def _size(prior: Prior) -> str:
 
 def _found(severities: list[float], probabilities: list[float]) -> str:
     """The kinds that are there, worst first: "rain, noise", or "nothing"."""
-    return ", ".join(label(KINDS[k]) for k in _worst_first(severities, probabilities) if probabilities[k] >= PRESENT) or "nothing"
+    return ", ".join(label(KINDS[k]) for k in _worst_first(severities, probabilities) if is_found(severities[k], probabilities[k])) or "nothing"
 
 
 def _left_in(weights: list[float]) -> str:
@@ -139,7 +147,7 @@ def _chart(severities: list[float], probabilities: list[float], weights: list[fl
     draw.text((PLOT_WIDTH - 16, HEAD - 16), "certainty", fill=DIM, font=font(14), anchor="rm")
     for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights)):
         top, middle = HEAD + row * ROW, HEAD + row * ROW + ROW // 2
-        ink = INK if certainty >= PRESENT else DIM
+        ink = INK if is_found(severity, certainty) else DIM
         removed, left = (tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color)) for color in (BLUE, AMBER))
         end, border = LABEL + round(full * severity), LABEL + round(full * severity * weight)
         draw.text((16, middle), label(kind), fill=ink, font=font(19), anchor="lm")

@@ -74,6 +74,23 @@ def test_the_text_puts_the_worst_first_and_places_only_what_was_found(prior):
     assert all(line.endswith("%") for line in lines[2:]) and len(lines) == 8
 
 
+def test_what_is_told_of_as_nothing_is_not_found(prior):
+    """Haze that the head supposes and the anchor does not believe: its severity is 0, and a report named it as found."""
+    from aior_pack.aior_core.host.report import report_maps, report_text, short_report
+
+    severities, probabilities = prior.severities.clone(), prior.probabilities.clone()
+    severities[0, HAZE], probabilities[0, HAZE] = 0.0, 0.7
+    doubted = dataclasses.replace(prior, severities=severities, probabilities=probabilities)
+    assert short_report(doubted) == "Picture 1 (144x96): noise, rain found."
+    line = next(line for line in report_text(doubted).splitlines() if "haze" in line)
+    assert line.endswith("severity   0%   certainty  70%")
+    probabilities[0, HAZE] = 0.2
+    labels = report_maps(doubted)[0][HAZE], report_maps(dataclasses.replace(doubted, probabilities=probabilities))[0][HAZE]
+    assert torch.equal(*labels)
+    many = dataclasses.replace(prior, severities=severities.expand(4, -1), probabilities=probabilities.clone().fill_(0.7).expand(4, -1))
+    assert "haze" not in short_report(many) and "noise in 4" in short_report(many)
+
+
 def test_bars_are_as_long_as_the_severities(prior):
     from aior_pack.aior_core.host import report
     from aior_pack.aior_core.host.drawing import AMBER, BLUE
