@@ -37,8 +37,9 @@ def networks() -> Networks:
 
 
 def stage(name: str) -> Stage:
-    """With crops that do not depend on the clock."""
-    return dataclasses.replace(STAGES[name], crops=lambda progress, step: (32, 8))
+    """With crops that do not depend on the clock, and a rate as above where its own is low."""
+    whole = STAGES[name]
+    return dataclasses.replace(whole, crops=lambda progress, step: (32, 8), learning_rate=max(whole.learning_rate, 6e-4))
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m aior_core.training", description="Train the compact model, stage by stage or by a plan.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "together", "fusion", "joint", "tone", "keep", "maps", "blend", "export"])
+    parser.add_argument("stage", nargs="?", choices=["autoencoder", "detail", "prior", "together", "fusion", "joint", "polish", "tone", "keep", "maps", "blend", "export"])
     parser.add_argument("--plan", choices=list(PLANS), help="the whole chain of stages and an export; with --from a repeat from those weights")
     parser.add_argument(
         "--minutes", type=_positive,

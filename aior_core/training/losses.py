@@ -28,6 +28,23 @@ def log_mse(a: Tensor, b: Tensor) -> Tensor:
     return 10 * torch.log10((a - b).square().flatten(1).mean(dim=1) + 1e-4)
 
 
+def decibels(prediction: Tensor, target: Tensor) -> Tensor:
+    """`log_mse` of pictures in -1..1, per sample `B`: how far below white their error lies, 40 dB at most, negative."""
+    return log_mse((prediction.float() + 1) / 2, (target.float() + 1) / 2)
+
+
+def local(prediction: Tensor, target: Tensor) -> Tensor:
+    """What `polish` learns by, per sample `B`, in dB: 10 log10(MSE + 3e-4) + 50 Charbonnier. PSNR, but crops that are nearly right count for less."""
+    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    return 10 * torch.log10((a - b).square().flatten(1).mean(dim=1) + 3e-4) + 50 * charbonnier(a, b)
+
+
+def drifted(prediction: Tensor, before: Tensor, target: Tensor) -> Tensor:
+    """How far a result went from what it was, per sample `B`, in dB: by so much its PSNR fell if the change knows nothing of the target."""
+    change, error = ((a.float() - b.float()).square().flatten(1).mean(dim=1) / 4 for a, b in ((prediction, before), (before, target)))
+    return 10 * torch.log10(1 + change / (error + 2e-6))
+
+
 def restoration(prediction: Tensor, target: Tensor, *, ssim_weight: float = 0.02) -> Tensor:
     """Charbonnier + 0.005 log-MSE + 0.05 FFT-L1 + ssim_weight (1 - SSIM), averaged over the batch."""
     a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2

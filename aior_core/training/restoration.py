@@ -184,3 +184,17 @@ def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.
     for now, after in zip(sigmas, sigmas[1:]):
         x = x + (after - now) * fused_velocity(networks, x, now.expand(batch), tokens, condition).float()
     return x
+
+
+@torch.no_grad()
+def start_latent(networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator) -> Tensor:
+    """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
+    if choice.isdigit():
+        return sample(networks, estimate, int(choice), generator, batch.keep)
+    if choice == "none":
+        return batch.lq.new_zeros(len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
+    latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
+    if choice != "noised":
+        return latent
+    sigma = (0.1 + 0.7 * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
+    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)

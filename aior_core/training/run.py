@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
-from . import checkpoint, data, distributed, loop, own_pictures, tone, validation
+from . import checkpoint, data, distributed, loop, own_pictures, polish, tone, validation
 from .ahead import Ahead, Source, requests
 from .maps import Memory
 from .networks import Networks, build
@@ -31,6 +31,7 @@ TAKEN = {
     "prior": "unet,prior.tokens",
     "together": "vae,prior,daem,daff,unet",
     "fusion": "daff,unet,prior.tokens",
+    "polish": "vae.decoder,daem",
     "joint": "vae,prior.head,daem",
     "tone": "daem.curve",
     "keep": "daem.kept",
@@ -111,6 +112,8 @@ def run_stage(
     # The other processes may run where the files are not; they get their weights from the first.
     started = merge(options.start, options.take) if first else {}
     networks.load_state_dict(networks.state_dict() | started)
+    if stage.name == "polish":
+        stage = replace(stage, step=functools.partial(stage.step, before=polish.as_they_are(networks, config, device)))
     pictures = pictures or load_pictures(options)
     path = options.out / f"{stage.name}.safetensors"
     if first:
@@ -187,6 +190,7 @@ def _validation(stage: Stage, held_out: data.Photographs):
         "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
         "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
         "together": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
+        "polish": validation.restoration_psnr(held_out, count=4, steps=(0, 4)),
     }.get(stage.name)
 
 

@@ -1,4 +1,4 @@
-"""The stages of training.md section 3, and `together`, `keep` and `maps`: what each trains, on what, with which loss."""
+"""The stages of training.md section 3, and `together`, `polish`, `keep` and `maps`: what each trains, on what, with which loss."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..architecture.daem_level import Routing
 from ..metrics.perceptual import learned_distance
-from . import distributed, experts, losses
+from . import distributed, experts, losses, polish
 from .networks import Networks
-from .restoration import Batch, Estimate, damage, encoded, fused_velocity, look, repair, sample
+from .restoration import Batch, Estimate, damage, encoded, fused_velocity, look, repair, sample, start_latent
 from .schedules import Schedule, falling
 
 Logs = dict[str, float | Tensor]
@@ -84,20 +84,6 @@ def _choose_start(generator: torch.Generator) -> str:
     return ("lq" if start < 0.25 else "none" if start < 0.85 else "noised") + (" and plain" if plain < 0.1 else "")
 
 
-@torch.no_grad()
-def _latent(networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator) -> Tensor:
-    """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
-    if choice.isdigit():
-        return sample(networks, estimate, int(choice), generator, batch.keep)
-    if choice == "none":
-        return batch.lq.new_zeros(len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
-    latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
-    if choice != "noised":
-        return latent
-    sigma = (0.1 + 0.7 * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
-    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)
-
-
 def _plainly(networks: Networks, clean: Tensor) -> Tensor:
     """The same decoder must go on decoding without the experts: it is the pack's plain VAE."""
     with torch.no_grad():
@@ -124,7 +110,7 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, *, ch
     batch = damage(clean, generator, **mix)
     start, *plain = (choice or _choose_start(generator)).split(" and ")
     estimate = look(networks, batch.lq)
-    latent = _latent(networks, batch, estimate, start, generator)
+    latent = start_latent(networks, batch, estimate, start, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
     return (loss + _plainly(networks, clean) if plain else loss), logs
@@ -150,7 +136,7 @@ def _together(
             wished = networks.vae.encode(batch.target)
         feature = estimate.features[-1].detach().float()
         fused, found = fusion_loss(networks, wished, generator, feature=feature, severities=estimate.told * batch.keep)
-    latent = _latent(networks, batch, estimate, choice, generator)
+    latent = start_latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
     loss = loss + (_plainly(networks, clean) if choice == "wished" else fused)
@@ -206,7 +192,7 @@ def _joint(
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
     estimate = look(networks, batch.lq)
-    latent = _latent(networks, batch, estimate, choice, generator)
+    latent = start_latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
@@ -252,6 +238,10 @@ STAGES = {
     ),
     "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
     "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent, fixed=ANCHOR),
+    "polish": Stage(
+        "polish", ("vae.decoder", "daem"), 7.0e-5, lambda progress, step: ((192, 2) if step % 4 == 3 else (128, 4)), polish.step,
+        muon=False, choose=polish.choose, fixed=(*ANCHOR, "daem.curve", "daem.kept"),
+    ),
     "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

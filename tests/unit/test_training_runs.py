@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path):
     assert seen[0].losses["loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["detail", "fusion"])
+@pytest.mark.parametrize("name", ["detail", "fusion", "polish"])
 def test_two_processes_train_as_one_does_with_the_whole_batch(tiny, tmp_path, name):
     steps = 6
     one, two = tmp_path / "one", tmp_path / "two"
