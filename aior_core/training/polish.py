@@ -32,19 +32,20 @@ SCALE = 1 / 30
 
 def draw(generator: torch.Generator) -> tuple[Plan, bool]:
     """What becomes of one clean picture, and whether the truth counts for it."""
-    kind, strong, quality = torch.rand(3, generator=generator).tolist()
-    if kind < LOCAL_SHARE:
-        recipe = sample_recipe(generator, weights=LOCAL, spatial=0.1, count_weights=LOCAL_COUNTS)
-        if strong < STRONG_SHARE:
-            low, high = STRONG
-            recipe = Recipe(tuple(_of_quality(step, int(low + (high - low) * quality)) if step.kind == "jpeg" else step for step in recipe.steps))
-        return Plan(recipe), True
-    return (Plan() if strong < CLEAN_SHARE else draw_plan(generator, weights=HELD)), False
+    local, rare, place = torch.rand(3, generator=generator).tolist()
+    if local < LOCAL_SHARE:
+        steps = sample_recipe(generator, weights=LOCAL, spatial=0.1, count_weights=LOCAL_COUNTS).steps
+        if rare < STRONG_SHARE:
+            steps = tuple(_strong(each, place) if each.kind == "jpeg" else each for each in steps)
+        return Plan(Recipe(steps)), True
+    return (Plan() if rare < CLEAN_SHARE else draw_plan(generator, weights=HELD)), False
 
 
-def _of_quality(step: Step, quality: int) -> Step:
-    changed = preset_recipe("jpeg", 1.0, step.seed, quality=quality, subsampling=step.params["subsampling"]).steps[0]
-    return replace(changed, mask=step.mask)
+def _strong(jpeg: Step, place: float) -> Step:
+    """The same of a quality within `STRONG`, at `place` 0..1 of it."""
+    low, high = STRONG
+    changed = preset_recipe("jpeg", 1.0, jpeg.seed, quality=int(low + (high - low) * place), subsampling=jpeg.params["subsampling"]).steps[0]
+    return replace(changed, mask=jpeg.mask)
 
 
 def choose(generator: torch.Generator) -> str:
