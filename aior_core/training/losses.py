@@ -23,9 +23,14 @@ def fft_l1(a: Tensor, b: Tensor) -> Tensor:
     return torch.view_as_real(torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho")).abs().flatten(1).mean(dim=1)
 
 
-def log_mse(a: Tensor, b: Tensor) -> Tensor:
-    """10 log10(MSE + 1e-4) per sample: balances damages whose errors lie 20 dB apart."""
-    return 10 * torch.log10((a - b).square().flatten(1).mean(dim=1) + 1e-4)
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference, per sample `B`."""
+    return (a - b).square().flatten(1).mean(dim=1)
+
+
+def log_mse(a: Tensor, b: Tensor, floor: float = 1e-4) -> Tensor:
+    """10 log10(MSE + floor) per sample: balances damages whose errors lie 20 dB apart."""
+    return 10 * torch.log10(mse(a, b) + floor)
 
 
 def decibels(prediction: Tensor, target: Tensor) -> Tensor:
@@ -36,12 +41,13 @@ def decibels(prediction: Tensor, target: Tensor) -> Tensor:
 def local(prediction: Tensor, target: Tensor) -> Tensor:
     """What `polish` learns by, per sample `B`, in dB: 10 log10(MSE + 3e-4) + 50 Charbonnier. PSNR, but crops that are nearly right count for less."""
     a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
-    return 10 * torch.log10((a - b).square().flatten(1).mean(dim=1) + 3e-4) + 50 * charbonnier(a, b)
+    return log_mse(a, b, 3e-4) + 50 * charbonnier(a, b)
 
 
 def drifted(prediction: Tensor, before: Tensor, target: Tensor) -> Tensor:
     """How far a result went from what it was, per sample `B`, in dB: by so much its PSNR fell if the change knows nothing of the target."""
-    change, error = ((a.float() - b.float()).square().flatten(1).mean(dim=1) / 4 for a, b in ((prediction, before), (before, target)))
+    prediction, before, target = prediction.float(), before.float(), target.float()
+    change, error = mse(prediction, before) / 4, mse(before, target) / 4
     return 10 * torch.log10(1 + change / (error + 2e-6))
 
 

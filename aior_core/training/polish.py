@@ -1,6 +1,6 @@
 """The stage `polish`: decoder and DAEM learn what damages pixels by its squared error, and go on making of all else what they made before.
 
-Few samples at the end teach a small network what they show and cost it the rest, haze first. So only noise, blur, low resolution and JPEG have a truth here.
+Few samples at the end teach a small network what they show and cost it the rest, haze and rain first. So only noise, blur, low resolution and JPEG have a truth here.
 Weather, darkness and clean pictures are held to what the weights made of them when the stage began, which asks nothing as long as nothing changed.
 """
 
@@ -72,8 +72,8 @@ def step(
     repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
     held = losses.drifted(repaired, taught, batch.target)
     loss = (local * losses.local(repaired, batch.target) + HOLD * (1 - local) * held).mean()
-    gained = losses.decibels(taught, batch.target) - losses.decibels(repaired, batch.target)
-    logs = {"gained": _mean(gained, local).detach(), "held": _mean(held, 1 - local).detach()}
+    gained = losses.decibels(taught, batch.target) - losses.decibels(repaired.detach(), batch.target)
+    logs = {"gained": _mean(gained, local), "held": _mean(held, 1 - local).detach()}
     if plain:
         loss = loss + losses.decibels(networks.vae.decode(wished), batch.target).mean()
     return SCALE * loss, logs
