@@ -9,6 +9,13 @@ import torch
 import torch.nn.functional as F
 
 MASK_KINDS = ("half", "field")
+CHUNK = 2**22
+"""Most numbers in one of the temporary tensors of what draws many small things: 16 MiB each in fp32."""
+
+
+def chunk_rows(columns: int) -> int:
+    """How many rows of `columns` numbers fit into `CHUNK`; a multiple of 64, so that vector units treat chunks as they treat the whole."""
+    return max(64, CHUNK // columns // 64 * 64)
 
 
 def stream(seed: int) -> torch.Generator:

@@ -5,7 +5,7 @@ import math
 import torch
 
 from .blur import gaussian_blur
-from .fields import fractal_noise, splat, stream
+from .fields import chunk_rows, fractal_noise, splat, stream
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
 _LAYERS = ((1.8, 0.45, 0.7, 0.65), (1.0, 0.9, 1.0, 0.95), (0.22, 1.9, 1.9, 0.75))
@@ -36,15 +36,18 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     area = (height + 2.0 * margin) * (width + 2.0 * margin)
     # Longer streaks cover more, so fewer of them make rain of the same amount.
     count = max(1, round(_STREAKS_PER_10K_PIXELS * crowd * (22.0 / params["length"]) * amount * area / 1e4))
-    x, y, stretch, turn, bright = torch.rand(5, count, 1, generator=generator)
-    x = x * (width + 2.0 * margin) - margin
-    y = y * (height + 2.0 * margin) - margin
-    length = longest * (0.55 + 0.45 * stretch)
-    heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
+    drawn = torch.rand(5, count, 1, generator=generator)
     points = torch.linspace(-0.5, 0.5, max(4, math.ceil(longest / _STEP)))[None]
     profile = torch.cos(points * math.pi).clamp_min(0.0).sqrt()  # ends fade
-    weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
-    canvas = splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
+    canvas = torch.zeros(height, width)
+    # A few streaks at a time: all at once, a picture of 24 megapixels would take gigabytes.
+    for x, y, stretch, turn, bright in drawn.split(chunk_rows(points.shape[1]), dim=1):
+        x = x * (width + 2.0 * margin) - margin
+        y = y * (height + 2.0 * margin) - margin
+        length = longest * (0.55 + 0.45 * stretch)
+        heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
+        weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
+        canvas += splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
     sigma = max(0.45, params["width"] * thick * 0.55)
     line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
     # Thin rain is also fainter: opacity goes to 0 together with the amount.

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .fields import fractal_noise, stream
+from .fields import chunk_rows, fractal_noise, stream
 
 # Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
 _LAYERS = (
@@ -30,20 +30,32 @@ def add_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torch.Generator) -> torch.Tensor:
     """``H W`` opacity of one layer: every flake is a stamp with its own size, stretch and ragged outline."""
-    crowd, smallest, largest, soft, opacity, streaking = layer
+    crowd, _, largest, soft, opacity, streaking = layer
     amount, size = params["amount"], params["size"]
-    smallest, largest = smallest * size, largest * size
-    reach = math.ceil(largest * (1.0 + streaking) + soft) + 1
+    reach = math.ceil(largest * size * (1.0 + streaking) + soft) + 1
     area = (height + 2 * reach) * (width + 2 * reach)
     count = max(1, round(crowd * amount / size * area / 1e4))
-    x, y, grow, stretch, turn, bright, lobes, phase = torch.rand(8, count, 1, generator=generator)
+    drawn = torch.rand(8, count, 1, generator=generator)
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    stamp = tuple(part.reshape(1, -1) for part in torch.meshgrid(axis, axis, indexing="ij"))
+    canvas = torch.zeros(height, width)
+    # A few flakes at a time: all at once, a picture of 24 megapixels would take gigabytes.
+    for some in drawn.split(chunk_rows(stamp[0].shape[1]), dim=1):
+        _stamp_flakes(canvas, some, stamp, params, layer)
+    return (canvas * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.97)
+
+
+def _stamp_flakes(canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, params: dict, layer: tuple) -> None:
+    """Add flakes to `canvas` (`H W`): `drawn` (`8 N 1`, uniform in 0..1) says where and how each is, `stamp` the pixels around it."""
+    height, width = canvas.shape
+    _, smallest, largest, soft, _, streaking = layer
+    smallest, largest = smallest * params["size"], largest * params["size"]
+    (dy, dx), reach = stamp, int(stamp[0].max())
+    x, y, grow, stretch, turn, bright, lobes, phase = drawn
     x = x * (width + 2 * reach) - reach
     y = y * (height + 2 * reach) - reach
     radius = smallest + (largest - smallest) * grow**2  # small flakes outnumber large ones
     heading = torch.deg2rad(params["wind"] + (turn - 0.5) * 40.0)
-
-    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    dy, dx = (part.reshape(1, -1) for part in torch.meshgrid(axis, axis, indexing="ij"))
     column, row = x.round() + dx, y.round() + dy
     dx, dy = column - x, row - y
     along = (dx * heading.sin() + dy * heading.cos()) / (1.0 + streaking * stretch)
@@ -53,8 +65,7 @@ def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torc
         outline = 1.0 + 0.22 * torch.sin(torch.atan2(across, along) * (2.0 + (lobes * 3.0).floor()) + phase * 2.0 * math.pi)
         distance = distance / outline
     weight = torch.sigmoid((radius - distance) * (3.0 / soft)) * (0.45 + 0.55 * bright)
-
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (weight > 0.01)
-    index = (row * width + column)[inside].long()
-    canvas = torch.zeros(height * width).index_add_(0, index, weight[inside]).view(height, width)
-    return (canvas * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.97)
+    # Whole numbers: fp32 cannot count beyond 2^24 pixels.
+    index = (row.long() * width + column.long())[inside]
+    canvas.view(-1).index_add_(0, index, weight[inside])
