@@ -5,34 +5,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from . import kinds as _kinds
-from .blur import apply_blur
+from .draw import Draw
 from .fields import MASK_KINDS, mask_field
-from .haze import add_haze
-from .jpeg import compress_jpeg
-from .kinds import KINDS, Draw, require_kind, require_params
+from .kinds import KINDS, of, shares
 from .limits import MOST_STEPS, require_seed
-from .low_light import lower_light
-from .noise import add_noise
-from .rain import add_rain
-from .resample import lower_resolution
-from .snow import add_snow
 
-_APPLY = {
-    "noise": add_noise,
-    "blur": apply_blur,
-    "low_resolution": lower_resolution,
-    "rain": add_rain,
-    "snow": add_snow,
-    "haze": add_haze,
-    "low_light": lower_light,
-    "jpeg": compress_jpeg,
-}
-
-# Light crosses the air, meets an exposure, passes the lens, is sampled, read out and stored.
-_ORDER = {"haze": 0, "rain": 0, "snow": 0, "low_light": 1, "blur": 2, "low_resolution": 3, "noise": 4, "jpeg": 5}
-
-DEFAULT_WEIGHTS = {kind: 0.28 if kind == "noise" else 0.72 / 7.0 for kind in KINDS}
+DEFAULT_WEIGHTS = shares("any")
 DEFAULT_COUNTS = (0.05, 0.60, 0.25, 0.10)
 
 
@@ -48,7 +26,7 @@ class Step:
     mask: dict | None = None
 
     def __post_init__(self):
-        require_params(self.kind, self.params)
+        of(self.kind).require(self.params)
         require_seed(self.seed, self.kind)
         if not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"degradations: severity of {self.kind} is {self.severity}; expected a number in 0..1")
@@ -66,12 +44,12 @@ class Recipe:
 
     def only(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, of ``kinds`` alone."""
-        wanted = {require_kind(kind) for kind in kinds}
+        wanted = {of(kind).name for kind in kinds}
         return Recipe(tuple(step for step in self.steps if step.kind in wanted))
 
     def without(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, except those of ``kinds``."""
-        unwanted = {require_kind(kind) for kind in kinds}
+        unwanted = {of(kind).name for kind in kinds}
         return Recipe(tuple(step for step in self.steps if step.kind not in unwanted))
 
     def kinds(self) -> tuple:
@@ -105,7 +83,7 @@ def sample_recipe(
     """
     draw = Draw(generator)
     weights = DEFAULT_WEIGHTS if weights is None else weights
-    pool = {require_kind(kind): float(weights.get(kind, 0.0)) for kind in kinds}
+    pool = {of(kind).name: float(weights.get(kind, 0.0)) for kind in kinds}
     pool = {kind: weight for kind, weight in pool.items() if weight > 0.0}
     count = draw.index(count_weights)
     chosen = []
@@ -114,15 +92,22 @@ def sample_recipe(
         del pool[kind]
         chosen.append(kind)
     # Drawn in random order, and sorting is stable: weather keeps a random order within its rank.
-    chosen.sort(key=_ORDER.__getitem__)
+    chosen.sort(key=lambda kind: of(kind).rank)
     masked = draw.index([1.0] * len(chosen)) if chosen and draw.uniform() < spatial else -1
     steps = []
     for position, kind in enumerate(chosen):
-        severity, params = _kinds.sample(kind, draw)
+        severity, params = sampled(kind, draw)
         seed = draw.seed()
         mask = {"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)} if position == masked else None
         steps.append(Step(kind, severity, seed, params, mask))
     return Recipe(tuple(steps))
+
+
+def sampled(kind: str, draw: Draw) -> tuple:
+    """Draw ``(severity, params)`` of one training step of ``kind`` in its plain form."""
+    degradation = of(kind)
+    severity, style = degradation.sample(draw)
+    return severity, {degradation.primary: degradation.value(severity), **style}
 
 
 def random_mixture(seed: int) -> Recipe:
@@ -136,7 +121,7 @@ def preset_recipe(kind: str, severity: float, seed: int, **params) -> Recipe:
     A primary parameter given explicitly (``sigma``, ``scale``, ``amount``, ``beta``, ``stops``, ``quality``) decides over
     ``severity``. Raises ValueError for unknown kinds, parameters or choices and for severities outside 0..1.
     """
-    severity, params = _kinds.preset(kind, severity, params)
+    severity, params = of(kind).preset(severity, params)
     return Recipe((Step(kind, severity, int(seed), params),))
 
 
@@ -159,7 +144,7 @@ def apply_recipe(picture: torch.Tensor, recipe: Recipe) -> torch.Tensor:
         return picture.clamp(-1.0, 1.0)
     current = picture.float().clamp(-1.0, 1.0) * 0.5 + 0.5
     for step in steps:
-        damaged = _APPLY[step.kind](current, step.params, step.seed)
+        damaged = of(step.kind).apply(current, step.params, step.seed)
         if step.params.get("clip", True):
             damaged = damaged.clamp(0.0, 1.0)
         mask = step_mask(step, *picture.shape[-2:])

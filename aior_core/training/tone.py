@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
-from ..degradations import degrade_batch, sample_recipe
+from ..degradations import degrade_batch, sample_recipe, shares
 from ..metrics import as_8bit
 from . import data, distributed
 from .losses import PRESENT
@@ -28,7 +28,7 @@ from .losses import PRESENT
 SIDE = 128
 LOOKING = 0.8
 """Share of the stage's minutes; the rest fits."""
-MIX = {"noise": 0.26, "blur": 0.02, "low_resolution": 0.02, "rain": 0.08, "snow": 0.08, "haze": 0.26, "low_light": 0.26, "jpeg": 0.02}
+MIX = shares("tone")
 COUNTS = (0.10, 0.40, 0.38, 0.12)
 SPATIAL = 0.05
 ROUNDED = 0.6

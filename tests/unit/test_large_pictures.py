@@ -7,7 +7,7 @@ import torch
 from aior_pack.aior_core.degradations import apply_recipe, preset_recipe
 from aior_pack.aior_core.degradations.blur import DIRECT_SIDE, _correlate_by_fft
 from aior_pack.aior_core.degradations.fields import CHUNK, splat
-from aior_pack.aior_core.degradations.snow import add_snow
+from aior_pack.aior_core.degradations.kinds.snow import add_snow
 from torch.utils._python_dispatch import TorchDispatchMode
 
 MEGAPIXEL = 2**20

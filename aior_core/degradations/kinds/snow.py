@@ -4,7 +4,10 @@ import math
 
 import torch
 
-from .fields import chunk_rows, fractal_noise, stream
+from ..degradation import Degradation
+from ..draw import Draw
+from ..fields import chunk_rows, fractal_noise, stream
+from ..limits import ANGLE, SHARE, SMALL
 
 # Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
 _LAYERS = (
@@ -69,3 +72,28 @@ def _stamp_flakes(canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, param
     # Whole numbers: fp32 cannot count beyond 2^24 pixels.
     index = (row.long() * width + column.long())[inside]
     canvas.view(-1).index_add_(0, index, weight[inside])
+
+
+def _sample(draw: Draw) -> tuple[float, dict]:
+    return draw.uniform(*DEGRADATION.severities), {
+        "size": draw.uniform(0.7, 1.5),
+        "wind": draw.uniform(-50.0, 50.0),
+        "veil": draw.uniform(0.0, 0.3),
+        "light": draw.uniform(0.85, 1.0),
+    }
+
+
+DEGRADATION = Degradation(
+    name="snow", number=4, label="snow", steered="Snow", trained="snow",
+    meaning="a blizzard",
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
+    typical={"size": 1.0, "wind": 15.0, "veil": 0.16, "light": 0.95},
+    sample=_sample, apply=add_snow,
+    limits={"amount": (0.0, 4.0), "size": (0.25, 4.0), "wind": ANGLE, "veil": SHARE, "light": SMALL},
+    shares={
+        "any": 0.72 / 7.0, "training": 0.04, "training of three": 0.08, "keep": 0.1, "maps": 0.1, "tone": 0.08,
+        "polish": 0.0, "hold": 0.11,
+    },
+    validation={"snow": (0.6, {})},
+    anchor_start=-8.0,
+)  # fmt: skip

@@ -4,8 +4,11 @@ import math
 
 import torch
 
-from .blur import gaussian_blur
-from .fields import chunk_rows, fractal_noise, splat, stream
+from ..blur import gaussian_blur
+from ..degradation import Degradation
+from ..draw import Draw
+from ..fields import chunk_rows, fractal_noise, splat, stream
+from ..limits import ANGLE, SHARE, SMALL
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
 _LAYERS = ((1.8, 0.45, 0.7, 0.65), (1.0, 0.9, 1.0, 0.95), (0.22, 1.9, 1.9, 0.75))
@@ -52,3 +55,29 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
     # Thin rain is also fainter: opacity goes to 0 together with the amount.
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
+
+
+def _sample(draw: Draw) -> tuple[float, dict]:
+    return draw.uniform(*DEGRADATION.severities), {
+        "length": draw.uniform(12.0, 36.0),
+        "width": draw.uniform(0.6, 1.2),
+        "angle": draw.uniform(-35.0, 35.0),
+        "veil": draw.uniform(0.0, 0.25),
+        "light": draw.uniform(0.75, 1.0),
+    }
+
+
+DEGRADATION = Degradation(
+    name="rain", number=3, label="rain", steered="Rain", trained="rain",
+    meaning="a cloudburst",
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
+    typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
+    sample=_sample, apply=add_rain,
+    limits={"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
+    shares={
+        "any": 0.72 / 7.0, "training": 0.07, "training of three": 0.17, "keep": 0.14, "maps": 0.11, "tone": 0.08,
+        "polish": 0.0, "hold": 0.16,
+    },
+    validation={"rain": (0.6, {})},
+    anchor_start=-8.0,
+)  # fmt: skip

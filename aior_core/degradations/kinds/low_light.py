@@ -1,0 +1,49 @@
+"""Low light: exposure lost, contrast bent, then the noise of a sensor that had few photons."""
+
+import torch
+
+from ..degradation import Degradation
+from ..draw import Draw
+from ..fields import stream
+from ..limits import SMALL
+
+# A stop halves linear light; pictures are stored with a gamma of about this.
+_DISPLAY_GAMMA = 2.2
+
+
+def lower_light(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+    """Darken ``picture`` (``B C H W``, 0..1) by ``params["stops"]`` and add shot and read noise; the caller clamps."""
+    _, channels, height, width = picture.shape
+    stops = params["stops"]
+    share = min(1.0, stops / 5.0)
+    tint = torch.tensor(params["tint"]).to(picture).view(1, -1, 1, 1)
+    tint = 1.0 + (tint - 1.0) * share
+    dark = picture.clamp_min(0.0).pow(1.0 + params["contrast"] * share) * tint * 2.0 ** (-stops / _DISPLAY_GAMMA)
+    noise = torch.randn(channels, height, width, generator=stream(seed)).to(picture)
+    deviation = (params["shot"] ** 2 * dark * 4.0 + params["read"] ** 2).sqrt()
+    return dark + noise * deviation * share
+
+
+def _sample(draw: Draw) -> tuple[float, dict]:
+    return draw.uniform(*DEGRADATION.severities), {
+        "contrast": draw.uniform(0.0, 0.8),
+        "tint": [draw.uniform(0.92, 1.08) for _ in range(3)],
+        "shot": draw.uniform(0.005, 0.04),
+        "read": draw.uniform(0.002, 0.03),
+    }
+
+
+DEGRADATION = Degradation(
+    name="low_light", number=6, label="low light", steered="Low light", trained="low light",
+    meaning="five stops of exposure lost",
+    primary="stops", line=(0.0, 5.0), severities=(0.15, 1.0), rank=1,
+    typical={"contrast": 0.4, "tint": [1.0, 1.0, 1.0], "shot": 0.02, "read": 0.015},
+    sample=_sample, apply=lower_light,
+    limits={"stops": (0.0, 50.0), "contrast": SMALL, "tint": SMALL, "shot": SMALL, "read": SMALL}, colors=("tint",),
+    shares={
+        "any": 0.72 / 7.0, "training": 0.06, "training of three": 0.06, "keep": 0.08, "maps": 0.07, "tone": 0.26,
+        "polish": 0.0, "hold": 0.15,
+    },
+    validation={"low_light": (0.6, {})},
+    anchor_start=-8.0,
+)  # fmt: skip
