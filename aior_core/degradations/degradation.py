@@ -10,6 +10,7 @@ import torch
 
 from .draw import Draw
 from .limits import require_choice, require_number
+from .published.style import Style
 
 MIXES = ("any", "training", "training of three", "keep", "maps", "tone", "polish", "hold")
 """Where pictures are damaged at random: recipes drawn without weights, then the stages of training that have shares of their own.
@@ -21,28 +22,6 @@ WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True)
-class Style:
-    """One look of a degradation.
-
-    draw: parameters of a training sample of a severity in 0..1, as JSON takes them.
-    apply: `B 3 H W` damaged by these parameters and a seed, of the same shape. Values are sRGB in 0..1, or linear light >= 0 where `linear`:
-    such a style acts inside the recipe's camera.
-    truth: `(params, seed, height, width)` -> `H W` in 0..1, the share of the damage that each place has; None where all places have all of it.
-    limits: by parameter the smallest and largest number that a recipe may bring. choices: by parameter the words it may bring.
-    share: how often training takes this style, among those of its kind. takes_depth: `apply` takes `depth` (`B 1 H W`, 0 near .. 1 far).
-    """
-
-    draw: Callable[[Draw, float], dict]
-    apply: Callable[..., torch.Tensor]
-    truth: Callable[[dict, int, int, int], torch.Tensor] | None = None
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    share: float = 1.0
-    linear: bool = False
-    takes_depth: bool = False
-
-
-@dataclass(frozen=True)
 class Degradation:
     """Everything about one kind of damage.
 
@@ -51,8 +30,8 @@ class Degradation:
     meaning: what severity 1 is. primary: the parameter that carries the severity: its value is `line[0] + line[1] * severity`, a whole
     number where `whole`. severities: the range that training draws from. rank: its place when several damages are applied, small first.
     typical: the parameters of presets, beside the primary one. sample: `(severity, params)` of one training sample in the plain form.
-    apply: the plain form, on sRGB values 0..1, `B 3 H W`; takes `depth` where `takes_depth`. limits, choices: as in `Style`, of the plain
-    form; colors: which parameters are three numbers. styles: other looks, by name. shares: how often it occurs in each of `MIXES`.
+    apply: the plain form, on sRGB values 0..1, `B 3 H W`; takes `depth` where `takes_depth`. limits, choices: of the plain
+    form, as in `Style`; colors: which of them are three numbers. styles: other looks, by name. shares: how often it occurs in each of `MIXES`.
     validation: by name the severity and parameters that training is watched by. anchor_start: where the anchor of DAEM starts for it;
     0 holds the low frequencies of the damaged picture, -8 lets go of them.
     """
@@ -128,7 +107,7 @@ class Degradation:
         """Raise ValueError when `params` lack what the kind needs, or bring what is beyond its limits."""
         style = self.style(params)
         if style is not None:
-            _require_all(self.name, params, style.limits, style.choices)
+            style.require(params)
             return
         missing = [name for name in (self.primary, *self.typical) if name not in params]
         if missing:
@@ -139,14 +118,3 @@ class Degradation:
             require_number(self.name, name, params[name], ends, color=name in self.colors)
         for name, options in self.choices.items():
             require_choice(self.name, name, params[name], options)
-
-
-def _require_all(kind: str, params: Mapping[str, object], limits: Mapping, choices: Mapping) -> None:
-    """Every parameter of a style is within its limits, or one of its choices; none is missing or unknown."""
-    known = {"style", *limits, *choices}
-    if odd := known.symmetric_difference(params):
-        raise ValueError(f"degradations: {params['style']} of {kind} has not or lacks {', '.join(sorted(map(str, odd)))[:80]}")
-    for name, ends in limits.items():
-        require_number(kind, name, params[name], ends, many=True)
-    for name, options in choices.items():
-        require_choice(kind, name, params[name], options)

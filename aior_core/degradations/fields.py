@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 MASK_KINDS = ("half", "field")
+MASK_PARTS = {"kind", "seed", "rest"}
 CHUNK = 2**22
 """Most numbers in one of the temporary tensors of what draws many small things: 16 MiB each in fp32."""
 
@@ -49,7 +50,9 @@ def plane(height: int, width: int, angle: float) -> torch.Tensor:
 
 
 def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
-    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field"}``."""
+    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field"}``; with ``"rest": True`` 1 minus that."""
+    if mask.get("rest"):
+        return 1.0 - mask_field(height, width, {**mask, "rest": False})
     generator = stream(mask["seed"])
     if mask["kind"] == "half":
         angle, place, soft = torch.rand(3, generator=generator).tolist()

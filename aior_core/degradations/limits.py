@@ -10,6 +10,8 @@ SMALL = (0.0, 10.0)
 MOST_STEPS = 64
 MOST_NUMBERS = 512
 """In one parameter that is a list."""
+MOST_DEPTH, LONGEST_WORD = 6, 40
+"""Of a camera's parameters, which are dicts in dicts."""
 LARGEST_SEED = 2**63 - 1
 
 
@@ -37,6 +39,32 @@ def require_seed(seed: object, what: str) -> None:
     """Raise ValueError unless `seed` is a whole number that a generator takes."""
     if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"degradations: the seed of {what} is {str(seed)[:60]}; expected a whole number in 0..{LARGEST_SEED}")
+
+
+def require_tree(tree: object, limits: dict, what: str) -> None:
+    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers, few enough and not deeply nested.
+
+    limits: the ends of numbers by the name that they, or the list that holds them, stand under; of all others they are -1e5..1e5.
+    """
+    count = _require_branch(tree, limits, what, (-1e5, 1e5), what, MOST_DEPTH)
+    if count > MOST_NUMBERS:
+        raise ValueError(f"degradations: {what} has {count} numbers and words; at most {MOST_NUMBERS} are possible")
+
+
+def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: str, depth: int) -> int:
+    """The same for one branch, whose numbers have these `ends`; how many leaves it has."""
+    if isinstance(tree, (dict, list, tuple)) and (depth == 0 or len(tree) > MOST_NUMBERS):
+        raise ValueError(f"degradations: {name} of {what} holds too much, or is nested too deep")
+    if isinstance(tree, dict):
+        parts = [(str(key)[:40], value, limits.get(key, (-1e5, 1e5))) for key, value in tree.items()]
+    elif isinstance(tree, (list, tuple)):
+        parts = [(name, value, ends) for value in tree]
+    else:
+        sound = tree is None or isinstance(tree, bool) or isinstance(tree, str) and len(tree) <= LONGEST_WORD
+        if not sound and not (_number(tree) and ends[0] <= tree <= ends[1]):
+            raise ValueError(f"degradations: {name} of {what} is {str(tree)[:60]}; expected a number in {ends[0]:g}..{ends[1]:g}")
+        return 1
+    return sum(_require_branch(value, limits, key, of_part, what, depth - 1) for key, value, of_part in parts)
 
 
 def _flat(value: object, depth: int = 3) -> list:

@@ -9,7 +9,7 @@ import torch
 
 from aior_pack.aior_core.degradations.camera import curves, development, sensor
 from aior_pack.aior_core.degradations.camera.demosaic import DEMOSAICS, PATTERNS, demosaic, mosaic
-from aior_pack.aior_core.degradations.kinds import Draw
+from aior_pack.aior_core.degradations.draw import Draw
 
 PROFILES = Path(__file__).resolve().parents[2].parent / "shared/data/camera/noise_profiles.json"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from aior_pack.aior_core.degradations.camera import codecs, tables, transport
-from aior_pack.aior_core.degradations.kinds import Draw
+from aior_pack.aior_core.degradations.draw import Draw
 from PIL import Image
 
 MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data" / "camera" / "jpeg_tables.json"

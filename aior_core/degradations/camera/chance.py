@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..fields import stream
-from ..kinds import Draw
+from ..draw import Draw
 
 _STRIDE = 1_000_003
 

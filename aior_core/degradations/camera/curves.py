@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 
 CURVES = ("srgb", "look")

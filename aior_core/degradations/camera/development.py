@@ -9,7 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 from .curves import SRGB, draw_tone, slope, tone
 

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import digits, normal, rand, randn, streams
 from .demosaic import DEMOSAICS, PATTERNS, demosaic, mosaic
 

@@ -6,7 +6,7 @@ symmetric, with chroma that is as fine as luma or much coarser. The generator be
 
 import math
 
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 
 # ITU-T T.81, Annex K, tables K.1 and K.2, in raster order.

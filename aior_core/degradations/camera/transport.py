@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..kinds import Draw
+from ..draw import Draw
 from .codecs import SUBSAMPLINGS, code_jpeg, code_webp
 from .tables import draw_tables, nearest_quality
 

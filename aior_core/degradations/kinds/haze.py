@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
+from ..published import of_kind
 from ..limits import ANGLE, SMALL
 
 
@@ -51,6 +52,7 @@ DEGRADATION = Degradation(
     primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), rank=0,
     typical={"light": [0.86, 0.87, 0.88], "angle": -90.0, "slope": 0.7, "rough": 0.35, "cue": 0.3},
     sample=_sample, apply=add_haze,
+    styles=of_kind("haze"),
     limits={"beta": (0.0, 50.0), "light": SMALL, "angle": ANGLE, "slope": SMALL, "rough": SMALL, "cue": SMALL}, colors=("light",),
     shares={
         "any": 0.72 / 7.0, "training": 0.11, "training of three": 0.2, "keep": 0.1, "maps": 0.2, "tone": 0.26,

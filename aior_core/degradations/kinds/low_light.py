@@ -4,8 +4,12 @@ import torch
 
 from ..degradation import Degradation
 from ..draw import Draw
+from ..camera.exposure import apply_exposure, draw_exposure, missing_stops
 from ..fields import stream
 from ..limits import SMALL
+from ..photograph import CameraStyle
+from ..published import of_kind
+from ..published.low_light import stops_of
 
 # A stop halves linear light; pictures are stored with a gamma of about this.
 _DISPLAY_GAMMA = 2.2
@@ -24,6 +28,23 @@ def lower_light(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return dark + noise * deviation * share
 
 
+def _draw_exposure(draw: Draw, severity: float, camera: dict | None) -> dict:
+    return {"stops": stops_of(severity), "exposure": draw_exposure(draw, stops_of(severity))}
+
+
+def _where(params: dict, seed: int, height: int, width: int) -> torch.Tensor:
+    missing = missing_stops(params["exposure"], height, width)
+    return missing / missing.max().clamp_min(1e-6)
+
+
+CAMERA = CameraStyle(
+    "low_light", "too short an exposure, with lamps and dark corners", _draw_exposure,
+    lambda light, params, seed, camera, depth: apply_exposure(light, params["exposure"], seed),
+    {"stops": (0.0, 16.0), "vignette": (0.0, 8.0), "reach": (0.01, 10.0), "strength": (0.0, 1.0), "place": (-4.0, 5.0), "color": (0.0, 4.0)},
+    severities=(0.15, 1.0), where=_where, share=2.0,
+)  # fmt: skip
+
+
 def _sample(draw: Draw) -> tuple[float, dict]:
     return draw.uniform(*DEGRADATION.severities), {
         "contrast": draw.uniform(0.0, 0.8),
@@ -39,6 +60,7 @@ DEGRADATION = Degradation(
     primary="stops", line=(0.0, 5.0), severities=(0.15, 1.0), rank=1,
     typical={"contrast": 0.4, "tint": [1.0, 1.0, 1.0], "shot": 0.02, "read": 0.015},
     sample=_sample, apply=lower_light,
+    styles={"camera": CAMERA, **of_kind("low_light")},
     limits={"stops": (0.0, 50.0), "contrast": SMALL, "tint": SMALL, "shot": SMALL, "read": SMALL}, colors=("tint",),
     shares={
         "any": 0.72 / 7.0, "training": 0.06, "training of three": 0.06, "keep": 0.08, "maps": 0.07, "tone": 0.26,

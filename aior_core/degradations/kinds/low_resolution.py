@@ -4,7 +4,11 @@ import torch
 import torch.nn.functional as F
 
 from ..degradation import Degradation
+from ..camera.transport import KERNELS as REDUCING
+from ..camera.transport import apply_transport
 from ..draw import Draw
+from ..photograph import NestedStyle
+from ..published import of_kind
 
 
 def lower_resolution(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
@@ -23,6 +27,20 @@ def lower_resolution(picture: torch.Tensor, params: dict, seed: int) -> torch.Te
     return F.interpolate(reduced.clamp(0.0, 1.0), size=(height, width), mode="bicubic", align_corners=False)
 
 
+
+
+def _draw_reduction(draw: Draw, severity: float) -> dict:
+    """Reduced by any kernel, after the sensor, and enlarged by another."""
+    scale = 1.0 + 3.0 * severity
+    reduced = {"do": "resize", "size": round(1.0 / scale, 6), "kernel": draw.choice(REDUCING, (0.3, 0.2, 0.2, 0.2, 0.1))}
+    return {"scale": round(scale, 6), "steps": [reduced], "enlarge": draw.choice(REDUCING, (0.45, 0.25, 0.0, 0.2, 0.1))}
+
+
+REDUCED = NestedStyle(
+    "low_resolution", "reduced by any kernel after the sensor, enlarged by another", _draw_reduction,
+    lambda picture, params, seed: apply_transport(picture, params, seed),
+    {"scale": (1.0, 16.0), "size": (0.05, 1.0)}, severities=(0.1, 1.0), share=4.0, rank=4.5,
+)  # fmt: skip
 KERNELS = ("bicubic", "area", "bilinear")
 
 
@@ -40,6 +58,7 @@ DEGRADATION = Degradation(
     primary="scale", line=(1.0, 3.0), severities=(1.0 / 3.0, 1.0), rank=3,
     typical={"kernel": "bicubic"},
     sample=_sample, apply=lower_resolution,
+    styles={"reduced": REDUCED, **of_kind("low_resolution")},
     limits={"scale": (1.0, 64.0)}, choices={"kernel": KERNELS},
     shares={
         "any": 0.72 / 7.0, "training": 0.08, "training of three": 0.05, "keep": 0.06, "maps": 0.12, "tone": 0.02,

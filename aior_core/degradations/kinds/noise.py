@@ -5,6 +5,8 @@ import torch
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import stream
+from ..photograph import CameraStyle, draw_noise, record
+from ..published import of_kind
 
 # Share of a Poisson-Gauss noise's variance that grows with the signal.
 _SHOT_SHARE = 0.8
@@ -26,6 +28,12 @@ def add_noise(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return picture + noise * sigma
 
 
+CAMERA = CameraStyle(
+    "noise", "noise of a sensor, demosaiced, reduced and sharpened", draw_noise, record,
+    {"sigma": (0.0, 255.0), "a": (0.0, 10.0), "b": (0.0, 10.0), "rows": (0.0, 10.0), "hot": (0.0, 0.1), "bits": (4, 16), "levels": (0, 4),
+     "soft": (0.0, 6.0), "smooth": (0.0, 6.0), "amount": (0.0, 5.0), "luma": (0.0, 10.0), "chroma": (0.0, 10.0), "noise": (0.0, 100.0)},
+    severities=(1.0 / 60.0, 0.5), share=4.0,
+)  # fmt: skip
 MODELS = ("gaussian", "poisson", "grey")
 
 
@@ -47,6 +55,7 @@ DEGRADATION = Degradation(
     primary="sigma", line=(0.0, 60.0), severities=(1.0 / 60.0, 1.0), rank=4,
     typical={"model": "gaussian", "clip": True},
     sample=_sample, apply=add_noise,
+    styles={"camera": CAMERA, **of_kind("noise")},
     limits={"sigma": (0.0, 1000.0)}, choices={"model": MODELS, "clip": (True, False)},
     shares={
         "any": 0.28, "training": 0.32, "training of three": 0.3, "keep": 0.36, "maps": 0.13, "tone": 0.26,

@@ -8,6 +8,7 @@ from ..blur import gaussian_blur
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, splat, stream
+from ..published import of_kind
 from ..limits import ANGLE, SHARE, SMALL
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
@@ -73,6 +74,7 @@ DEGRADATION = Degradation(
     primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
     typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
     sample=_sample, apply=add_rain,
+    styles=of_kind("rain"),
     limits={"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
     shares={
         "any": 0.72 / 7.0, "training": 0.07, "training of three": 0.17, "keep": 0.14, "maps": 0.11, "tone": 0.08,

@@ -7,6 +7,7 @@ import torch
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, stream
+from ..published import of_kind
 from ..limits import ANGLE, SHARE, SMALL
 
 # Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
@@ -89,6 +90,7 @@ DEGRADATION = Degradation(
     primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
     typical={"size": 1.0, "wind": 15.0, "veil": 0.16, "light": 0.95},
     sample=_sample, apply=add_snow,
+    styles=of_kind("snow"),
     limits={"amount": (0.0, 4.0), "size": (0.25, 4.0), "wind": ANGLE, "veil": SHARE, "light": SMALL},
     shares={
         "any": 0.72 / 7.0, "training": 0.04, "training of three": 0.08, "keep": 0.1, "maps": 0.1, "tone": 0.08,

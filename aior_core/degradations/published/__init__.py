@@ -6,4 +6,10 @@ from .style import Style
 PUBLISHED = {**rain.STYLES, **low_light.STYLES}
 """Every style by its name."""
 
-__all__ = ["PUBLISHED", "Style"]
+
+def of_kind(kind: str) -> dict[str, Style]:
+    """The styles of one kind of damage, by their names."""
+    return {name: style for name, style in PUBLISHED.items() if style.kind == kind}
+
+
+__all__ = ["PUBLISHED", "Style", "of_kind"]
