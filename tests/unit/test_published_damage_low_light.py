@@ -10,7 +10,15 @@ from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.published.light import decode, encode
 from aior_pack.aior_core.degradations.published.low_light import STYLES, severity_of, stops_of
 
-PLAIN = {"tint": [1.0, 1.0, 1.0], "shot": 0.0, "read": 0.0, "black": 0.0, "soft": 0.0, "shared": 0.0}
+PLAIN = {
+    "tint": [1.0, 1.0, 1.0],
+    "shot": 0.0,
+    "read": 0.0,
+    "black": 0.0,
+    "soft": 0.0,
+    "shared": 0.0,
+    "bend": 1.0,
+}
 
 
 def grey(level, size=128):

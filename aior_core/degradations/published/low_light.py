@@ -43,6 +43,7 @@ _SENSOR = {
     "shared": (0.0, 1.0),
     "soft": (0.0, 3.0),
     "black": (0.0, 0.1),
+    "bend": (0.3, 3.0),
 }
 
 
@@ -66,11 +67,16 @@ def _exposed(light: torch.Tensor, params: dict, share: float, generator: torch.G
     return (written * 255.0).round().clamp(0.0, 255.0) / 255.0
 
 
+def _curved(light: torch.Tensor, params: dict, share: float) -> torch.Tensor:
+    """A tone curve that white stays white under: `light^bend`."""
+    return light.clamp_min(1e-8) ** (1.0 + (params["bend"] - 1.0) * share)
+
+
 def _short_exposure(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     """`2^-stops` of the light, in a colour of its own."""
     share = min(1.0, params["stops"] / 3.0)
     tint = 1.0 + (color(params["tint"], picture.float()) - 1.0) * share
-    light = decode(picture.float()) * tint * 2.0 ** -params["stops"]
+    light = _curved(decode(picture.float()), params, share) * tint * 2.0 ** -params["stops"]
     return _exposed(light, params, share, stream(seed)).to(picture.dtype)
 
 
@@ -111,7 +117,7 @@ def _night(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     sky = 1.0 + (color(params["tint"], picture.float()) - 1.0) * share
     lamp = 1.0 + (color(params["lamp"], picture.float()) - 1.0) * share
     near = lit * 2.0 ** (-params["stops"] * params["dim"])
-    light = decode(picture.float()) * (ambient * sky * (1.0 - lit) + near * lamp)
+    light = _curved(decode(picture.float()), params, share) * (ambient * sky * (1.0 - lit) + near * lamp)
     return _exposed(light, params, share, generator).to(picture.dtype)
 
 
@@ -130,20 +136,21 @@ def _logarithmic(draw: Draw, low: float, high: float) -> float:
 
 def _cast(draw: Draw, strength: float) -> list:
     """Gains of a white balance that is off, green 1."""
-    red, blue = (draw.uniform(-1.0, 1.0) * draw.uniform(0.0, 1.0) * strength for _ in range(2))
+    red, blue = (draw.uniform(-1.0, 1.0) * draw.uniform() * draw.uniform() * strength for _ in range(2))
     return [round(math.exp(red), 6), 1.0, round(math.exp(blue), 6)]
 
 
 def _draw_sensor(draw: Draw, severity: float) -> dict:
     return {
         "stops": stops_of(severity),
-        "tint": _cast(draw, 0.9),
+        "tint": _cast(draw, 1.3),
         "shot": _logarithmic(draw, 1e-5, 4e-4),
         "read": _logarithmic(draw, 8e-5, 6e-4),
         "uneven": [draw.uniform(1.0, 2.0), 1.0, draw.uniform(0.9, 1.6)],
-        "shared": draw.uniform(0.05, 0.75),
-        "soft": draw.choice((0.0, draw.uniform(0.3, 0.7)), (0.75, 0.25)),
-        "black": draw.uniform(0.0, 0.006),
+        "shared": draw.uniform(0.05, 0.8),
+        "soft": draw.choice((0.0, draw.uniform(0.3, 0.8)), (0.75, 0.25)),
+        "black": draw.uniform(0.0, 0.005),
+        "bend": draw.uniform(0.9, 1.35),
     }
 
 
@@ -156,7 +163,7 @@ def _draw_bent(draw: Draw, severity: float) -> dict:
         "stops": stops,
         "gamma": round(math.log(grey / scale) / math.log(_MID_GREY), 6),
         "scale": scale,
-        "tint": _cast(draw, 0.25),
+        "tint": _cast(draw, 0.4),
         "shot": _logarithmic(draw, 1e-5, 3e-3),
         "read": _logarithmic(draw, 2e-3, 3e-2),
     }
@@ -179,7 +186,7 @@ STYLES = {
         _draw_sensor,
         _short_exposure,
         _SENSOR,
-        severities=(0.6, 1.0),
+        severities=(0.7, 1.0),
     ),
     "gamma_light": Style(
         "low_light",

@@ -16,8 +16,8 @@ from .rain_specks import STYLES as SPECKS
 from .streaks import streaks
 from .style import RMS, TINT, Style, color, grey, laid, lean, pair
 
-RMS_CROSSING = 80.0
-"""The same for Rain100H, whose pictures have 50 to 80."""
+RMS_CROSSING = 88.0
+"""The same for Rain100H, whose pictures have 50 to 90."""
 RMS_VEILED = 32.0
 """The same for the streaks of heavy rain, whose veil does the rest."""
 
@@ -122,8 +122,9 @@ def _draw_rain100h(draw: Draw, severity: float) -> dict:
 def _draw_sirr_streaks(draw: Draw, severity: float) -> dict:
     return {
         **_draw_rain100l(draw, severity),
-        "length": pair(draw, (16.0, 28.0), (6.0, 14.0)),
-        "thick": pair(draw, (2.2, 3.6), (1.0, 2.5)),
+        "length": pair(draw, (16.0, 30.0), (8.0, 24.0)),
+        "thick": pair(draw, (1.3, 2.6), (1.0, 2.6)),
+        "faint": draw.uniform(0.15, 0.6),
         "tint": grey(draw, 0.12),
     }
 
@@ -154,7 +155,7 @@ STYLES = {
         _draw_rain100h,
         _add_crossing,
         _STREAKS,
-        severities=(0.5, 1.0),
+        severities=(0.6, 1.0),
     ),
     "rain12": Style(
         "rain",

@@ -97,8 +97,8 @@ def _draw_curtain(draw: Draw, severity: float) -> dict:
     return {
         "amount": severity,
         "angle": lean(draw, 15.0),
-        "length": draw.uniform(10.0, 110.0),
-        "grain": draw.uniform(1.0, 6.0),
+        "length": draw.uniform(14.0, 110.0),
+        "grain": draw.uniform(1.0, 5.0),
         "sparse": draw.uniform(0.0, 0.8),
         "skew": draw.uniform(0.2, 0.7),
         "drift": draw.uniform(0.0, 1.3),
@@ -110,10 +110,10 @@ def _draw_drops(draw: Draw, severity: float) -> dict:
     return {
         "amount": severity,
         "angle": lean(draw, 20.0),
-        "length": draw.uniform(5.0, 13.0),
-        "grain": draw.uniform(2.0, 5.0),
-        "sparse": draw.uniform(0.0, 0.95),
-        "skew": draw.uniform(0.45, 0.85),
+        "length": draw.uniform(7.0, 15.0),
+        "grain": draw.uniform(1.6, 4.0),
+        "sparse": draw.uniform(0.0, 0.85),
+        "skew": draw.uniform(0.4, 0.75),
         "drift": draw.uniform(0.0, 0.1),
         "tint": grey(draw, 0.24),
     }

@@ -1,0 +1,62 @@
+"""JPEG as files have it: quantisation tables and chroma subsampling, of real cameras and of what our styles
+draw."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from _host import room
+
+_RATIOS = {"4:4:4": 1.0, "4:2:2": 2.0, "4:4:0": 2.0, "4:2:0": 4.0}
+
+
+def numbers_of(luma: list, chroma: list, subsampling: str) -> dict[str, float]:
+    """Nearest IJG quality, `off`: how many steps the luma table is from it on average, `steep`: the highest
+    frequency's step over the lowest's, `chroma`: mean chroma step over mean luma step, `pixels`: luma samples
+    per chroma sample."""
+    quality, off = nearest_ijg(luma)
+    values = {"quality": float(quality), "off": off, "steep": sum(luma[-8:]) / max(sum(luma[:8]), 1)}
+    return values | {"chroma": sum(chroma) / max(sum(luma), 1), "pixels": _RATIOS[subsampling]}
+
+
+def nearest_ijg(luma: list) -> tuple[int, float]:
+    """Quality 1..100 of the IJG table that is nearest to a luma table of 64 steps, and the mean absolute
+    difference."""
+    jpeg = room("aior_core.degradations.jpeg")
+    distances = []
+    for quality in range(1, 101):
+        table = jpeg._table(jpeg._LUMA, quality)
+        distances.append((sum(abs(a - b) for a, b in zip(table, luma)) / 64, quality))
+    off, quality = min(distances)
+    return quality, off
+
+
+def jpeg_of_tables(path: Path) -> list[dict[str, float]]:
+    """Every table that a camera wrote, each as often as the square root of its count, so that one camera does
+    not outvote all others."""
+    rows = []
+    for entry in json.loads(path.read_text())["tables"]:
+        if not entry["edited"]:
+            rows += [numbers_of(entry["luma"], entry["chroma"], entry["subsampling"])] * max(
+                1, round(math.sqrt(entry["count"]))
+            )
+    return rows
+
+
+def jpeg_of_params(styles: dict, count: int, seed: int) -> tuple[list[dict[str, float]], list[str]]:
+    """What the styles called `transport` and `ijg_jpeg` draw, and which of the two is missing."""
+    draw_of = room("aior_core.degradations.kinds").Draw
+    stream = room("aior_core.degradations.fields").stream
+    jpeg = room("aior_core.degradations.jpeg")
+    names = [name for name in ("transport", "ijg_jpeg") if name in styles]
+    rows = []
+    for index in range(count if names else 0):
+        style = styles[names[index % len(names)]]
+        draw = draw_of(stream(seed + index))
+        params = style.draw(draw, draw.uniform(*style.severities))
+        luma = params.get("luma") or list(jpeg._table(jpeg._LUMA, params["quality"]))
+        chroma = params.get("chroma") or list(jpeg._table(jpeg._CHROMA, params["quality"]))
+        rows.append(numbers_of(luma, chroma, params["subsampling"]))
+    return rows, [name for name in ("transport", "ijg_jpeg") if name not in names]
