@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from aior_pack.aior_core.degradations.camera import curves, exposure, optics, psf
-from aior_pack.aior_core.degradations.kinds import Draw
+from aior_pack.aior_core.degradations.draw import Draw
 
 
 def drawing(seed: int) -> Draw:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 
 NO_EXPOSURE = {"stops": 0.0, "lamps": [], "vignette": 0.0}

@@ -9,7 +9,7 @@ import math
 import torch
 
 from ..fields import fractal_noise, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .psf import convolve, draw_psf, point_spread, spread
 
 NO_OPTICS = {"psf": None, "things": [], "defocus": None}

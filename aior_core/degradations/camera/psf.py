@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fields import splat, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 
 SHAPES = ("gaussian", "disc", "polygon", "path")
