@@ -39,18 +39,21 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
         mask = step_mask(step, height, width)
         share = 1.0 if mask is None else mask.mean().item()
         coarse = torch.ones_like(maps[0]) if mask is None else _pooled(mask)
+        spread = _spread(step, height, width)
+        if spread is not None and not spread.any():
+            continue  # so few drops that none fell on this picture
         for kind, severity in step.severities().items():
             row = KINDS.index(kind)
             severities[row] = max(severities[row].item(), severity * share)
-            spread = _spread(step, height, width) if kind == step.kind and severity > 0.0 else 1.0
-            maps[row] = torch.maximum(maps[row], coarse * spread * severity)
+            where = coarse if spread is None or kind != step.kind else coarse * spread
+            maps[row] = torch.maximum(maps[row], where * severity)
     return severities, maps
 
 
-def _spread(step: Step, height: int, width: int) -> torch.Tensor | float:
-    """What each cell has of a step's damage, ``h w`` in 0..1 and 1 where most is; 1 for looks that are the same everywhere."""
-    if step.style is None or step.style.where is None:
-        return 1.0
+def _spread(step: Step, height: int, width: int) -> torch.Tensor | None:
+    """What each cell has of a step's damage, ``h w`` in 0..1 and 1 where most is; None for looks that are the same everywhere."""
+    if step.severity <= 0.0 or step.style is None or step.style.where is None:
+        return None
     truth = _pooled(step.style.truth(step.params, step.seed, height, width))
     return truth / truth.max().clamp_min(1e-6)
 

@@ -28,7 +28,7 @@ class Degradation:
     name: in recipes, weights and node inputs. number: its row in every label and in the weights, from 0 on without a gap; never changes.
     label: how reports write it. steered, trained: how *Steer Degradations* and *Train AIOR Restorer* speak of it.
     meaning: what severity 1 is. primary: the parameter that carries the severity: its value is `line[0] + line[1] * severity`, a whole
-    number where `whole`. severities: the range that training draws from. rank: its place when several damages are applied, small first.
+    number where `whole`. severities: the range that training draws from; mild: that of damage that is hardly seen. rank: its place when several damages are applied, small first.
     typical: the parameters of presets, beside the primary one. sample: `(severity, params)` of one training sample in the plain form.
     apply: the plain form, on sRGB values 0..1, `B 3 H W`; takes `depth` where `takes_depth`. limits, choices: of the plain
     form, as in `Style`; colors: which of them are three numbers. styles: other looks, by name. shares: how often it occurs in each of `MIXES`.
@@ -45,6 +45,7 @@ class Degradation:
     primary: str
     line: tuple[float, float]
     severities: tuple[float, float]
+    mild: tuple[float, float]
     rank: int
     typical: Mapping[str, object]
     sample: Callable[[Draw], tuple[float, dict]]

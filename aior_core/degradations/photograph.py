@@ -32,7 +32,9 @@ MID_GREY = 128 / 255
 WORST_SIGMA = 60 / 255
 """Of noise of severity 1, at mid-grey in display values."""
 UNREDUCED, QUIET = 0.5, 0.1
-"""Severities above which noise is not reduced, and below which there are no hot pixels: they would be all of it."""
+"""Severities above which noise is not reduced, and below which there are no hot pixels: they would be all of it; detail is kept there."""
+LOUDEST = 0.1
+"""Largest variance of a sensor's noise at white: two stops worse than the worst camera at its highest ISO."""
 PATCH = 96
 CAMERA_LIMITS = {"gamma": (0.05, 20.0), "shoulder": (0.01, 100.0), "contrast": (0.2, 5.0), "white": (0.05, 20.0), "saturation": (0.2, 3.0)}
 
@@ -62,6 +64,18 @@ class CameraStyle(NestedStyle):
         return self.damage(picture, params, seed, camera, depth)
 
 
+@dataclass(frozen=True)
+class SensorStyle(CameraStyle):
+    """A look that ends the pass: light is recorded and developed, as noise reduction and sharpening act on display values.
+
+    `damage` is `(light, params, seed, camera) -> display values`.
+    """
+
+    def shoot(self, light: torch.Tensor, params: dict, seed: int, camera: dict) -> torch.Tensor:
+        """Light (`B 3 H W`) -> display values in 0..1, with noise."""
+        return self.damage(light, params, seed, camera)
+
+
 def draw_camera(draw: Draw) -> dict:
     """Draw how a camera sees: its colour matrix and white balance, its saturation, and its tone curve."""
     return {"color": draw_color(draw), "tone": draw_tone(draw)}
@@ -85,9 +99,18 @@ def develop(light: torch.Tensor, camera: dict, finish: dict | None = None) -> to
     return apply_development(light, _development(camera, finish))
 
 
-def record(light: torch.Tensor, params: dict, seed: int, camera: dict, depth: torch.Tensor | None = None) -> torch.Tensor:
-    """Linear light as the sensor of `params` records it, back in sRGB primaries."""
-    return from_raw(apply_sensor(to_raw(light, camera["color"]), params["sensor"], seed), camera["color"])
+def shoot(light: torch.Tensor, params: dict, seed: int, camera: dict) -> torch.Tensor:
+    """Linear light recorded by the sensor of `params` and developed, `B 3 H W` in 0..1.
+
+    With `detail` "lost" demosaicing and noise reduction smear detail too, as in a telephone's files. With "kept" there is only the noise
+    that they leave, as between two files of one camera: what all its files lack is no damage of this one.
+    """
+    raw = to_raw(light, camera["color"])
+    noisy = develop(from_raw(apply_sensor(raw, params["sensor"], seed), camera["color"]), camera, params)
+    if params["detail"] == "lost":
+        return noisy
+    quiet = develop(from_raw(apply_sensor(raw, params["sensor"], seed, noisy=False), camera["color"]), camera, params)
+    return (develop(light, camera) + noisy - quiet).clamp(0.0, 1.0)
 
 
 def draw_noise(draw: Draw, severity: float, camera: dict | None) -> dict:
@@ -108,19 +131,22 @@ def draw_noise(draw: Draw, severity: float, camera: dict | None) -> dict:
     seed = draw.seed()
     left = expected_noise(sensor, _development(camera, finish))
     for _ in range(5):
-        sensor = scale_noise(sensor, (wanted / max(left, 1e-6)) ** 2)
+        # A curve that is flat at mid-grey shows little of any noise: there the sensor stays one that could be.
+        most = LOUDEST / max(*sensor["a"], *sensor["b"], 1e-9)
+        sensor = scale_noise(sensor, min(most, (wanted / max(left, 1e-6)) ** 2))
         expected = round(expected_noise(sensor, _development(camera, finish)), 6)
         finish = {**finish, "denoise": {**finish["denoise"], "noise": expected}}
-        left = measured_noise({"sensor": sensor, **finish}, camera, seed)
+        left = measured_noise({"detail": "lost", "sensor": sensor, **finish}, camera, seed)
         if abs(left / max(wanted, 1e-6) - 1) < 0.03:
             break
-    return {"sigma": round(left * 255, 4), "sensor": sensor, **finish}
+    detail = "kept" if severity < QUIET or draw.uniform() < 0.6 else "lost"
+    return {"sigma": round(left * 255, 4), "detail": detail, "sensor": sensor, **finish}
 
 
 def measured_noise(params: dict, camera: dict, seed: int, side: int = PATCH) -> float:
     """Standard deviation (0..1, mean over the channels) that camera noise has on a patch of mid-grey, in display values."""
     grey = torch.full((1, 3, side, side), MID_GREY)
-    shown = develop(record(undevelop(grey, camera), params, seed, camera), camera, params)
+    shown = shoot(undevelop(grey, camera), params, seed, camera)
     return shown.std(dim=(0, 2, 3), correction=0).square().mean().sqrt().item()
 
 

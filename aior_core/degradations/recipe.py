@@ -7,10 +7,10 @@ from itertools import groupby
 import torch
 
 from .draw import Draw
-from .fields import MASK_KINDS, MASK_PARTS, mask_field
+from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
 from .kinds import KINDS, of, shares
 from .limits import MOST_STEPS, require_seed
-from .photograph import develop, require_camera, undevelop
+from .photograph import SensorStyle, develop, require_camera, undevelop
 
 DEFAULT_WEIGHTS = shares("any")
 TRIAL = 32
@@ -35,8 +35,8 @@ class Step:
         require_seed(self.seed, self.kind)
         if not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"degradations: severity of {self.kind} is {self.severity}; expected a number in 0..1")
-        if self.mask is not None and (self.mask.get("kind") not in MASK_KINDS or "seed" not in self.mask or set(self.mask) - MASK_PARTS):
-            raise ValueError(f"degradations: mask of {self.kind} is {self.mask}; expected a seed and a kind of {MASK_KINDS}")
+        if self.mask is not None and (self.mask.get("kind") not in PATCH_KINDS or "seed" not in self.mask or set(self.mask) - MASK_PARTS):
+            raise ValueError(f"degradations: mask of {self.kind} is {self.mask}; expected a seed and a kind of {PATCH_KINDS}")
         if self.mask is not None:
             require_seed(self.mask["seed"], f"the mask of {self.kind}")
 
@@ -123,13 +123,7 @@ def sample_recipe(
     draw = Draw(generator)
     weights = DEFAULT_WEIGHTS if weights is None else weights
     pool = {of(kind).name: float(weights.get(kind, 0.0)) for kind in kinds}
-    pool = {kind: weight for kind, weight in pool.items() if weight > 0.0}
-    count = draw.index(count_weights)
-    chosen = []
-    while pool and len(chosen) < count:
-        kind = draw.choice(tuple(pool), tuple(pool.values()))
-        del pool[kind]
-        chosen.append(kind)
+    chosen = choose_kinds(draw, pool, draw.index(count_weights))
     # Drawn in random order, and sorting is stable: weather keeps a random order within its rank.
     chosen.sort(key=lambda kind: of(kind).rank)
     masked = draw.index([1.0] * len(chosen)) if chosen and draw.uniform() < spatial else -1
@@ -140,6 +134,17 @@ def sample_recipe(
         mask = {"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)} if position == masked else None
         steps.append(Step(kind, severity, seed, params, mask))
     return Recipe(tuple(steps))
+
+
+def choose_kinds(draw: Draw, weights, count: int) -> list:
+    """So many different kinds, by their weights, in the order in which they were drawn; fewer where there are fewer with a weight."""
+    pool = {kind: weight for kind, weight in weights.items() if weight > 0.0}
+    chosen = []
+    while pool and len(chosen) < count:
+        kind = draw.choice(tuple(pool), tuple(pool.values()))
+        del pool[kind]
+        chosen.append(kind)
+    return chosen
 
 
 def styled_step(kind: str, style: str, severity: float, draw: Draw, *, camera: dict | None = None, mask: dict | None = None) -> Step:
@@ -216,13 +221,17 @@ def _displayed(picture: torch.Tensor, steps, depth: torch.Tensor | None) -> torc
 
 
 def _photographed(picture: torch.Tensor, steps: list, camera: dict, depth: torch.Tensor | None) -> torch.Tensor:
-    """The same for steps that act on light, between one undoing of the tone curve and one development."""
-    light, finish = undevelop(picture, camera), None
+    """The same for steps that act on light, between one undoing of the tone curve and one development, with which a sensor's noise ends."""
+    light = undevelop(picture, camera)
     for step in steps:
-        damaged = step.style.apply(light, step.params, step.seed, camera=camera, depth=depth)
-        light = _where(step, light, damaged)
-        finish = step.params if "denoise" in step.params else finish
-    return develop(light, camera, finish)
+        if light is None:
+            light = undevelop(picture, camera)
+        if isinstance(step.style, SensorStyle):
+            picture = _where(step, develop(light, camera), step.style.shoot(light, step.params, step.seed, camera))
+            light = None
+        else:
+            light = _where(step, light, step.style.apply(light, step.params, step.seed, camera=camera, depth=depth))
+    return picture if light is None else develop(light, camera)
 
 
 def _where(step: Step, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

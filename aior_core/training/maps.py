@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..degradations import sample_recipe, shares
+from ..degradations import sample_world, shares
 from . import data, distributed
 from .networks import Networks
 from .precision import autocast, fast_dtype
@@ -31,7 +31,7 @@ class Memory(Recall):
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = distributed.rows(count)
         clean = data.draw_batch(self.photographs, count, side, generator, rows=rows).to(self.device)
-        recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
+        recipes = [sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
         batch = damaged(clean, [Plan(recipe) for recipe in recipes[rows]])
         lq = as_filed(batch.lq, generator)
         with autocast(self.device):

@@ -12,7 +12,7 @@ from ..architecture.anchor import told
 from ..architecture.daem import DAEM, decode_with_detail
 from ..architecture.daem_level import Routing
 from ..architecture.impression import Impression
-from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe, shares
+from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_world, shares
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -97,8 +97,10 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
     many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
-    recipe = sample_recipe(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
-    kinds = dict.fromkeys(step.kind for step in recipe.steps) if part else ()
+    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
+    # Of a look that does two kinds of damage at once, one cannot be kept without the other.
+    part = part and all(len(step.severities()) == 1 for step in recipe.steps)
+    kinds = recipe.kinds() if part else ()
     return Plan(recipe, tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5))
 
 

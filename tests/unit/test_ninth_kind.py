@@ -31,7 +31,7 @@ def add_dust(picture, params, seed):
 
 DEGRADATION = Degradation(
     name="dust", number=8, label="dust", steered="Dust and specks", trained="dust", meaning="a fifth of all pixels",
-    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=6, typical={},
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.02, 0.1), rank=6, typical={},
     sample=lambda draw: (draw.uniform(0.1, 1.0), {}), apply=add_dust, limits={"amount": (0.0, 1.0)},
     shares=dict.fromkeys(MIXES, 0.4), validation={"dust": (0.5, {})}, anchor_start=-1.0,
 )

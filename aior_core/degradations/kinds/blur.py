@@ -55,7 +55,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="blur", number=1, label="blur", steered="Blur, of lens or motion", trained="blur",
     meaning="as wide as a Gaussian of 3.2 pixels: a disc of radius 6.4, a path of 16 pixels",
-    primary="sigma", line=(0.0, 3.2), severities=(0.12, 1.0), rank=2,
+    primary="sigma", line=(0.0, 3.2), severities=(0.12, 1.0), mild=(0.125, 0.25), rank=2,
     typical={"shape": "gaussian", "angle": 30.0, "bend": 0.4},
     sample=_sample, apply=apply_blur,
     styles={"camera": CAMERA, **of_kind("blur")},

@@ -49,7 +49,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="haze", number=5, label="haze", steered="Haze and fog", trained="haze",
     meaning="an optical thickness of 1.3 over the depth range: far parts keep a fifth of their light",
-    primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), rank=0,
+    primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"light": [0.86, 0.87, 0.88], "angle": -90.0, "slope": 0.7, "rough": 0.35, "cue": 0.3},
     sample=_sample, apply=add_haze,
     styles=of_kind("haze"),

@@ -48,7 +48,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="jpeg", number=7, label="JPEG", steered="JPEG blocks and rings", trained="JPEG compression",
     meaning="quality 10",
-    primary="quality", line=(100.0, -90.0), whole=True, severities=(1.0 / 9.0, 1.0), rank=5,
+    primary="quality", line=(100.0, -90.0), whole=True, severities=(1.0 / 9.0, 1.0), mild=(5.0 / 90.0, 1.0 / 3.0), rank=5,
     typical={"subsampling": "4:2:0"},
     sample=_sample, apply=compress_jpeg,
     styles={"camera": CAMERA, "messenger": SENT, **of_kind("jpeg")},

@@ -57,7 +57,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="low_light", number=6, label="low light", steered="Low light", trained="low light",
     meaning="five stops of exposure lost",
-    primary="stops", line=(0.0, 5.0), severities=(0.15, 1.0), rank=1,
+    primary="stops", line=(0.0, 5.0), severities=(0.15, 1.0), mild=(0.05, 0.2), rank=1,
     typical={"contrast": 0.4, "tint": [1.0, 1.0, 1.0], "shot": 0.02, "read": 0.015},
     sample=_sample, apply=lower_light,
     styles={"camera": CAMERA, **of_kind("low_light")},

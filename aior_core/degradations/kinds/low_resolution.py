@@ -55,7 +55,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="low_resolution", number=2, label="low resolution", steered="Low resolution", trained="low resolution",
     meaning="four times smaller, and enlarged again",
-    primary="scale", line=(1.0, 3.0), severities=(1.0 / 3.0, 1.0), rank=3,
+    primary="scale", line=(1.0, 3.0), severities=(1.0 / 3.0, 1.0), mild=(0.08, 0.25), rank=3,
     typical={"kernel": "bicubic"},
     sample=_sample, apply=lower_resolution,
     styles={"reduced": REDUCED, **of_kind("low_resolution")},

@@ -5,7 +5,7 @@ import torch
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import stream
-from ..photograph import CameraStyle, draw_noise, record
+from ..photograph import SensorStyle, draw_noise, shoot
 from ..published import of_kind
 
 # Share of a Poisson-Gauss noise's variance that grows with the signal.
@@ -28,8 +28,8 @@ def add_noise(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return picture + noise * sigma
 
 
-CAMERA = CameraStyle(
-    "noise", "noise of a sensor, demosaiced, reduced and sharpened", draw_noise, record,
+CAMERA = SensorStyle(
+    "noise", "noise of a sensor, demosaiced, reduced and sharpened", draw_noise, shoot,
     {"sigma": (0.0, 255.0), "a": (0.0, 10.0), "b": (0.0, 10.0), "rows": (0.0, 10.0), "hot": (0.0, 0.1), "bits": (4, 16), "levels": (0, 4),
      "soft": (0.0, 6.0), "smooth": (0.0, 6.0), "amount": (0.0, 5.0), "luma": (0.0, 10.0), "chroma": (0.0, 10.0), "noise": (0.0, 100.0)},
     severities=(1.0 / 60.0, 0.5), share=4.0,
@@ -52,7 +52,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="noise", number=0, label="noise", steered="Noise and film grain", trained="noise",
     meaning="sigma 60 of 255 at mid-grey",
-    primary="sigma", line=(0.0, 60.0), severities=(1.0 / 60.0, 1.0), rank=4,
+    primary="sigma", line=(0.0, 60.0), severities=(1.0 / 60.0, 1.0), mild=(1.0 / 60.0, 0.1), rank=4,
     typical={"model": "gaussian", "clip": True},
     sample=_sample, apply=add_noise,
     styles={"camera": CAMERA, **of_kind("noise")},

@@ -71,7 +71,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="rain", number=3, label="rain", steered="Rain", trained="rain",
     meaning="a cloudburst",
-    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
     sample=_sample, apply=add_rain,
     styles=of_kind("rain"),

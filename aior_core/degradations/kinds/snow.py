@@ -87,7 +87,7 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 DEGRADATION = Degradation(
     name="snow", number=4, label="snow", steered="Snow", trained="snow",
     meaning="a blizzard",
-    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), rank=0,
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"size": 1.0, "wind": 15.0, "veil": 0.16, "light": 0.95},
     sample=_sample, apply=add_snow,
     styles=of_kind("snow"),
