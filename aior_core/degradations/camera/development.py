@@ -118,20 +118,21 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     planes = base + sum(details) if details else base
     luma, chroma = planes[:, :1], planes[:, 1:]
     if params["soft"] > 0.0:
-        luma = _gaussian(luma, params["soft"])
+        luma = gaussian(luma, params["soft"])
     if params["smooth"] > 0.0:
-        chroma = _gaussian(chroma, params["smooth"])
+        chroma = gaussian(chroma, params["smooth"])
     return torch.cat((luma, chroma), 1)
 
 
 def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
-    detail = luma - _gaussian(luma, params["sigma"])
+    detail = luma - gaussian(luma, params["sigma"])
     # Cameras leave the smallest differences alone (coring), or flat areas would sparkle.
     cored = detail.sign() * (detail.abs() - params["core"] * 0.3 * noise).clamp_min(0.0)
     return luma + params["amount"] * cored
 
 
-def _gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of ``B C H W`` by kornia, reflected at the borders where the picture is large enough, else replicated."""
     from kornia.filters import gaussian_blur2d
 
     size = 2 * max(1, math.ceil(3.0 * sigma)) + 1
