@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from ..fields import fractal_noise, plane, smooth_field
 
 SCENES = ("outdoor", "indoor", "slope")
+_COARSE = 4
+"""The guided filter fits at this fraction of the size (He and Sun, "Fast Guided Filter", arXiv
+1505.00996)."""
 
 
 def invented_depth(height: int, width: int, generator: torch.Generator, scene: str) -> torch.Tensor:
@@ -60,14 +63,17 @@ def guided(depth: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     window as a linear function of the grey picture. Where the invented depth is smooth it stays so; which of
     two sides of an edge is the far one is the depth's to say."""
     height, width = depth.shape
-    radius = max(1, min(height, width) // 14)
+    size = (max(1, height // _COARSE), max(1, width // _COARSE))
+    radius = max(1, min(size) // 14)
     grey = picture.float().mean(1, keepdim=True)
-    depth = depth.to(grey)[None, None].expand_as(grey)
-    mean_grey, mean_depth = _box(grey, radius), _box(depth, radius)
-    variance = _box(grey * grey, radius) - mean_grey**2
-    slope = (_box(grey * depth, radius) - mean_grey * mean_depth) / (variance + 4e-3)
-    offset = mean_depth - slope * mean_grey
-    return (_box(slope, radius) * grey + _box(offset, radius)).clamp(0.02, 1.0).to(picture.dtype)
+    small = F.interpolate(grey, size=size, mode="area")
+    shallow = F.interpolate(depth.to(grey)[None, None], size=size, mode="area").expand_as(small)
+    mean_grey, mean_depth = _box(small, radius), _box(shallow, radius)
+    variance = _box(small * small, radius) - mean_grey**2
+    slope = (_box(small * shallow, radius) - mean_grey * mean_depth) / (variance.clamp_min(0.0) + 4e-3)
+    fit = torch.cat((_box(slope, radius), _box(mean_depth - slope * mean_grey, radius)), 1)
+    fit = F.interpolate(fit, size=(height, width), mode="bilinear", align_corners=False)
+    return (fit[:, :1] * grey + fit[:, 1:]).clamp(0.02, 1.0).to(picture.dtype)
 
 
 def _box(values: torch.Tensor, radius: int) -> torch.Tensor:

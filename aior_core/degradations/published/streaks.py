@@ -97,12 +97,26 @@ def blurred_specks(
     wrap around, which stationary noise does not show."""
     specks = torch.rand(height, width, generator=generator)
     specks = ((specks - sparse) / max(1.0 - sparse, 1e-3)).clamp_min(0.0)
-    down = torch.fft.fftfreq(height)[:, None]
-    right = torch.fft.rfftfreq(width)[None]
-    lean = math.radians(angle)
-    response = torch.sinc((down * math.cos(lean) + right * math.sin(lean)) * length)
-    sigma = grain / 2.355
-    response = response * torch.exp(-2.0 * (math.pi * sigma) ** 2 * (down.square() + right.square()))
+    response = _line_response(height, width, angle, length, grain / 2.355)
     response[0, 0] = 0.0
     field = torch.fft.irfft2(torch.fft.rfft2(specks) * response, s=(height, width))
     return field / field.std(correction=0).clamp_min(1e-6)
+
+
+def line_blurred(layer: torch.Tensor, angle: float, length: float) -> torch.Tensor:
+    """`H W` blurred along a line of `length` pixels that leans by `angle` degrees from the vertical.
+
+    What leaves at one border comes in at the other, which is as good where things lie at random.
+    """
+    if length <= 0.0:
+        return layer
+    response = _line_response(*layer.shape, angle, length, 0.0)
+    return torch.fft.irfft2(torch.fft.rfft2(layer) * response, s=layer.shape)
+
+
+def _line_response(height: int, width: int, angle: float, length: float, sigma: float) -> torch.Tensor:
+    """Frequency response, as `rfft2` orders it, of a line and a Gaussian of `sigma` pixels."""
+    down, right = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    lean = math.radians(angle)
+    line = torch.sinc((down * math.cos(lean) + right * math.sin(lean)) * length)
+    return line * torch.exp(-2.0 * (math.pi * sigma) ** 2 * (down.square() + right.square()))
