@@ -9,7 +9,7 @@ import math
 import torch
 
 from ..fields import fractal_noise, plane, stream
-from ..kinds import Draw
+from ..draw import Draw
 
 KINDS = ("ground", "wall", "room", "boxes", "hills")
 _SHARES = (0.25, 0.15, 0.15, 0.25, 0.2)

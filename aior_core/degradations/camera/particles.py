@@ -10,7 +10,7 @@ import math
 import torch
 
 from ..fields import fractal_noise, splat, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .psf import convolve
 
 # Points of one call of splat: the coordinates of more would take gigabytes on large pictures.

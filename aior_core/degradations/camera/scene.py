@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..fields import fractal_noise, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .depth import draw_depth, given_depth, make_depth
 from .development import gaussian
 from .particles import apply_particles, draw_rain, draw_snow, particle_cover

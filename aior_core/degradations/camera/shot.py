@@ -9,7 +9,7 @@ import math
 import torch
 
 from ..fields import smooth_field, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .chance import normal
 from .curves import untone
 from .development import NO_DEVELOPMENT, apply_development, draw_development, expected_noise, from_raw, to_raw
