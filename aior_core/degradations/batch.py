@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from .kinds import KINDS
+from .photograph import scene_depth
 from .recipe import Recipe, Step, apply_recipe, step_mask
 
 CELL = 8
@@ -39,7 +40,7 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
         mask = step_mask(step, height, width)
         share = 1.0 if mask is None else mask.mean().item()
         coarse = torch.ones_like(maps[0]) if mask is None else _pooled(mask)
-        spread = _spread(step, height, width)
+        spread = _spread(step, recipe.camera, height, width)
         if spread is not None and not spread.any():
             continue  # so few drops that none fell on this picture
         for kind, severity in step.severities().items():
@@ -50,11 +51,12 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
     return severities, maps
 
 
-def _spread(step: Step, height: int, width: int) -> torch.Tensor | None:
+def _spread(step: Step, camera: dict | None, height: int, width: int) -> torch.Tensor | None:
     """What each cell has of a step's damage, ``h w`` in 0..1 and 1 where most is; None for looks that are the same everywhere."""
     if step.severity <= 0.0 or step.style is None or step.style.where is None:
         return None
-    truth = _pooled(step.style.truth(step.params, step.seed, height, width))
+    options = {"depth": scene_depth(camera, height, width)} if step.linear and step.style.takes_depth else {}
+    truth = _pooled(step.style.truth(step.params, step.seed, height, width, **options))
     return truth / truth.max().clamp_min(1e-6)
 
 

@@ -10,7 +10,7 @@ from .draw import Draw
 from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
 from .kinds import KINDS, of, shares
 from .limits import MOST_STEPS, require_seed
-from .photograph import SensorStyle, develop, require_camera, undevelop
+from .photograph import SensorStyle, develop, require_camera, scene_depth, undevelop
 
 DEFAULT_WEIGHTS = shares("any")
 TRIAL = 32
@@ -102,13 +102,20 @@ class Recipe:
             if len(steps) > MOST_STEPS:
                 raise ValueError(f"degradations: a recipe of {len(steps)} steps; at most {MOST_STEPS} are possible")
             recipe = cls(tuple(Step(**step) for step in steps), content.get("camera"))
-            if any(step.style for step in recipe.steps):
-                # Whether nested parameters are all there is seen by using them.
-                apply_recipe(torch.zeros(1, 3, TRIAL, TRIAL), recipe)
-            return recipe
-        # Nested deep enough, JSON ends Python's recursion; a matrix without an inverse is a RuntimeError.
-        except (TypeError, KeyError, AttributeError, IndexError, RuntimeError, RecursionError, json.JSONDecodeError) as error:
+        # Nested deep enough, JSON ends Python's recursion.
+        except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"degradations: this text is not a recipe ({error}); expected what Recipe.to_json wrote") from error
+        if any(step.style for step in recipe.steps):
+            recipe._try()
+        return recipe
+
+    def _try(self) -> None:
+        """Raise ValueError where it cannot be applied: whether nested parameters are all there, and of the right shape, is seen by using them."""
+        try:
+            apply_recipe(torch.zeros(1, 3, TRIAL, TRIAL), self)
+        # A matrix without an inverse is a RuntimeError, one that is no matrix a ValueError of torch.
+        except (TypeError, KeyError, AttributeError, LookupError, RuntimeError, ArithmeticError, ValueError) as error:
+            raise ValueError(f"degradations: this recipe cannot be applied ({error}); expected what Recipe.to_json wrote") from error
 
 
 def sample_recipe(
@@ -222,7 +229,9 @@ def _displayed(picture: torch.Tensor, steps, depth: torch.Tensor | None) -> torc
 
 def _photographed(picture: torch.Tensor, steps: list, camera: dict, depth: torch.Tensor | None) -> torch.Tensor:
     """The same for steps that act on light, between one undoing of the tone curve and one development, with which a sensor's noise ends."""
-    light = undevelop(picture, camera)
+    light, far = undevelop(picture, camera), None
+    if any(step.style.takes_depth for step in steps):
+        far = scene_depth(camera, *picture.shape[-2:], depth).to(picture)
     for step in steps:
         if light is None:
             light = undevelop(picture, camera)
@@ -230,7 +239,7 @@ def _photographed(picture: torch.Tensor, steps: list, camera: dict, depth: torch
             picture = _where(step, develop(light, camera), step.style.shoot(light, step.params, step.seed, camera))
             light = None
         else:
-            light = _where(step, light, step.style.apply(light, step.params, step.seed, camera=camera, depth=depth))
+            light = _where(step, light, step.style.apply(light, step.params, step.seed, depth=far))
     return picture if light is None else develop(light, camera)
 
 

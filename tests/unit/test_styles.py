@@ -140,7 +140,7 @@ def test_blur_and_noise_in_the_camera_are_one_pass_in_linear_light():
     lamp[..., 30:35, 30:35] = 1.0
     for seed in range(6):
         draw = Draw(torch.Generator().manual_seed(seed))
-        camera = draw_camera(draw)
+        camera = {**draw_camera(draw), "white": 0.0}
         psf = {"psf": {"shape": "disc", "sigma": 2.0}, "things": [], "defocus": None}
         step = Step("blur", 0.6, 1, {"style": "camera", "sigma": 2.0, "optics": psf})
         seen = (apply_recipe(lamp, Recipe((step,), camera)) + 1) / 2

@@ -90,7 +90,7 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
     unit = expected_noise(params["sensor"], params["development"], _grey_light(params))
     params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)})
     for _ in range(4):
-        found = _noise_of_grey(params, seed, _PATCH)
+        found = noise_of_grey(params, seed, _PATCH)
         ratio = sigma / max(found, 1e-3)
         if abs(ratio - 1.0) < 0.03:
             break
@@ -127,7 +127,7 @@ def photograph(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tens
     if params["sensor"] is None:
         display = apply_development(light, develop)
     else:
-        display = _record(light, params, seed + _SEEDS["sensor"])
+        display = record(light, params, seed + _SEEDS["sensor"])
     return apply_transport(display, params["transport"])
 
 
@@ -153,7 +153,7 @@ def shot_labels(params: dict, seed: int, height: int, width: int, depth: torch.T
     field = _blur_field(params, seed, height, width, depth)
     covers = weather_cover(scene, seed + _SEEDS["scene"], height, width, depth)
     stops = missing_stops(params["exposure"], min(height, 64), min(width, 64)).mean().item() - params["development"]["gain"]
-    noise = _noise_of_grey(params, seed + _SEEDS["patch"], _LABEL_PATCH) if params["sensor"] is not None else 0.0
+    noise = noise_of_grey(params, seed + _SEEDS["patch"], _LABEL_PATCH) if params["sensor"] is not None else 0.0
     haze = -torch.log((1.0 - covers["haze"]).clamp_min(1e-6)).mean().item() if "haze" in covers else 0.0
     return {
         "noise": round(noise, 4),
@@ -179,7 +179,7 @@ def shot_maps(params: dict, seed: int, height: int, width: int, depth: torch.Ten
     return {name: field / field.max().clamp_min(1e-6) for name, field in maps.items()}
 
 
-def _record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+def record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     """Sensor and development. ``noise_only`` adds what noise changes to the picture that a sensor with a site per colour and pixel would give.
 
     So the noise has been through mosaic, noise reduction and sharpening, and the picture has not: as where the truth is the mean of many
@@ -195,7 +195,7 @@ def _record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return (plain + display - quiet).clamp(0.0, 1.0)
 
 
-def _noise_of_grey(params: dict, seed: int, side: int) -> float:
+def noise_of_grey(params: dict, seed: int, side: int) -> float:
     """Standard deviation, of 255, of a developed patch whose clean display value is mid-grey."""
     light = torch.full((1, 3, side, side), _grey_light(params) / 2.0 ** params["development"]["gain"])
     develop = {**params["development"], "cast": [1.0] * 3}

@@ -4,11 +4,9 @@ from ..blur import apply_blur
 from ..degradation import Degradation
 from ..draw import Draw
 from ..camera.optics import apply_optics, blur_map, draw_optics
-from ..fields import stream
 from ..limits import ANGLE, SMALL
 from ..photograph import CameraStyle
 from ..published import of_kind
-from ..published.depth import invented_depth
 
 _KNEE, _WIDEST = 0.8, 13.0
 """Severity up to which sigma is 3.2 times that; from there on it climbs to that of a path of 64 pixels."""
@@ -24,22 +22,16 @@ def _draw_optics(draw: Draw, severity: float, camera: dict | None) -> dict:
     return {"sigma": sigma_of(severity), "optics": draw_optics(draw, sigma_of(severity))}
 
 
-def _expose(light, params: dict, seed: int, camera: dict, depth):
-    if depth is None and params["optics"]["defocus"] is not None:
-        depth = invented_depth(*light.shape[-2:], stream(seed), "outdoor").to(light)
-    return apply_optics(light, params["optics"], seed, depth)
-
-
-def _where(params: dict, seed: int, height: int, width: int):
-    depth = invented_depth(height, width, stream(seed), "outdoor") if params["optics"]["defocus"] is not None else None
-    spread = blur_map(params["optics"], seed, height, width, depth)
+def _where(params: dict, seed: int, depth):
+    spread = blur_map(params["optics"], seed, *depth.shape[-2:], depth)
     return spread / spread.max().clamp_min(1e-6)
 
 
 CAMERA = CameraStyle(
-    "blur", "lens and motion in linear light: whole, of single things, by distance", _draw_optics, _expose,
+    "blur", "lens and motion in linear light: whole, of single things, by distance", _draw_optics,
+    lambda light, params, seed, depth: apply_optics(light, params["optics"], seed, depth),
     {"sigma": (0.0, 64.0), "stretch": (0.2, 4.0), "blades": (0, 12), "bend": SMALL, "shake": SMALL, "rest": SMALL, "size": (0.01, 3.0)},
-    severities=(0.12, 1.0), where=_where, share=4.0,
+    severities=(0.12, 1.0), where=_where, share=4.0, takes_depth=True,
 )  # fmt: skip
 SHAPES = ("gaussian", "disc", "motion")
 

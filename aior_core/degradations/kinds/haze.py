@@ -3,11 +3,14 @@
 import torch
 import torch.nn.functional as F
 
+from ..camera.scene import NO_SCENE, apply_scene, draw_haze, weather_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
+from ..limits import ANGLE, SHARE, SMALL
+from ..photograph import CameraStyle
 from ..published import of_kind
-from ..limits import ANGLE, SMALL
+from ..published.haze import beta_of
 
 
 def add_haze(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
@@ -36,6 +39,23 @@ def _brightness(picture: torch.Tensor) -> torch.Tensor:
     return 0.5 * bright + 0.5 * smooth
 
 
+def _draw_air(draw: Draw, severity: float, camera: dict | None) -> dict:
+    return {"beta": beta_of(severity), "air": draw_haze(draw, beta_of(severity))}
+
+
+def _scene(params: dict) -> dict:
+    return {**NO_SCENE, "haze": params["air"]}
+
+
+CAMERA = CameraStyle(
+    "haze", "haze and fog in radiance, by distance, with airlight from yellow to blue", _draw_air,
+    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    {"beta": (0.0, 20.0), "air": (0.0, 4.0), "patches": SHARE, "split": SHARE, "glow": SHARE, "reach": SHARE},
+    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["haze"][0, 0],
+    share=3.0, takes_depth=True,
+)  # fmt: skip
+
+
 def _sample(draw: Draw) -> tuple[float, dict]:
     return draw.uniform(*DEGRADATION.severities), {
         "light": draw.light(0.7, 0.97, 0.03),
@@ -52,7 +72,7 @@ DEGRADATION = Degradation(
     primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"light": [0.86, 0.87, 0.88], "angle": -90.0, "slope": 0.7, "rough": 0.35, "cue": 0.3},
     sample=_sample, apply=add_haze,
-    styles=of_kind("haze"),
+    styles={"camera": CAMERA, **of_kind("haze")},
     limits={"beta": (0.0, 50.0), "light": SMALL, "angle": ANGLE, "slope": SMALL, "rough": SMALL, "cue": SMALL}, colors=("light",),
     shares={
         "any": 0.72 / 7.0, "training": 0.11, "training of three": 0.2, "keep": 0.1, "maps": 0.2, "tone": 0.26,

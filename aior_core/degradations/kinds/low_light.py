@@ -32,14 +32,14 @@ def _draw_exposure(draw: Draw, severity: float, camera: dict | None) -> dict:
     return {"stops": stops_of(severity), "exposure": draw_exposure(draw, stops_of(severity))}
 
 
-def _where(params: dict, seed: int, height: int, width: int) -> torch.Tensor:
-    missing = missing_stops(params["exposure"], height, width)
+def _where(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
+    missing = missing_stops(params["exposure"], *depth.shape[-2:])
     return missing / missing.max().clamp_min(1e-6)
 
 
 CAMERA = CameraStyle(
     "low_light", "too short an exposure, with lamps and dark corners", _draw_exposure,
-    lambda light, params, seed, camera, depth: apply_exposure(light, params["exposure"], seed),
+    lambda light, params, seed, depth: apply_exposure(light, params["exposure"], seed),
     {"stops": (0.0, 16.0), "vignette": (0.0, 8.0), "reach": (0.01, 10.0), "strength": (0.0, 1.0), "place": (-4.0, 5.0), "color": (0.0, 4.0)},
     severities=(0.15, 1.0), where=_where, share=2.0,
 )  # fmt: skip

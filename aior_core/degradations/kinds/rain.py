@@ -5,11 +5,13 @@ import math
 import torch
 
 from ..blur import gaussian_blur
+from ..camera.scene import NO_SCENE, apply_scene, draw_rain, weather_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, splat, stream
-from ..published import of_kind
 from ..limits import ANGLE, SHARE, SMALL
+from ..photograph import CameraStyle
+from ..published import of_kind
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
 _LAYERS = ((1.8, 0.45, 0.7, 0.65), (1.0, 0.9, 1.0, 0.95), (0.22, 1.9, 1.9, 0.75))
@@ -58,6 +60,24 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
 
 
+def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
+    return {"amount": severity, "fall": draw_rain(draw, severity)}
+
+
+def _scene(params: dict) -> dict:
+    return {**NO_SCENE, "rain": params["fall"]}
+
+
+CAMERA = CameraStyle(
+    "rain", "streaks and veil in radiance, by distance, over the time of exposure", _draw_fall,
+    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    {"amount": (0.0, 4.0), "length": (1.0, 200.0), "width": (0.1, 10.0), "angle": ANGLE, "turn": (0.0, 90.0), "light": (0.0, 4.0),
+     "veil": (0.0, 4.0), "near": SHARE},
+    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["rain"][0, 0],
+    share=3.0, takes_depth=True,
+)  # fmt: skip
+
+
 def _sample(draw: Draw) -> tuple[float, dict]:
     return draw.uniform(*DEGRADATION.severities), {
         "length": draw.uniform(12.0, 36.0),
@@ -74,7 +94,7 @@ DEGRADATION = Degradation(
     primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
     sample=_sample, apply=add_rain,
-    styles=of_kind("rain"),
+    styles={"camera": CAMERA, **of_kind("rain")},
     limits={"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
     shares={
         "any": 0.72 / 7.0, "training": 0.07, "training of three": 0.17, "keep": 0.14, "maps": 0.11, "tone": 0.08,

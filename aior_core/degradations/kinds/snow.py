@@ -4,11 +4,13 @@ import math
 
 import torch
 
+from ..camera.scene import NO_SCENE, apply_scene, draw_snow, weather_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, stream
-from ..published import of_kind
 from ..limits import ANGLE, SHARE, SMALL
+from ..photograph import CameraStyle
+from ..published import of_kind
 
 # Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
 _LAYERS = (
@@ -75,6 +77,24 @@ def _stamp_flakes(canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, param
     canvas.view(-1).index_add_(0, index, weight[inside])
 
 
+def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
+    return {"amount": severity, "fall": draw_snow(draw, severity)}
+
+
+def _scene(params: dict) -> dict:
+    return {**NO_SCENE, "snow": params["fall"]}
+
+
+CAMERA = CameraStyle(
+    "snow", "flakes and veil in radiance, by distance, as they fall", _draw_fall,
+    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    {"amount": (0.0, 4.0), "size": (0.25, 4.0), "length": (0.1, 100.0), "angle": ANGLE, "turn": (0.0, 180.0), "light": (0.0, 4.0),
+     "veil": (0.0, 4.0), "near": SHARE},
+    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["snow"][0, 0],
+    share=2.0, takes_depth=True,
+)  # fmt: skip
+
+
 def _sample(draw: Draw) -> tuple[float, dict]:
     return draw.uniform(*DEGRADATION.severities), {
         "size": draw.uniform(0.7, 1.5),
@@ -90,7 +110,7 @@ DEGRADATION = Degradation(
     primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"size": 1.0, "wind": 15.0, "veil": 0.16, "light": 0.95},
     sample=_sample, apply=add_snow,
-    styles=of_kind("snow"),
+    styles={"camera": CAMERA, **of_kind("snow")},
     limits={"amount": (0.0, 4.0), "size": (0.25, 4.0), "wind": ANGLE, "veil": SHARE, "light": SMALL},
     shares={
         "any": 0.72 / 7.0, "training": 0.04, "training of three": 0.08, "keep": 0.1, "maps": 0.1, "tone": 0.08,
