@@ -32,7 +32,8 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
     """``(severities [K], maps [K, ceil(H/8), ceil(W/8)])`` on the CPU, K being all kinds.
 
     A masked step counts with ``severity * mean(mask)`` globally and ``severity * mask``, area-pooled, in the map; a kind that
-    occurs twice counts with its maximum. Where a look says how its damage is spread, the map has ``severity`` where most of it is.
+    occurs twice counts with its maximum. Where a look says how its damage is spread, the map has ``severity`` where most of it is, and
+    the picture that severity too, or the mean over its places for looks that say so.
     """
     severities = torch.zeros(len(KINDS))
     maps = torch.zeros(len(KINDS), -(-height // CELL), -(-width // CELL))
@@ -43,6 +44,8 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
         spread = _spread(step, recipe.camera, height, width)
         if spread is not None and not spread.any():
             continue  # so few drops that none fell on this picture
+        if spread is not None and step.style.averaged:
+            share *= spread.mean().item()
         for kind, severity in step.severities().items():
             row = KINDS.index(kind)
             severities[row] = max(severities[row].item(), severity * share)

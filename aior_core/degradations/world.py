@@ -46,7 +46,7 @@ def sample_world(
     if source == "patches":
         return _patches(draw, weights)
     mild = draw.uniform() < MILD
-    camera = draw_camera(draw) if source == "camera" else None
+    camera = draw_camera(draw)
     steps = [_step(draw, kind, source, camera, mild) for kind in choose_kinds(draw, weights, count)]
     if draw.uniform() < spatial:
         place = draw.index([1.0] * len(steps))
@@ -68,13 +68,13 @@ def _recipe(steps: list[Step], camera: dict | None) -> Recipe:
     return Recipe(tuple(steps), camera if any(step.linear for step in steps) else None)
 
 
-def _step(draw: Draw, kind: str, source: str, camera: dict | None, mild: bool) -> Step:
-    """One step of a kind, in a look of the source where it has one."""
+def _step(draw: Draw, kind: str, source: str, camera: dict, mild: bool) -> Step:
+    """One step of a kind, in a look of the source where it has one, else of the other."""
     degradation = of(kind)
     own = looks(kind, source)
-    names = own or looks(kind, "published")
+    names = own or looks(kind, "published" if source == "camera" else "camera")
     # A camera does all that it can: a plain form between two of its stages would part them.
-    plain = draw.uniform() > FAMILY and not (source == "camera" and own)
+    plain = draw.uniform() > FAMILY and source == "published" and own
     if source == "plain" or not names or plain:
         severity, params = sampled(kind, draw)
         if mild:

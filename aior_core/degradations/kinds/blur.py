@@ -31,7 +31,7 @@ CAMERA = CameraStyle(
     "blur", "lens and motion in linear light: whole, of single things, by distance", _draw_optics,
     lambda light, params, seed, depth: apply_optics(light, params["optics"], seed, depth),
     {"sigma": (0.0, 64.0), "stretch": (0.2, 4.0), "blades": (0, 12), "bend": SMALL, "shake": SMALL, "rest": SMALL, "size": (0.01, 3.0)},
-    severities=(0.12, 1.0), where=_where, share=4.0, takes_depth=True,
+    severities=(0.12, 1.0), where=_where, share=4.0, takes_depth=True, averaged=True,
 )  # fmt: skip
 SHAPES = ("gaussian", "disc", "motion")
 

@@ -41,7 +41,7 @@ CAMERA = CameraStyle(
     "low_light", "too short an exposure, with lamps and dark corners", _draw_exposure,
     lambda light, params, seed, depth: apply_exposure(light, params["exposure"], seed),
     {"stops": (0.0, 16.0), "vignette": (0.0, 8.0), "reach": (0.01, 10.0), "strength": (0.0, 1.0), "place": (-4.0, 5.0), "color": (0.0, 4.0)},
-    severities=(0.15, 1.0), where=_where, share=2.0,
+    severities=(0.15, 1.0), where=_where, share=2.0, averaged=True,
 )  # fmt: skip
 
 

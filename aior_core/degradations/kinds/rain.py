@@ -60,8 +60,12 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
 
 
+_FALLS = 1.7
+"""How much must fall in a camera, where most of it is far and thin, to cost as many decibels as the plain form."""
+
+
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
-    return {"amount": severity, "fall": draw_rain(draw, severity)}
+    return {"amount": severity, "fall": draw_rain(draw, round(_FALLS * severity, 6))}
 
 
 def _scene(params: dict) -> dict:

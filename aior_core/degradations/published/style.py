@@ -28,7 +28,8 @@ class Style:
     `(params, seed, height, width) -> H W` in 0..1, the share of the damage at each place; None for damage
     that is the same everywhere. said: `params -> {kind: severity}`, where one style does several kinds of
     damage. share: how often training takes it, among the styles of its kind. takes_depth: `damage` takes `depth`
-    (`B 1 H W`, 0 near .. 1 far). rank: its place among other damages, where it is not that of its kind."""
+    (`B 1 H W`, 0 near .. 1 far). rank: its place among other damages, where it is not that of its kind.
+    averaged: the picture's severity is the mean over its places, as for things that move before what stands still."""
 
     kind: str
     source: str
@@ -42,6 +43,7 @@ class Style:
     share: float = 1.0
     takes_depth: bool = False
     rank: float | None = None
+    averaged: bool = False
 
     linear = False
     """Whether it acts on light inside the recipe's camera; see `CameraStyle`."""
