@@ -112,10 +112,9 @@ def noise_of(seed: int, sigma: float):
     grey = torch.full((1, 3, 128, 128), 0.5)
     light = curves.untone(grey, develop["tone"])
     raw = development.to_raw(light, develop["color"])
-    unit = development.expected_noise(recorder, develop, light[0, 1, 0, 0].item())
+    unit = development.expected_noise(recorder, develop, 3)[1]
     recorder = sensor.scale_noise(recorder, (1.7 * sigma / 255.0 / unit) ** 2)
-    level = development.expected_noise(recorder, develop, light[0, 1, 0, 0].item())
-    develop["denoise"] = {**develop["denoise"], "noise": level}
+    develop["denoise"] = {**develop["denoise"], "noise": development.expected_noise(recorder, develop)}
     recorded = development.from_raw(sensor.apply_sensor(raw, recorder, seed), develop["color"])
     noise = development.apply_development(recorded, develop)[0]
     return (noise - noise.mean((1, 2), keepdim=True)) * 255.0
@@ -145,13 +144,13 @@ def test_noise_of_developed_files_is_correlated_as_real_noise_is():
 
 def test_noise_reduction_leaves_a_clean_picture_alone_when_told_of_no_noise():
     picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(6))
-    params = {**development.NO_DEVELOPMENT, "denoise": {**development.draw_development(drawing(1))["denoise"], "noise": 0.0}}
+    params = {**development.NO_DEVELOPMENT, "denoise": {**development.draw_development(drawing(1))["denoise"], "noise": []}}
     assert torch.equal(development.apply_development(picture, params), curves.tone(picture, params["tone"]))
 
 
 def test_chroma_loses_more_noise_than_luma():
     planes = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(7)) * 0.05
-    params = {"luma": 0.3, "chroma": 0.6, "soft": 0.0, "smooth": 1.5, "levels": 2, "noise": 0.05}
+    params = {"luma": 0.3, "chroma": 0.6, "soft": 0.0, "smooth": 1.5, "levels": 2, "noise": [0.05] * 9}
     left = development.reduce_noise(planes, params).std((0, 2, 3)) / planes.std((0, 2, 3))
     assert left[1] < 0.5 * left[0] and left[0] < 0.9
 

@@ -1,7 +1,8 @@
 """Distance without a depth picture: ground and sky, slanted walls, rooms, boxes on the ground, hills.
 
-A depth is ``H W`` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It depends on the picture's proportions, not on
-what it shows: a pale wall is not far because it is pale.
+A depth is ``H W`` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It comes from a drawn geometry and not from brightness:
+a pale wall is not far because it is pale. Its steps are soft, as hard ones would lie across the picture's things, and `follow_edges` moves them to
+edges that the picture has.
 """
 
 import math
@@ -52,9 +53,27 @@ def make_depth(params: dict, seed: int, height: int, width: int) -> torch.Tensor
             depth = _hills(depth, below, params, generator)
     else:
         raise ValueError(f"camera: unknown geometry {kind!r}; expected one of {', '.join(KINDS)}")
+    if kind in ("boxes", "hills", "room"):
+        depth = _softened(depth, 0.05 * min(height, width))
     relief = fractal_noise(height, width, generator, octaves=5, cells=3) - 0.5
     # Relief moves what is near and leaves the sky where it is.
     return (depth * (1.0 + params["rough"] * relief * (1.0 - depth))).clamp(0.0, 1.0)
+
+
+def follow_edges(depth: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+    """``B 1 H W``: the depth (``B 1 H W`` or ``1 1 H W``) with its steps moved to edges of ``picture`` (``B 3 H W``, display 0..1).
+
+    This is the guided filter (He, Sun and Tang, PAMI 2013): in each window depth is a linear function of brightness, rising or falling as the geometry has it.
+    """
+    height, width = picture.shape[-2:]
+    radius = max(2, round(0.06 * min(height, width)))
+    guide = picture.mean(1, keepdim=True).to(depth)
+    depth = depth.expand(guide.shape[0], 1, height, width)
+    means = _box(torch.cat((guide, depth, guide * depth, guide * guide), 1), radius)
+    mean, level, both, square = means.split(1, 1)
+    slope = (both - mean * level) / (square - mean * mean + 0.01)
+    slope, offset = _box(torch.cat((slope, level - slope * mean), 1), radius).split(1, 1)
+    return (slope * guide + offset).clamp(0.0, 1.0)
 
 
 def given_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -115,3 +134,26 @@ def _room(params: dict, height: int, width: int) -> torch.Tensor:
     columns = torch.linspace(0.0, 1.0, width)[None] - params["back"][0]
     across = torch.maximum(rows.abs(), columns.abs()) / (params["size"] / 2.0)
     return (1.0 / across.clamp_min(1.0)).clamp(0.0, 1.0)
+
+
+def _box(planes: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mean of ``B C H W`` over windows of ``2 radius + 1``, cut off at the border."""
+    for axis in (-2, -1):
+        side = planes.shape[axis]
+        sums = torch.nn.functional.pad(planes.double().cumsum(axis), (1, 0) if axis == -1 else (0, 0, 1, 0))
+        last = torch.arange(side).add(radius + 1).clamp_max(side)
+        first = torch.arange(side).sub(radius).clamp_min(0)
+        shape = (-1,) if axis == -1 else (-1, 1)
+        count = (last - first).view(shape).to(planes.device)
+        last, first = last.to(planes.device), first.to(planes.device)
+        planes = ((sums.index_select(axis, last) - sums.index_select(axis, first)) / count).to(planes)
+    return planes
+
+
+def _softened(depth: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Three means over windows are nearly a Gaussian of ``sigma``."""
+    radius = max(1, round(sigma))
+    planes = depth[None, None]
+    for _ in range(3):
+        planes = _box(planes, radius)
+    return planes[0, 0]

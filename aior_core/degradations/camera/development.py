@@ -11,15 +11,18 @@ import torch.nn.functional as F
 
 from ..draw import Draw
 from .chance import normal
-from .curves import SRGB, draw_tone, slope, tone
+from .curves import SRGB, draw_tone, slopes, tone, untone
 
 # Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of several
 # hundred published ones. A camera's own differs by the strength of all off-diagonals and a little in each.
 _MATRIX = ((1.61, -0.49, -0.12), (-0.16, 1.55, -0.39), (0.01, -0.45, 1.44))
 NO_COLOR = {"white": [1.0, 1.0, 1.0], "matrix": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], "saturation": 1.0}
-NO_DENOISE = {"luma": 0.0, "chroma": 0.0, "soft": 0.0, "smooth": 0.0, "levels": 0, "noise": 0.0}
+NO_DENOISE = {"luma": 0.0, "chroma": 0.0, "soft": 0.0, "smooth": 0.0, "levels": 0, "noise": []}
 NO_SHARPEN = {"amount": 0.0, "sigma": 1.0, "core": 0.0}
 NO_DEVELOPMENT = {"color": NO_COLOR, "tone": SRGB, "gain": 0.0, "cast": [1.0] * 3, "denoise": NO_DENOISE, "sharpen": NO_SHARPEN}
+# Display values, from 0 to 1, at which a camera knows its noise; and where it stops counting.
+NOISE_LEVELS = 9
+MOST_NOISE = 0.3
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -51,7 +54,7 @@ def draw_development(draw: Draw, phone: bool | None = None) -> dict:
         "soft": 0.0 if plain or draw.uniform() < 0.3 else draw.uniform(0.3, 0.7),
         "smooth": 0.0 if plain else round(draw.uniform(1.4, 2.8) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
-        "noise": 0.0,
+        "noise": [],
     }
     sharpen = dict(NO_SHARPEN)
     if draw.uniform() < 0.7:
@@ -69,15 +72,22 @@ def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
     return _mix(raw * _row(color["white"], raw), _matrix(color))
 
 
-def expected_noise(sensor: dict, params: dict, level: float = 0.214) -> float:
-    """Standard deviation (0..1, display) that ``sensor``'s noise has in green after the tone curve at linear ``level``, not reduced."""
+def expected_noise(sensor: dict, params: dict, levels: int = NOISE_LEVELS) -> list:
+    """Standard deviation (0..1) of ``sensor``'s noise in developed green, before reduction, at ``levels`` display values from 0 to 1.
+
+    This is what a camera knows of its own noise, and sets the thresholds of noise reduction by.
+    """
     gain = 2.0 ** params["gain"]
-    row = _matrix(params["color"])[1].tolist()
-    under = level / gain
-    variance = 0.0
-    for share, white, a, b in zip(row, params["color"]["white"], sensor["a"], sensor["b"]):
-        variance += (share * white) ** 2 * (a * under / white + b)
-    return math.sqrt(variance) * gain * slope(level, params["tone"])
+    share = _matrix(params["color"])[1].tolist()
+    display = torch.linspace(0.0, 1.0, levels)[None, None].expand(1, 3, 1, levels)
+    light = untone(display, params["tone"])[0, 1, 0].tolist()
+    noise = []
+    for level, steep in zip(light, slopes(light, params["tone"])):
+        variance = 0.0
+        for part, white, a, b in zip(share, params["color"]["white"], sensor["a"], sensor["b"]):
+            variance += (part * white) ** 2 * (a * level / gain / white + b)
+        noise.append(round(min(MOST_NOISE, math.sqrt(variance) * gain * steep), 8))
+    return noise
 
 
 def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
@@ -87,16 +97,18 @@ def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch
     Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
     """
     factors = _row(params["cast"], light) * 2.0 ** params["gain"]
-    display = tone(light * factors, params["tone"])
+    light = light * factors
     denoise, sharpen = params["denoise"], params["sharpen"]
-    reduces = denoise["noise"] > 0.0 and any(denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth"))
+    reduces = bool(denoise["noise"]) and any(denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth"))
     if not reduces and sharpen["amount"] <= 0.0:
-        return display
-    planes = _to_planes(display)
+        return tone(light, params["tone"])
+    # Noise is reduced before it is clipped. Clipped first, red and blue, which have more of it, would lose more at white and
+    # gain more at black: green skies and purple shadows.
+    planes = _to_planes(_tone_beyond(light, params["tone"]) if reduces else tone(light, params["tone"]))
     if reduces:
         planes = reduce_noise(planes, denoise)
     if sharpen["amount"] > 0.0:
-        luma = _sharpen(planes[:, :1], sharpen, denoise["noise"])
+        luma = _sharpen(planes[:, :1], sharpen, denoise["noise"][len(denoise["noise"]) // 2] if denoise["noise"] else 0.0)
         planes = torch.cat((luma, planes[:, 1:]), 1)
     return _from_planes(planes).clamp(0.0, 1.0)
 
@@ -104,11 +116,11 @@ def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch
 def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     """Shrink small wavelet coefficients of luma and chroma (``B 3 H W``), then smooth both.
 
-    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds fall with the level, so
-    that what is left is smooth and blotchy as in camera files.
+    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds follow the
+    noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in camera files.
     """
-    sigma = params["noise"]
     base, details = planes, []
+    sigma = _noise_at(planes[:, :1], params["noise"]) if params["levels"] and (params["luma"] or params["chroma"]) else 0.0
     for level in range(params["levels"]):
         smoother = _spline(base, 2**level)
         limit = sigma * 0.5**level * _row((params["luma"], params["chroma"], params["chroma"]), base)
@@ -122,6 +134,22 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     if params["smooth"] > 0.0:
         chroma = gaussian(chroma, params["smooth"])
     return torch.cat((luma, chroma), 1)
+
+
+def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
+    """``B 1 H W`` noise that is known at equally spaced display values, interpolated at the local mean of ``luma``."""
+    table = torch.tensor(noise).to(luma)
+    place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
+    below = place.floor().clamp_max(len(noise) - 2)
+    start = table[below.long()]
+    return start + (table[below.long() + 1] - start) * (place - below)
+
+
+def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
+    """The tone curve, continued below 0 and above 1 by its own image turned about its ends (for light in -1..2)."""
+    below, above = light < 0.0, light > 1.0
+    display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
+    return torch.where(below, -display, torch.where(above, 2.0 - display, display))
 
 
 def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:

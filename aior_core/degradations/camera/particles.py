@@ -76,13 +76,15 @@ def particle_cover(params: dict, seed: int, height: int, width: int, depth: torc
     gusts = 0.6 + 0.8 * fractal_noise(height, width, generator, octaves=3)
     seen = torch.exp(-amount * params["veil"] * 0.55 * gusts * depth)
     layer = _streaks if params["kind"] == "rain" else _flakes
+    # Something falls before the nearest ground too: near distances count as larger.
+    open_air = depth.clamp_min(0.0) ** 0.4
     for distance, crowd in _LAYERS:
         if distance < 0.2:
             crowd *= 2.0 * params["near"]
         if crowd > 0.0 and amount > 0.0:
             alpha = layer(height, width, params, distance, crowd, generator)
             # Soft, because a layer stands for particles of several distances.
-            before = ((depth - distance) * 6.0 + 1.0).clamp(0.0, 1.0)
+            before = ((open_air - distance) * 4.0 + 1.0).clamp(0.0, 1.0)
             seen = seen * (1.0 - alpha * before)
     return 1.0 - seen
 
@@ -93,7 +95,7 @@ def _streaks(height: int, width: int, params: dict, distance: float, crowd: floa
     length, sigma = params["length"] * grow, max(0.4, params["width"] * grow * 0.5)
     longest = min(length * 1.4, 400.0)
     # Long streaks cover more than short ones: there are fewer of them in rain of the same amount.
-    density = 70.0 * crowd * amount**0.8 * (24.0 / (params["length"] + 8.0)) ** 0.7
+    density = 130.0 * crowd * amount**0.8 * (24.0 / (params["length"] + 8.0)) ** 0.7
     margin = longest / 2.0 + 2.0
     count = max(1, round(density * (height + 2 * margin) * (width + 2 * margin) / 1e4))
     points = max(4, math.ceil(longest / 0.8))
@@ -113,14 +115,14 @@ def _streaks(height: int, width: int, params: dict, distance: float, crowd: floa
         canvas += splat(height, width, x + place * own * heading.sin(), y + place * own * heading.cos(), weight)
     line = _blurred(canvas, sigma) * (math.sqrt(2.0 * math.pi) * sigma)
     # The longer a drop's way during the exposure, the shorter it covers each pixel; near ones are spread by defocus too.
-    opacity = min(0.9, (0.35 + 0.55 * amount) * (20.0 / (params["length"] + 14.0)) ** 0.5 * min(1.0, (0.8 / sigma) ** 0.5))
+    opacity = min(0.95, (0.5 + 0.6 * amount) * (20.0 / (params["length"] + 14.0)) ** 0.5 * min(1.0, (0.8 / sigma) ** 0.5))
     return 1.0 - torch.exp(-line * opacity * min(1.0, 6.0 * amount))
 
 
 def _flakes(height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator) -> torch.Tensor:
     """``H W`` cover of one layer of snow: paths of flakes, spread by stamps that have their size and ragged outline."""
     amount, grow = params["amount"], params["size"] * 0.5 / (0.1 + distance)
-    density = 150.0 * crowd * amount / params["size"]
+    density = 190.0 * crowd * amount / params["size"]
     length = params["length"] * 0.5 / (0.1 + distance)
     out = torch.ones(height, width)
     for stamp in range(_STAMPS):
@@ -137,7 +139,7 @@ def _flakes(height: int, width: int, params: dict, distance: float, crowd: float
             x, y = x * (width + 2 * margin) - margin, y * (height + 2 * margin) - margin
             heading = torch.deg2rad(params["angle"] + tilt * params["turn"])
             place = torch.linspace(-0.5, 0.5, points)[None] if points > 1 else torch.zeros(1, 1)
-            swing = length * 0.15 * torch.sin((place + sway) * 2.0 * math.pi)
+            swing = length * 0.07 * torch.sin((place + sway) * 2.0 * math.pi)
             path_x = x + place * length * heading.sin() + swing * heading.cos()
             path_y = y + place * length * heading.cos() - swing * heading.sin()
             weight = (0.35 + 0.65 * bright) / points

@@ -6,7 +6,7 @@ import torch
 
 from ..fields import fractal_noise, stream
 from ..draw import Draw
-from .depth import draw_depth, given_depth, make_depth
+from .depth import draw_depth, follow_edges, given_depth, make_depth
 from .development import gaussian
 from .particles import apply_particles, draw_rain, draw_snow, particle_cover
 
@@ -46,16 +46,19 @@ def draw_scene(draw: Draw, haze: float | None = None, rain: float | None = None,
     }
 
 
-def apply_scene(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> torch.Tensor:
+def apply_scene(
+    light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=(), guide: torch.Tensor | None = None
+) -> torch.Tensor:
     """Lay the weather over ``light`` (``B 3 H W``, linear, any height): haze first, then what falls before it.
 
-    ``depth`` is a depth picture (see `given_depth`) that takes the place of the drawn geometry. ``weather`` are more
-    functions ``light, depth, seed -> light``, called in turn. With no weather the light is returned as it is.
+    ``depth`` is a depth picture (see `given_depth`) that takes the place of the drawn geometry; ``guide`` is a display picture whose edges a
+    drawn geometry follows. ``weather`` are more functions ``light, depth, seed -> light``, called in turn. With no weather the light is
+    returned as it is.
     """
     falls = [params[name] for name in ("rain", "snow") if params[name] is not None]
     if params["haze"] is None and not falls and not weather:
         return light
-    far = scene_depth(params, seed, *light.shape[-2:], depth)
+    far = scene_depth(params, seed, *light.shape[-2:], depth, guide)
     if params["haze"] is not None:
         light = _haze(light, params["haze"], seed + 1, far.to(light))
     for index, fall in enumerate(falls):
@@ -65,13 +68,16 @@ def apply_scene(light: torch.Tensor, params: dict, seed: int, depth: torch.Tenso
     return light
 
 
-def scene_depth(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> torch.Tensor:
-    """``B 1 H W`` depth on the CPU: the one that is given, the one that was drawn, or a distance of one half where neither is."""
+def scene_depth(
+    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, guide: torch.Tensor | None = None
+) -> torch.Tensor:
+    """``B 1 H W`` depth on the CPU: the one that is given, the one that was drawn (along the edges of ``guide``), or one half where neither is."""
     if depth is not None:
         return given_depth(depth.float().cpu(), height, width)
     if params["depth"] is None:
         return torch.full((1, 1, height, width), 0.5)
-    return make_depth(params["depth"], seed, height, width)[None, None]
+    drawn = make_depth(params["depth"], seed, height, width)[None, None]
+    return follow_edges(drawn, guide.float().cpu()) if guide is not None else drawn
 
 
 def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
@@ -91,13 +97,17 @@ def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
     return torch.exp(-beta * depth * density * spread)
 
 
-def weather_cover(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> dict:
+def weather_cover(
+    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, guide: torch.Tensor | None = None
+) -> dict:
     """``{"haze" | "rain" | "snow": B 1 H W in 0..1}``: the share of the scene's light that each takes, for the weather that is there."""
-    far = scene_depth(params, seed, height, width, depth)
+    falls = [name for name in ("rain", "snow") if params[name] is not None]
+    if params["haze"] is None and not falls:
+        return {}
+    far = scene_depth(params, seed, height, width, depth, guide)
     covers = {}
     if params["haze"] is not None:
         covers["haze"] = 1.0 - transmission(params["haze"], seed + 1, far)[:, 1:2]
-    falls = [name for name in ("rain", "snow") if params[name] is not None]
     for index, name in enumerate(falls):
         covers[name] = particle_cover(params[name], seed + 2 + index, height, width, far)
     return covers

@@ -11,8 +11,8 @@ import torch
 from ..fields import smooth_field, stream
 from ..draw import Draw
 from .chance import normal
-from .curves import untone
-from .development import NO_DEVELOPMENT, apply_development, draw_development, expected_noise, from_raw, to_raw
+from .curves import SRGB, untone
+from .development import NO_DEVELOPMENT, NOISE_LEVELS, apply_development, draw_development, expected_noise, from_raw, to_raw
 from .exposure import NO_EXPOSURE, apply_exposure, draw_exposure, missing_stops
 from .optics import NO_OPTICS, apply_optics, blur_map, draw_optics
 from .scene import NO_SCENE, apply_scene, draw_scene, scene_depth, weather_cover
@@ -38,6 +38,8 @@ WANTED = {
 _CLIPPED = 254.0 / 255.0 - 1e-6
 _GREY = 0.5
 _PATCH, _LABEL_PATCH = 64, 112
+# Noise before reduction, in units of what is left, from which on reduction is made weaker instead.
+_MOST_REMOVED = 2.2
 _SEEDS = {"scene": 101, "optics": 211, "sensor": 307, "white": 401, "patch": 503}
 
 
@@ -51,6 +53,9 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
     if unknown:
         raise ValueError(f"camera: cannot draw {', '.join(sorted(unknown))}; expected some of {', '.join(WANTED)}")
     params = {**NO_SHOT, "development": draw_development(draw)}
+    if "low_light" in wanted and draw.uniform() < 0.7:
+        # Steep curves of film would turn a dark scene black.
+        params["development"] = {**params["development"], "tone": dict(SRGB)}
     params["white"] = round(math.exp(normal(draw, 1.0, 0.7, 2.0)) - 0.5, 6) if draw.uniform() < 0.6 else 0.0
     if {"haze", "rain", "snow"} & set(wanted):
         params["scene"] = draw_scene(draw, **{name: wanted.get(name) for name in ("haze", "rain", "snow")})
@@ -67,7 +72,7 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
     if "noise" in wanted or ("low_light" in wanted and draw.uniform() < 0.75):
         params["sensor"] = draw_sensor(draw)
         params["noise_only"] = draw.uniform() < 0.6
-        params = with_noise(params, wanted["noise"], draw.seed()) if "noise" in wanted else _told_of_noise(params)
+        params = with_noise(_calmer(params, wanted["noise"]), wanted["noise"], draw.seed()) if "noise" in wanted else _told_of_noise(params)
     else:
         # Without a sensor there is nothing to reduce and no reason to sharpen.
         plain = {name: NO_DEVELOPMENT[name] for name in ("denoise", "sharpen")}
@@ -86,20 +91,20 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
         raise ValueError(f"camera: noise of {sigma} is wanted; expected a standard deviation in 0..255")
     if sigma == 0.0:
         return {**params, "sensor": None}
-    # The first guess comes from the formula; four looks at a grey patch correct it.
-    unit = expected_noise(params["sensor"], params["development"], _grey_light(params))
+    # The first guess comes from the formula; looks at a grey patch correct it.
+    unit = expected_noise(params["sensor"], params["development"], 3)[1]
     params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)})
-    for _ in range(4):
-        found = noise_of_grey(params, seed, _PATCH)
-        ratio = sigma / max(found, 1e-3)
+    for _ in range(6):
+        ratio = sigma / max(noise_of_grey(params, seed, _PATCH), 1e-3)
         if abs(ratio - 1.0) < 0.03:
             break
-        if ratio > 1.7:
-            denoise = params["development"]["denoise"]
-            weaker = {name: round(denoise[name] * 0.5, 6) for name in ("luma", "chroma")}
-            params = {**params, "development": {**params["development"], "denoise": {**denoise, **weaker}}}
-        factor = min(4.0, max(0.1, ratio)) ** 2
-        params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], factor)})
+        develop = params["development"]
+        if ratio > 1.0 and develop["denoise"]["noise"][NOISE_LEVELS // 2] * 255.0 > _MOST_REMOVED * sigma:
+            # Ever more noise behind ever more reduction would clip in the channels and tint the picture.
+            weaker = {name: round(develop["denoise"][name] * 0.6, 6) for name in ("luma", "chroma", "soft")}
+            develop = {**develop, "denoise": {**develop["denoise"], **weaker}}
+        factor = min(2.0, max(0.1, ratio)) ** 2
+        params = _told_of_noise({**params, "development": develop, "sensor": scale_noise(params["sensor"], factor)})
     return params
 
 
@@ -109,17 +114,17 @@ def apply_shot(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tens
     ``depth`` and ``weather`` go to `apply_scene`; ``depth`` is used for defocus too.
     """
     out = photograph(picture, params, seed, depth, weather)
-    return out, shot_labels(params, seed, *picture.shape[-2:], depth)
+    return out, shot_labels(params, seed, *picture.shape[-2:], depth, picture)
 
 
 def photograph(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> torch.Tensor:
     """The picture of `apply_shot` alone."""
     develop = params["development"]
     light = undevelop(picture, params, seed)
-    light = apply_scene(light, params["scene"], seed + _SEEDS["scene"], depth, weather)
+    light = apply_scene(light, params["scene"], seed + _SEEDS["scene"], depth, weather, picture)
     optics = params["optics"]
     if optics["defocus"] is not None:
-        far = scene_depth(params["scene"], seed + _SEEDS["scene"], *light.shape[-2:], depth).to(light)
+        far = scene_depth(params["scene"], seed + _SEEDS["scene"], *light.shape[-2:], depth, picture).to(light)
         light = apply_optics(light, optics, seed + _SEEDS["optics"], far)
     else:
         light = apply_optics(light, optics, seed + _SEEDS["optics"])
@@ -143,15 +148,17 @@ def undevelop(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return torch.where(picture >= _CLIPPED, light * (1.0 + params["white"] * hills), light)
 
 
-def shot_labels(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> dict:
+def shot_labels(
+    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, picture: torch.Tensor | None = None
+) -> dict:
     """What the shot did, measured, in the units of `WANTED`: kinds that did nothing are 0 (scale 1, quality None).
 
     Noise is the standard deviation, of 255, over all channels, of a developed mid-grey patch before transport. Blur is the mean
     spread, ``blur_most`` the strongest; low light the mean of missing stops less what the development gave back; haze the mean optical thickness.
     """
     scene, way = params["scene"], transport_labels(params["transport"])
-    field = _blur_field(params, seed, height, width, depth)
-    covers = weather_cover(scene, seed + _SEEDS["scene"], height, width, depth)
+    field = _blur_field(params, seed, height, width, depth, picture)
+    covers = weather_cover(scene, seed + _SEEDS["scene"], height, width, depth, picture)
     stops = missing_stops(params["exposure"], min(height, 64), min(width, 64)).mean().item() - params["development"]["gain"]
     noise = noise_of_grey(params, seed + _SEEDS["patch"], _LABEL_PATCH) if params["sensor"] is not None else 0.0
     haze = -torch.log((1.0 - covers["haze"]).clamp_min(1e-6)).mean().item() if "haze" in covers else 0.0
@@ -169,11 +176,14 @@ def shot_labels(params: dict, seed: int, height: int, width: int, depth: torch.T
     }
 
 
-def shot_maps(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> dict:
+def shot_maps(
+    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, picture: torch.Tensor | None = None
+) -> dict:
     """``{kind: H W in 0..1}``: where each fault is, as a share of what it is where it is strongest; only for kinds that are not everywhere alike."""
-    maps = {name: cover.mean((0, 1)) for name, cover in weather_cover(params["scene"], seed + _SEEDS["scene"], height, width, depth).items()}
+    covers = weather_cover(params["scene"], seed + _SEEDS["scene"], height, width, depth, picture)
+    maps = {name: cover.mean((0, 1)) for name, cover in covers.items()}
     if params["optics"]["things"] or params["optics"]["defocus"] is not None:
-        maps["blur"] = _blur_field(params, seed, height, width, depth)
+        maps["blur"] = _blur_field(params, seed, height, width, depth, picture)
     if params["exposure"]["lamps"]:
         maps["low_light"] = missing_stops(params["exposure"], height, width)
     return {name: field / field.max().clamp_min(1e-6) for name, field in maps.items()}
@@ -211,8 +221,15 @@ def _grey_light(params: dict) -> float:
 def _told_of_noise(params: dict) -> dict:
     """The camera knows its noise and sets the thresholds of noise reduction by it."""
     develop = params["development"]
-    noise = round(min(0.3, expected_noise(params["sensor"], develop, _grey_light(params))), 8)
+    noise = expected_noise(params["sensor"], develop)
     return {**params, "development": {**develop, "denoise": {**develop["denoise"], "noise": noise}}}
+
+
+def _calmer(params: dict, sigma: float) -> dict:
+    """Cameras smooth chroma the more the stronger the noise is: people forgive grain and not coloured spots."""
+    denoise = params["development"]["denoise"]
+    smooth = round(denoise["smooth"] * min(2.5, max(1.0, sigma / 8.0) ** 0.8), 6)
+    return {**params, "development": {**params["development"], "denoise": {**denoise, "smooth": smooth}}}
 
 
 def _brightened(params: dict, stops: float) -> dict:
@@ -220,10 +237,10 @@ def _brightened(params: dict, stops: float) -> dict:
     return {**params, "exposure": exposure, "development": {**params["development"], "gain": stops}}
 
 
-def _blur_field(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None) -> torch.Tensor:
+def _blur_field(params: dict, seed: int, height: int, width: int, depth, picture) -> torch.Tensor:
     optics, far = params["optics"], None
     if optics["defocus"] is not None:
-        far = scene_depth(params["scene"], seed + _SEEDS["scene"], height, width, depth)
+        far = scene_depth(params["scene"], seed + _SEEDS["scene"], height, width, depth, picture)
     return blur_map(optics, seed + _SEEDS["optics"], height, width, far)
 
 
