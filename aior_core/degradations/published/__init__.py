@@ -1,9 +1,10 @@
 """The field's own recipes of damage, as its papers make them: published sets come from them."""
 
-from . import haze, low_light, rain, snow
+from . import chains, clean, haze, low_light, mixtures, plain, rain, snow
 from .style import Style
 
-PUBLISHED = {**rain.STYLES, **low_light.STYLES, **haze.STYLES, **snow.STYLES}
+_FILES = (plain, rain, snow, haze, low_light, chains, mixtures, clean)
+PUBLISHED = {name: style for file in _FILES for name, style in file.STYLES.items()}
 """Every style by its name."""
 
 __all__ = ["PUBLISHED", "Style"]
