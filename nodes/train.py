@@ -2,21 +2,10 @@
 
 from comfy_api.latest import io, ui
 
+from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.interface import RESTORER, said
 from ..aior_core.host.restorer_file import save_restorer
 from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
-
-KINDS = {
-    "noise": "noise",
-    "blur": "blur",
-    "low_resolution": "low resolution",
-    "rain": "rain",
-    "snow": "snow",
-    "haze": "haze",
-    "low_light": "low light",
-    "jpeg": "JPEG compression",
-}
-
 
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""
@@ -79,9 +68,12 @@ class TrainRestorer(io.ComfyNode):
                 ),
                 *(
                     io.Boolean.Input(
-                        kind, default=True, advanced=True, tooltip=f"Learn to repair {what}, made on clean pictures. Not used for pairs."
+                        each.name,
+                        default=True,
+                        advanced=True,
+                        tooltip=f"Learn to repair {each.trained}, made on clean pictures. Not used for pairs.",
                     )
-                    for kind, what in KINDS.items()
+                    for each in DEGRADATIONS
                 ),
                 io.Image.Input(
                     "damaged",
@@ -103,7 +95,7 @@ class TrainRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
-        kinds = tuple(kind for kind in KINDS if options.pop(kind))
+        kinds = tuple(each.name for each in DEGRADATIONS if options.pop(each.name))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
         return io.NodeOutput(trained, plot, summary, ui=said(summary))

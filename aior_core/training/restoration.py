@@ -12,7 +12,7 @@ from ..architecture.anchor import told
 from ..architecture.daem import DAEM, decode_with_detail
 from ..architecture.daem_level import Routing
 from ..architecture.impression import Impression
-from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
+from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_world, shares
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -22,12 +22,8 @@ SPATIAL = 0.2
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
-WEIGHTS = {
-    "noise": 0.32, "blur": 0.17, "low_resolution": 0.08, "rain": 0.07, "snow": 0.04, "haze": 0.11, "low_light": 0.06, "jpeg": 0.15,
-}  # fmt: skip
-WEIGHTS_OF_THREE = {
-    "noise": 0.30, "blur": 0.08, "low_resolution": 0.05, "rain": 0.17, "snow": 0.08, "haze": 0.20, "low_light": 0.06, "jpeg": 0.06,
-}  # fmt: skip
+WEIGHTS = shares("training")
+WEIGHTS_OF_THREE = shares("training of three")
 """Of three damages at once: bad weather comes together. Of noisy pictures of rain a third are hazy with these, and an eighth were with `WEIGHTS`. The
 head then gave validation's hazy ones 0.40 in the mean, 0.59 now, and none that is clear more than 0.40, 0.58 now: haze with rain and noise gained
 2.6 dB by it, rain with noise lost 0.6."""
@@ -101,8 +97,10 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
     many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
-    recipe = sample_recipe(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
-    kinds = dict.fromkeys(step.kind for step in recipe.steps) if part else ()
+    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
+    # Of a look that does two kinds of damage at once, one cannot be kept without the other.
+    part = part and all(len(step.severities()) == 1 for step in recipe.steps)
+    kinds = recipe.kinds() if part else ()
     return Plan(recipe, tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5))
 
 

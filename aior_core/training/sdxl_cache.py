@@ -27,7 +27,7 @@ from .restoration import Batch, Plan, damaged, draw_plan
 from .sdxl import SDXLNetworks
 
 PACK = Path(__file__).resolve().parents[1]
-SOURCES = (*sorted((PACK / "degradations").glob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
+SOURCES = (*sorted((PACK / "degradations").rglob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
 """What crops and damages are made by: an edit there makes other pictures of the same recipes."""
 
 

@@ -7,4 +7,10 @@ _FILES = (plain, rain, snow, haze, low_light, chains, mixtures, clean)
 PUBLISHED = {name: style for file in _FILES for name, style in file.STYLES.items()}
 """Every style by its name."""
 
-__all__ = ["PUBLISHED", "Style"]
+
+def of_kind(kind: str) -> dict[str, Style]:
+    """The styles of one kind of damage, by their names."""
+    return {name: style for name, style in PUBLISHED.items() if style.kind == kind}
+
+
+__all__ = ["PUBLISHED", "Style", "of_kind"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..fields import fractal_noise, plane, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .depth import SCENES, guided, invented_depth
 from .style import Style, color
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fields import stream
-from ..kinds import Draw
+from ..draw import Draw
 from .style import Style
 
 _COVER = 0.5

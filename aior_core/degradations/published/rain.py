@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..fields import stream
-from ..kinds import Draw
+from ..draw import Draw
 from .depth import SCENES, guided, invented_depth
 from .lens_drops import LENS_DROPS
 from .rain_specks import STYLES as SPECKS

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from ..fields import smooth_field, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .streaks import blurred_specks
 from .style import RMS, TINT, Style, grey, laid, lean
 

@@ -10,7 +10,7 @@ import math
 import torch
 
 from ..fields import stream
-from ..kinds import Draw
+from ..draw import Draw
 from .depth import SCENES, guided, invented_depth
 from .streaks import line_blurred
 from .style import Style, color

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..kinds import Draw
+from ..draw import Draw
 
 RMS = 47.0
 """Root mean square of a layer of rain at severity 1, of 255."""
@@ -27,7 +27,8 @@ class Style:
     a parameter can be. severities: what the published set spans, for whoever draws severities. where:
     `(params, seed, height, width) -> H W` in 0..1, the share of the damage at each place; None for damage
     that is the same everywhere. said: `params -> {kind: severity}`, where one style does several kinds of
-    damage."""
+    damage. share: how often training takes it, among the styles of its kind. takes_depth: `damage` takes `depth`
+    (`B 1 H W`, 0 near .. 1 far). rank: its place among other damages, where it is not that of its kind."""
 
     kind: str
     source: str
@@ -38,6 +39,12 @@ class Style:
     severities: tuple[float, float] = (0.1, 1.0)
     where: Callable[[dict, int, int, int], torch.Tensor] | None = None
     said: Callable[[dict], dict] | None = None
+    share: float = 1.0
+    takes_depth: bool = False
+    rank: float | None = None
+
+    linear = False
+    """Whether it acts on light inside the recipe's camera; see `CameraStyle`."""
 
     def draw(self, draw: Draw, severity: float) -> dict:
         """Parameters at `severity`. Raises ValueError outside of 0..1."""

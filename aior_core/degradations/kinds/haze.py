@@ -3,7 +3,11 @@
 import torch
 import torch.nn.functional as F
 
-from .fields import fractal_noise, plane, stream
+from ..degradation import Degradation
+from ..draw import Draw
+from ..fields import fractal_noise, plane, stream
+from ..published import of_kind
+from ..limits import ANGLE, SMALL
 
 
 def add_haze(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
@@ -30,3 +34,30 @@ def _brightness(picture: torch.Tensor) -> torch.Tensor:
     small = F.interpolate(bright, size=(8, 8), mode="area")
     smooth = F.interpolate(small, size=bright.shape[-2:], mode="bilinear", align_corners=False)
     return 0.5 * bright + 0.5 * smooth
+
+
+def _sample(draw: Draw) -> tuple[float, dict]:
+    return draw.uniform(*DEGRADATION.severities), {
+        "light": draw.light(0.7, 0.97, 0.03),
+        "angle": draw.uniform(-150.0, -30.0) if draw.uniform() < 0.8 else draw.uniform(0.0, 360.0),
+        "slope": draw.uniform(0.1, 1.0),
+        "rough": draw.uniform(0.1, 0.6),
+        "cue": draw.uniform(0.0, 0.5),
+    }
+
+
+DEGRADATION = Degradation(
+    name="haze", number=5, label="haze", steered="Haze and fog", trained="haze",
+    meaning="an optical thickness of 1.3 over the depth range: far parts keep a fifth of their light",
+    primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
+    typical={"light": [0.86, 0.87, 0.88], "angle": -90.0, "slope": 0.7, "rough": 0.35, "cue": 0.3},
+    sample=_sample, apply=add_haze,
+    styles=of_kind("haze"),
+    limits={"beta": (0.0, 50.0), "light": SMALL, "angle": ANGLE, "slope": SMALL, "rough": SMALL, "cue": SMALL}, colors=("light",),
+    shares={
+        "any": 0.72 / 7.0, "training": 0.11, "training of three": 0.2, "keep": 0.1, "maps": 0.2, "tone": 0.26,
+        "polish": 0.0, "hold": 0.3,
+    },
+    validation={"haze": (0.6, {})},
+    anchor_start=-8.0,
+)  # fmt: skip

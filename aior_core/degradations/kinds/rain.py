@@ -4,8 +4,12 @@ import math
 
 import torch
 
-from .blur import gaussian_blur
-from .fields import fractal_noise, splat, stream
+from ..blur import gaussian_blur
+from ..degradation import Degradation
+from ..draw import Draw
+from ..fields import chunk_rows, fractal_noise, splat, stream
+from ..published import of_kind
+from ..limits import ANGLE, SHARE, SMALL
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
 _LAYERS = ((1.8, 0.45, 0.7, 0.65), (1.0, 0.9, 1.0, 0.95), (0.22, 1.9, 1.9, 0.75))
@@ -36,16 +40,46 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     area = (height + 2.0 * margin) * (width + 2.0 * margin)
     # Longer streaks cover more, so fewer of them make rain of the same amount.
     count = max(1, round(_STREAKS_PER_10K_PIXELS * crowd * (22.0 / params["length"]) * amount * area / 1e4))
-    x, y, stretch, turn, bright = torch.rand(5, count, 1, generator=generator)
-    x = x * (width + 2.0 * margin) - margin
-    y = y * (height + 2.0 * margin) - margin
-    length = longest * (0.55 + 0.45 * stretch)
-    heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
+    drawn = torch.rand(5, count, 1, generator=generator)
     points = torch.linspace(-0.5, 0.5, max(4, math.ceil(longest / _STEP)))[None]
     profile = torch.cos(points * math.pi).clamp_min(0.0).sqrt()  # ends fade
-    weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
-    canvas = splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
+    canvas = torch.zeros(height, width)
+    # A few streaks at a time: all at once, a picture of 24 megapixels would take gigabytes.
+    for x, y, stretch, turn, bright in drawn.split(chunk_rows(points.shape[1]), dim=1):
+        x = x * (width + 2.0 * margin) - margin
+        y = y * (height + 2.0 * margin) - margin
+        length = longest * (0.55 + 0.45 * stretch)
+        heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
+        weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
+        canvas += splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
     sigma = max(0.45, params["width"] * thick * 0.55)
     line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
     # Thin rain is also fainter: opacity goes to 0 together with the amount.
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
+
+
+def _sample(draw: Draw) -> tuple[float, dict]:
+    return draw.uniform(*DEGRADATION.severities), {
+        "length": draw.uniform(12.0, 36.0),
+        "width": draw.uniform(0.6, 1.2),
+        "angle": draw.uniform(-35.0, 35.0),
+        "veil": draw.uniform(0.0, 0.25),
+        "light": draw.uniform(0.75, 1.0),
+    }
+
+
+DEGRADATION = Degradation(
+    name="rain", number=3, label="rain", steered="Rain", trained="rain",
+    meaning="a cloudburst",
+    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
+    typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
+    sample=_sample, apply=add_rain,
+    styles=of_kind("rain"),
+    limits={"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
+    shares={
+        "any": 0.72 / 7.0, "training": 0.07, "training of three": 0.17, "keep": 0.14, "maps": 0.11, "tone": 0.08,
+        "polish": 0.0, "hold": 0.16,
+    },
+    validation={"rain": (0.6, {})},
+    anchor_start=-8.0,
+)  # fmt: skip

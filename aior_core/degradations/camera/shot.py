@@ -1,0 +1,244 @@
+"""One shot: a finished picture is taken back to light, photographed again with faults, developed and sent.
+
+Display values -> scene light (tone curve undone, what was white made brighter than white) -> weather -> optics -> exposure -> camera RGB ->
+sensor -> camera RGB back to light -> development -> transport. Each may do nothing; with all of them off the picture comes back.
+"""
+
+import math
+
+import torch
+
+from ..fields import smooth_field, stream
+from ..draw import Draw
+from .chance import normal
+from .curves import untone
+from .development import NO_DEVELOPMENT, apply_development, draw_development, expected_noise, from_raw, to_raw
+from .exposure import NO_EXPOSURE, apply_exposure, draw_exposure, missing_stops
+from .optics import NO_OPTICS, apply_optics, blur_map, draw_optics
+from .scene import NO_SCENE, apply_scene, draw_scene, scene_depth, weather_cover
+from .sensor import apply_sensor, draw_sensor, scale_noise
+from .transport import NO_TRANSPORT, apply_transport, draw_transport, transport_labels
+
+NO_SHOT = {
+    "white": 0.0, "scene": NO_SCENE, "optics": NO_OPTICS, "exposure": NO_EXPOSURE, "sensor": None,
+    "development": NO_DEVELOPMENT, "transport": NO_TRANSPORT, "noise_only": False,
+}  # fmt: skip
+# What can be wanted, and in which unit.
+WANTED = {
+    "noise": "standard deviation of 255 at mid-grey",
+    "blur": "spread in pixels",
+    "low_resolution": "how many times smaller",
+    "rain": "amount 0..1",
+    "snow": "amount 0..1",
+    "haze": "optical thickness",
+    "low_light": "stops",
+    "jpeg": "quality 1..100",
+}
+# Display values from which a channel counts as clipped: light there may have been any height.
+_CLIPPED = 254.0 / 255.0 - 1e-6
+_GREY = 0.5
+_PATCH, _LABEL_PATCH = 64, 112
+_SEEDS = {"scene": 101, "optics": 211, "sensor": 307, "white": 401, "patch": 503}
+
+
+def draw_shot(draw: Draw, wanted: dict) -> dict:
+    """Draw a shot with these faults, and nothing that is not named but the camera's own manner.
+
+    ``wanted`` gives kinds of `WANTED` with their primary quantity. A shot with noise or low light has a sensor and usually the JPEG of a camera
+    (quality 80 to 99 for the most part). Raises ValueError at another name.
+    """
+    unknown = set(wanted) - set(WANTED)
+    if unknown:
+        raise ValueError(f"camera: cannot draw {', '.join(sorted(unknown))}; expected some of {', '.join(WANTED)}")
+    params = {**NO_SHOT, "development": draw_development(draw)}
+    params["white"] = round(math.exp(normal(draw, 1.0, 0.7, 2.0)) - 0.5, 6) if draw.uniform() < 0.6 else 0.0
+    if {"haze", "rain", "snow"} & set(wanted):
+        params["scene"] = draw_scene(draw, **{name: wanted.get(name) for name in ("haze", "rain", "snow")})
+    if "blur" in wanted:
+        params["optics"] = draw_optics(draw, wanted["blur"])
+    if "low_light" in wanted:
+        params["exposure"] = draw_exposure(draw, wanted["low_light"])
+        if draw.uniform() < 0.3:
+            # The camera saw even less and brightened it, with the noise.
+            params = _brightened(params, draw.uniform(0.5, 3.0))
+        if draw.uniform() < 0.3:
+            cast = [round(math.exp(normal(draw, 0.0, 0.12)), 6) for _ in range(3)]
+            params["development"] = {**params["development"], "cast": cast}
+    if "noise" in wanted or ("low_light" in wanted and draw.uniform() < 0.75):
+        params["sensor"] = draw_sensor(draw)
+        params["noise_only"] = draw.uniform() < 0.6
+        params = with_noise(params, wanted["noise"], draw.seed()) if "noise" in wanted else _told_of_noise(params)
+    else:
+        # Without a sensor there is nothing to reduce and no reason to sharpen.
+        plain = {name: NO_DEVELOPMENT[name] for name in ("denoise", "sharpen")}
+        params["development"] = {**params["development"], **plain}
+    params["transport"] = _draw_way(draw, wanted, params["sensor"] is not None)
+    return params
+
+
+def with_noise(params: dict, sigma: float, seed: int) -> dict:
+    """The same shot with its sensor's variance scaled until the developed noise at mid-grey is ``sigma`` (of 255), to some per cent.
+
+    Where noise reduction leaves too little whatever the sensor does, it is made weaker. The result says so in its parameters;
+    `shot_labels` measures what came out.
+    """
+    if not (math.isfinite(sigma) and 0.0 <= sigma <= 255.0):
+        raise ValueError(f"camera: noise of {sigma} is wanted; expected a standard deviation in 0..255")
+    if sigma == 0.0:
+        return {**params, "sensor": None}
+    # The first guess comes from the formula; four looks at a grey patch correct it.
+    unit = expected_noise(params["sensor"], params["development"], _grey_light(params))
+    params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)})
+    for _ in range(4):
+        found = _noise_of_grey(params, seed, _PATCH)
+        ratio = sigma / max(found, 1e-3)
+        if abs(ratio - 1.0) < 0.03:
+            break
+        if ratio > 1.7:
+            denoise = params["development"]["denoise"]
+            weaker = {name: round(denoise[name] * 0.5, 6) for name in ("luma", "chroma")}
+            params = {**params, "development": {**params["development"], "denoise": {**denoise, **weaker}}}
+        factor = min(4.0, max(0.1, ratio)) ** 2
+        params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], factor)})
+    return params
+
+
+def apply_shot(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> tuple:
+    """``(picture, labels)``: ``picture`` (``B 3 H W``, sRGB 0..1) photographed again, and what `shot_labels` measures.
+
+    ``depth`` and ``weather`` go to `apply_scene`; ``depth`` is used for defocus too.
+    """
+    out = photograph(picture, params, seed, depth, weather)
+    return out, shot_labels(params, seed, *picture.shape[-2:], depth)
+
+
+def photograph(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> torch.Tensor:
+    """The picture of `apply_shot` alone."""
+    develop = params["development"]
+    light = undevelop(picture, params, seed)
+    light = apply_scene(light, params["scene"], seed + _SEEDS["scene"], depth, weather)
+    optics = params["optics"]
+    if optics["defocus"] is not None:
+        far = scene_depth(params["scene"], seed + _SEEDS["scene"], *light.shape[-2:], depth).to(light)
+        light = apply_optics(light, optics, seed + _SEEDS["optics"], far)
+    else:
+        light = apply_optics(light, optics, seed + _SEEDS["optics"])
+    light = apply_exposure(light, params["exposure"]).clamp(0.0, 1.0)
+    if params["sensor"] is None:
+        display = apply_development(light, develop)
+    else:
+        display = _record(light, params, seed + _SEEDS["sensor"])
+    return apply_transport(display, params["transport"])
+
+
+def undevelop(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+    """Scene light of ``picture`` (``B 3 H W``, display 0..1): the tone curve undone; where a channel is clipped its light is up to ``1 + white`` times that of white.
+
+    How much is a field of some soft hills: not every lamp is equally bright.
+    """
+    light = untone(picture, params["development"]["tone"])
+    if params["white"] <= 0.0:
+        return light
+    hills = smooth_field(*picture.shape[-2:], stream(seed + _SEEDS["white"]), cells=4).to(light)
+    return torch.where(picture >= _CLIPPED, light * (1.0 + params["white"] * hills), light)
+
+
+def shot_labels(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> dict:
+    """What the shot did, measured, in the units of `WANTED`: kinds that did nothing are 0 (scale 1, quality None).
+
+    Noise is the standard deviation, of 255, over all channels, of a developed mid-grey patch before transport. Blur is the mean
+    spread, ``blur_most`` the strongest; low light the mean of missing stops less what the development gave back; haze the mean optical thickness.
+    """
+    scene, way = params["scene"], transport_labels(params["transport"])
+    field = _blur_field(params, seed, height, width, depth)
+    covers = weather_cover(scene, seed + _SEEDS["scene"], height, width, depth)
+    stops = missing_stops(params["exposure"], min(height, 64), min(width, 64)).mean().item() - params["development"]["gain"]
+    noise = _noise_of_grey(params, seed + _SEEDS["patch"], _LABEL_PATCH) if params["sensor"] is not None else 0.0
+    haze = -torch.log((1.0 - covers["haze"]).clamp_min(1e-6)).mean().item() if "haze" in covers else 0.0
+    return {
+        "noise": round(noise, 4),
+        "blur": round(field.mean().item(), 4),
+        "blur_most": round(field.max().item(), 4),
+        "low_light": round(max(0.0, stops), 4),
+        "haze": round(haze, 4),
+        "rain": scene["rain"]["amount"] if scene["rain"] is not None else 0.0,
+        "snow": scene["snow"]["amount"] if scene["snow"] is not None else 0.0,
+        "low_resolution": way["scale"],
+        "jpeg": way["quality"],
+        "codings": way["codings"],
+    }
+
+
+def shot_maps(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None) -> dict:
+    """``{kind: H W in 0..1}``: where each fault is, as a share of what it is where it is strongest; only for kinds that are not everywhere alike."""
+    maps = {name: cover.mean((0, 1)) for name, cover in weather_cover(params["scene"], seed + _SEEDS["scene"], height, width, depth).items()}
+    if params["optics"]["things"] or params["optics"]["defocus"] is not None:
+        maps["blur"] = _blur_field(params, seed, height, width, depth)
+    if params["exposure"]["lamps"]:
+        maps["low_light"] = missing_stops(params["exposure"], height, width)
+    return {name: field / field.max().clamp_min(1e-6) for name, field in maps.items()}
+
+
+def _record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+    """Sensor and development. ``noise_only`` adds what noise changes to the picture that a sensor with a site per colour and pixel would give.
+
+    So the noise has been through mosaic, noise reduction and sharpening, and the picture has not: as where the truth is the mean of many
+    shots of the same camera.
+    """
+    color, develop, sensor = params["development"]["color"], params["development"], params["sensor"]
+    raw = to_raw(light, color)
+    display = apply_development(from_raw(apply_sensor(raw, sensor, seed), color), develop)
+    if not params["noise_only"]:
+        return display
+    quiet = apply_development(from_raw(apply_sensor(raw, sensor, seed, noisy=False), color), develop)
+    plain = apply_development(light, {**develop, "denoise": NO_DEVELOPMENT["denoise"], "sharpen": NO_DEVELOPMENT["sharpen"]})
+    return (plain + display - quiet).clamp(0.0, 1.0)
+
+
+def _noise_of_grey(params: dict, seed: int, side: int) -> float:
+    """Standard deviation, of 255, of a developed patch whose clean display value is mid-grey."""
+    light = torch.full((1, 3, side, side), _grey_light(params) / 2.0 ** params["development"]["gain"])
+    develop = {**params["development"], "cast": [1.0] * 3}
+    recorded = apply_sensor(to_raw(light, develop["color"]), params["sensor"], seed)
+    noise = apply_development(from_raw(recorded, develop["color"]), develop)
+    return (noise.var((0, 2, 3)).mean().sqrt() * 255.0).item()
+
+
+def _grey_light(params: dict) -> float:
+    return untone(torch.full((1, 3, 1, 1), _GREY), params["development"]["tone"])[0, 1, 0, 0].item()
+
+
+def _told_of_noise(params: dict) -> dict:
+    """The camera knows its noise and sets the thresholds of noise reduction by it."""
+    develop = params["development"]
+    noise = round(min(0.3, expected_noise(params["sensor"], develop, _grey_light(params))), 8)
+    return {**params, "development": {**develop, "denoise": {**develop["denoise"], "noise": noise}}}
+
+
+def _brightened(params: dict, stops: float) -> dict:
+    exposure = {**params["exposure"], "stops": round(params["exposure"]["stops"] + stops, 6)}
+    return {**params, "exposure": exposure, "development": {**params["development"], "gain": stops}}
+
+
+def _blur_field(params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None) -> torch.Tensor:
+    optics, far = params["optics"], None
+    if optics["defocus"] is not None:
+        far = scene_depth(params["scene"], seed + _SEEDS["scene"], height, width, depth)
+    return blur_map(optics, seed + _SEEDS["optics"], height, width, far)
+
+
+def _draw_way(draw: Draw, wanted: dict, file_of_camera: bool) -> dict:
+    if "jpeg" in wanted or "low_resolution" in wanted:
+        way = draw_transport(draw, wanted.get("jpeg"), wanted.get("low_resolution"), None if "jpeg" in wanted else False)
+        if "jpeg" not in wanted and draw.uniform() < 0.7:
+            way = {**way, "steps": [step for step in way["steps"] if step["do"] == "resize"]}
+        return way
+    if file_of_camera and draw.uniform() < 0.7:
+        return draw_transport(draw, twice=False)
+    return {**NO_TRANSPORT, "steps": [{"do": "round"}] if draw.uniform() < 0.8 else []}
+
+
+def neutral_shot(draw: Draw) -> dict:
+    """A drawn camera with every fault off: `photograph` returns the picture to within 1/255. For tests, and to start from."""
+    develop = draw_development(draw)
+    return {**NO_SHOT, "white": 2.0, "development": {**NO_DEVELOPMENT, "color": develop["color"], "tone": develop["tone"]}}
