@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from aior_pack.aior_core.degradations.fields import stream
-from aior_pack.aior_core.degradations.kinds import Draw
+from aior_pack.aior_core.degradations.kinds import of
+from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.published.chains import STYLES
 from aior_pack.aior_core.degradations.published.kernels import FORMS, convolved, kernel_of
 from aior_pack.aior_core.degradations.published.plain import STYLES as PLAIN
@@ -140,3 +141,10 @@ def test_plain_jpeg_is_that_of_ijg(quality):
     theirs = np.asarray(Image.open(memory).convert("RGB"), dtype=np.float32)
     assert np.abs(made - theirs).mean() < 1.5
     assert torch.equal(PLAIN["ijg_jpeg"].apply(picture, params | {"quality": 100}, 0), picture)
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_severity_of_a_plain_form_is_that_of_its_kind(name):
+    kind = of(PLAIN[name].kind)
+    for severity in (0.0, 0.21, 0.5, 1.0):
+        assert PLAIN[name].draw(Draw(stream(0)), severity)[kind.primary] == kind.value(severity)

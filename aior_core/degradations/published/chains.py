@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ..draw import Draw
 from ..fields import stream
 from ..jpeg import compress_jpeg
-from ..kinds import SUBSAMPLINGS, Draw
 from .kernels import FORMS, convolved, kernel_of
+from .plain import SUBSAMPLINGS
 from .style import Style
 
 STEPS = ("blur", "resize", "noise", "jpeg")

@@ -10,7 +10,7 @@ import torch
 
 from ..blur import gaussian_blur
 from ..fields import fractal_noise, plane, smooth_field, stream
-from ..kinds import Draw
+from ..draw import Draw
 from .light import decode, encode
 from .style import Style, color
 

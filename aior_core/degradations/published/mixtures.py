@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fields import stream
-from ..kinds import Draw
+from ..draw import Draw
 from . import rain, snow
 from .depth import SCENES, guided, invented_depth
 from .haze import severity_of as severity_of_beta

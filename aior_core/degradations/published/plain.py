@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from ..blur import gaussian_blur
+from ..draw import Draw
 from ..fields import stream
 from ..jpeg import compress_jpeg
-from ..kinds import SUBSAMPLINGS, Draw, primary_from_severity
 from .style import Style
+
+SUBSAMPLINGS = ("4:2:0", "4:4:4")
 
 
 def _noise(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
@@ -44,12 +46,12 @@ def _jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _draw_noise(clip: bool):
-    return lambda draw, severity: {"sigma": primary_from_severity("noise", severity), "clip": clip}
+    return lambda draw, severity: {"sigma": round(60.0 * severity, 6), "clip": clip}
 
 
 def _draw_jpeg(draw: Draw, severity: float) -> dict:
     chroma = draw.choice(SUBSAMPLINGS, (0.75, 0.25))
-    return {"quality": primary_from_severity("jpeg", severity), "subsampling": chroma}
+    return {"quality": round(100.0 - 90.0 * severity), "subsampling": chroma}
 
 
 _SIGMA = {"sigma": (0.0, 1000.0)}
@@ -76,7 +78,7 @@ STYLES = {
     "bicubic": Style(
         "low_resolution",
         "Timofte et al., NTIRE 2017 (DIV2K), and every super-resolution table: bicubic x2, x3, x4",
-        lambda draw, severity: {"scale": primary_from_severity("low_resolution", severity)},
+        lambda draw, severity: {"scale": round(1.0 + 3.0 * severity, 6)},
         _reduced,
         {"scale": (1.0, 64.0)},
         severities=(1.0 / 3.0, 1.0),
@@ -93,7 +95,7 @@ STYLES = {
     "gaussian_blur": Style(
         "blur",
         "Gu et al., Blind Super-Resolution With Iterative Kernel Correction, CVPR 2019: isotropic Gaussian",
-        lambda draw, severity: {"sigma": primary_from_severity("blur", severity)},
+        lambda draw, severity: {"sigma": round(3.2 * severity, 6)},
         lambda picture, params, seed: gaussian_blur(picture, params["sigma"]),
         {"sigma": (0.0, 32.0)},
     ),
