@@ -47,7 +47,7 @@ def jpeg_of_tables(path: Path) -> list[dict[str, float]]:
 
 def jpeg_of_params(styles: dict, count: int, seed: int) -> tuple[list[dict[str, float]], list[str]]:
     """What the styles called `transport` and `ijg_jpeg` draw, and which of the two is missing."""
-    draw_of = room("aior_core.degradations.kinds").Draw
+    draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     jpeg = room("aior_core.degradations.jpeg")
     names = [name for name in ("transport", "ijg_jpeg") if name in styles]

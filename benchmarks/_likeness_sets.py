@@ -65,7 +65,7 @@ def made_pairs(
 ) -> Iterator[Pair]:
     """`count` clean crops, each damaged by the next of the styles, at a severity drawn evenly from what the
     style spans."""
-    draw_of = room("aior_core.degradations.kinds").Draw
+    draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     as_8bit = room("aior_core.metrics").as_8bit
     order = list(files)

@@ -71,5 +71,7 @@ def test_the_veil_of_csd_lifts_black_where_nothing_falls():
     params = drawn("csd", 0.8, 4, **(STILL | {"sizes": [0.0, 0.0, 0.0], "veil": 1.0, "air": [0.8, 0.8, 0.8]}))
     veiled = STYLES["csd"].apply(BLACK, params, 4)[0, 0]
     nearest, farthest = (0.8 * (1 - math.exp(-0.8 * (0.3 + 0.7 * depth))) for depth in (0.02, 1.0))
-    assert nearest - 1e-3 <= veiled.min() < 0.6 * farthest and 0.9 * farthest < veiled.max() <= farthest + 1e-3
+    assert (
+        nearest - 1e-3 <= veiled.min() < 0.6 * farthest and 0.9 * farthest < veiled.max() <= farthest + 1e-3
+    )
     assert STYLES["csd"].apply(BLACK, params | {"veil": 0.0}, 4).abs().max() == 0

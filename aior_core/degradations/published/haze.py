@@ -98,15 +98,15 @@ def _draw_outdoor(draw: Draw, severity: float) -> dict:
 
 def _draw_machine(draw: Draw, severity: float) -> dict:
     # From a dim lamp's 90 to a window's 200 of 255, a little blue or yellow.
-    level, lean = draw.uniform(0.4, 0.85), draw.uniform(-1.0, 1.0) * draw.uniform() * 0.22
+    level, lean = draw.uniform(0.4, 0.85), draw.uniform(-1.0, 1.0) * draw.uniform() * 0.3
     return {
         "beta": beta_of(severity),
         "light": [round(level * (1.0 - lean), 6), level, round(level * (1.0 + lean), 6)],
-        "near": draw.uniform(0.08, 0.8),
+        "near": draw.uniform(0.0, 0.8),
         "patches": draw.uniform(0.0, 0.6),
         "uneven": draw.uniform(0.0, 0.5),
         "angle": draw.uniform(0.0, 360.0),
-        "follow": draw.uniform(0.2, 1.0),
+        "follow": draw.uniform(0.0, 1.0),
         "scene": draw.choice(("indoor", "slope"), (0.6, 0.4)),
     }
 
@@ -139,7 +139,7 @@ STYLES = {
         _add_haze,
         _LIMITS,
         _CHOICES,
-        (0.5, 1.0),
+        (0.45, 1.0),
         _where,
     ),
 }
