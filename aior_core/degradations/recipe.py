@@ -8,7 +8,7 @@ import torch
 
 from .draw import Draw
 from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
-from .kinds import KINDS, of, shares
+from .kinds import APART, KINDS, look_of, of, shares
 from .limits import MOST_STEPS, require_seed
 from .photograph import SensorStyle, develop, require_camera, scene_depth, undevelop
 
@@ -22,7 +22,8 @@ DEFAULT_COUNTS = (0.05, 0.60, 0.25, 0.10)
 class Step:
     """One damage: its ``kind``, ``severity`` in 0..1, the ``seed`` of its random fields, its JSON-able ``params``,
     and optionally a smooth ``mask`` ``{"seed": int, "kind": "half" | "field"}`` saying where it acts; with ``"rest": True`` it acts
-    everywhere else. ``params["style"]`` names a look of the kind, without it the kind's plain form is meant."""
+    everywhere else. ``params["style"]`` names a look of the kind, without it the kind's plain form is meant. The kind "mixture" has
+    looks that do several kinds of damage, the kind "clean" such as are no damage."""
 
     kind: str
     severity: float
@@ -31,7 +32,10 @@ class Step:
     mask: dict | None = None
 
     def __post_init__(self):
-        of(self.kind).require(self.params)
+        if self.kind in APART:
+            look_of(self.kind, self.params).require(self.params)
+        else:
+            of(self.kind).require(self.params)
         require_seed(self.seed, self.kind)
         if not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"degradations: severity of {self.kind} is {self.severity}; expected a number in 0..1")
@@ -43,7 +47,7 @@ class Step:
     @property
     def style(self):
         """The `Style` of this step, None in the plain form."""
-        return of(self.kind).style(self.params)
+        return look_of(self.kind, self.params)
 
     @property
     def linear(self) -> bool:
@@ -54,12 +58,14 @@ class Step:
     def rank(self) -> float:
         """Its place among others, small first."""
         style = self.style
-        return of(self.kind).rank if style is None or style.rank is None else style.rank
+        if style is not None and style.rank is not None:
+            return style.rank
+        return 0.0 if self.kind in APART else of(self.kind).rank
 
     def severities(self) -> dict:
         """What it does to a picture, by kind; some looks do several kinds of damage."""
         said = {} if self.style is None or self.style.said is None else self.style.said(self.params)
-        return {**said, self.kind: self.severity}
+        return said if self.kind in APART else {**said, self.kind: self.severity}
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,16 @@ class Recipe:
     def only(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, of ``kinds`` alone."""
         wanted = {of(kind).name for kind in kinds}
-        return replace(self, steps=tuple(step for step in self.steps if step.kind in wanted))
+        return replace(self, steps=tuple(step for step in self.steps if wanted.issuperset(step.severities())))
 
     def without(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, except those of ``kinds``."""
         unwanted = {of(kind).name for kind in kinds}
-        return replace(self, steps=tuple(step for step in self.steps if step.kind not in unwanted))
+        return replace(self, steps=tuple(step for step in self.steps if unwanted.isdisjoint(step.severities())))
 
     def kinds(self) -> tuple:
         """The kinds that occur, in order of application, each once."""
-        return tuple(dict.fromkeys(step.kind for step in self.steps))
+        return tuple(dict.fromkeys(kind for step in self.steps for kind in step.severities()))
 
     def to_json(self) -> str:
         content = {"steps": [asdict(step) for step in self.steps]}
@@ -159,11 +165,11 @@ def styled_step(kind: str, style: str, severity: float, draw: Draw, *, camera: d
 
     Its severity is what its primary parameter stands for. Raises ValueError for a style that the kind does not have.
     """
-    look = of(kind).style({"style": style})
+    look = look_of(kind, {"style": style})
     options = {"camera": camera} if look.linear else {}
     params = {"style": style, **look.draw(draw, severity, **options)}
-    primary = of(kind).primary
-    severity = of(kind).severity(params[primary]) if primary in params else severity
+    if kind not in APART and of(kind).primary in params:
+        severity = of(kind).severity(params[of(kind).primary])
     return Step(kind, round(severity, 6), draw.seed(), params, mask)
 
 

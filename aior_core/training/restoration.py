@@ -12,13 +12,15 @@ from ..architecture.anchor import told
 from ..architecture.daem import DAEM, decode_with_detail
 from ..architecture.daem_level import Routing
 from ..architecture.impression import Impression
-from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_world, shares
+from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_clean, sample_world, shares
 from . import distributed
 from .networks import Networks
 from .pairs import Real
 
 SELECTIVE = 0.2
 SPATIAL = 0.2
+LOOK_ALIKE, OF_CLEAN = 0.08, 4
+"""How often a clean picture gets what looks like damage and is none, and how many times as often where it is not damaged otherwise."""
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
@@ -47,11 +49,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, and whether it is half of a real pair."""
+    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, whether it is half of a real pair, and what is
+    done to the clean picture itself before that is no damage."""
 
     recipe: Recipe = Recipe()
     kept: tuple[str, ...] = ()
     real: bool = False
+    look: Recipe = Recipe()
 
 
 def damage(
@@ -75,6 +79,10 @@ def damage(
 def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch:
     """`clean` (`B 3 H W`, -1..1) damaged by one plan each; where a plan is of a real pair, the damaged picture is that row of `lq`."""
     with amp.autocast(clean.device.type, enabled=False):
+        clean = clean.clone()
+        for index, plan in enumerate(plans):
+            if plan.look.steps:
+                clean[index] = apply_recipe(clean[index : index + 1], plan.look)[0]
         bad, severities, maps = degrade_batch(clean, [plan.recipe for plan in plans])
         keep = torch.ones_like(severities)
         known = torch.ones_like(severities[:, 0])
@@ -101,7 +109,9 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
     # Of a look that does two kinds of damage at once, one cannot be kept without the other.
     part = part and all(len(step.severities()) == 1 for step in recipe.steps)
     kinds = recipe.kinds() if part else ()
-    return Plan(recipe, tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5))
+    kept = tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
+    alike = torch.rand((), generator=generator).item() < LOOK_ALIKE * (1 if recipe.steps else OF_CLEAN)
+    return Plan(recipe, kept, look=sample_clean(generator) if alike else Recipe())
 
 
 @dataclass(frozen=True)

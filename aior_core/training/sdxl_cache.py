@@ -140,7 +140,7 @@ class Cache:
         recipe = plan.recipe if lq else plan.recipe.only(plan.kept)
         return json.dumps({
             "kind": "feature" if kind == "feature" else "latent", "picture": self._picture(sample, lq), "cut": _cut(sample.cut),
-            "size": self.sources.size, "recipe": recipe.to_json(), "network": self._trunk if kind == "feature" else self._vae,
+            "size": self.sources.size, "recipe": recipe.to_json(), "look": plan.look.to_json(), "network": self._trunk if kind == "feature" else self._vae,
             "dtype": str(fast_dtype(self.device)), "code": _code(),
         }, sort_keys=True)  # fmt: skip
 

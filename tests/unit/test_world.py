@@ -6,8 +6,9 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
-from aior_pack.aior_core.degradations import KINDS, Recipe, apply_recipe, of, recipe_labels, sample_world, shares
-from aior_pack.aior_core.degradations.world import CHAINED, looks
+from aior_pack.aior_core.degradations import KINDS, Recipe, apply_recipe, of, recipe_labels, sample_clean, sample_world, shares
+from aior_pack.aior_core.degradations.kinds import apart
+from aior_pack.aior_core.degradations.world import looks
 
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 
@@ -33,21 +34,21 @@ def test_shares_are_those_of_the_design(many):
     assert np.mean([bool(parts(recipe)) for recipe in many]) == pytest.approx(0.10 * 0.8 * 0.95, abs=0.03)
     plain = np.mean([all(step.style is None for step in recipe.steps) for recipe in many])
     assert 0.35 < plain < 0.75
-    hardly = [max((step.severity / of(step.kind).mild[1] for step in recipe.steps), default=0.0) <= 1.0 for recipe in many]
+    hardly = [all(severity <= of(kind).mild[1] for step in recipe.steps for kind, severity in step.severities().items()) for recipe in many]
     assert 0.1 < np.mean(hardly) < 0.3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_look_of_a_kind_is_drawn(kind):
-    found = {step.params.get("style") for recipe in drawn(160, weights={kind: 1.0}, count_weights=(0, 1)) for step in recipe.steps}
-    assert found == {None, *looks(kind, "camera"), *looks(kind, "published")}
+    known = {None, *looks(kind, "camera"), *looks(kind, "published")} - {"messenger"}  # that one makes pictures smaller, too
+    count = 60 * len(known)
+    assert known == {step.params.get("style") for recipe in drawn(count, weights={kind: 1.0}, count_weights=(0, 1)) for step in recipe.steps}
 
 
 def test_weather_comes_first_and_files_last(many):
     for recipe in many:
-        chain = set(recipe.kinds()) <= set(CHAINED) and all(step.style is None for step in recipe.steps)
-        if parts(recipe) or chain:
-            continue  # these have an order of their own
+        if parts(recipe):
+            continue  # each part has an order of its own
         ranks = [step.rank for step in recipe.steps]
         assert ranks == sorted(ranks), recipe
         # What acts on light is done in one go, but for papers' darkness between weather and lens.
@@ -75,7 +76,7 @@ def test_every_recipe_works_comes_back_and_has_labels(many):
 
 
 def test_patches_damage_each_part_by_its_own_recipe():
-    patched = [recipe for recipe in drawn(600) if parts(recipe)]
+    patched = [recipe for recipe in drawn(500) if parts(recipe)]
     checked = 0
     for recipe in patched:
         first = [kind for step in recipe.steps if not step.mask.get("rest") for kind in step.severities()]
@@ -91,7 +92,22 @@ def test_patches_damage_each_part_by_its_own_recipe():
     assert checked > 10
 
 
-def test_a_chain_has_its_kinds_twice_and_ends_in_a_file():
-    chains = [recipe for recipe in drawn(900) if len(recipe.steps) > len(recipe.kinds()) and not parts(recipe)]
-    assert len(chains) > 20 and all(recipe.steps[-1].kind == "jpeg" and set(recipe.kinds()) <= set(CHAINED) for recipe in chains)
-    assert len({recipe.kinds() for recipe in chains}) > 10
+def test_chains_and_mixtures_say_all_that_they_do():
+    found = [recipe for recipe in drawn(500) if any(step.kind == "mixture" for step in recipe.steps)]
+    assert {recipe.steps[0].params["style"] for recipe in found} == {"realesrgan", "bsrgan", "cdd11"}
+    for recipe in found:
+        severities, _ = recipe_labels(recipe, 32, 32)
+        said = recipe.steps[0].severities()
+        assert said and {KINDS[row] for row in severities.nonzero().flatten().tolist()} == set(said) == set(recipe.kinds())
+        assert recipe.only(tuple(said)) == recipe and not recipe.without(tuple(said)[:1]).steps
+    assert any(len(recipe.kinds()) >= 4 for recipe in found)
+
+
+def test_a_look_alike_is_no_damage():
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 8, 8, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3) * 1.6 - 0.8
+    looks_drawn = [sample_clean(generator) for _ in range(60)]
+    assert {recipe.steps[0].params["style"] for recipe in looks_drawn} == set(apart("clean"))
+    for recipe in looks_drawn:
+        assert not recipe_labels(recipe, 64, 64)[0].any() and recipe.kinds() == ()
+        assert not torch.equal(apply_recipe(picture, recipe), picture) and Recipe.from_json(recipe.to_json()) == recipe

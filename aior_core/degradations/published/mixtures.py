@@ -13,8 +13,6 @@ from ..fields import stream
 from ..draw import Draw
 from . import rain, snow
 from .depth import SCENES, guided, invented_depth
-from .haze import severity_of as severity_of_beta
-from .low_light import severity_of as severity_of_stops
 from .style import Style
 
 MIXTURES = (
@@ -32,6 +30,8 @@ MIXTURES = (
 )
 _FARTHEST = 0.7
 """The paper cuts depth off there, so that the sky keeps some of its own light."""
+_WORST_STOPS, _WORST_BETA = 5.0, 1.3
+"""Of severity 1, as in the kinds."""
 _RAIN, _SNOW = "rain_", "snow_"
 
 
@@ -76,10 +76,10 @@ def _labels(params: dict) -> dict:
     said = {}
     parts = params["mixture"].split("_")
     if "low" in parts:
-        said["low_light"] = severity_of_stops(2.2 * (params["exponent"] - 1.0))
+        said["low_light"] = min(1.0, 2.2 * (params["exponent"] - 1.0) / _WORST_STOPS)
         said["noise"] = min(1.0, params["noise"] * 255.0 / 60.0)
     if "haze" in parts:
-        said["haze"] = severity_of_beta(params["beta"] * _FARTHEST)
+        said["haze"] = min(1.0, params["beta"] * _FARTHEST / _WORST_BETA)
     for kind in ("rain", "snow"):
         if kind in parts:
             said[kind] = params[f"{kind}_amount"]
