@@ -70,7 +70,7 @@ def blur_map(params: dict, seed: int, height: int, width: int, depth: torch.Tens
     field = torch.full((height, width), base)
     for index, thing in enumerate(params["things"]):
         kernel = point_spread(thing["psf"], seed + 1 + index)
-        cover = convolve(thing_mask(thing, height, width, seed + 1 + index)[None, None], kernel)[0, 0]
+        cover = convolve(thing_mask(thing, height, width, seed + 1 + index)[None, None], kernel)[0, 0].clamp(0.0, 1.0)
         field = field * (1.0 - cover) + spread(kernel) * cover
     if params["defocus"] is not None:
         field = (field**2 + _circle(params["defocus"], _as_plane(depth, params)).mean((0, 1)).cpu() ** 2).sqrt()

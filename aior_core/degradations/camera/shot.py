@@ -7,6 +7,7 @@ sensor -> camera RGB back to light -> development -> transport. Each may do noth
 import math
 
 import torch
+import torch.nn.functional as F
 
 from ..fields import smooth_field, stream
 from ..kinds import Draw
@@ -37,7 +38,7 @@ WANTED = {
 # Display values from which a channel counts as clipped: light there may have been any height.
 _CLIPPED = 254.0 / 255.0 - 1e-6
 _GREY = 0.5
-_PATCH, _LABEL_PATCH = 64, 112
+_PATCH, _LABEL_PATCH = 80, 144
 # Noise before reduction, in units of what is left, from which on reduction is made weaker instead.
 _MOST_REMOVED = 2.2
 _SEEDS = {"scene": 101, "optics": 211, "sensor": 307, "white": 401, "patch": 503}
@@ -137,15 +138,18 @@ def photograph(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tens
 
 
 def undevelop(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Scene light of ``picture`` (``B 3 H W``, display 0..1): the tone curve undone; where a channel is clipped its light is up to ``1 + white`` times that of white.
+    """Scene light of ``picture`` (``B 3 H W``, display 0..1): the tone curve undone, and what is clipped made up to ``1 + white`` times brighter.
 
-    How much is a field of some soft hills: not every lamp is equally bright.
+    How much is a field of some soft hills: not every lamp is equally bright. Single clipped pixels, and areas where only one colour is
+    clipped, are hardly changed: these are the crests of texture and of strong colours, not lamps.
     """
     light = untone(picture, params["development"]["tone"])
     if params["white"] <= 0.0:
         return light
+    clipped = (picture >= _CLIPPED).to(picture)
+    around = F.avg_pool2d(F.pad(clipped, (2,) * 4, mode="replicate"), 5, stride=1).mean(1, keepdim=True)
     hills = smooth_field(*picture.shape[-2:], stream(seed + _SEEDS["white"]), cells=4).to(light)
-    return torch.where(picture >= _CLIPPED, light * (1.0 + params["white"] * hills), light)
+    return light * (1.0 + params["white"] * hills * around**2 * clipped)
 
 
 def shot_labels(
@@ -153,7 +157,8 @@ def shot_labels(
 ) -> dict:
     """What the shot did, measured, in the units of `WANTED`: kinds that did nothing are 0 (scale 1, quality None).
 
-    Noise is the standard deviation, of 255, over all channels, of a developed mid-grey patch before transport. Blur is the mean
+    Noise is the standard deviation, of 255, over all channels, of a developed mid-grey patch before
+    transport, hot pixels left out. Blur is the mean
     spread, ``blur_most`` the strongest; low light the mean of missing stops less what the development gave back; haze the mean optical thickness.
     """
     scene, way = params["scene"], transport_labels(params["transport"])
@@ -206,10 +211,13 @@ def _record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _noise_of_grey(params: dict, seed: int, side: int) -> float:
-    """Standard deviation, of 255, of a developed patch whose clean display value is mid-grey."""
+    """Standard deviation, of 255, of a developed patch whose clean display value is mid-grey, without hot pixels.
+
+    Hot pixels are few and bright: how many fall into a patch would decide the result.
+    """
     light = torch.full((1, 3, side, side), _grey_light(params) / 2.0 ** params["development"]["gain"])
     develop = {**params["development"], "cast": [1.0] * 3}
-    recorded = apply_sensor(to_raw(light, develop["color"]), params["sensor"], seed)
+    recorded = apply_sensor(to_raw(light, develop["color"]), {**params["sensor"], "hot": 0.0}, seed)
     noise = apply_development(from_raw(recorded, develop["color"]), develop)
     return (noise.var((0, 2, 3)).mean().sqrt() * 255.0).item()
 
@@ -228,6 +236,7 @@ def _told_of_noise(params: dict) -> dict:
 def _calmer(params: dict, sigma: float) -> dict:
     """Cameras smooth chroma the more the stronger the noise is: people forgive grain and not coloured spots."""
     denoise = params["development"]["denoise"]
+    denoise = {**denoise, "smooth": max(denoise["smooth"], 1.2)} if sigma > 10.0 else denoise
     smooth = round(denoise["smooth"] * min(2.5, max(1.0, sigma / 8.0) ** 0.8), 6)
     return {**params, "development": {**params["development"], "denoise": {**denoise, "smooth": smooth}}}
 
