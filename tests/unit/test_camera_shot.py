@@ -47,9 +47,7 @@ def test_a_sensor_without_noise_gives_the_picture_back_too():
         # Camera RGB of strong colours may be a little above full; there the sensor clips.
         assert (shot.photograph(picture, quiet, 1) - picture).abs().mean().item() * 255.0 < 0.5
         mosaic = {**quiet, "sensor": {**sensor.draw_sensor(drawing(seed)), "a": [0.0] * 3, "b": [0.0] * 3, "hot": 0.0, "bits": 16}, "noise_only": True}
-        # Near black and white a steep curve shows the steps of sixteen bits.
-        change = (shot.photograph(picture, mosaic, 1) - picture)[(picture > 0.03) & (picture < 0.97)]
-        assert change.abs().max().item() * 255.0 <= 1.0
+        assert (shot.photograph(picture, mosaic, 1) - picture).abs().max().item() * 255.0 <= 1.0
 
 
 @pytest.mark.parametrize("sigma", [2.0, 6.0, 15.0, 28.0])

@@ -70,7 +70,8 @@ def apply_sensor(raw: torch.Tensor, params: dict, seed: int, noisy: bool = True)
         level = mosaic(level, pattern)
         a, b = (mosaic(x.expand(1, 3, *raw.shape[-2:]), pattern) for x in (a, b))
     level = _record(level, a, b, params, seed) if noisy else level
-    level = level.clamp_max(1.0)
+    steps = 2.0 ** params["bits"] - 1.0
+    level = (level.clamp_max(1.0) * steps).round() / steps
     return demosaic(level, params["pattern"], params["demosaic"]) if on_mosaic else level
 
 
@@ -89,8 +90,7 @@ def _record(level: torch.Tensor, a: torch.Tensor, b: torch.Tensor, params: dict,
     if params["hot"] > 0.0:
         chance, height = (rand(generators, *level.shape[1:]).to(level) for _ in range(2))
         noisy = noisy + (chance < params["hot"]).to(level) * (0.1 + 0.9 * height)
-    steps = 2.0 ** params["bits"] - 1.0
-    return (noisy * steps).round() / steps
+    return noisy
 
 
 def _three(params: dict, name: str) -> torch.Tensor:
