@@ -1,7 +1,8 @@
 """Film and print: grain that is correlated and strongest in mid-tones, and the looks of old pictures.
 
-Grain is damage and can be taken away. A look (black and white, sepia, faded dyes, a print's paper) is what the picture is: a clean target keeps
-it, and `apply_look` makes that target. The dots of halftone print carry the picture itself, so nothing here draws or counts them as damage.
+Grain is damage and can be taken away. A look (black and white, sepia, faded dyes, a print's paper) is what
+the picture is: a clean target keeps it, and `apply_look` makes that target. The dots of halftone print carry
+the picture itself, so nothing here draws or counts them as damage.
 """
 
 import math
@@ -18,7 +19,9 @@ NO_FILM = {"look": NO_LOOK, "grain": NO_GRAIN}
 
 
 def draw_film(draw: Draw, sigma: float | None = None, look: str | None = None) -> dict:
-    """Draw a film: ``sigma`` is the grain's standard deviation of 255 at its strongest tone (None: 2 to 26), ``look`` one of `LOOKS` (None: any)."""
+    """Draw a film: ``sigma`` is the grain's standard deviation of 255 at its strongest tone (None: 2 to 26),
+    ``look`` one of `LOOKS` (None: any).
+    """
     look = draw_look(draw, look)
     return {"look": look, "grain": draw_grain(draw, sigma, look["mono"] is not None)}
 
@@ -41,7 +44,8 @@ def draw_look(draw: Draw, name: str | None = None) -> dict:
         gamma = [round(gamma[0] * (1.0 + part * tint), 6) for part in (-0.4, 0.1, 0.7)]
         white = [1.0, round(1.0 - 0.08 * tint, 6), round(1.0 - 0.35 * tint, 6)]
     if name == "faded":
-        # Dyes lose density: cyan most often first, which turns pictures red, or yellow, which turns them blue.
+        # Dyes lose density: cyan most often first, which turns pictures red, or yellow, which turns them
+        # blue.
         loss = [draw.uniform(0.0, 0.55), draw.uniform(0.0, 0.3), draw.uniform(0.0, 0.45)]
         gamma = [round(1.0 - part, 6) for part in loss]
         black = [round(0.25 * part, 6) for part in loss]
@@ -49,7 +53,9 @@ def draw_look(draw: Draw, name: str | None = None) -> dict:
         level, warm = draw.uniform(0.82, 0.98), draw.uniform(0.0, 0.1)
         white = [round(part * level * (1.0 - warm * step), 6) for part, step in zip(white, (0.0, 0.4, 1.0))]
         base = draw.uniform(0.02, 0.16)
-        black = [round(part + base * (1.0 - 0.3 * warm * step), 6) for part, step in zip(black, (0.0, 1.0, 2.0))]
+        black = [
+            round(part + base * (1.0 - 0.3 * warm * step), 6) for part, step in zip(black, (0.0, 1.0, 2.0))
+        ]
     return {"name": name, "mono": mono, "gamma": gamma, "black": black, "white": white}
 
 
@@ -57,7 +63,8 @@ def draw_grain(draw: Draw, sigma: float | None = None, mono: bool = False) -> di
     """Draw grain of ``sigma`` (of 255); ``mono`` gives grain without colour."""
     return {
         "sigma": round(2.0 * 13.0 ** draw.uniform(), 6) if sigma is None else sigma,
-        # Spread of a grain in pixels of the scan: 0.4 is nearly white noise, 1.6 an enlarged detail of fast film.
+        # Spread of a grain in pixels of the scan: 0.4 is nearly white noise, 1.6 an enlarged detail of fast
+        # film.
         "size": round(math.exp(normal(draw, -0.35, 0.4, 2.0)), 6),
         "clumps": draw.uniform(0.0, 0.6),
         "peak": draw.uniform(0.38, 0.6),
@@ -71,11 +78,15 @@ def apply_film(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def apply_look(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """The look without grain (``B 3 H W``, 0..1): the clean target of `apply_film`. Nothing here is random; ``seed`` is unused.
+    """The look without grain (``B 3 H W``, 0..1): the clean target of `apply_film`. Nothing here is random;
+    ``seed`` is unused.
 
-    Every channel is ``black + (white - black) * x^gamma``. With equal ends and gamma 1 the picture is returned as it is.
+    Every channel is ``black + (white - black) * x^gamma``. With equal ends and gamma 1 the picture is
+    returned as it is.
     """
-    gamma, black, white = (torch.tensor(params[name]).to(picture).view(1, 3, 1, 1) for name in ("gamma", "black", "white"))
+    gamma, black, white = (
+        torch.tensor(params[name]).to(picture).view(1, 3, 1, 1) for name in ("gamma", "black", "white")
+    )
     if params["mono"] is not None:
         weights = torch.tensor(params["mono"]).to(picture).view(1, 3, 1, 1)
         picture = (picture * weights).sum(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -87,9 +98,10 @@ def apply_look(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tens
 def apply_grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     """Lay grain over ``picture`` (``B 3 H W``, display values 0..1); clamped to 0..1.
 
-    Its standard deviation, over the channels, is ``sigma`` / 255 at the tone ``peak`` and falls to a seventh at black and white, where film has
-    little silver or is full of it. Layers for red, green and blue agree but for the share ``color``; blue's is coarsest, as it lies on top and is fastest.
-    Random fields come from the CPU. Raises ValueError at a sigma outside of 0..255 or a size outside of 0.2..8.
+    Its standard deviation, over the channels, is ``sigma`` / 255 at the tone ``peak`` and falls to a seventh
+    at black and white, where film has little silver or is full of it. Layers for red, green and blue agree
+    but for the share ``color``; blue's is coarsest, as it lies on top and is fastest. Random fields come from
+    the CPU. Raises ValueError at a sigma outside of 0..255 or a size outside of 0.2..8.
     """
     sigma, size = params["sigma"], params["size"]
     if not (math.isfinite(sigma) and 0.0 <= sigma <= 255.0):
@@ -107,7 +119,9 @@ def apply_grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
         field = field * math.sqrt(1.0 - params["color"]) + own * math.sqrt(params["color"])
         strength = torch.tensor([1.05, 0.85, 1.08]).view(1, 3, 1, 1)
         field = field * strength / strength.square().mean().sqrt()
-    return (picture + field.to(picture) * tone_share(picture, params["peak"]) * (sigma / 255.0)).clamp(0.0, 1.0)
+    return (picture + field.to(picture) * tone_share(picture, params["peak"]) * (sigma / 255.0)).clamp(
+        0.0, 1.0
+    )
 
 
 def tone_share(picture: torch.Tensor, peak: float) -> torch.Tensor:
@@ -118,7 +132,9 @@ def tone_share(picture: torch.Tensor, peak: float) -> torch.Tensor:
 
 
 def _grains(generators: list, channels: int, shape, size: float, clumps: float) -> torch.Tensor:
-    """``B channels H W`` of unit variance: single grains of ``size``, and clumps of them two and a half times as wide."""
+    """``B channels H W`` of unit variance: single grains of ``size``, and clumps of them two and a half times
+    as wide.
+    """
     field = _spot_field(generators, channels, shape, size)
     if clumps <= 0.0:
         return field

@@ -44,15 +44,24 @@ def test_drawn_depth_follows_the_edges_of_the_picture():
     follows = depth.follow_edges(geometry, picture)
     step = (follows[..., 50] - follows[..., 49]).mean()
     assert step > 5.0 * (follows[..., 40] - follows[..., 39]).abs().mean()
-    assert (depth.follow_edges(geometry, torch.full((1, 3, 80, 100), 0.5)) - geometry).abs()[..., 15:-15].max() < 0.02
+    assert (depth.follow_edges(geometry, torch.full((1, 3, 80, 100), 0.5)) - geometry).abs()[
+        ..., 15:-15
+    ].max() < 0.02
     # A brighter thing is as often nearer as farther: the geometry decides.
-    assert (depth.follow_edges(1.0 - geometry, picture)[..., 50] - depth.follow_edges(1.0 - geometry, picture)[..., 49]).mean() < 0.0
+    assert (
+        depth.follow_edges(1.0 - geometry, picture)[..., 50]
+        - depth.follow_edges(1.0 - geometry, picture)[..., 49]
+    ).mean() < 0.0
 
 
 def test_a_given_depth_takes_the_place_of_the_geometry():
     given = torch.zeros(10, 12)
     given[:, 6:] = 7.0
-    params = {**scene.NO_SCENE, "depth": depth.draw_depth(drawing(1)), "haze": {**scene.draw_haze(drawing(2), 2.0), "glow": 0.0, "patches": 0.0, "split": 0.0}}
+    params = {
+        **scene.NO_SCENE,
+        "depth": depth.draw_depth(drawing(1)),
+        "haze": {**scene.draw_haze(drawing(2), 2.0), "glow": 0.0, "patches": 0.0, "split": 0.0},
+    }
     far = scene.scene_depth(params, 0, 40, 48, given)
     assert far.shape == (1, 1, 40, 48) and far.min() == 0.0 and far.max() == 1.0
     out = scene.apply_scene(light(40, 48), params, 0, given)
@@ -105,7 +114,14 @@ def test_what_falls_brightens_and_hides_only_its_share(kind):
 
 
 def test_streaks_lie_along_their_direction_and_far_things_hide_behind_near_ones():
-    params = {**particles.draw_rain(drawing(1), 0.8), "angle": 0.0, "turn": 0.5, "length": 50.0, "veil": 0.0, "near": 0.0}
+    params = {
+        **particles.draw_rain(drawing(1), 0.8),
+        "angle": 0.0,
+        "turn": 0.5,
+        "length": 50.0,
+        "veil": 0.0,
+        "near": 0.0,
+    }
     cover = particles.particle_cover(params, 3, 200, 200, torch.ones(1, 1, 200, 200))[0, 0]
     cover = cover - cover.mean()
     down = (cover[12:] * cover[:-12]).mean() / cover.var()
@@ -150,8 +166,12 @@ def test_more_weather_can_be_plugged_in_and_nothing_is_nothing():
 @pytest.mark.parametrize("value", [-0.1, 1e6, math.nan])
 def test_impossible_amounts_are_refused(value):
     with pytest.raises(ValueError, match="amount of rain"):
-        particles.particle_cover({**particles.draw_rain(drawing(0)), "amount": value}, 0, 8, 8, torch.ones(1, 1, 8, 8))
+        particles.particle_cover(
+            {**particles.draw_rain(drawing(0)), "amount": value}, 0, 8, 8, torch.ones(1, 1, 8, 8)
+        )
     with pytest.raises(ValueError, match="optical thickness"):
         scene.transmission({**scene.draw_haze(drawing(0)), "beta": value}, 0, torch.ones(1, 1, 8, 8))
     with pytest.raises(ValueError, match="'hail'"):
-        particles.particle_cover({**particles.draw_rain(drawing(0)), "kind": "hail"}, 0, 8, 8, torch.ones(1, 1, 8, 8))
+        particles.particle_cover(
+            {**particles.draw_rain(drawing(0)), "kind": "hail"}, 0, 8, 8, torch.ones(1, 1, 8, 8)
+        )

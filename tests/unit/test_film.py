@@ -34,7 +34,11 @@ def test_grain_grows_in_mid_tones():
     assert strength[0] < 0.65 * strength[2] and strength[4] < 0.65 * strength[2]
     assert strength[0] < strength[1] < strength[2] > strength[3] > strength[4]
     share = film.tone_share(torch.linspace(0.0, 1.0, 101), 0.4)
-    assert share.argmax() == 40 and share[0] == pytest.approx(0.14) and share[-1] == pytest.approx(0.14, abs=1e-3)
+    assert (
+        share.argmax() == 40
+        and share[0] == pytest.approx(0.14)
+        and share[-1] == pytest.approx(0.14, abs=1e-3)
+    )
 
 
 def test_grain_is_correlated_by_its_size():
