@@ -1,7 +1,5 @@
 """Bayer mosaics and three ways to fill in the two colours that each site of the sensor lacks."""
 
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -9,7 +7,6 @@ PATTERNS = ("rggb", "grbg", "gbrg", "bggr")
 DEMOSAICS = ("none", "bilinear", "malvar", "edges")
 
 
-@functools.lru_cache(maxsize=16)
 def bayer_masks(pattern: str, height: int, width: int, device: torch.device) -> torch.Tensor:
     """``3 H W`` of 0 and 1: which colour each site of the sensor sees. Raises ValueError at an unknown
     pattern.

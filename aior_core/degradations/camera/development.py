@@ -67,9 +67,9 @@ def draw_development(draw: Draw, phone: bool | None = None) -> dict:
         # chroma (smooth) are smoothed. Chroma always loses more than luma: else channels would come out
         # negatively correlated, which no camera file shows.
         "luma": luma,
-        "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.6) * strong, 6),
-        "soft": 0.0 if plain or draw.uniform() < 0.3 else draw.uniform(0.3, 0.7),
-        "smooth": 0.0 if plain else round(draw.uniform(1.4, 2.8) + luma, 6),
+        "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
+        "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
+        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.4) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
         "noise": [],
     }

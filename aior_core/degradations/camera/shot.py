@@ -78,7 +78,7 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
             f"camera: cannot draw {', '.join(sorted(unknown))}; expected some of {', '.join(WANTED)}"
         )
     params = {**NO_SHOT, "development": draw_development(draw)}
-    if "low_light" in wanted and draw.uniform() < 0.7:
+    if "low_light" in wanted and draw.uniform() < 0.85:
         # Steep curves of film would turn a dark scene black.
         params["development"] = {**params["development"], "tone": dict(SRGB)}
     params["white"] = round(math.exp(normal(draw, 1.0, 0.7, 2.0)) - 0.5, 6) if draw.uniform() < 0.6 else 0.0
