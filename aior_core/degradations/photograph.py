@@ -8,6 +8,7 @@ lies deeper on what is far, lamps above white keep their light through a blur, a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ from .camera.chance import normal
 from .camera.curves import draw_tone
 from .camera.depth import draw_depth, given_depth, make_depth
 from .camera.development import NO_DEVELOPMENT, apply_development, draw_color, draw_development
+from .camera.labels import noise_of_grey
 from .camera.sensor import draw_sensor
-from .camera.shot import NO_SHOT, noise_of_grey, record, with_noise
+from .camera.shot import NO_SHOT, record, with_noise
 from .camera.shot import undevelop as undone
 from .draw import Draw
 from .limits import require_seed, require_tree
@@ -72,8 +74,13 @@ class SensorStyle(CameraStyle):
     """
 
     def shoot(self, light: torch.Tensor, params: dict, seed: int, camera: dict) -> torch.Tensor:
-        """Light (`B 3 H W`) -> display values in 0..1, with noise."""
-        return self.damage(light, params, seed, camera)
+        """Light (`B 3 H W`) -> display values in 0..1, with noise, the same on every picture."""
+        return each_alike(lambda one: self.damage(one, params, seed, camera), light)
+
+
+def each_alike(damage: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
+    """`damage` done to each picture of `B 3 H W` alone: the camera's noise is another on every picture of a batch, a recipe's is not."""
+    return torch.cat([damage(one) for one in pictures.split(1)])
 
 
 def draw_camera(draw: Draw) -> dict:

@@ -6,9 +6,10 @@ from itertools import groupby
 
 import torch
 
+from .apart import APART
 from .draw import Draw
 from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
-from .kinds import APART, KINDS, look_of, of, shares
+from .kinds import KINDS, look_of, of, shares
 from .limits import MOST_STEPS, require_seed
 from .photograph import SensorStyle, develop, require_camera, scene_depth, undevelop
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import torch
 
+from .apart import APART
 from .draw import Draw
 from .fields import MASK_KINDS, PATCH_KINDS
-from .kinds import apart, of, shares
+from .kinds import of, shares
 from .photograph import NestedStyle, draw_camera
 from .recipe import DEFAULT_COUNTS, Recipe, Step, choose_kinds, sampled, styled_step
 
@@ -44,7 +45,7 @@ def sample_world(
     if source in LOOKS_OF_MANY:
         names = LOOKS_OF_MANY[source]
         name = draw.choice(tuple(names), tuple(names.values()))
-        step = styled_step("mixture", name, draw.uniform(*apart("mixture")[name].severities), draw)
+        step = styled_step("mixture", name, draw.uniform(*APART["mixture"][name].severities), draw)
         if set(step.severities()) <= set(weights):
             return Recipe((step,))
         source = "plain"
@@ -61,7 +62,7 @@ def sample_world(
 
 def sample_clean(generator: torch.Generator) -> Recipe:
     """A change of the clean picture itself that looks like damage and is none: a pale wall, a night scene, grain that belongs to it."""
-    draw, known = Draw(generator), apart("clean")
+    draw, known = Draw(generator), APART["clean"]
     name = draw.choice(tuple(known), [look.share for look in known.values()])
     return Recipe((styled_step("clean", name, draw.uniform(*known[name].severities), draw),))
 

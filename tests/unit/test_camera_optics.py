@@ -1,4 +1,6 @@
-"""Blur in linear light: spreads, energy, lamps, things with a blur of their own, distance; and the exposure that follows."""
+"""Blur in linear light: spreads, energy, lamps, things with a blur of their own, distance; and the exposure
+that follows.
+"""
 
 import json
 import math
@@ -31,7 +33,9 @@ def test_every_shape_has_the_spread_that_it_is_given(shape, sigma):
 
 
 def test_paths_reach_64_pixels_and_more():
-    kernel = psf.point_spread({"shape": "path", "sigma": 13.1, "angle": 0.0, "bend": 0.0, "shake": 0.0, "rest": 0.0}, 0)
+    kernel = psf.point_spread(
+        {"shape": "path", "sigma": 13.1, "angle": 0.0, "bend": 0.0, "shake": 0.0, "rest": 0.0}, 0
+    )
     columns = (kernel.sum(0) > 0).nonzero()
     assert (columns.max() - columns.min()).item() >= 62
     sigmas = [psf.draw_psf(drawing(seed), shape="path")["sigma"] for seed in range(200)]
@@ -117,7 +121,9 @@ def test_exposure_loses_the_stops_that_it_says(stops):
     scene = light()
     out = exposure.apply_exposure(scene, {**exposure.NO_EXPOSURE, "stops": stops})
     assert torch.log2(scene.mean() / out.mean()).item() == pytest.approx(stops, abs=1e-4)
-    assert exposure.missing_stops({**exposure.NO_EXPOSURE, "stops": stops}, 8, 8).mean().item() == pytest.approx(stops, abs=1e-4)
+    assert exposure.missing_stops(
+        {**exposure.NO_EXPOSURE, "stops": stops}, 8, 8
+    ).mean().item() == pytest.approx(stops, abs=1e-4)
 
 
 def test_lamps_stay_and_corners_fall():
@@ -127,7 +133,9 @@ def test_lamps_stay_and_corners_fall():
     out = exposure.apply_exposure(scene, params)
     assert out[0, 0, 30, 30] > 0.75 and out[0, 0, 30, 115] < 0.04 and out[0, 2, 30, 30] < out[0, 0, 30, 30]
     corners = exposure.missing_stops({"stops": 1.0, "lamps": [], "vignette": 2.0}, 101, 101)
-    assert corners[50, 50].item() == pytest.approx(1.0, abs=0.02) and corners[0, 0].item() == pytest.approx(3.0, abs=0.1)
+    assert corners[50, 50].item() == pytest.approx(1.0, abs=0.02) and corners[0, 0].item() == pytest.approx(
+        3.0, abs=0.1
+    )
     assert exposure.apply_exposure(scene, exposure.NO_EXPOSURE) is scene
 
 

@@ -33,7 +33,9 @@ def to_pillow(picture):
 
 
 def from_pillow(image):
-    return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255.0).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255.0).permute(2, 0, 1)[
+        None
+    ]
 
 
 def psnr(first, second):
@@ -58,7 +60,9 @@ def test_jpeg_of_steps_of_one_is_nearly_the_picture():
 
 
 def steps_by_phase(picture):
-    """Mean step between columns ``8 k + phase`` and the next ones, against the mean of all: above 1 where blocks meet."""
+    """Mean step between columns ``8 k + phase`` and the next ones, against the mean of all: above 1 where
+    blocks meet.
+    """
     change = (picture[0, :, :, 1:] - picture[0, :, :, :-1]).abs().mean((0, 1))
     means = torch.stack([change[phase::8].mean() for phase in range(8)])
     return means / means.mean()
@@ -70,7 +74,8 @@ def test_twice_coded_pictures_show_both_grids():
     once = codecs.code_jpeg(picture, coarse["luma"], coarse["chroma"], "4:2:0", shift=(5, 5))
     twice = steps_by_phase(codecs.code_jpeg(once, fine["luma"], fine["chroma"], "4:4:4"))
     alone = steps_by_phase(codecs.code_jpeg(picture, fine["luma"], fine["chroma"], "4:4:4"))
-    # Blocks meet between columns 7 and 8. With 5 columns before the picture they meet between columns 2 and 3.
+    # Blocks meet between columns 7 and 8. With 5 columns before the picture they meet between columns 2 and
+    # 3.
     others = twice[[0, 1, 3, 4, 5, 6]]
     assert twice[7] > 1.2 and twice[2] > 1.08 and twice[2] > 1.1 * others.max()
     assert alone[7] > 1.02 and alone[2] < 1.0
@@ -101,7 +106,9 @@ def test_webp_loses_what_webp_loses(quality):
 
 def test_tables_follow_quality_and_quality_follows_tables():
     for quality in (10, 35, 50, 75, 95):
-        assert tables.nearest_quality(tables.standard_tables(quality)["luma"]) == pytest.approx(quality, abs=1.6)
+        assert tables.nearest_quality(tables.standard_tables(quality)["luma"]) == pytest.approx(
+            quality, abs=1.6
+        )
     for seed in range(50):
         steps = tables.draw_tables(drawing(seed), 60.0)
         assert all(type(step) is int and 1 <= step <= 255 for step in steps["luma"] + steps["chroma"])
@@ -139,7 +146,11 @@ def test_the_way_is_drawn_in_all_its_forms_and_keeps_the_size():
 def test_labels_say_quality_scale_and_count():
     params = transport.draw_transport(drawing(4), quality=40.0, scale=3.0, twice=True)
     labels = transport.transport_labels(params)
-    assert labels["scale"] == pytest.approx(3.0, rel=1e-4) and labels["codings"] == 2 and 20 < labels["quality"] < 60
+    assert (
+        labels["scale"] == pytest.approx(3.0, rel=1e-4)
+        and labels["codings"] == 2
+        and 20 < labels["quality"] < 60
+    )
     nothing = transport.transport_labels(transport.NO_TRANSPORT)
     assert nothing == {"quality": None, "scale": 1.0, "codings": 0}
     picture = scene() + 1e-4
@@ -158,7 +169,9 @@ def test_resizing_keeps_levels_and_places(kernel):
 def test_lanczos_is_pillows():
     picture = scene(60, 90)
     theirs = from_pillow(to_pillow(picture).resize((41, 28), Image.LANCZOS))
-    assert (transport.resize(picture, (28, 41), "lanczos") - theirs)[..., 2:-2, 2:-2].abs().max() * 255.0 < 2.0
+    assert (transport.resize(picture, (28, 41), "lanczos") - theirs)[
+        ..., 2:-2, 2:-2
+    ].abs().max() * 255.0 < 2.0
 
 
 def test_what_does_not_exist_is_named():

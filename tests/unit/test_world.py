@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS, Recipe, apply_recipe, of, recipe_labels, sample_clean, sample_world, shares
-from aior_pack.aior_core.degradations.kinds import apart
+from aior_pack.aior_core.degradations.apart import APART
 from aior_pack.aior_core.degradations.world import looks
 
 COUNTS = (0.05, 0.52, 0.25, 0.18)
@@ -107,7 +107,7 @@ def test_a_look_alike_is_no_damage():
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, 8, 8, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3) * 1.6 - 0.8
     looks_drawn = [sample_clean(generator) for _ in range(60)]
-    assert {recipe.steps[0].params["style"] for recipe in looks_drawn} == set(apart("clean"))
+    assert {recipe.steps[0].params["style"] for recipe in looks_drawn} == set(APART["clean"])
     for recipe in looks_drawn:
         assert not recipe_labels(recipe, 64, 64)[0].any() and recipe.kinds() == ()
         assert not torch.equal(apply_recipe(picture, recipe), picture) and Recipe.from_json(recipe.to_json()) == recipe

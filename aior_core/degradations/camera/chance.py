@@ -18,7 +18,9 @@ def normal(draw: Draw, mean: float = 0.0, deviation: float = 1.0, reach: float =
 
 
 def streams(seed: int, count: int) -> list:
-    """``count`` generators: a picture of a batch gets the fields that it would get alone at ``seed + 1000003 * index``."""
+    """``count`` generators: a picture of a batch gets the fields that it would get alone at ``seed + 1000003
+    * index``.
+    """
     return [stream((int(seed) + index * _STRIDE) % 2**63) for index in range(count)]
 
 

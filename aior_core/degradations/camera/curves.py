@@ -1,12 +1,13 @@
 """Tone curves: how a camera maps linear light to display values, and the exact inverse.
 
-The curve ``srgb`` is the standard's own (IEC 61966-2-1). The curve ``camera`` is that one with an S added: cameras
-press shadows and highlights together, which is why their noise is strongest in the mid-tones (measured on pairs of real files: 0.4 of
-the mid-tones' noise near black, 0.3 near white). The curve ``look`` is a family of our own with three
-parameters. It first scales the odds ``x / (1 - x)`` of the light by ``shoulder``, which bends the highlights, then
-applies ``gamma``, then raises the odds to ``contrast``, which makes an S about the middle. Every step keeps 0 and 1
-and has a closed inverse. Least squares fits the 201 measured response curves of Columbia's DoRF (Grossberg and Nayar,
-CVPR 2003) with a largest error of 0.009 in the median and 0.066 for the worst curve.
+The curve ``srgb`` is the standard's own (IEC 61966-2-1). The curve ``camera`` is that one with an S added:
+cameras press shadows and highlights together, which is why their noise is strongest in the mid-tones
+(measured on pairs of real files: 0.4 of the mid-tones' noise near black, 0.3 near white). The curve ``look``
+is a family of our own with three parameters. It first scales the odds ``x / (1 - x)`` of the light by
+``shoulder``, which bends the highlights, then applies ``gamma``, then raises the odds to ``contrast``, which
+makes an S about the middle. Every step keeps 0 and 1 and has a closed inverse. Least squares fits the 201
+measured response curves of Columbia's DoRF (Grossberg and Nayar, CVPR 2003) with a largest error of 0.009 in
+the median and 0.066 for the worst curve.
 """
 
 import math
@@ -18,8 +19,8 @@ from .chance import normal
 
 CURVES = ("srgb", "camera", "look")
 SRGB = {"curve": "srgb"}
-# Mean and standard deviation of the logarithms of the three parameters over the fitted curves, and the correlation
-# of gamma and shoulder. Values beyond the range belong to slide film and to linear sensors.
+# Mean and standard deviation of the logarithms of the three parameters over the fitted curves, and the
+# correlation of gamma and shoulder. Values beyond the range belong to slide film and to linear sensors.
 _GAMMA = (0.0, 0.69, -1.5, 1.6)
 _SHOULDER = (1.09, 1.06, -2.2, 4.0)
 _CONTRAST = (0.09, 0.20, -0.26, 1.07)
@@ -27,13 +28,19 @@ _CORRELATION = -0.8
 
 
 def draw_tone(draw: Draw, kind: str | None = None) -> dict:
-    """Draw a tone curve of ``kind`` (None: mostly "camera"); "look" spreads as measured curves of cameras and films do."""
+    """Draw a tone curve of ``kind`` (None: mostly "camera"); "look" spreads as measured curves of cameras and
+    films do.
+    """
     kind = kind or draw.choice(CURVES, (0.12, 0.68, 0.2))
     if kind == "srgb":
         return dict(SRGB)
     if kind == "camera":
         contrast = max(1.05, normal(draw, 1.5, 0.22, 2.0))
-        return {"curve": "camera", "shoulder": round(math.exp(normal(draw, 0.1, 0.3, 2.0)), 6), "contrast": round(contrast, 6)}
+        return {
+            "curve": "camera",
+            "shoulder": round(math.exp(normal(draw, 0.1, 0.3, 2.0)), 6),
+            "contrast": round(contrast, 6),
+        }
     first, second, third = (normal(draw, reach=2.0) for _ in range(3))
     tilt = _CORRELATION * first + math.sqrt(1.0 - _CORRELATION**2) * second
     parts = {}
@@ -45,7 +52,9 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
 
 
 def tone(light: torch.Tensor, params: dict) -> torch.Tensor:
-    """Map linear light (``B 3 H W``; clamped to 0..1) to display values in 0..1. Raises ValueError at an unknown curve."""
+    """Map linear light (``B 3 H W``; clamped to 0..1) to display values in 0..1. Raises ValueError at an
+    unknown curve.
+    """
     light = light.clamp(0.0, 1.0)
     if _name(params) == "srgb":
         return _encode_srgb(light)
@@ -66,7 +75,7 @@ def untone(display: torch.Tensor, params: dict) -> torch.Tensor:
 
 
 def slopes(levels: list, params: dict) -> list:
-    """Slope of `tone` at each linear level in 0..1: how much the curve amplifies small differences of light."""
+    """Slope of `tone` at each linear level in 0..1: how much it amplifies small differences of light."""
     middle = torch.tensor(levels, dtype=torch.float64)
     step = (0.02 * middle).clamp_min(5e-5)
     ends = torch.stack((middle - step, middle + step)).clamp(0.0, 1.0)

@@ -1,7 +1,5 @@
 """Bayer mosaics and three ways to fill in the two colours that each site of the sensor lacks."""
 
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -9,9 +7,10 @@ PATTERNS = ("rggb", "grbg", "gbrg", "bggr")
 DEMOSAICS = ("none", "bilinear", "malvar", "edges")
 
 
-@functools.lru_cache(maxsize=16)
 def bayer_masks(pattern: str, height: int, width: int, device: torch.device) -> torch.Tensor:
-    """``3 H W`` of 0 and 1: which colour each site of the sensor sees. Raises ValueError at an unknown pattern."""
+    """``3 H W`` of 0 and 1: which colour each site of the sensor sees. Raises ValueError at an unknown
+    pattern.
+    """
     if pattern not in PATTERNS:
         raise ValueError(f"camera: unknown Bayer pattern {pattern!r}; expected one of {', '.join(PATTERNS)}")
     cell = torch.tensor([[letter == color for letter in pattern] for color in "rgb"], dtype=torch.float32)
@@ -26,16 +25,19 @@ def mosaic(raw: torch.Tensor, pattern: str) -> torch.Tensor:
 
 
 def demosaic(sites: torch.Tensor, pattern: str, method: str) -> torch.Tensor:
-    """``B 3 H W`` from the mosaic ``sites`` (``B 1 H W``); the picture is continued by reflection at its borders.
+    """``B 3 H W`` from the mosaic ``sites`` (``B 1 H W``); the picture is continued by reflection at its
+    borders.
 
-    ``bilinear`` averages the neighbours of the same colour (kornia's ``raw_to_rgb``). ``malvar`` adds the Laplacian of
-    the colour that is there (Malvar, He and Cutler, ICASSP 2004). ``edges`` interpolates green along the direction of
-    least change and then the colour differences (Hamilton and Adams, US patent 5,629,734).
-    Raises ValueError at an unknown method or when a side is below 4 pixels.
+    ``bilinear`` averages the neighbours of the same colour (kornia's ``raw_to_rgb``). ``malvar`` adds the
+    Laplacian of the colour that is there (Malvar, He and Cutler, ICASSP 2004). ``edges`` interpolates green
+    along the direction of least change and then the colour differences (Hamilton and Adams, US patent
+    5,629,734). Raises ValueError at an unknown method or when a side is below 4 pixels.
     """
     height, width = sites.shape[-2:]
     if min(height, width) < 4:
-        raise ValueError(f"camera: a mosaic of {width} x {height} pixels is too small; expected 4 x 4 or more")
+        raise ValueError(
+            f"camera: a mosaic of {width} x {height} pixels is too small; expected 4 x 4 or more"
+        )
     # Reflection by an even number of pixels, without a repeated border, continues the pattern of the mosaic.
     margin = 2
     padded = F.pad(sites, (margin, margin + width % 2, margin, margin + height % 2), mode="reflect")
@@ -50,12 +52,15 @@ def demosaic(sites: torch.Tensor, pattern: str, method: str) -> torch.Tensor:
     elif method == "edges":
         full = _edges(padded, pattern)
     else:
-        raise ValueError(f"camera: unknown demosaicing {method!r}; expected one of {', '.join(DEMOSAICS[1:])}")
+        raise ValueError(
+            f"camera: unknown demosaicing {method!r}; expected one of {', '.join(DEMOSAICS[1:])}"
+        )
     return full[..., margin : margin + height, margin : margin + width]
 
 
-# The three filters of the paper's figure 2, in eighths: green at red or blue; red or blue at a green site of its own
-# row; red at blue and blue at red. The filter for a green site of the other row is the second one, transposed.
+# The three filters of the paper's figure 2, in eighths: green at red or blue; red or blue at a green site of
+# its own row; red at blue and blue at red. The filter for a green site of the other row is the second one,
+# transposed.
 _GREEN = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
 _ROW = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
 _CROSS = ((0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0))

@@ -1,8 +1,8 @@
 """Distance without a depth picture: ground and sky, slanted walls, rooms, boxes on the ground, hills.
 
-A depth is ``H W`` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It comes from a drawn geometry and not from brightness:
-a pale wall is not far because it is pale. Its steps are soft, as hard ones would lie across the picture's things, and `follow_edges` moves them to
-edges that the picture has.
+A depth is ``H W`` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It comes from a
+drawn geometry and not from brightness: a pale wall is not far because it is pale. Its steps are soft, as hard
+ones would lie across the picture's things, and `follow_edges` moves them to edges that the picture has.
 """
 
 import math
@@ -18,17 +18,33 @@ _SHARES = (0.25, 0.15, 0.15, 0.25, 0.2)
 
 def draw_depth(draw: Draw, indoor: bool | None = None) -> dict:
     """Draw a geometry; ``indoor`` True gives walls and rooms, False what is outdoors, None any."""
-    shares = [0.0 if indoor is not None and (kind in ("wall", "room")) != indoor else share for kind, share in zip(KINDS, _SHARES)]
+    shares = [
+        0.0 if indoor is not None and (kind in ("wall", "room")) != indoor else share
+        for kind, share in zip(KINDS, _SHARES)
+    ]
     kind = draw.choice(KINDS, shares)
-    params = {"kind": kind, "horizon": draw.uniform(0.1, 0.6), "tilt": draw.uniform(-6.0, 6.0), "rough": draw.uniform(0.0, 0.25)}
+    params = {
+        "kind": kind,
+        "horizon": draw.uniform(0.1, 0.6),
+        "tilt": draw.uniform(-6.0, 6.0),
+        "rough": draw.uniform(0.0, 0.25),
+    }
     if kind == "wall":
         params |= {"angle": draw.uniform(0.0, 360.0), "near": draw.uniform(0.05, 0.6)}
     elif kind == "room":
-        params |= {"back": [draw.uniform(0.35, 0.65), draw.uniform(0.3, 0.6)], "size": draw.uniform(0.12, 0.5)}
+        params |= {
+            "back": [draw.uniform(0.35, 0.65), draw.uniform(0.3, 0.6)],
+            "size": draw.uniform(0.12, 0.5),
+        }
     elif kind == "boxes":
         count = int(draw.uniform(2.0, 9.999))
         params["boxes"] = [
-            {"left": draw.uniform(-0.2, 0.95), "width": draw.uniform(0.08, 0.45), "far": draw.uniform(0.04, 0.9), "top": draw.uniform(0.0, 0.9)}
+            {
+                "left": draw.uniform(-0.2, 0.95),
+                "width": draw.uniform(0.08, 0.45),
+                "far": draw.uniform(0.04, 0.9),
+                "top": draw.uniform(0.0, 0.9),
+            }
             for _ in range(count)
         ]
     elif kind == "hills":
@@ -61,9 +77,11 @@ def make_depth(params: dict, seed: int, height: int, width: int) -> torch.Tensor
 
 
 def follow_edges(depth: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-    """``B 1 H W``: the depth (``B 1 H W`` or ``1 1 H W``) with its steps moved to edges of ``picture`` (``B 3 H W``, display 0..1).
+    """``B 1 H W``: the depth (``B 1 H W`` or ``1 1 H W``) with its steps moved to edges of ``picture`` (``B 3
+    H W``, display 0..1).
 
-    This is the guided filter (He, Sun and Tang, PAMI 2013): in each window depth is a linear function of brightness, rising or falling as the geometry has it.
+    This is the guided filter (He, Sun and Tang, PAMI 2013): in each window depth is a linear function of
+    brightness, rising or falling as the geometry has it.
     """
     height, width = picture.shape[-2:]
     radius = max(2, round(0.06 * min(height, width)))
@@ -77,7 +95,8 @@ def follow_edges(depth: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
 
 
 def given_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """``B 1 H W`` in 0..1 from a depth picture (``H W``, ``B H W`` or ``B 1 H W``, far is 1), resized and stretched to its own range.
+    """``B 1 H W`` in 0..1 from a depth picture (``H W``, ``B H W`` or ``B 1 H W``, far is 1), resized and
+    stretched to its own range.
 
     Raises ValueError when it has another shape or holds values that are not finite.
     """
@@ -86,9 +105,13 @@ def given_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
     elif depth.ndim == 3:
         depth = depth[:, None]
     if depth.ndim != 4 or depth.shape[1] != 1 or not torch.isfinite(depth).all():
-        raise ValueError(f"camera: a depth of shape {tuple(depth.shape)}; expected H W, B H W or B 1 H W of finite numbers")
+        raise ValueError(
+            f"camera: a depth of shape {tuple(depth.shape)}; expected H W, B H W or B 1 H W of finite numbers"
+        )
     if tuple(depth.shape[-2:]) != (height, width):
-        depth = torch.nn.functional.interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)
+        depth = torch.nn.functional.interpolate(
+            depth, size=(height, width), mode="bilinear", align_corners=False
+        )
     low, high = depth.amin((2, 3), keepdim=True), depth.amax((2, 3), keepdim=True)
     return (depth - low) / (high - low).clamp_min(1e-6)
 
@@ -101,7 +124,8 @@ def _below(params: dict, height: int, width: int) -> torch.Tensor:
 
 
 def _ground(below: torch.Tensor) -> torch.Tensor:
-    # A flat ground is seen at a distance of 1 / angle below the horizon. The nearest, at the lower edge, is at a twentieth or so.
+    # A flat ground is seen at a distance of 1 / angle below the horizon. The nearest, at the lower edge, is
+    # at a twentieth or so.
     return (0.04 / below.clamp_min(0.04)).clamp(0.0, 1.0)
 
 
@@ -110,7 +134,8 @@ def _boxes(depth: torch.Tensor, below: torch.Tensor, params: dict) -> torch.Tens
     columns = torch.linspace(0.0, 1.0, width)[None]
     for box in params["boxes"]:
         inside = (columns >= box["left"]) & (columns <= box["left"] + box["width"])
-        # It stands where the ground is as far as it is, and reaches above the horizon by its own height over its distance.
+        # It stands where the ground is as far as it is, and reaches above the horizon by its own height over
+        # its distance.
         foot = 0.04 / max(box["far"], 0.04)
         top = params["horizon"] * box["top"] - params["horizon"]
         covered = inside & (below <= foot) & (below >= top)
@@ -118,7 +143,9 @@ def _boxes(depth: torch.Tensor, below: torch.Tensor, params: dict) -> torch.Tens
     return depth
 
 
-def _hills(depth: torch.Tensor, below: torch.Tensor, params: dict, generator: torch.Generator) -> torch.Tensor:
+def _hills(
+    depth: torch.Tensor, below: torch.Tensor, params: dict, generator: torch.Generator
+) -> torch.Tensor:
     width = depth.shape[1]
     for ridge in range(params["ridges"]):
         nearness = (ridge + 1.0) / (params["ridges"] + 1.0)

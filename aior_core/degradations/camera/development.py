@@ -1,7 +1,8 @@
 """Development: white balance, colour matrix, saturation, tone curve, noise reduction, sharpening.
 
-`to_raw` and `develop_tones` undo each other exactly, so a camera without any fault gives the picture back, and what
-the curve and the matrix change is the look of the damage: noise in the shadows, coloured noise, clipped lamps.
+`to_raw` and `develop_tones` undo each other exactly, so a camera without any fault gives the picture back,
+and what the curve and the matrix change is the look of the damage: noise in the shadows, coloured noise,
+clipped lamps.
 """
 
 import math
@@ -13,13 +14,25 @@ from ..draw import Draw
 from .chance import normal
 from .curves import SRGB, draw_tone, slopes, tone, untone
 
-# Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of several
-# hundred published ones. A camera's own differs by the strength of all off-diagonals and a little in each.
+# Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of
+# several hundred published ones. A camera's own differs by the strength of all off-diagonals and a little in
+# each.
 _MATRIX = ((1.61, -0.49, -0.12), (-0.16, 1.55, -0.39), (0.01, -0.45, 1.44))
-NO_COLOR = {"white": [1.0, 1.0, 1.0], "matrix": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], "saturation": 1.0}
+NO_COLOR = {
+    "white": [1.0, 1.0, 1.0],
+    "matrix": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+    "saturation": 1.0,
+}
 NO_DENOISE = {"luma": 0.0, "chroma": 0.0, "soft": 0.0, "smooth": 0.0, "levels": 0, "noise": []}
 NO_SHARPEN = {"amount": 0.0, "sigma": 1.0, "core": 0.0}
-NO_DEVELOPMENT = {"color": NO_COLOR, "tone": SRGB, "gain": 0.0, "cast": [1.0] * 3, "denoise": NO_DENOISE, "sharpen": NO_SHARPEN}
+NO_DEVELOPMENT = {
+    "color": NO_COLOR,
+    "tone": SRGB,
+    "gain": 0.0,
+    "cast": [1.0] * 3,
+    "denoise": NO_DENOISE,
+    "sharpen": NO_SHARPEN,
+}
 # Display values, from 0 to 1, at which a camera knows its noise; and where it stops counting.
 NOISE_LEVELS = 9
 MOST_NOISE = 0.3
@@ -34,7 +47,10 @@ def draw_color(draw: Draw) -> dict:
     strength = max(0.2, normal(draw, 1.0, 0.25, 2.0))
     matrix = []
     for row in range(3):
-        others = [_MATRIX[row][column] * strength + normal(draw, 0.0, 0.05, 2.0) if column != row else 0.0 for column in range(3)]
+        others = [
+            _MATRIX[row][column] * strength + normal(draw, 0.0, 0.05, 2.0) if column != row else 0.0
+            for column in range(3)
+        ]
         matrix += [round(1.0 - sum(others) if column == row else others[column], 6) for column in range(3)]
     saturation = draw.uniform(0.9, 1.25)
     return {"white": [round(red, 6), 1.0, round(blue, 6)], "matrix": matrix, "saturation": saturation}
@@ -47,19 +63,30 @@ def draw_development(draw: Draw, phone: bool | None = None) -> dict:
     plain = draw.uniform() < 0.08
     luma = 0.0 if plain or draw.uniform() < 0.3 else round(draw.uniform(0.1, 0.6) * strong, 6)
     denoise = {
-        # Thresholds in standard deviations of the noise, and the spreads in pixels by which luma (soft) and chroma
-        # (smooth) are smoothed. Chroma always loses more than luma: else channels would come out negatively correlated, which no camera file shows.
+        # Thresholds in standard deviations of the noise, and the spreads in pixels by which luma (soft) and
+        # chroma (smooth) are smoothed. Chroma always loses more than luma: else channels would come out
+        # negatively correlated, which no camera file shows.
         "luma": luma,
-        "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.6) * strong, 6),
-        "soft": 0.0 if plain or draw.uniform() < 0.3 else draw.uniform(0.3, 0.7),
-        "smooth": 0.0 if plain else round(draw.uniform(1.4, 2.8) + luma, 6),
+        "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
+        "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
+        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.4) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
         "noise": [],
     }
     sharpen = dict(NO_SHARPEN)
     if draw.uniform() < 0.7:
-        sharpen = {"amount": round(draw.uniform(0.1, 0.7) * strong, 6), "sigma": draw.uniform(0.6, 1.4), "core": draw.uniform(0.0, 1.0)}
-    return {**NO_DEVELOPMENT, "color": draw_color(draw), "tone": draw_tone(draw), "denoise": denoise, "sharpen": sharpen}
+        sharpen = {
+            "amount": round(draw.uniform(0.1, 0.7) * strong, 6),
+            "sigma": draw.uniform(0.6, 1.4),
+            "core": draw.uniform(0.0, 1.0),
+        }
+    return {
+        **NO_DEVELOPMENT,
+        "color": draw_color(draw),
+        "tone": draw_tone(draw),
+        "denoise": denoise,
+        "sharpen": sharpen,
+    }
 
 
 def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
@@ -68,12 +95,15 @@ def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
 
 
 def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
-    """Camera RGB (``B 3 H W``) as linear sRGB light: white balance, then the colour matrix. The inverse of `to_raw`."""
+    """Camera RGB (``B 3 H W``) as linear sRGB light: white balance, then the colour matrix. The inverse of
+    `to_raw`.
+    """
     return _mix(raw * _row(color["white"], raw), _matrix(color))
 
 
 def expected_noise(sensor: dict, params: dict, levels: int = NOISE_LEVELS) -> list:
-    """Standard deviation (0..1) of ``sensor``'s noise in developed green, before reduction, at ``levels`` display values from 0 to 1.
+    """Standard deviation (0..1) of ``sensor``'s noise in developed green, before reduction, at ``levels``
+    display values from 0 to 1.
 
     This is what a camera knows of its own noise, and sets the thresholds of noise reduction by.
     """
@@ -93,22 +123,26 @@ def expected_noise(sensor: dict, params: dict, levels: int = NOISE_LEVELS) -> li
 def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
     """Develop linear sRGB light (``B 3 H W``, from 0) to display values in 0..1.
 
-    ``gain`` is in stops, ``cast`` three factors of a wrong white balance. Nothing here is random; ``seed`` is unused.
-    Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
+    ``gain`` is in stops, ``cast`` three factors of a wrong white balance. Nothing here is random; ``seed`` is
+    unused. Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
     """
     factors = _row(params["cast"], light) * 2.0 ** params["gain"]
     light = light * factors
     denoise, sharpen = params["denoise"], params["sharpen"]
-    reduces = bool(denoise["noise"]) and any(denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth"))
+    reduces = bool(denoise["noise"]) and any(
+        denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth")
+    )
     if not reduces and sharpen["amount"] <= 0.0:
         return tone(light, params["tone"])
-    # Noise is reduced before it is clipped. Clipped first, red and blue, which have more of it, would lose more at white and
-    # gain more at black: green skies and purple shadows.
+    # Noise is reduced before it is clipped. Clipped first, red and blue, which have more of it, would lose
+    # more at white and gain more at black: green skies and purple shadows.
     planes = _to_planes(_tone_beyond(light, params["tone"]) if reduces else tone(light, params["tone"]))
     if reduces:
         planes = reduce_noise(planes, denoise)
     if sharpen["amount"] > 0.0:
-        luma = _sharpen(planes[:, :1], sharpen, denoise["noise"][len(denoise["noise"]) // 2] if denoise["noise"] else 0.0)
+        luma = _sharpen(
+            planes[:, :1], sharpen, denoise["noise"][len(denoise["noise"]) // 2] if denoise["noise"] else 0.0
+        )
         planes = torch.cat((luma, planes[:, 1:]), 1)
     return _from_planes(planes).clamp(0.0, 1.0)
 
@@ -116,11 +150,16 @@ def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch
 def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     """Shrink small wavelet coefficients of luma and chroma (``B 3 H W``), then smooth both.
 
-    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds follow the
-    noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in camera files.
+    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds follow
+    the noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in
+    camera files.
     """
     base, details = planes, []
-    sigma = _noise_at(planes[:, :1], params["noise"]) if params["levels"] and (params["luma"] or params["chroma"]) else 0.0
+    sigma = (
+        _noise_at(planes[:, :1], params["noise"])
+        if params["levels"] and (params["luma"] or params["chroma"])
+        else 0.0
+    )
     for level in range(params["levels"]):
         smoother = _spline(base, 2**level)
         limit = sigma * 0.5**level * _row((params["luma"], params["chroma"], params["chroma"]), base)
@@ -137,7 +176,9 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
 
 
 def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
-    """``B 1 H W`` noise that is known at equally spaced display values, interpolated at the local mean of ``luma``."""
+    """``B 1 H W`` noise that is known at equally spaced display values, interpolated at the local mean of
+    ``luma``.
+    """
     table = torch.tensor(noise).to(luma)
     place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
     below = place.floor().clamp_max(len(noise) - 2)
@@ -146,7 +187,9 @@ def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
 
 
 def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
-    """The tone curve, continued below 0 and above 1 by its own image turned about its ends (for light in -1..2)."""
+    """The tone curve, continued below 0 and above 1 by its own image turned about its ends (for light in
+    -1..2).
+    """
     below, above = light < 0.0, light > 1.0
     display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
     return torch.where(below, -display, torch.where(above, 2.0 - display, display))
@@ -160,7 +203,9 @@ def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
 
 
 def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of ``B C H W`` by kornia, reflected at the borders where the picture is large enough, else replicated."""
+    """Gaussian blur of ``B C H W`` by kornia, reflected at the borders where the picture is large enough,
+    else replicated.
+    """
     from kornia.filters import gaussian_blur2d
 
     size = 2 * max(1, math.ceil(3.0 * sigma)) + 1
@@ -171,8 +216,12 @@ def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
 def _spline(picture: torch.Tensor, step: int) -> torch.Tensor:
     taps = (torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0).to(picture)
     flat = picture.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (2 * step, 2 * step, 0, 0), mode="replicate"), taps.view(1, 1, 1, 5), dilation=(1, step))
-    flat = F.conv2d(F.pad(flat, (0, 0, 2 * step, 2 * step), mode="replicate"), taps.view(1, 1, 5, 1), dilation=(step, 1))
+    flat = F.conv2d(
+        F.pad(flat, (2 * step, 2 * step, 0, 0), mode="replicate"), taps.view(1, 1, 1, 5), dilation=(1, step)
+    )
+    flat = F.conv2d(
+        F.pad(flat, (0, 0, 2 * step, 2 * step), mode="replicate"), taps.view(1, 1, 5, 1), dilation=(step, 1)
+    )
     return flat[:, 0].view(picture.shape)
 
 

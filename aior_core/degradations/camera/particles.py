@@ -1,8 +1,10 @@
-"""Rain and snow as light that falls onto the sensor while the shutter is open: drops and flakes at many distances.
+"""Rain and snow as light that falls onto the sensor while the shutter is open: drops and flakes at many
+distances.
 
-A particle that crosses a pixel covers it for a part of the exposure. The picture there is the mean over time: ``(1 - a) J + a E``, with ``a`` the
-share of time and area, ``J`` the scene's light and ``E`` the particle's (Garg and Nayar, IJCV 2007). Near ones are large, fast and out of focus;
-far ones are small, many, and hidden by what stands before them.
+A particle that crosses a pixel covers it for a part of the exposure. The picture there is the mean over time:
+``(1 - a) J + a E``, with ``a`` the share of time and area, ``J`` the scene's light and ``E`` the particle's
+(Garg and Nayar, IJCV 2007). Near ones are large, fast and out of focus; far ones are small, many, and hidden
+by what stands before them.
 """
 
 import math
@@ -15,7 +17,8 @@ from .psf import convolve
 
 # Points of one call of splat: the coordinates of more would take gigabytes on large pictures.
 _POINTS = 500_000
-# Distance of each layer, from 1 far to 0 near, and its share of the particles. Numbers fall with the square of the size.
+# Distance of each layer, from 1 far to 0 near, and its share of the particles. Numbers fall with the square
+# of the size.
 _LAYERS = ((0.9, 1.0), (0.55, 0.42), (0.28, 0.16), (0.12, 0.05))
 _STAMPS = 2
 
@@ -23,7 +26,8 @@ _STAMPS = 2
 def draw_rain(draw: Draw, amount: float | None = None) -> dict:
     """Draw rain of ``amount`` 0..1 (None: any; 0.3 is a shower, 1 a cloudburst).
 
-    ``length`` and ``width`` are those of streaks at a middle distance, in pixels; ``angle`` is degrees from the vertical.
+    ``length`` and ``width`` are those of streaks at a middle distance, in pixels; ``angle`` is degrees from
+    the vertical.
     """
     return {
         "kind": "rain",
@@ -40,7 +44,9 @@ def draw_rain(draw: Draw, amount: float | None = None) -> dict:
 
 
 def draw_snow(draw: Draw, amount: float | None = None) -> dict:
-    """Draw snow of ``amount`` 0..1 (None: any; 0.3 is a flurry, 1 a blizzard). ``size`` scales the flakes, ``length`` is how far one at a middle distance falls, in pixels."""
+    """Draw snow of ``amount`` 0..1 (None: any; 0.3 is a flurry, 1 a blizzard). ``size`` scales the flakes,
+    ``length`` is how far one at a middle distance falls, in pixels.
+    """
     return {
         "kind": "snow",
         "amount": draw.uniform(0.05, 1.0) if amount is None else amount,
@@ -55,16 +61,20 @@ def draw_snow(draw: Draw, amount: float | None = None) -> dict:
 
 
 def apply_particles(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
-    """Let rain or snow fall through ``light`` (``B 3 H W``, linear); ``depth`` is ``B 1 H W`` or ``1 1 H W``, 0 near to 1 far."""
+    """Let rain or snow fall through ``light`` (``B 3 H W``, linear); ``depth`` is ``B 1 H W`` or ``1 1 H W``,
+    0 near to 1 far.
+    """
     air = torch.tensor(params["light"]).to(light).view(1, 3, 1, 1)
     cover = particle_cover(params, seed, *light.shape[-2:], depth.cpu()).to(light)
     return light + (air - light) * cover
 
 
 def particle_cover(params: dict, seed: int, height: int, width: int, depth: torch.Tensor) -> torch.Tensor:
-    """``B 1 H W`` in 0..1: the share of the exposure for which particles, near or melted into a veil, hide each place; ``depth`` on the CPU.
+    """``B 1 H W`` in 0..1: the share of the exposure for which particles, near or melted into a veil, hide
+    each place; ``depth`` on the CPU.
 
-    This is the truth for a map of rain or snow. Raises ValueError at an unknown kind or an amount outside of 0..4.
+    This is the truth for a map of rain or snow. Raises ValueError at an unknown kind or an amount outside of
+    0..4.
     """
     if params["kind"] not in ("rain", "snow"):
         raise ValueError(f"camera: unknown particles {params['kind']!r}; expected rain or snow")
@@ -89,7 +99,9 @@ def particle_cover(params: dict, seed: int, height: int, width: int, depth: torc
     return 1.0 - seen
 
 
-def _streaks(height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator) -> torch.Tensor:
+def _streaks(
+    height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator
+) -> torch.Tensor:
     """``H W`` cover of one layer of rain."""
     amount, grow = params["amount"], 0.5 / (0.1 + distance)
     length, sigma = params["length"] * grow, max(0.4, params["width"] * grow * 0.5)
@@ -112,15 +124,25 @@ def _streaks(height: int, width: int, params: dict, distance: float, crowd: floa
         ends = ((0.5 - place.abs()) * own / (2.0 * sigma + 1.0)).clamp(0.0, 1.0)
         knots = 1.0 + 0.35 * torch.sin((place * (2.0 + 5.0 * beat) + turn) * 2.0 * math.pi)
         weight = ends * knots * (0.15 + 0.85 * bright**2) * (own / points)
-        canvas += splat(height, width, x + place * own * heading.sin(), y + place * own * heading.cos(), weight)
+        canvas += splat(
+            height, width, x + place * own * heading.sin(), y + place * own * heading.cos(), weight
+        )
     line = _blurred(canvas, sigma) * (math.sqrt(2.0 * math.pi) * sigma)
-    # The longer a drop's way during the exposure, the shorter it covers each pixel; near ones are spread by defocus too.
-    opacity = min(0.95, (0.5 + 0.6 * amount) * (20.0 / (params["length"] + 14.0)) ** 0.5 * min(1.0, (0.8 / sigma) ** 0.5))
+    # The longer a drop's way during the exposure, the shorter it covers each pixel; near ones are spread by
+    # defocus too.
+    opacity = min(
+        0.95,
+        (0.5 + 0.6 * amount) * (20.0 / (params["length"] + 14.0)) ** 0.5 * min(1.0, (0.8 / sigma) ** 0.5),
+    )
     return 1.0 - torch.exp(-line * opacity * min(1.0, 6.0 * amount))
 
 
-def _flakes(height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator) -> torch.Tensor:
-    """``H W`` cover of one layer of snow: paths of flakes, spread by stamps that have their size and ragged outline."""
+def _flakes(
+    height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator
+) -> torch.Tensor:
+    """``H W`` cover of one layer of snow: paths of flakes, spread by stamps that have their size and ragged
+    outline.
+    """
     amount, grow = params["amount"], params["size"] * 0.5 / (0.1 + distance)
     density = 190.0 * crowd * amount / params["size"]
     length = params["length"] * 0.5 / (0.1 + distance)
@@ -129,7 +151,9 @@ def _flakes(height: int, width: int, params: dict, distance: float, crowd: float
         radius = grow * (0.75 + 0.9 * stamp)
         reach = math.ceil(radius * 1.6 + 1.5)
         margin = reach + length
-        count = max(1, round(density * (0.65, 0.35)[stamp] * (height + 2 * margin) * (width + 2 * margin) / 1e4))
+        count = max(
+            1, round(density * (0.65, 0.35)[stamp] * (height + 2 * margin) * (width + 2 * margin) / 1e4)
+        )
         points = max(1, math.ceil(length * 1.2))
         canvas = torch.zeros(height, width)
         for start in range(0, count, max(1, _POINTS // points)):
@@ -171,7 +195,9 @@ def _blurred(canvas: torch.Tensor, sigma: float) -> torch.Tensor:
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / sigma) ** 2)
     taps = taps / taps.sum()
     padded = torch.nn.functional.pad(canvas[None, None], (reach,) * 4, mode="replicate")
-    return torch.nn.functional.conv2d(torch.nn.functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))[0, 0]
+    return torch.nn.functional.conv2d(
+        torch.nn.functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)
+    )[0, 0]
 
 
 def _sky(draw: Draw, low: float, high: float) -> list:

@@ -16,8 +16,9 @@ NO_SCENE = {"depth": None, "haze": None, "rain": None, "snow": None}
 def draw_haze(draw: Draw, beta: float | None = None, indoor: bool = False) -> dict:
     """Draw haze of optical thickness ``beta`` over the whole depth (None: 0.1 to 2.5).
 
-    Airlight goes from yellow smog over grey to blue distance, in linear light; one in ten is night. ``patches`` makes fog uneven, ``split`` lets blue
-    fade sooner than red, as thin haze does; ``glow`` is the share of light that fog scatters around its way.
+    Airlight goes from yellow smog over grey to blue distance, in linear light; one in ten is night.
+    ``patches`` makes fog uneven, ``split`` lets blue fade sooner than red, as thin haze does; ``glow`` is the
+    share of light that fog scatters around its way.
     """
     beta = round(0.1 * 25.0 ** draw.uniform(), 6) if beta is None else beta
     # Display values of 0.7 to 1 are linear 0.45 to 1; a quarter is darker, as under trees or in the evening.
@@ -35,8 +36,12 @@ def draw_haze(draw: Draw, beta: float | None = None, indoor: bool = False) -> di
     }
 
 
-def draw_scene(draw: Draw, haze: float | None = None, rain: float | None = None, snow: float | None = None) -> dict:
-    """Draw a geometry and the weather in it: haze of thickness ``haze``, rain and snow of these amounts; what is None is not there."""
+def draw_scene(
+    draw: Draw, haze: float | None = None, rain: float | None = None, snow: float | None = None
+) -> dict:
+    """Draw a geometry and the weather in it: haze of thickness ``haze``, rain and snow of these amounts; what
+    is None is not there.
+    """
     indoor = haze is not None and rain is None and snow is None and draw.uniform() < 0.3
     return {
         "depth": draw_depth(draw, indoor),
@@ -47,13 +52,19 @@ def draw_scene(draw: Draw, haze: float | None = None, rain: float | None = None,
 
 
 def apply_scene(
-    light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=(), guide: torch.Tensor | None = None
+    light: torch.Tensor,
+    params: dict,
+    seed: int,
+    depth: torch.Tensor | None = None,
+    weather=(),
+    guide: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Lay the weather over ``light`` (``B 3 H W``, linear, any height): haze first, then what falls before it.
+    """Lay the weather over ``light`` (``B 3 H W``, linear, any height): haze first, then what falls before
+    it.
 
-    ``depth`` is a depth picture (see `given_depth`) that takes the place of the drawn geometry; ``guide`` is a display picture whose edges a
-    drawn geometry follows. ``weather`` are more functions ``light, depth, seed -> light``, called in turn. With no weather the light is
-    returned as it is.
+    ``depth`` is a depth picture (see `given_depth`) that takes the place of the drawn geometry; ``guide`` is
+    a display picture whose edges a drawn geometry follows. ``weather`` are more functions ``light, depth,
+    seed -> light``, called in turn. With no weather the light is returned as it is.
     """
     falls = [params[name] for name in ("rain", "snow") if params[name] is not None]
     if params["haze"] is None and not falls and not weather:
@@ -69,9 +80,16 @@ def apply_scene(
 
 
 def scene_depth(
-    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, guide: torch.Tensor | None = None
+    params: dict,
+    seed: int,
+    height: int,
+    width: int,
+    depth: torch.Tensor | None = None,
+    guide: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``B 1 H W`` depth on the CPU: the one that is given, the one that was drawn (along the edges of ``guide``), or one half where neither is."""
+    """``B 1 H W`` depth on the CPU: the one that is given, the one that was drawn (along the edges of
+    ``guide``), or one half where neither is.
+    """
     if depth is not None:
         return given_depth(depth.float().cpu(), height, width)
     if params["depth"] is None:
@@ -81,7 +99,8 @@ def scene_depth(
 
 
 def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
-    """``B 3 H W``: the share of each colour's light that haze lets through; ``depth`` is ``B 1 H W``. 1 minus it is the truth for a map of haze.
+    """``B 3 H W``: the share of each colour's light that haze lets through; ``depth`` is ``B 1 H W``. 1 minus
+    it is the truth for a map of haze.
 
     Raises ValueError when beta is no number in 0..50.
     """
@@ -98,9 +117,16 @@ def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
 
 
 def weather_cover(
-    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, guide: torch.Tensor | None = None
+    params: dict,
+    seed: int,
+    height: int,
+    width: int,
+    depth: torch.Tensor | None = None,
+    guide: torch.Tensor | None = None,
 ) -> dict:
-    """``{"haze" | "rain" | "snow": B 1 H W in 0..1}``: the share of the scene's light that each takes, for the weather that is there."""
+    """``{"haze" | "rain" | "snow": B 1 H W in 0..1}``: the share of the scene's light that each takes, for
+    the weather that is there.
+    """
     falls = [name for name in ("rain", "snow") if params[name] is not None]
     if params["haze"] is None and not falls:
         return {}
@@ -117,7 +143,8 @@ def _haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> 
     """Koschmieder's law in linear light: ``J t + A (1 - t)``."""
     passed = transmission(params, seed, depth)
     if params["glow"] > 0.0:
-        # Light that fog scatters forward arrives beside its way, more of it the thicker the fog: a wide, soft halo.
+        # Light that fog scatters forward arrives beside its way, more of it the thicker the fog: a wide, soft
+        # halo.
         sigma = max(0.5, params["reach"] * min(light.shape[-2:]))
         share = params["glow"] * (1.0 - passed)
         light = light * (1.0 - share) + _wide(light, sigma) * share
@@ -131,4 +158,6 @@ def _wide(light: torch.Tensor, sigma: float) -> torch.Tensor:
         return gaussian(light, sigma)
     height, width = light.shape[-2:]
     small = torch.nn.functional.interpolate(light, size=(height // 4, width // 4), mode="area")
-    return torch.nn.functional.interpolate(gaussian(small, sigma / 4.0), size=(height, width), mode="bilinear", align_corners=False)
+    return torch.nn.functional.interpolate(
+        gaussian(small, sigma / 4.0), size=(height, width), mode="bilinear", align_corners=False
+    )

@@ -1,23 +1,47 @@
 """One shot: a finished picture is taken back to light, photographed again with faults, developed and sent.
 
-Display values -> scene light (tone curve undone, what was white made brighter than white) -> weather -> optics -> exposure -> camera RGB ->
-sensor -> camera RGB back to light -> development -> transport. Each may do nothing; with all of them off the picture comes back.
+Display values -> scene light (tone curve undone, what was white made brighter than white) -> weather ->
+optics -> exposure -> camera RGB -> sensor -> camera RGB back to light -> development -> transport. Each may
+do nothing; with all of them off the picture comes back.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 
 from ..fields import smooth_field, stream
 from ..draw import Draw
 from .chance import normal
 from .curves import SRGB, untone
-from .development import NO_DEVELOPMENT, NOISE_LEVELS, apply_development, draw_development, expected_noise, from_raw, to_raw
-from .exposure import NO_EXPOSURE, apply_exposure, draw_exposure, missing_stops
-from .optics import NO_OPTICS, apply_optics, blur_map, draw_optics
-from .scene import NO_SCENE, apply_scene, draw_scene, scene_depth, weather_cover
+from .development import (
+    NO_DEVELOPMENT,
+    NOISE_LEVELS,
+    apply_development,
+    draw_development,
+    expected_noise,
+    from_raw,
+    to_raw,
+)
+from .exposure import NO_EXPOSURE, apply_exposure, draw_exposure
+from .labels import SEEDS, noise_of_grey, shot_labels, shot_maps
+from .optics import NO_OPTICS, apply_optics, draw_optics
+from .scene import NO_SCENE, apply_scene, draw_scene, scene_depth
 from .sensor import apply_sensor, draw_sensor, scale_noise
-from .transport import NO_TRANSPORT, apply_transport, draw_transport, transport_labels
+from .transport import NO_TRANSPORT, apply_transport, draw_transport
+
+__all__ = [
+    "NO_SHOT",
+    "WANTED",
+    "apply_shot",
+    "draw_shot",
+    "neutral_shot",
+    "photograph",
+    "shot_labels",
+    "shot_maps",
+    "undevelop",
+    "with_noise",
+]
 
 NO_SHOT = {
     "white": 0.0, "scene": NO_SCENE, "optics": NO_OPTICS, "exposure": NO_EXPOSURE, "sensor": None,
@@ -36,24 +60,25 @@ WANTED = {
 }
 # Display values from which a channel counts as clipped: light there may have been any height.
 _CLIPPED = 254.0 / 255.0 - 1e-6
-_GREY = 0.5
-_PATCH, _LABEL_PATCH = 64, 112
+_PATCH = 80
 # Noise before reduction, in units of what is left, from which on reduction is made weaker instead.
 _MOST_REMOVED = 2.2
-_SEEDS = {"scene": 101, "optics": 211, "sensor": 307, "white": 401, "patch": 503}
 
 
 def draw_shot(draw: Draw, wanted: dict) -> dict:
     """Draw a shot with these faults, and nothing that is not named but the camera's own manner.
 
-    ``wanted`` gives kinds of `WANTED` with their primary quantity. A shot with noise or low light has a sensor and usually the JPEG of a camera
-    (quality 80 to 99 for the most part). Raises ValueError at another name.
+    ``wanted`` gives kinds of `WANTED` with their primary quantity. A shot with noise or low light has a
+    sensor and usually the JPEG of a camera (quality 80 to 99 for the most part). Raises ValueError at another
+    name.
     """
     unknown = set(wanted) - set(WANTED)
     if unknown:
-        raise ValueError(f"camera: cannot draw {', '.join(sorted(unknown))}; expected some of {', '.join(WANTED)}")
+        raise ValueError(
+            f"camera: cannot draw {', '.join(sorted(unknown))}; expected some of {', '.join(WANTED)}"
+        )
     params = {**NO_SHOT, "development": draw_development(draw)}
-    if "low_light" in wanted and draw.uniform() < 0.7:
+    if "low_light" in wanted and draw.uniform() < 0.85:
         # Steep curves of film would turn a dark scene black.
         params["development"] = {**params["development"], "tone": dict(SRGB)}
     params["white"] = round(math.exp(normal(draw, 1.0, 0.7, 2.0)) - 0.5, 6) if draw.uniform() < 0.6 else 0.0
@@ -72,7 +97,11 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
     if "noise" in wanted or ("low_light" in wanted and draw.uniform() < 0.75):
         params["sensor"] = draw_sensor(draw)
         params["noise_only"] = draw.uniform() < 0.6
-        params = with_noise(_calmer(params, wanted["noise"]), wanted["noise"], draw.seed()) if "noise" in wanted else _told_of_noise(params)
+        params = (
+            with_noise(_calmer(params, wanted["noise"]), wanted["noise"], draw.seed())
+            if "noise" in wanted
+            else _told_of_noise(params)
+        )
     else:
         # Without a sensor there is nothing to reduce and no reason to sharpen.
         plain = {name: NO_DEVELOPMENT[name] for name in ("denoise", "sharpen")}
@@ -82,10 +111,11 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
 
 
 def with_noise(params: dict, sigma: float, seed: int) -> dict:
-    """The same shot with its sensor's variance scaled until the developed noise at mid-grey is ``sigma`` (of 255), to some per cent.
+    """The same shot with its sensor's variance scaled until the developed noise at mid-grey is ``sigma`` (of
+    255), to some per cent.
 
-    Where noise reduction leaves too little whatever the sensor does, it is made weaker. The result says so in its parameters;
-    `shot_labels` measures what came out.
+    Where noise reduction leaves too little whatever the sensor does, it is made weaker. The result says so in
+    its parameters; `shot_labels` measures what came out.
     """
     if not (math.isfinite(sigma) and 0.0 <= sigma <= 255.0):
         raise ValueError(f"camera: noise of {sigma} is wanted; expected a standard deviation in 0..255")
@@ -93,7 +123,9 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
         return {**params, "sensor": None}
     # The first guess comes from the formula; looks at a grey patch correct it.
     unit = expected_noise(params["sensor"], params["development"], 3)[1]
-    params = _told_of_noise({**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)})
+    params = _told_of_noise(
+        {**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)}
+    )
     for _ in range(6):
         ratio = sigma / max(noise_of_grey(params, seed, _PATCH), 1e-3)
         if abs(ratio - 1.0) < 0.03:
@@ -104,12 +136,17 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
             weaker = {name: round(develop["denoise"][name] * 0.6, 6) for name in ("luma", "chroma", "soft")}
             develop = {**develop, "denoise": {**develop["denoise"], **weaker}}
         factor = min(2.0, max(0.1, ratio)) ** 2
-        params = _told_of_noise({**params, "development": develop, "sensor": scale_noise(params["sensor"], factor)})
+        params = _told_of_noise(
+            {**params, "development": develop, "sensor": scale_noise(params["sensor"], factor)}
+        )
     return params
 
 
-def apply_shot(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> tuple:
-    """``(picture, labels)``: ``picture`` (``B 3 H W``, sRGB 0..1) photographed again, and what `shot_labels` measures.
+def apply_shot(
+    picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()
+) -> tuple:
+    """``(picture, labels)``: ``picture`` (``B 3 H W``, sRGB 0..1) photographed again, and what `shot_labels`
+    measures.
 
     ``depth`` and ``weather`` go to `apply_scene`; ``depth`` is used for defocus too.
     """
@@ -117,83 +154,50 @@ def apply_shot(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tens
     return out, shot_labels(params, seed, *picture.shape[-2:], depth, picture)
 
 
-def photograph(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()) -> torch.Tensor:
+def photograph(
+    picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None, weather=()
+) -> torch.Tensor:
     """The picture of `apply_shot` alone."""
     develop = params["development"]
     light = undevelop(picture, params, seed)
-    light = apply_scene(light, params["scene"], seed + _SEEDS["scene"], depth, weather, picture)
+    light = apply_scene(light, params["scene"], seed + SEEDS["scene"], depth, weather, picture)
     optics = params["optics"]
     if optics["defocus"] is not None:
-        far = scene_depth(params["scene"], seed + _SEEDS["scene"], *light.shape[-2:], depth, picture).to(light)
-        light = apply_optics(light, optics, seed + _SEEDS["optics"], far)
+        far = scene_depth(params["scene"], seed + SEEDS["scene"], *light.shape[-2:], depth, picture).to(light)
+        light = apply_optics(light, optics, seed + SEEDS["optics"], far)
     else:
-        light = apply_optics(light, optics, seed + _SEEDS["optics"])
+        light = apply_optics(light, optics, seed + SEEDS["optics"])
     light = apply_exposure(light, params["exposure"]).clamp(0.0, 1.0)
     if params["sensor"] is None:
         display = apply_development(light, develop)
     else:
-        display = record(light, params, seed + _SEEDS["sensor"])
+        display = record(light, params, seed + SEEDS["sensor"])
     return apply_transport(display, params["transport"])
 
 
 def undevelop(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Scene light of ``picture`` (``B 3 H W``, display 0..1): the tone curve undone; where a channel is clipped its light is up to ``1 + white`` times that of white.
+    """Scene light of ``picture`` (``B 3 H W``, display 0..1): the tone curve undone, and what is clipped made
+    up to ``1 + white`` times brighter.
 
-    How much is a field of some soft hills: not every lamp is equally bright.
+    How much is a field of some soft hills: not every lamp is equally bright. Single clipped pixels, and areas
+    where only one colour is clipped, are hardly changed: these are the crests of texture and of strong
+    colours, not lamps.
     """
     light = untone(picture, params["development"]["tone"])
     if params["white"] <= 0.0:
         return light
-    hills = smooth_field(*picture.shape[-2:], stream(seed + _SEEDS["white"]), cells=4).to(light)
-    return torch.where(picture >= _CLIPPED, light * (1.0 + params["white"] * hills), light)
-
-
-def shot_labels(
-    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, picture: torch.Tensor | None = None
-) -> dict:
-    """What the shot did, measured, in the units of `WANTED`: kinds that did nothing are 0 (scale 1, quality None).
-
-    Noise is the standard deviation, of 255, over all channels, of a developed mid-grey patch before transport. Blur is the mean
-    spread, ``blur_most`` the strongest; low light the mean of missing stops less what the development gave back; haze the mean optical thickness.
-    """
-    scene, way = params["scene"], transport_labels(params["transport"])
-    field = _blur_field(params, seed, height, width, depth, picture)
-    covers = weather_cover(scene, seed + _SEEDS["scene"], height, width, depth, picture)
-    stops = missing_stops(params["exposure"], min(height, 64), min(width, 64)).mean().item() - params["development"]["gain"]
-    noise = noise_of_grey(params, seed + _SEEDS["patch"], _LABEL_PATCH) if params["sensor"] is not None else 0.0
-    haze = -torch.log((1.0 - covers["haze"]).clamp_min(1e-6)).mean().item() if "haze" in covers else 0.0
-    return {
-        "noise": round(noise, 4),
-        "blur": round(field.mean().item(), 4),
-        "blur_most": round(field.max().item(), 4),
-        "low_light": round(max(0.0, stops), 4),
-        "haze": round(haze, 4),
-        "rain": scene["rain"]["amount"] if scene["rain"] is not None else 0.0,
-        "snow": scene["snow"]["amount"] if scene["snow"] is not None else 0.0,
-        "low_resolution": way["scale"],
-        "jpeg": way["quality"],
-        "codings": way["codings"],
-    }
-
-
-def shot_maps(
-    params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None, picture: torch.Tensor | None = None
-) -> dict:
-    """``{kind: H W in 0..1}``: where each fault is, as a share of what it is where it is strongest; only for kinds that are not everywhere alike."""
-    covers = weather_cover(params["scene"], seed + _SEEDS["scene"], height, width, depth, picture)
-    maps = {name: cover.mean((0, 1)) for name, cover in covers.items()}
-    if params["optics"]["things"] or params["optics"]["defocus"] is not None:
-        maps["blur"] = _blur_field(params, seed, height, width, depth, picture)
-    if params["exposure"]["lamps"]:
-        maps["low_light"] = missing_stops(params["exposure"], height, width)
-    return {name: field / field.max().clamp_min(1e-6) for name, field in maps.items()}
+    clipped = (picture >= _CLIPPED).to(picture)
+    around = F.avg_pool2d(F.pad(clipped, (2,) * 4, mode="replicate"), 5, stride=1).mean(1, keepdim=True)
+    hills = smooth_field(*picture.shape[-2:], stream(seed + SEEDS["white"]), cells=4).to(light)
+    return light * (1.0 + params["white"] * hills * around**2 * clipped)
 
 
 def record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Sensor and development. ``noise_only`` adds what noise changes to the picture that a sensor with a site per colour and pixel would give.
+    """Sensor and development. ``noise_only`` adds what noise changes to the picture that a sensor with a site
+    per colour and pixel would give.
 
-    So the noise has been through mosaic, noise reduction and sharpening, and the picture has not: as where the truth is the mean of many
-    shots of the same camera.
+    So the noise has been through mosaic, noise reduction and sharpening, and the picture has not: as where
+    the truth is the mean of many shots of the same camera.
     """
     color, develop, sensor = params["development"]["color"], params["development"], params["sensor"]
     raw = to_raw(light, color)
@@ -201,21 +205,10 @@ def record(light: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     if not params["noise_only"]:
         return display
     quiet = apply_development(from_raw(apply_sensor(raw, sensor, seed, noisy=False), color), develop)
-    plain = apply_development(light, {**develop, "denoise": NO_DEVELOPMENT["denoise"], "sharpen": NO_DEVELOPMENT["sharpen"]})
+    plain = apply_development(
+        light, {**develop, "denoise": NO_DEVELOPMENT["denoise"], "sharpen": NO_DEVELOPMENT["sharpen"]}
+    )
     return (plain + display - quiet).clamp(0.0, 1.0)
-
-
-def noise_of_grey(params: dict, seed: int, side: int) -> float:
-    """Standard deviation, of 255, of a developed patch whose clean display value is mid-grey."""
-    light = torch.full((1, 3, side, side), _grey_light(params) / 2.0 ** params["development"]["gain"])
-    develop = {**params["development"], "cast": [1.0] * 3}
-    recorded = apply_sensor(to_raw(light, develop["color"]), params["sensor"], seed)
-    noise = apply_development(from_raw(recorded, develop["color"]), develop)
-    return (noise.var((0, 2, 3)).mean().sqrt() * 255.0).item()
-
-
-def _grey_light(params: dict) -> float:
-    return untone(torch.full((1, 3, 1, 1), _GREY), params["development"]["tone"])[0, 1, 0, 0].item()
 
 
 def _told_of_noise(params: dict) -> dict:
@@ -226,8 +219,9 @@ def _told_of_noise(params: dict) -> dict:
 
 
 def _calmer(params: dict, sigma: float) -> dict:
-    """Cameras smooth chroma the more the stronger the noise is: people forgive grain and not coloured spots."""
+    """Cameras smooth chroma more where noise is stronger: people forgive grain and not coloured spots."""
     denoise = params["development"]["denoise"]
+    denoise = {**denoise, "smooth": max(denoise["smooth"], 1.2)} if sigma > 10.0 else denoise
     smooth = round(denoise["smooth"] * min(2.5, max(1.0, sigma / 8.0) ** 0.8), 6)
     return {**params, "development": {**params["development"], "denoise": {**denoise, "smooth": smooth}}}
 
@@ -237,16 +231,11 @@ def _brightened(params: dict, stops: float) -> dict:
     return {**params, "exposure": exposure, "development": {**params["development"], "gain": stops}}
 
 
-def _blur_field(params: dict, seed: int, height: int, width: int, depth, picture) -> torch.Tensor:
-    optics, far = params["optics"], None
-    if optics["defocus"] is not None:
-        far = scene_depth(params["scene"], seed + _SEEDS["scene"], height, width, depth, picture)
-    return blur_map(optics, seed + _SEEDS["optics"], height, width, far)
-
-
 def _draw_way(draw: Draw, wanted: dict, file_of_camera: bool) -> dict:
     if "jpeg" in wanted or "low_resolution" in wanted:
-        way = draw_transport(draw, wanted.get("jpeg"), wanted.get("low_resolution"), None if "jpeg" in wanted else False)
+        way = draw_transport(
+            draw, wanted.get("jpeg"), wanted.get("low_resolution"), None if "jpeg" in wanted else False
+        )
         if "jpeg" not in wanted and draw.uniform() < 0.7:
             way = {**way, "steps": [step for step in way["steps"] if step["do"] == "resize"]}
         return way
@@ -256,6 +245,12 @@ def _draw_way(draw: Draw, wanted: dict, file_of_camera: bool) -> dict:
 
 
 def neutral_shot(draw: Draw) -> dict:
-    """A drawn camera with every fault off: `photograph` returns the picture to within 1/255. For tests, and to start from."""
+    """A drawn camera with every fault off: `photograph` returns the picture to within 1/255. For tests, and
+    to start from.
+    """
     develop = draw_development(draw)
-    return {**NO_SHOT, "white": 2.0, "development": {**NO_DEVELOPMENT, "color": develop["color"], "tone": develop["tone"]}}
+    return {
+        **NO_SHOT,
+        "white": 2.0,
+        "development": {**NO_DEVELOPMENT, "color": develop["color"], "tone": develop["tone"]},
+    }

@@ -1,7 +1,9 @@
-"""Quantisation tables as cameras have them: the standard's own, and tables of other shapes from a generator of our own.
+"""Quantisation tables as cameras have them: the standard's own, and tables of other shapes from a generator
+of our own.
 
-Six of ten cameras use tables that no quality of the IJG's library gives: steeper or flatter towards high frequencies,
-symmetric, with chroma that is as fine as luma or much coarser. The generator bends the standard's tables by four numbers.
+Six of ten cameras use tables that no quality of the IJG's library gives: steeper or flatter towards high
+frequencies, symmetric, with chroma that is as fine as luma or much coarser. The generator bends the
+standard's tables by four numbers.
 """
 
 import math
@@ -22,7 +24,9 @@ CHROMA = (
 
 
 def standard_tables(quality: int) -> dict:
-    """Luma and chroma steps as the IJG's library scales them at ``quality`` (1..100). Raises ValueError outside of that."""
+    """Luma and chroma steps as the IJG's library scales them at ``quality`` (1..100). Raises ValueError
+    outside of that.
+    """
     if not 1 <= quality <= 100:
         raise ValueError(f"camera: JPEG quality is {quality}; expected a number in 1..100")
     quality = int(quality)
@@ -34,7 +38,8 @@ def standard_tables(quality: int) -> dict:
 
 
 def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35) -> dict:
-    """Draw ``{"luma": 64 steps, "chroma": 64 steps}`` of about ``quality`` (1..100; camera-like, mostly 80 to 99, when None).
+    """Draw ``{"luma": 64 steps, "chroma": 64 steps}`` of about ``quality`` (1..100; camera-like, mostly 80 to
+    99, when None).
 
     With probability ``standard`` the tables are the IJG's own.
     """
@@ -44,7 +49,8 @@ def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35
     if draw.uniform() < standard:
         return standard_tables(round(quality))
     scale = 50.0 / quality if quality < 50.0 else 2.0 - quality / 50.0
-    # Exponent of the standard's shape (1 is the standard, 0 is flat), share of a smooth symmetric ramp, its exponent.
+    # Exponent of the standard's shape (1 is the standard, 0 is flat), share of a smooth symmetric ramp, its
+    # exponent.
     steep, ramp, bend = max(0.3, normal(draw, 1.0, 0.22, 2.5)), draw.uniform(), draw.uniform(0.6, 2.2)
     ramp = ramp if draw.uniform() < 0.4 else 0.0
     coarse = math.exp(normal(draw, 0.0, 0.35, 2.5))
@@ -54,7 +60,9 @@ def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35
 
 
 def nearest_quality(luma: list) -> float:
-    """The IJG quality (1..100, may be fractional) whose steps have the geometric mean of ``luma`` (64 steps, raster order)."""
+    """The IJG quality (1..100, may be fractional) whose steps have the geometric mean of ``luma`` (64 steps,
+    raster order).
+    """
     wanted = sum(math.log(step) for step in luma) / 64.0
     low, high = 1.0, 100.0
     for _ in range(20):
@@ -65,7 +73,9 @@ def nearest_quality(luma: list) -> float:
     return round((low + high) / 2.0, 3)
 
 
-def _shape(draw: Draw, base: tuple, scale: float, steep: float, ramp: float, bend: float, rough: float) -> list:
+def _shape(
+    draw: Draw, base: tuple, scale: float, steep: float, ramp: float, bend: float, rough: float
+) -> list:
     middle = math.exp(sum(math.log(step) for step in base) / 64.0)
     steps = []
     for index, step in enumerate(base):

@@ -14,12 +14,15 @@ STEPS = ("resize", "jpeg", "webp", "round")
 NO_TRANSPORT = {"steps": [], "enlarge": "bicubic"}
 
 
-def draw_transport(draw: Draw, quality: float | None = None, scale: float | None = None, twice: bool | None = None) -> dict:
+def draw_transport(
+    draw: Draw, quality: float | None = None, scale: float | None = None, twice: bool | None = None
+) -> dict:
     """Draw the way of one file.
 
-    ``quality`` (1..100) is that of the last coding (None: as cameras code). ``scale`` is how many times smaller the picture was made for good
-    (None or 1: it keeps its size). ``twice`` says whether it is coded twice (None: three of ten are); the second time its grid is
-    shifted, as after a crop, or it was larger when it was coded first.
+    ``quality`` (1..100) is that of the last coding (None: as cameras code). ``scale`` is how many times
+    smaller the picture was made for good (None or 1: it keeps its size). ``twice`` says whether it is coded
+    twice (None: three of ten are); the second time its grid is shifted, as after a crop, or it was larger
+    when it was coded first.
     """
     twice = draw.uniform() < 0.3 if twice is None else twice
     size = round(1.0 / scale, 6) if scale is not None and scale > 1.0 else 1.0
@@ -43,9 +46,11 @@ def draw_transport(draw: Draw, quality: float | None = None, scale: float | None
 
 
 def apply_transport(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """Send ``picture`` (``B 3 H W``, display values 0..1) through the steps; it comes back in its own size, in 8 bits.
+    """Send ``picture`` (``B 3 H W``, display values 0..1) through the steps; it comes back in its own size,
+    in 8 bits.
 
-    With no steps it is returned as it is. Nothing here is random; ``seed`` is unused. Raises ValueError at an unknown step or kernel.
+    With no steps it is returned as it is. Nothing here is random; ``seed`` is unused. Raises ValueError at an
+    unknown step or kernel.
     """
     height, width = picture.shape[-2:]
     now = picture
@@ -55,24 +60,34 @@ def apply_transport(picture: torch.Tensor, params: dict, seed: int = 0) -> torch
             target = tuple(max(8, round(side * step["size"])) for side in (height, width))
             now = resize(now, target, step["kernel"])
         elif name == "jpeg":
-            now = code_jpeg(now, step["luma"], step["chroma"], step["subsampling"], step["shift"], step["smooth"])
+            now = code_jpeg(
+                now, step["luma"], step["chroma"], step["subsampling"], step["shift"], step["smooth"]
+            )
         elif name == "webp":
             now = code_webp(now, step["quality"], step["shift"])
         elif name == "round":
             now = round_to_bytes(now)
         else:
-            raise ValueError(f"camera: unknown step of transport {name!r}; expected one of {', '.join(STEPS)}")
+            raise ValueError(
+                f"camera: unknown step of transport {name!r}; expected one of {', '.join(STEPS)}"
+            )
     if now.shape[-2:] != picture.shape[-2:]:
         now = round_to_bytes(resize(now, (height, width), params["enlarge"]))
     return now
 
 
 def transport_labels(params: dict) -> dict:
-    """What the steps amount to: ``quality`` (of the worst coding, IJG's scale, None without one), ``scale`` (the smallest size, 1 or more), ``codings``."""
+    """What the steps amount to: ``quality`` (of the worst coding, IJG's scale, None without one), ``scale``
+    (the smallest size, 1 or more), ``codings``.
+    """
     qualities = [nearest_quality(step["luma"]) for step in params["steps"] if step["do"] == "jpeg"]
     qualities += [float(step["quality"]) for step in params["steps"] if step["do"] == "webp"]
     sizes = [step["size"] for step in params["steps"] if step["do"] == "resize"]
-    return {"quality": min(qualities, default=None), "scale": round(1.0 / min([1.0, *sizes]), 6), "codings": len(qualities)}
+    return {
+        "quality": min(qualities, default=None),
+        "scale": round(1.0 / min([1.0, *sizes]), 6),
+        "codings": len(qualities),
+    }
 
 
 def round_to_bytes(picture: torch.Tensor) -> torch.Tensor:
@@ -81,14 +96,18 @@ def round_to_bytes(picture: torch.Tensor) -> torch.Tensor:
 
 
 def resize(picture: torch.Tensor, size: tuple, kernel: str) -> torch.Tensor:
-    """``B C H W`` to ``size`` (height, width); kernels widen when the picture shrinks, except ``nearest``. The result is clamped to 0..1."""
+    """``B C H W`` to ``size`` (height, width); kernels widen when the picture shrinks, except ``nearest``.
+    The result is clamped to 0..1.
+    """
     if tuple(picture.shape[-2:]) == tuple(size):
         return picture
     if kernel == "nearest":
         return F.interpolate(picture, size=size, mode="nearest-exact")
     if kernel == "area":
         shrinks = size[0] <= picture.shape[-2]
-        return F.interpolate(picture, size=size, mode="area") if shrinks else resize(picture, size, "bilinear")
+        return (
+            F.interpolate(picture, size=size, mode="area") if shrinks else resize(picture, size, "bilinear")
+        )
     if kernel == "lanczos":
         return _lanczos(_lanczos(picture, size[0], -2), size[1], -1).clamp(0.0, 1.0)
     if kernel not in KERNELS:
@@ -109,7 +128,8 @@ def _lanczos(picture: torch.Tensor, new: int, axis: int) -> torch.Tensor:
     places = places.clamp(0, old - 1).long().to(picture.device)
     shape = (new, 1) if axis == -2 else (new,)
     return sum(
-        picture.index_select(axis, places[:, tap]) * weights[:, tap].view(shape) for tap in range(places.shape[1])
+        picture.index_select(axis, places[:, tap]) * weights[:, tap].view(shape)
+        for tap in range(places.shape[1])
     )
 
 
@@ -122,7 +142,9 @@ def _draw_shift(draw: Draw) -> list:
 
 
 def _draw_jpeg(draw: Draw, quality: float | None, camera: bool) -> dict:
-    """Cameras: 4:2:2 and 4:2:0 in equal parts, tables of their own. Programs and messengers: mostly 4:2:0 and the IJG's tables."""
+    """Cameras: 4:2:2 and 4:2:0 in equal parts, tables of their own. Programs and messengers: mostly 4:2:0 and
+    the IJG's tables.
+    """
     shares = (0.16, 0.4, 0.04, 0.4) if camera else (0.2, 0.08, 0.0, 0.72)
     return {
         "do": "jpeg",

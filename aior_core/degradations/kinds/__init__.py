@@ -8,12 +8,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from ..apart import APART
 from ..degradation import MIXES, Degradation
-from ..published import of_kind
 from ..published.style import Style
 
-APART = ("mixture", "clean")
-"""What stands for a kind in steps that are of none, see `apart`."""
 
 
 def _found() -> tuple[Degradation, ...]:
@@ -39,16 +37,11 @@ def of(kind: str) -> Degradation:
     return _BY_NAME[kind]
 
 
-def apart(kind: str) -> dict[str, Style]:
-    """Looks that are of no single kind: "mixture" does several kinds of damage at once, "clean" changes a picture and damages nothing."""
-    return of_kind(kind) if kind in APART else {}
-
-
 def look_of(kind: str, params: dict) -> Style | None:
     """The style that the parameters of a step name, None for a kind's plain form. Raises ValueError when there is none of that name."""
     if kind not in APART:
         return of(kind).style(params)
-    name, known = params.get("style"), apart(kind)
+    name, known = params.get("style"), APART[kind]
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"degradations: there is no {kind} {str(name)[:60]!r}; expected one of {', '.join(known)}")
     return known[name]

@@ -5,7 +5,8 @@ import torch
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import stream
-from ..photograph import SensorStyle, draw_noise, shoot
+from ..film import apply_grain, draw_grain
+from ..photograph import NestedStyle, SensorStyle, draw_noise, each_alike, shoot
 from ..published import of_kind
 
 # Share of a Poisson-Gauss noise's variance that grows with the signal.
@@ -34,6 +35,12 @@ CAMERA = SensorStyle(
      "soft": (0.0, 6.0), "smooth": (0.0, 6.0), "amount": (0.0, 5.0), "luma": (0.0, 10.0), "chroma": (0.0, 10.0), "noise": (0.0, 100.0)},
     severities=(1.0 / 60.0, 0.5), share=4.0,
 )  # fmt: skip
+FILM = NestedStyle(
+    "noise", "grain of film: correlated, strongest in mid-tones",
+    lambda draw, severity: {"sigma": round(60.0 * severity, 6), "grain": draw_grain(draw, round(60.0 * severity, 6), draw.uniform() < 0.4)},
+    lambda picture, params, seed: each_alike(lambda one: apply_grain(one, params["grain"], seed), picture),
+    {"sigma": (0.0, 255.0), "size": (0.2, 8.0), "clumps": (0.0, 1.0), "peak": (0.05, 0.95), "color": (0.0, 1.0)}, severities=(0.03, 0.45),
+)  # fmt: skip
 MODELS = ("gaussian", "poisson", "grey")
 
 
@@ -55,7 +62,7 @@ DEGRADATION = Degradation(
     primary="sigma", line=(0.0, 60.0), severities=(1.0 / 60.0, 1.0), mild=(1.0 / 60.0, 0.1), rank=4,
     typical={"model": "gaussian", "clip": True},
     sample=_sample, apply=add_noise,
-    styles={"camera": CAMERA, **of_kind("noise")},
+    styles={"camera": CAMERA, "film": FILM, **of_kind("noise")},
     limits={"sigma": (0.0, 1000.0)}, choices={"model": MODELS, "clip": (True, False)},
     shares={
         "any": 0.28, "training": 0.32, "training of three": 0.3, "keep": 0.36, "maps": 0.13, "tone": 0.26,
