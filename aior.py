@@ -3,11 +3,18 @@
 
 Needs nothing but Python 3.10 with venv: the first call sets ComfyUI up in .host/.
 """
-import argparse
-import os
 import signal
-import sys
-from pathlib import Path
+
+# Until `main` catches it, Ctrl+C just ends the program: while modules are imported it would be a traceback.
+# Where it is ignored (nohup), it stays so.
+INTERRUPTIBLE = __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if INTERRUPTIBLE:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import argparse  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 ROOT = Path(os.path.abspath(__file__)).parent
 
@@ -99,6 +106,8 @@ def main():
         print("Python 3.10 or newer is needed; this is %d.%d." % sys.version_info[:2])
         return 2
     try:
+        if INTERRUPTIBLE:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         from scripts.console import robust_output
 
         robust_output()
@@ -115,4 +124,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if INTERRUPTIBLE:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)

@@ -220,6 +220,6 @@ class Engine:
         code = self.server.death()
         end = "broke the connection" if code is None else f"died with code {code}"
         killed = " (killed: most likely out of memory; try --tile 512)" if code == -9 else ""
-        text = f"ComfyUI {end}{killed}; it is started anew for the next picture.\n{self.server.log_tail(12)}"
+        text = f"ComfyUI {end}{killed}.\n{self.server.log_tail(12)}"
         self.close()
         return text

@@ -179,7 +179,7 @@ def run_here(root: Path, batch: Batch, device: str) -> None:
             outcome = engine.attempt(job.name, job.key, job.data)
             if outcome.fate == "died":
                 # Perhaps for another reason than this picture, and between two of them.
-                print(f"{job.picture.source}: {outcome.text.splitlines()[0]} It is tried once more.", flush=True)
+                print(f"{job.picture.source}: {outcome.text.splitlines()[0]} It is started anew, and the picture tried once more.", flush=True)
                 outcome = engine.attempt(job.name, job.key, job.data)
             batch.settle(job, outcome)
     finally:

@@ -74,7 +74,7 @@ def write_picture(image: np.ndarray, source: PictureFile, frame: int, options: W
         result[hidden] = _to_bits(source.pixels[frame][hidden], source.bits, bits)
     if alpha is not None:
         result = np.concatenate([result, alpha[..., None]], -1)
-    is_grey = bool((result[..., 0] == result[..., 1]).all() and (result[..., 1] == result[..., 2]).all()) and source.grey
+    is_grey = source.grey and bool((result[..., :1] == result[..., 1:3]).all())
     if is_grey:
         result = result[..., 0] if alpha is None else result[..., [0, 3]]
     icc = source.metadata.icc
