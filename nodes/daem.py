@@ -18,7 +18,10 @@ class DecodeDAEM(io.ComfyNode):
             description="Decodes a restored latent with detail from the damaged picture, in exactly its size: Detail-Aware Expert Module.",
             search_aliases=[*SEARCHED, "detail", "vae decode", "UniLDiff"],
             inputs=[
-                io.Latent.Input("samples", tooltip="The restored latent, from DAFF Sampler or any sampler."),
+                io.Latent.Input(
+                    "samples",
+                    tooltip="The restored latent, from DAFF Sampler or any sampler. With a noise mask, everything outside of it comes back as it came in.",
+                ),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture."),

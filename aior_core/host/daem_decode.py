@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ..architecture.daem_level import Routing
 from ..architecture.tone import shift
-from ..picture import from_unit, join_alpha, match_color, to_unit
+from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
 from .daem_walk import NODE, Work, contexts, halos_of, picture_walk, require_finite
 from .frames import over_time
-from .inputs import require_numbers, samples_of
+from .inputs import mask_of, require_numbers, samples_of
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
@@ -59,13 +59,15 @@ def decode_daem(
     to the KL one. color_fix takes colours from the damaged picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken,
     in so many times the time: what the networks make of a place depends a little on which way it is turned. watch is called for every picture, level and tile, where there is a
     DAEM at work, of the copy that is not mirrored. fp32, on the CPU, contiguous, 0..1.
+    With a noise mask in the LATENT, only what is masked is taken from the decoder: outside of the mask the result is the damaged picture, exactly,
+    and the inner border of the mask is blended (`feathered`). As for the host's samplers, a mask of another size is stretched, and masks are repeated for a larger batch.
     Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
     require_numbers(NODE, strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
         raise ValueError(f"{NODE}: ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
-    samples = samples_of(latent, NODE)
+    samples, mask = samples_of(latent, NODE), mask_of(latent, NODE)
     require_prior(restorer, prior, NODE)
     require_steerable(restorer, prior, NODE)
     require_vae(restorer, vae, NODE)
@@ -90,10 +92,21 @@ def decode_daem(
         image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, NODE)
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
+    if mask is not None:
+        _keep_unmasked(image, mask, prior)
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
     return image.contiguous()
+
+
+def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3` outside of the noise masks `M 1 h w`, 0..1, in place, one picture after the other."""
+    for index, picture in enumerate(image):
+        # Stretched and repeated as the host does it for its samplers, but over the picture, not over a latent of it.
+        mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
+        damaged = prior.unpadded[index if len(prior.latent) > 1 else 0].to(picture).clamp(0.0, 1.0)
+        picture.copy_(torch.lerp(damaged, picture, feathered(mask)[0].movedim(0, -1).to(picture)))
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:

@@ -14,7 +14,7 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
-from .inputs import require_index, require_kind, require_numbers, samples_of
+from .inputs import mask_of, require_index, require_kind, require_numbers, samples_of
 from .memory import SHARE, Need, available, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .progress import StepProgress
@@ -153,6 +153,7 @@ def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | No
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
     samples_of(latent, NODE)
     require_index(latent, NODE)
+    mask_of(latent, NODE)
     # The temporal ratio, unknown to ComfyUI 0.20 and older, is for videos.
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     channels = prior.latent.shape[1]
