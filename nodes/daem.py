@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daem_decode import COLOR_FIXES, MIRRORED, decode_daem
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
+from ..aior_core.host.node_name import in_its_name
 
 
 class DecodeDAEM(io.ComfyNode):
@@ -64,6 +65,7 @@ class DecodeDAEM(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1) -> io.NodeOutput:
         return io.NodeOutput(
             decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix, ensemble=ensemble)

@@ -3,6 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.interface import RESTORER, said
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
 from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
 
@@ -102,6 +103,7 @@ class TrainRestorer(io.ComfyNode):
         return pictures_fingerprint(folder) if folder else ""
 
     @classmethod
+    @in_its_name
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
         kinds = tuple(kind for kind in KINDS if options.pop(kind))
         settings = Settings(kinds=kinds, **options)
@@ -133,5 +135,6 @@ class SaveRestorer(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, restorer, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(ui=ui.PreviewText(f"Saved: {save_restorer(restorer, filename_prefix)}"))

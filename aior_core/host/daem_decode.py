@@ -20,7 +20,7 @@ from torch import Tensor
 from ..architecture.daem_level import Routing
 from ..architecture.tone import shift
 from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
-from .daem_walk import NODE, Work, contexts, halos_of, picture_walk, require_finite
+from .daem_walk import Work, contexts, halos_of, picture_walk, require_finite
 from .frames import over_time
 from .inputs import mask_of, require_numbers, samples_of
 from .memory import Need, choose_tile, with_smaller_tiles
@@ -64,32 +64,32 @@ def decode_daem(
     Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
-    require_numbers(NODE, strength=strength)
+    require_numbers(strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
-        raise ValueError(f"{NODE}: ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
-    samples, mask = samples_of(latent, NODE), mask_of(latent, NODE)
-    require_prior(restorer, prior, NODE)
-    require_steerable(restorer, prior, NODE)
-    require_vae(restorer, vae, NODE)
-    require_same_size(samples, prior, NODE)
+        raise ValueError(f"ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
+    samples, mask = samples_of(latent), mask_of(latent)
+    require_prior(restorer, prior)
+    require_steerable(restorer, prior)
+    require_vae(restorer, vae)
+    require_same_size(samples, prior)
     if samples.shape[1] != prior.latent.shape[1] or len(prior.latent) not in (1, len(samples)):
         raise ValueError(
-            f"{NODE}: the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
+            f"the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
             "Connect the LATENT that was sampled with this prior."
         )
     if not torch.isfinite(samples).all():
         raise ValueError(
-            f"{NODE}: the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
+            "the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
             "of one). Take more steps, or another scheduler; with a MODEL in fp16, start ComfyUI with --fp32-unet."
         )
     daem = restorer.daem if strength != 0 else None
     need = decoding_need(vae, restorer, daem is not None, samples.shape, ensemble)
-    chosen = choose_tile(tile, need, vae.device, NODE)
+    chosen = choose_tile(tile, need, vae.device, "decoding")
     if daem is None and chosen >= need.whole and ensemble == 1:
         image = _plain(samples, vae, prior)
     else:
         work = Work(samples, vae, restorer, daem, prior, strength)
-        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, NODE)
+        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, "decoding")
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     if mask is not None:

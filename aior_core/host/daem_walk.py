@@ -24,7 +24,6 @@ from .reach import LEVELS, decoder_halos, trunk_halo
 from .restorer import Restorer
 from .tiling import Region, seen
 
-NODE = "DAEM Decode"
 
 
 def halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | None], tuple[int, ...]]:
@@ -126,7 +125,7 @@ class PictureWalk:
         wanted = self.daem.config.decoder_widths[level]
         if h.shape[1] != wanted:
             raise ValueError(
-                f"{NODE}: DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
+                f"DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
                 "Use the VAE that the restorer was trained with."
             )
 
@@ -177,5 +176,5 @@ def require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
     """Raise RuntimeError naming the stage and its dtype if `x` holds NaN or infinite values."""
     if not torch.isfinite(x).all():
         raise RuntimeError(
-            f"{NODE}: NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
+            f"NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
         )

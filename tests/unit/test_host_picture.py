@@ -62,7 +62,7 @@ def test_tiled_prior_equals_the_whole(walk, whole_reach):
     ],
 )
 def test_bad_pictures_are_refused(walk, image, message):
-    with pytest.raises(ValueError, match=f"(?s)Encode Degradation Prior.*{message}"):
+    with pytest.raises(ValueError, match=message):
         walk.encode(image)
 
 
@@ -107,7 +107,7 @@ def test_tiled_decoding_equals_the_whole(walk, whole_reach, strength):
 def test_wrong_latents_are_refused_by_the_decoder(walk):
     prior = walk.encode(picture(64, 64))
     for samples, message in ((torch.ones(1, 16, 8, 9), "different sizes"), (torch.ones(1, 4, 8, 8), "channels")):
-        with pytest.raises(ValueError, match=f"DAEM Decode.*{message}"):
+        with pytest.raises(ValueError, match=message):
             walk.decode({"samples": samples}, prior)
     with pytest.raises(ValueError, match="sampled latent holds NaN.*another scheduler"):
         walk.decode({"samples": prior.latent * float("nan")}, prior)
