@@ -143,12 +143,14 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
-    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device."""
+    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device.
+
+    DAEM itself stays where it is: the curve judges sixty numbers, which the processor does at once, and its layers bring their weights to their input.
+    """
     if restorer.daem is None or restorer.daem.model.curve is None:
         return None
-    management.load_models_gpu([restorer.daem])
-    look, at = restorer.daem.model.impression, restorer.daem.load_device
-    return Impression.joined(look(picture.movedim(-1, 1), at) for picture in color.split(1)).to(management.intermediate_device())
+    look, processor = restorer.daem.model.impression, torch.device("cpu")
+    return Impression.joined(look(picture.movedim(-1, 1), processor) for picture in color.split(1)).to(management.intermediate_device())
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:

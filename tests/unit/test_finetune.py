@@ -265,3 +265,10 @@ def test_a_curve_forgets_what_is_done_again_and_other_pictures_numbers(tmp_path)
     assert same == curve and other.losses == curve.losses and not other.decibels
     same.cut(10.0)
     assert len(same.losses) == 11 and same.decibels == [(0.0, 20.0)]
+
+
+def test_the_node_offers_the_stages_that_there_are(comfyui):
+    from aior_pack.aior_core.training.finetune import STAGE_NAMES
+    from aior_pack.nodes.train import STAGES
+
+    assert STAGES == STAGE_NAMES
