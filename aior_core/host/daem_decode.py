@@ -169,7 +169,10 @@ def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: co
         if daem is not None and daem.model.curve is not None:
             curves.append(picture.tone_curve(out[index : index + 1].movedim(-1, 1)))
     if curves:
-        _set_tones(out.movedim(-1, 1), work.strength * over_time(torch.cat(curves), prior.smooth if len(prior.latent) > 1 else 0))
+        made, wanted = (torch.cat(rows) for rows in zip(*curves))
+        # A frame whose tones are to stay says nothing of its neighbours': with their share of it, frames count.
+        made = over_time(made, prior.smooth if len(prior.latent) > 1 else 0, wanted[:, 0])
+        _set_tones(out.movedim(-1, 1), work.strength * made * wanted[..., None])
     return out
 
 
