@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,13 +108,29 @@ def give_back_freed(device: torch.device, pixels: int) -> None:
         trim(0)
 
 
+OUT_OF_MEMORY = re.compile(
+    "|".join(
+        (
+            r"out of memory",  # MPS ("MPS backend out of memory"), and CUDA, HIP, XPU and NPU where the error has no class of its own
+            r"Invalid buffer size: \d",  # MPS: a single tensor above the largest buffer that Metal gives
+            r"DefaultCPUAllocator: (can't allocate|not enough) memory",  # the processor: Linux and macOS, Windows
+            r"not enough GPU video memory",  # DirectML
+            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",  # cuBLAS, cuDNN and their like, for their workspaces
+            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",  # SYCL and Level Zero
+        )
+    ),
+    re.IGNORECASE,
+)
+"""What PyTorch's back ends say in a plain RuntimeError when memory runs out."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on an accelerator or on the CPU."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     # Where there is no CUDA the host's own OOM_EXCEPTION is every exception.
     gpu = management.OOM_EXCEPTION is not Exception and isinstance(error, management.OOM_EXCEPTION)
-    return gpu or isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return gpu or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None)
 
 
 def with_smaller_tiles(run: Callable[[int], T], tile: int, stage: str) -> T:

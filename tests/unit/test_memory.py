@@ -76,7 +76,40 @@ def test_models_that_are_gone_hold_nothing(monkeypatch):
     assert entry.model is None and available(CPU) > 0
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+RAN_OUT = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
+    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 911360 bytes.",
+    "MPS backend out of memory (MPS allocated: 20.48 GiB, other allocations: 146.27 GiB, max allowed: 163.20 GiB). Tried to allocate 1.00 GiB on private pool. "
+    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may cause system failure).",
+    "Invalid buffer size: 24.00 GiB",
+    "Could not allocate tensor with 134217728 bytes. There is not enough GPU video memory available!",
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+)
+"""What PyTorch 2 says on Linux, Windows, Macs, DirectML, CUDA where its error has no class of its own, and Intel's GPUs."""
+OTHERS = ("CUDA error: an illegal memory access was encountered", "mat1 and mat2 shapes cannot be multiplied", "Expected a 'mps' device type", "invalid buffer size")
+
+
+@pytest.mark.parametrize("text", RAN_OUT)
+def test_what_every_system_says_is_known(memory, text):
+    room = memory(1)
+    assert room.is_out_of_memory(RuntimeError(text)) and not room.is_out_of_memory(ValueError(text))
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_other_texts_are_not_taken_for_it(memory, text):
+    assert not memory(1).is_out_of_memory(RuntimeError(text))
+
+
+def test_what_this_system_says_is_known(memory):
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert memory(1).is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), *(RuntimeError(text) for text in RAN_OUT[:3])])
 def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
     tried = []
 
