@@ -3,8 +3,11 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.interface import RESTORER, said
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
-from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
+
+STAGES = ("detail", "fusion")
+"""Those of `training.finetune`, which is imported when it is used: it takes longer than all other nodes together, and few people train."""
 
 KINDS = {
     "noise": "noise",
@@ -46,7 +49,7 @@ class TrainRestorer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "stage",
-                    options=list(STAGE_NAMES),
+                    options=list(STAGES),
                     default="detail",
                     tooltip="detail trains LQ encoder, degradation head and DAEM: begin with it. fusion trains DAFF, what guides the sampler.",
                 ),
@@ -99,10 +102,15 @@ class TrainRestorer(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **others) -> str:
+        from ..aior_core.training.finetune import pictures_fingerprint
+
         return pictures_fingerprint(folder) if folder else ""
 
     @classmethod
+    @in_its_name
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
+        from ..aior_core.training.finetune import Settings, train_restorer
+
         kinds = tuple(kind for kind in KINDS if options.pop(kind))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
@@ -133,5 +141,6 @@ class SaveRestorer(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, restorer, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(ui=ui.PreviewText(f"Saved: {save_restorer(restorer, filename_prefix)}"))

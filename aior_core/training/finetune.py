@@ -71,7 +71,7 @@ def train_restorer(
     The same seed draws the same crops and damages; how many fit into the minutes depends on the machine.
     Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
     """
-    require_numbers(NODE, minutes=settings.minutes, learning_rate=settings.learning_rate)
+    require_numbers(minutes=settings.minutes, learning_rate=settings.learning_rate)
     if settings.stage not in STAGE_NAMES:
         raise ValueError(f"{NODE}: there is no stage {str(settings.stage)[:60]!r}; expected {' or '.join(STAGE_NAMES)}.")
     _require_compact(model, vae, restorer)
@@ -110,12 +110,12 @@ def pictures_fingerprint(folder: str) -> str:
 
 
 def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
-    require_restorer(restorer, NODE)
-    require_kind(NODE, "model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
+    require_restorer(restorer)
+    require_kind("model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
     if restorer.config.scale != "compact" or restorer.daem is None:
         what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
         raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")
-    require_vae(restorer, vae, NODE)
+    require_vae(restorer, vae)
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
         raise ValueError(f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact.")
