@@ -191,12 +191,7 @@ def _run(
 
 
 def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings) -> None:
-    """After a cancel: a restorer to use now, and a checkpoint that says how much of its time is left."""
-    averaged, _, state, generator_state = checkpoint.load(path)
-    generator = torch.Generator()
-    generator.set_state(generator_state)
-    # The loop counts a run that was told to end as finished; a cancelled one shall go on.
-    checkpoint.save(path, networks, averaged, state | {"seconds": onlooker.seconds}, generator)
+    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
     place = unfinished_place(path.parent.name)
     note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
