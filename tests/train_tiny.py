@@ -51,14 +51,14 @@ def stage(name: str) -> Stage:
 def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | None:
     """Of what `kind` the batches are: "fresh" ones, made "ahead" by so many processes, or "recalled" from those that were encoded."""
     if kind == "maps":
-        return Memory(held, photographs(), "cpu", kept=24, reused=3)
+        return Memory(held, photographs(), "cpu", kept=12, reused=2)
     made = None
     if workers:
         source = Source(photographs(), None, 0.0, {}, OPTIONS.seed, stage.name)
         made = Ahead(source, asking(stage.crops, 1, lambda: 0.0), workers, "cpu")
     if kind != "recalled":
         return made
-    return Latents(held, made or draws.fresh(photographs(), None, 0.0, "cpu"), "cpu", kept=24, reused=3)
+    return Latents(held, made or draws.fresh(photographs(), None, 0.0, "cpu"), "cpu", kept=12, reused=2)
 
 
 def main() -> None:
