@@ -29,6 +29,7 @@ from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..host.unet import unet_config
+from ..weights import as_saved
 from . import checkpoint, loop, losses, own_pictures
 from .networks import Networks, build
 from .onlooker import Example, Onlooker
@@ -191,12 +192,7 @@ def _run(
 
 
 def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings) -> None:
-    """After a cancel: a restorer to use now, and a checkpoint that says how much of its time is left."""
-    averaged, _, state, generator_state = checkpoint.load(path)
-    generator = torch.Generator()
-    generator.set_state(generator_state)
-    # The loop counts a run that was told to end as finished; a cancelled one shall go on.
-    checkpoint.save(path, networks, averaged, state | {"seconds": onlooker.seconds}, generator)
+    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
     place = unfinished_place(path.parent.name)
     note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
@@ -204,8 +200,8 @@ def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restore
 
 
 def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
-    """The trained weights, in fp16 as a file holds them, as a Restorer of the host."""
-    state = {key: value.detach().to("cpu", torch.float16) for key, value in networks.state_dict().items()}
+    """The trained weights, in fp16 as a file holds them, as a Restorer of the host. Raises ValueError where fp16 cannot hold them."""
+    state = as_saved(networks.state_dict(), f"{NODE}: what was trained from {restorer.source}")
     return build_restorer(state, restorer.config, restorer.source, note)
 
 
