@@ -31,6 +31,13 @@ ANCHOR_STARTS = {0: -0.25, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
 """By degradation: noise leaves the more of itself in low frequencies the stronger it is; rain, snow, haze and low light change them all."""
 
 
+UNTOUCHED, CHANGED = 0.1, 0.5
+"""Certainty of a picture's surest degradation up to which the picture is left as it is, and from which on it is changed in full (it is "found" then).
+
+Measured with the eleventh weights on 11 validation pictures: with any synthetic damage the surest is given 0.55 or more. Clean photographs of the tests are given
+0.09 to 0.8, and the one that changed most (53 dB) 0.12."""
+
+
 def ramp(x: Tensor, start: float, end: float) -> Tensor:
     """0 up to `start`, 1 from `end` on, a straight line between; any shape."""
     return ((x - start) / (end - start)).clamp(0, 1)
@@ -46,6 +53,11 @@ def believed(probabilities: Tensor, hazy: Tensor | None = None) -> Tensor:
     if hazy is not None:
         counted[:, HAZE] = ramp((probabilities[:, HAZE] + hazy) / 2, TWICE_DOUBTED, TWICE_BELIEVED) * clearly_hazy(probabilities)
     return counted
+
+
+def share_changed(probabilities: Tensor) -> Tensor:
+    """How much of the repair a picture gets, `B`, 0..1, by the certainties `B K` of its degradations: what has nothing wrong comes back as it was."""
+    return ramp(probabilities.amax(dim=1), UNTOUCHED, CHANGED)
 
 
 def told(severities: Tensor, probabilities: Tensor, hazy: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
+from ..architecture.anchor import share_changed
 from ..architecture.daem_level import Routing
 from ..architecture.tone import shift
 from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
@@ -90,6 +91,8 @@ def decode_daem(
     else:
         work = Work(samples, vae, restorer, daem, prior, strength)
         image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, "decoding")
+    if daem is not None and prior.estimated and restorer.config.scale == "compact":
+        _leave_sound(image, prior)
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     if mask is not None:
@@ -98,6 +101,15 @@ def decode_daem(
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
     return image.contiguous()
+
+
+def _leave_sound(image: Tensor, prior: Prior) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3`, in place, as far as no degradation is found in it: nothing is wrong with it then."""
+    for index, picture in enumerate(image):
+        own = index if len(prior.latent) > 1 else 0
+        share = float(share_changed(prior.probabilities[own : own + 1]))
+        if share < 1:
+            picture.copy_(torch.lerp(prior.unpadded[own].to(picture).clamp(0.0, 1.0), picture, share))
 
 
 def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
