@@ -8,12 +8,20 @@ __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
 
 async def comfy_entrypoint():
     """What ComfyUI calls to get the nodes; imported only then, so that this package imports without ComfyUI."""
+    import os
+
     from comfy_api.latest import ComfyExtension
 
     from .nodes import NODES
 
+    # Set by `aior.py restore` for the server that it starts.
+    if os.environ.get("AIOR_COMMAND"):
+        from .nodes.command import NODES as COMMAND_NODES
+    else:
+        COMMAND_NODES = []
+
     class AIOR(ComfyExtension):
         async def get_node_list(self):
-            return NODES
+            return NODES + COMMAND_NODES
 
     return AIOR()

@@ -47,8 +47,7 @@ def slides(folders: list[Path], size: int, seed: int) -> list[torch.Tensor]:
 
 def crop(path: Path, size: int) -> torch.Tensor | None:
     """The middle of a photograph, reduced by whole numbers as far as it goes: small artefacts of its coding vanish. None if too small."""
-    with Image.open(path) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
+    pixels = room("aior_core.training.pictures").decode(path)[None]
     factor = min(pixels.shape[2:]) // size
     if not factor:
         return None

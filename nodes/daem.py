@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daem_decode import COLOR_FIXES, MIRRORED, decode_daem
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
+from ..aior_core.host.node_name import in_its_name
 
 
 class DecodeDAEM(io.ComfyNode):
@@ -18,7 +19,10 @@ class DecodeDAEM(io.ComfyNode):
             description="Decodes a restored latent with detail from the damaged picture, in exactly its size: Detail-Aware Expert Module.",
             search_aliases=[*SEARCHED, "detail", "vae decode", "UniLDiff"],
             inputs=[
-                io.Latent.Input("samples", tooltip="The restored latent, from DAFF Sampler or any sampler."),
+                io.Latent.Input(
+                    "samples",
+                    tooltip="The restored latent, from DAFF Sampler or any sampler. With a noise mask, everything outside of it comes back as it came in.",
+                ),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture."),
@@ -61,6 +65,7 @@ class DecodeDAEM(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1) -> io.NodeOutput:
         return io.NodeOutput(
             decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix, ensemble=ensemble)

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, SEARCHED, STRENGTH
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.sampling import NOISES, sample_daff, sampler_names, scheduler_names
 from ..aior_core.host.start_point import START_POINTS, started
 
@@ -58,6 +59,7 @@ class ApplyDAFF(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(
         cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None, clip=None
     ) -> io.NodeOutput:
@@ -85,7 +87,8 @@ class DAFFSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Where to start from; with a noise mask, only what is masked is repaired. Open: see start_point.",
+                    tooltip="Where to start from; with a noise mask, only what is masked is repaired, and DAEM Decode gives back the rest "
+                    "as it came in. Open: see start_point.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -165,6 +168,7 @@ class DAFFSampler(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(
         cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, vae=None, **options
     ) -> io.NodeOutput:

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.degradations import KINDS, PRESETS, Recipe, apply_recipe, named_recipe, preset_recipe, random_mixture
 from ..aior_core.host.inputs import require_numbers
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
 
 RANDOM = "random mixture"
@@ -87,13 +88,12 @@ class Degrade(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "") -> io.NodeOutput:
-        require_numbers("Synthesize Degradation", severity=severity, seed=seed)
+        require_numbers(severity=severity, seed=seed)
         if degradation == WRITTEN:
             if not recipe.strip():
-                raise ValueError(
-                    f"Synthesize Degradation: '{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node."
-                )
+                raise ValueError(f"'{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node.")
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:
             plan = random_mixture(seed)

@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..aior_core.host.inside_report import expert_sheet, influence_chart, inside_text
 from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, STRENGTH
 from ..aior_core.host.look_inside import look_inside
+from ..aior_core.host.node_name import in_its_name
 
 
 class Inspect(io.ComfyNode):
@@ -73,6 +74,7 @@ class Inspect(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, model, vae, restorer, prior, positive=None, negative=None, **options) -> io.NodeOutput:
         inside = look_inside(model, vae, restorer, prior, positive, negative, **options)
         text = inside_text(inside, prior, restorer.config.daem)

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..aior_core.host.compact_model import load_compact
 from ..aior_core.host.folders import fingerprint, weight_files, weight_path
 from ..aior_core.host.interface import RESTORER
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer import load_restorer
 from ..aior_core.host.unet_file import load_unet
 
@@ -35,6 +36,7 @@ class LoadCompact(io.ComfyNode):
         return fingerprint(file)
 
     @classmethod
+    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(*load_compact(weight_path(file)))
 
@@ -59,6 +61,7 @@ class LoadRestorer(io.ComfyNode):
         return fingerprint(file)
 
     @classmethod
+    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_restorer(weight_path(file)))
 
@@ -83,5 +86,6 @@ class LoadUNet(io.ComfyNode):
         return fingerprint(file)
 
     @classmethod
+    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_unet(weight_path(file)))

@@ -4,12 +4,11 @@ from comfy_api.latest import io, ui
 
 from ..aior_core.host.csv_file import save_csv
 from ..aior_core.host.inputs import require_numbers
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.metrics.perceptual import INSTALL
 from ..aior_core.metrics.protocol import CHANNELS
 from ..aior_core.metrics.report import csv_table, error_map, measure, table
 from ..aior_core.picture import from_unit, to_unit
-
-NODE = "Measure Restoration"
 
 
 class Measure(io.ComfyNode):
@@ -19,7 +18,7 @@ class Measure(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AIOR_Measure",
-            display_name=NODE,
+            display_name="Measure Restoration",
             category="image/restoration",
             description=(
                 "Compares a picture with the one it should be: PSNR, SSIM, optionally a learned distance, a table and a map of the errors."
@@ -98,17 +97,15 @@ class Measure(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(
         cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0, csv: str = ""
     ) -> io.NodeOutput:
-        require_numbers(NODE, error_gain=error_gain)
-        try:
-            wanted, given = to_unit(reference), to_unit(image)
-            scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
-        except ValueError as error:
-            raise ValueError(f"{NODE}: {error}") from error
+        require_numbers(error_gain=error_gain)
+        wanted, given = to_unit(reference), to_unit(image)
+        scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
         text = table(scores)
         heat = from_unit(error_map(given, wanted, gain=error_gain))
-        saved = save_csv(csv_table(scores), csv, NODE)
+        saved = save_csv(csv_table(scores), csv)
         shown = ui.PreviewText(f"{text}\n\nSaved: {saved}" if saved else text)
         return io.NodeOutput(scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=shown)

@@ -3,6 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED, said
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.prior_encode import encode_prior
 from ..aior_core.host.report import report_maps, report_plot, report_text, short_report
 
@@ -56,6 +57,7 @@ class EncodePrior(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
         prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
         return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior)))
@@ -83,6 +85,7 @@ class PriorReport(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, prior) -> io.NodeOutput:
         text = report_text(prior)
         return io.NodeOutput(text, report_plot(prior), *report_maps(prior), ui=ui.PreviewText(text))

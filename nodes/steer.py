@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.interface import PRIOR
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.steer import steer_prior
 
 class SteerPrior(io.ComfyNode):
@@ -41,5 +42,6 @@ class SteerPrior(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, prior, **weights: float) -> io.NodeOutput:
         return io.NodeOutput(steer_prior(prior, weights))

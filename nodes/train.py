@@ -4,8 +4,11 @@ from comfy_api.latest import io, ui
 
 from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.interface import RESTORER, said
+from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
-from ..aior_core.training.finetune import STAGE_NAMES, Settings, pictures_fingerprint, train_restorer
+
+STAGES = ("detail", "fusion")
+"""Those of `training.finetune`, which is imported when it is used: it takes longer than all other nodes together, and few people train."""
 
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""
@@ -35,7 +38,7 @@ class TrainRestorer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "stage",
-                    options=list(STAGE_NAMES),
+                    options=list(STAGES),
                     default="detail",
                     tooltip="detail trains LQ encoder, degradation head and DAEM: begin with it. fusion trains DAFF, what guides the sampler.",
                 ),
@@ -91,10 +94,15 @@ class TrainRestorer(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **others) -> str:
+        from ..aior_core.training.finetune import pictures_fingerprint
+
         return pictures_fingerprint(folder) if folder else ""
 
     @classmethod
+    @in_its_name
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
+        from ..aior_core.training.finetune import Settings, train_restorer
+
         kinds = tuple(each.name for each in DEGRADATIONS if options.pop(each.name))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
@@ -125,5 +133,6 @@ class SaveRestorer(io.ComfyNode):
         )
 
     @classmethod
+    @in_its_name
     def execute(cls, restorer, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(ui=ui.PreviewText(f"Saved: {save_restorer(restorer, filename_prefix)}"))

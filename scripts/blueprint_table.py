@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, Column, Node, decode, sampler
+from .workflow_pieces import AMBER, BLUE, GREEN, PURPLE, Column, Node, decode, sampler
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,12 @@ def _masked() -> Blueprint:
         "Restore Masked Area",
         "Repairs only what the mask covers; every pixel outside of it keeps its value. Paint the mask in the Mask Editor, or take one of Degradation Report.",
         (*ALIASES, "mask", "masked", "inpaint", "area", "selective"), (IMAGE, Port("mask", "MASK"), *SETTINGS),
-        {"image": "composite.IMAGE", "report": "prior.report"},
+        {"image": "decode.image", "report": "prior.report"},
         (_model(), _prior(),
          Column("3 Sample under the mask", PURPLE, (
              Node("masked", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "in.mask"}),
              _sampler(latent="masked.LATENT"))),
-         Column("4 Decode", AMBER, (decode("sampler.latent"),)),
-         Column("5 Put it into the input", GREY, (
-             Node("composite", "ImageCompositeMasked", {"destination": "in.image", "source": "decode.image", "mask": "in.mask"}),))))
+         Column("4 Decode", AMBER, (decode("sampler.latent"),))))
 
 
 BLUEPRINTS = (_photo(), _large(), _masked())

@@ -18,17 +18,20 @@ from .websocket import WebSocket, WebSocketClosed
 # How long one wait on the socket lasts before the history is asked: an event that got lost delays a result by this.
 _PATIENCE = 5.0
 
+# The server is this machine's own: no proxy of the environment is asked for it.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class PromptError(RuntimeError):
     """The server refused a prompt or a node failed.
 
     `kind`: "refused" (validation) or "failed" (while running) or "interrupted". `nodes`: ids of the nodes named.
-    The text names each node by its title and class with its message.
+    The text names each node by its title and class with its message; `message` is a failed node's alone.
     """
 
-    def __init__(self, message: str, kind: str, nodes: tuple[str, ...] = ()):
-        super().__init__(message)
-        self.kind, self.nodes = kind, nodes
+    def __init__(self, text: str, kind: str, nodes: tuple[str, ...] = (), message: str = ""):
+        super().__init__(text)
+        self.kind, self.nodes, self.message = kind, nodes, message or text
 
 
 @dataclass
@@ -106,7 +109,7 @@ class ComfyClient:
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with DIRECT.open(request, timeout=120) as response:
                 return response.read()
         except urllib.error.HTTPError:
             raise
@@ -236,8 +239,8 @@ class ComfyClient:
                 on_progress(Progress(finished + min(share, 1.0), len(prompt), running["display_node_id"],
                                      running["value"], running["max"]))
         elif kind == "execution_error":
-            text = f"{node_label(prompt, data['node_id'])}: {data['exception_message'].strip()}"
-            raise PromptError(text, "failed", (data["node_id"],))
+            message = data["exception_message"].strip()
+            raise PromptError(f"{node_label(prompt, data['node_id'])}: {message}", "failed", (data["node_id"],), message)
         elif kind == "execution_interrupted":
             raise PromptError(f"{node_label(prompt, data['node_id'])}: interrupted", "interrupted", (data["node_id"],))
         return kind == "execution_success"

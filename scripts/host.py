@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .host_setup import CURRENT, LINK_NAME, RELEASES, TEST_PACKAGES, HostSetup, Release
-from .steps import Say, SetupError, write_atomic
+from .atomic import write_atomic
+from .steps import Say, SetupError
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import sys
 import time
@@ -12,11 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import remove_partials, write_new
 from .client import Progress
 from .engine import OPTIONS, Engine, Outcome, Workflow, WorkflowError, read_workflow
-from .results import Picture, choose_target, find_pictures, is_cut_off, part_key, remove_partials, request_key, with_key, write_new
+from .pictures import Picture, explain, find_pictures, folder_problem, is_cut_off, read_source
+from .results import RESULT_SUFFIXES, choose_target, part_key, request_key, with_key
 from .server import ServerError
 from .steps import SetupError
+
+
+_NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,17 @@ class Job:
 
 
 class Batch:
-    """The pictures of one call. `take` gives them one by one, `settle` takes what came of each.
+    """The pictures of one call. `take` gives them one by one, `settle` takes what came of each. `blocked`: why nothing can be
+    written into a folder of results; its pictures fail before they are restored.
 
     Several jobs may be under way at once. Pictures that share a name for their results (a.jpg and a.png) never are: so
     each gets the name that it gets when they are restored one after the other.
     """
 
-    def __init__(self, pictures: list[Picture], workflow: Workflow):
+    def __init__(self, pictures: list[Picture], workflow: Workflow, blocked: dict[Path, str] | None = None):
         self.workflow, self.total = workflow, len(pictures)
+        self._blocked = dict(blocked or {})
+        self._suffix = RESULT_SUFFIXES[workflow.options.get("format", "png")]
         self.done = self.skipped = self.failed = 0
         self._waiting = deque(enumerate(pictures, 1))
         self._running: set[Path] = set()
@@ -63,8 +72,8 @@ class Batch:
                     continue
                 try:
                     job = self._open(number, picture)
-                except (OSError, ValueError) as error:
-                    self._fail(number, picture, str(error) or type(error).__name__)
+                except (OSError, ValueError, MemoryError) as error:
+                    self._fail(number, picture, explain(error))
                     continue
                 if job:
                     self._running.add(picture.target)
@@ -84,7 +93,10 @@ class Batch:
         try:
             written = self._write(job, outcome.images)
         except (OSError, ValueError) as error:
-            self._fail(job.number, job.picture, str(error) or type(error).__name__)
+            if isinstance(error, OSError) and error.errno in _NO_WRITING:
+                # The pictures that follow would be computed for nothing.
+                self._blocked[job.picture.target.parent] = explain(error)
+            self._fail(job.number, job.picture, explain(error))
             return
         self.done += 1
         found = f"{outcome.text}\n  " if outcome.text else ""
@@ -92,19 +104,22 @@ class Batch:
 
     def _open(self, number: int, picture: Picture) -> Job | None:
         """The job of a picture, None when its result is there already."""
-        data = picture.source.read_bytes()
-        if not data:
-            raise ValueError("the file is empty")
+        data = read_source(picture.source)
         key = request_key(picture.source.name, data, self.workflow.content, self.workflow.options)
-        path, done = choose_target(picture.target, key, self._taken)
+        path, done = self._choose(picture, key)
         if done:
             self._taken.add(path)
             self.skipped += 1
             print(f"{picture.source}: skipped, {path} is there already", flush=True)
             return None
+        if picture.target.parent in self._blocked:
+            raise ValueError(self._blocked[picture.target.parent])
         if is_cut_off(data):
             print(f"{picture.source}: this file is cut off; what is missing is restored from nothing", flush=True)
         return Job(number, picture, key, data)
+
+    def _choose(self, picture: Picture, key: str) -> tuple[Path, bool]:
+        return choose_target(picture.target, key, self._taken, self._suffix, picture.former)
 
     def _fail(self, number: int, picture: Picture, reason: str) -> None:
         self.failed += 1
@@ -114,7 +129,7 @@ class Batch:
     def _write(self, job: Job, images: tuple[bytes, ...]) -> list[Path]:
         """Write the pictures under the next free names. The first one's key says that the result is there, so it is written
         last: a call that is killed in between is repeated, and finds by their own keys which of the others are there."""
-        first, _ = choose_target(job.picture.target, job.key, self._taken)
+        first, _ = self._choose(job.picture, job.key)
         self._taken.add(first)
         try:
             others = [self._place(job, image, part_key(job.key, number)) for number, image in enumerate(images[1:], 1)]
@@ -125,7 +140,7 @@ class Batch:
     def _place(self, job: Job, image: bytes, key: str) -> Path:
         data = with_key(image, key)
         while True:
-            path, done = choose_target(job.picture.target, key, self._taken)
+            path, done = self._choose(job.picture, key)
             if not done:
                 try:
                     write_new(path, data)
@@ -138,7 +153,7 @@ class Batch:
 @contextlib.contextmanager
 def progress_bar(prompt: dict, name: str) -> Iterator[Callable[[Progress], None] | None]:
     """A progress bar on one terminal line; none where the output is no terminal."""
-    if not sys.stdout.isatty():
+    if not sys.stdout or not sys.stdout.isatty():
         yield None
         return
 
@@ -161,14 +176,24 @@ def run_here(root: Path, batch: Batch, device: str) -> None:
     engine = Engine(root, batch.workflow, device, watch=progress_bar)
     try:
         while job := batch.take():
-            batch.settle(job, engine.attempt(job.name, job.key, job.data))
+            outcome = engine.attempt(job.name, job.key, job.data)
+            if outcome.fate == "died":
+                # Perhaps for another reason than this picture, and between two of them.
+                print(f"{job.picture.source}: {outcome.text.splitlines()[0]} It is started anew, and the picture tried once more.", flush=True)
+                outcome = engine.attempt(job.name, job.key, job.data)
+            batch.settle(job, outcome)
     finally:
         engine.close()
 
 
 def restore(root: Path, arguments: Namespace) -> int:
     """Run the command; returns its exit code: 0 when every picture has its result, 1 otherwise."""
-    pictures, remarks = find_pictures(arguments.pictures, Path(arguments.out) if arguments.out else None)
+    out = Path(arguments.out) if arguments.out else None
+    problem = folder_problem(out) if out and not out.is_dir() else None
+    if problem:
+        print(f"Error: {problem}", flush=True)
+        return 1
+    pictures, remarks = find_pictures(arguments.pictures, out)
     for remark in remarks:
         print(remark, flush=True)
     if not pictures:
@@ -177,9 +202,11 @@ def restore(root: Path, arguments: Namespace) -> int:
     started = time.monotonic()
     options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
     path = Path(arguments.workflow) if arguments.workflow else root / "workflows" / "restore.json"
-    remove_partials({picture.target.parent for picture in pictures})
+    folders = {picture.target.parent for picture in pictures}
+    remove_partials(folders)
     try:
-        batch = Batch(pictures, read_workflow(path, options))
+        blocked = {folder: problem for folder in sorted(folders) if (problem := folder_problem(folder))}
+        batch = Batch(pictures, read_workflow(path, options), blocked)
         if arguments.ray:
             from .ray_cluster import run_on_ray
 
@@ -190,4 +217,4 @@ def restore(root: Path, arguments: Namespace) -> int:
         print(f"Error: {error}", flush=True)
         return 1
     print(f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {time.monotonic() - started:.1f} s", flush=True)
-    return 1 if batch.failed or any("left alone" not in remark for remark in remarks) else 0
+    return 1 if batch.failed or any("left alone" not in remark and "left out" not in remark for remark in remarks) else 0

@@ -10,14 +10,20 @@ import subprocess
 import tempfile
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
+from .client import DIRECT
 from .host import Host
 from .steps import ends_with_parent, try_lock
 
 FOLDERS = ("input", "output", "temp", "user")
 LAUNCHER = Path(__file__).with_name("start_comfyui.py")
+COMMAND = "AIOR_COMMAND"
+"""The variable that has the pack give a server the command's own nodes."""
+
+LEAST_FREE = 64 * 2**20
+"""Bytes that the folder for temporary files must have left: ComfyUI's own files, and a picture on its way in and out."""
+
 _PREFIX, _OWNER = "aior-", "owner"
 # Large tensors on the CPU are asked for and given back at every layer. Kept by glibc (up to 400 MB) and in huge pages they
 # need not be zeroed page by page each time, which is a quarter of a picture's seconds. Other C libraries ignore these.
@@ -31,11 +37,11 @@ class ServerError(RuntimeError):
     code: int | None = None
 
 
-def start_comfyui(host: Host, port: int, flags: list, **options: object) -> subprocess.Popen:
+def start_comfyui(host: Host, port: int, flags: list, environment: dict[str, str] | None = None, **options: object) -> subprocess.Popen:
     """Start the host's ComfyUI on 127.0.0.1 with more `flags`; it ends with this process. What the person's environment says
-    of memory allocation goes first. `options` are Popen's."""
+    of memory allocation goes first; `environment` is added to it. `options` are Popen's."""
     command = [host.python, LAUNCHER, host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", port, "--disable-auto-launch", *flags]
-    return subprocess.Popen([str(part) for part in command], env=ALLOCATION | os.environ, **ends_with_parent(), **options)
+    return subprocess.Popen([str(part) for part in command], env=ALLOCATION | os.environ | (environment or {}), **ends_with_parent(), **options)
 
 
 def free_port() -> int:
@@ -73,18 +79,34 @@ class OwnFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def own_folder() -> OwnFolder:
+    """An OwnFolder with room for pictures. Raises ServerError where there is none."""
+    advice = "Set the variable TMPDIR to a folder with room, and call again."
+    try:
+        folder = OwnFolder()
+        free = shutil.disk_usage(folder.path).free
+    except OSError as error:
+        raise ServerError(f"no folder for temporary files can be made: {error.strerror or error}. {advice}") from None
+    if free < LEAST_FREE:
+        folder.close()
+        raise ServerError(f"the folder for temporary files, {folder.path.parent}, has only {free / 2**20:.0f} MiB left. {advice}")
+    return folder
+
+
 class Server:
     """A ComfyUI server process. Use as a context manager, or call `start` and `stop`.
 
     `folder`: input, output, temp and user folders and the log are made there (a temporary one, removed at stop, when
     None). `device`: "cpu" or "auto". `models`: a models folder in place of ComfyUI's. `extra`: further ComfyUI flags.
+    `command`: with the nodes that read and write pictures for `aior.py restore`. Raises ServerError where no temporary folder can be made.
     """
 
     def __init__(self, host: Host, *, device: str = "cpu", port: int | None = None, folder: Path | None = None,
-                 models: Path | None = None, extra: tuple[str, ...] = ()):
+                 models: Path | None = None, extra: tuple[str, ...] = (), command: bool = False):
         self.host, self.device, self.models, self.extra = host, device, models, extra
+        self._environment = {COMMAND: "1"} if command else {}
         self._wanted_port = port
-        self._own = OwnFolder() if folder is None else None
+        self._own = own_folder() if folder is None else None
         self.folder = self._own.path if self._own else Path(folder)
         self.log_path = self.folder / "server.log"
         self.process: subprocess.Popen | None = None
@@ -119,7 +141,7 @@ class Server:
             self.port = self._wanted_port or free_port()
             with open(self.log_path, "wb") as log:
                 self.process = start_comfyui(
-                    self.host, self.port, self._flags(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
+                    self.host, self.port, self._flags(), self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
             try:
                 self._wait(timeout)
                 return self
@@ -150,7 +172,7 @@ class Server:
                 error.code = self.process.returncode
                 raise error
             with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5):
+                with DIRECT.open(f"{self.url}/system_stats", timeout=5):
                     return
             time.sleep(0.1)
         raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s:\n{self.log_tail()}")

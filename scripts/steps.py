@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .atomic import write_atomic
+
 Say = Callable[[str], None]
 
 
@@ -46,16 +48,6 @@ def read_state(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` with `data` in one move, so that nobody ever reads half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def run_steps(steps: Iterable[Step], state_path: Path, say: Say = print) -> list[str]:

@@ -96,8 +96,8 @@ def _upscale() -> Workflow:
 def _masked() -> Workflow:
     note = ("# Repair only a masked area\n\n"
             "Right-click the loaded picture, *Open in Mask Editor*, paint over what is damaged, save.\n\n"
-            "*Set Latent Noise Mask* makes the sampler work only there; *ImageCompositeMasked* puts the result into the input, so that "
-            "every pixel outside the mask keeps its value.\n\n"
+            "*Set Latent Noise Mask* puts the mask on the latent. The sampler works only there, and *DAEM Decode* gives every pixel outside "
+            "the mask back as it came in; the mask's inner border is blended.\n\n"
             "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead of the painted one.\n\n"
             "This repairs what is there under the mask. It does not invent what is missing: for objects to remove, use an inpainting model.")
     return Workflow("restore_masked", note, (
@@ -106,11 +106,7 @@ def _masked() -> Workflow:
             Node("mask", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "photo.MASK"}),
             sampler(latent="mask.LATENT"),
         )),
-        Column("4 Decode", AMBER, (decode("sampler.latent"),)),
-        Column("5 Put it into the input", GREY, (
-            Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
-            save("composite.IMAGE", "AIOR_masked"),
-        )),
+        Column("4 Decode", AMBER, (decode("sampler.latent"), save(prefix="AIOR_masked"))),
     ), 270)
 
 

@@ -99,11 +99,7 @@ def _inpaint() -> Workflow:
             Node("mask", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "photo.MASK"}),
             _sampler(latent="mask.LATENT"),
         )),
-        Column("5 Decode", AMBER, (_decode(),)),
-        Column("6 Put it into the input", GREY, (
-            Node("composite", "ImageCompositeMasked", {"destination": "photo.IMAGE", "source": "decode.image", "mask": "photo.MASK"}),
-            _save("composite.IMAGE", "AIOR_sdxl_masked"),
-        )),
+        Column("5 Decode", AMBER, (_decode(), _save(prefix="AIOR_sdxl_masked"))),
     ), 270)
 
 

@@ -1,4 +1,4 @@
-"""Trains a small network in a process of its own, for tests that kill it or start several: `train_tiny.py STAGE OUT STEPS SAVE_SECONDS`.
+"""Trains a small network in a process of its own, for tests that kill it or start several.
 
 Writes what `watch` was told to OUT/watched.jsonl, a line per step.
 """
@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 import conftest  # noqa: F401  the pack and the host become importable
 import torch
-from aior_pack.aior_core.training import data, distributed, loop
+from aior_pack.aior_core.training import data, distributed, draws, loop
+from aior_pack.aior_core.training.ahead import Ahead, Source, asking
+from aior_pack.aior_core.training.draws import Draw
+from aior_pack.aior_core.training.maps import Memory
 from aior_pack.aior_core.training.networks import Networks, build
-from aior_pack.aior_core.training.stages import STAGES, Stage
+from aior_pack.aior_core.training.recall import Latents
+from aior_pack.aior_core.training.stages import STAGES, Stage, fusion_loss
 from aior_pack.tests.tiny import TINY, randomised
 from torch.nn import functional as F
 
-# A learning rate that moves the weights within a few steps of the warm-up by more than the checkpoint's fp16 rounds away.
+# A learning rate that moves the weights well within a few steps of the warm-up.
 OPTIONS = loop.Options(Path(), 600.0, report_seconds=1e9, learning_rate_scale=10.0)
 
 
@@ -42,17 +48,38 @@ def stage(name: str) -> Stage:
     return dataclasses.replace(whole, crops=lambda progress, step: (32, 8), learning_rate=max(whole.learning_rate, 6e-4))
 
 
+def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | None:
+    """Of what `kind` the batches are: "fresh" ones, made "ahead" by so many processes, or "recalled" from those that were encoded."""
+    if kind == "maps":
+        return Memory(held, photographs(), "cpu", kept=12, reused=2)
+    made = None
+    if workers:
+        source = Source(photographs(), None, 0.0, {}, OPTIONS.seed, stage.name)
+        made = Ahead(source, asking(stage.crops, 1, lambda: 0.0), workers, "cpu")
+    if kind != "recalled":
+        return made
+    return Latents(held, made or draws.fresh(photographs(), None, 0.0, "cpu"), "cpu", kept=12, reused=2)
+
+
 def main() -> None:
+    """`train_tiny.py STAGE OUT STEPS SAVE_SECONDS [KIND WORKERS [KILLED_AT]]`: after step KILLED_AT the first process kills itself."""
     name, out, steps, save_seconds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    kind, workers = (sys.argv[5], int(sys.argv[6])) if len(sys.argv) > 5 else ("fresh", 0)
+    killed_at = int(sys.argv[7]) if len(sys.argv) > 7 else 0
 
     def watch(progress: loop.Progress) -> bool:
         with (out / "watched.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(dataclasses.asdict(progress)) + "\n")
+        if progress.step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         return progress.step < steps
 
     options = dataclasses.replace(OPTIONS, out=out, save_seconds=save_seconds)
     with distributed.processes("cpu"):
-        loop.train(networks(), stage(name), photographs(), options, watch=watch)
+        held, trained = networks(), stage(name)
+        if kind == "recalled":
+            trained = dataclasses.replace(trained, step=fusion_loss)
+        loop.train(held, trained, photographs(), options, watch=watch, draw=draw(kind, trained, held, workers))
 
 
 if __name__ == "__main__":

@@ -96,17 +96,30 @@ class DAEM(nn.Module):
         (default: certain); the anchor lets go for what is likely only. impression: of the whole damaged picture, see `impression`, for the
         tone curve and its second opinion on haze; without it noise is taken for clipped.
         """
+        return self.context_of(pooled_statistics(feature), severities, steering, probabilities, impression, dtype=feature.dtype)
+
+    def context_of(
+        self,
+        statistics: Tensor,
+        severities: Tensor,
+        steering: Tensor | None = None,
+        probabilities: Tensor | None = None,
+        impression: Impression | None = None,
+        *,
+        dtype: torch.dtype,
+    ) -> PictureContext:
+        """`context` of a feature whose `pooled_statistics` are known, `B 2C`, fp32; the networks run in `dtype`."""
         steering = torch.ones_like(severities) if steering is None else steering
         sure = torch.ones_like(severities) if probabilities is None else probabilities
-        pooled = torch.cat([pooled_statistics(feature), (severities * steering).float(), steering.float()], dim=1).to(feature.dtype)
+        pooled = torch.cat([statistics, (severities * steering).float(), steering.float()], dim=1).to(dtype)
         removed = severities * steering * believed(sure, None if impression is None else impression.hazy)
         sigma = noise_sigma(removed[:, NOISE : NOISE + 1].float())
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
-            anchor=self.anchor_of(removed.to(feature.dtype)),
+            anchor=self.anchor_of(removed.to(dtype)),
             sigma=sigma if impression is None else sigma * impression.clipped[:, None].to(sigma),
-            probabilities=(sure if impression is None else cleared(sure)).to(feature.dtype),
-            steering=steering.to(feature.dtype),
+            probabilities=(sure if impression is None else cleared(sure)).to(dtype),
+            steering=steering.to(dtype),
             appearance=None if impression is None else impression.appearance,
         )
 
@@ -144,6 +157,11 @@ class DAEM(nn.Module):
 def tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> Tensor:
     """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, the damaged one having looked like `looks` `B 60` -> curve `B 3 3`."""
     return daem.curve(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
+
+
+def unsteered_tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> tuple[Tensor, Tensor]:
+    """`tone_curve` in two: the curve `B 3 3` that removes all of what is wrong, and the share `B 1`, 0..1, that is wanted."""
+    return daem.curve.unsteered(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
 
 
 def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:

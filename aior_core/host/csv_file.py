@@ -13,10 +13,10 @@ TRIES = 100
 """Names tried in turn where other programs take them first."""
 
 
-def save_csv(text: str, prefix: str | None, node: str) -> Path | None:
+def save_csv(text: str, prefix: str | None) -> Path | None:
     """Write `text` below ComfyUI's output folder, numbered as its save nodes do; returns the path, or None for no or an empty `prefix`.
 
-    Raises ValueError naming the node for a prefix that is no name or leads out of the folder, RuntimeError if the file cannot be written.
+    Raises ValueError for a prefix that is no name or leads out of the folder, RuntimeError if the file cannot be written.
     """
     if prefix is None or isinstance(prefix, str) and not prefix.strip():
         return None
@@ -26,13 +26,13 @@ def save_csv(text: str, prefix: str | None, node: str) -> Path | None:
             path = place.with_name(place.name + SUFFIX)
             if _written(text, path):
                 # The browser does not show what a node of a pack says.
-                logging.info(f"{node}: {path}")
+                logging.info(f"AIOR, CSV file saved: {path}")
                 return path
     except ValueError as error:
-        raise ValueError(f"{node}: csv: {error}") from error
+        raise ValueError(f"csv: {error}") from error
     except OSError as error:
-        raise RuntimeError(f"{node}: the CSV file could not be written: {error.strerror or error}. Make room, or choose another name.") from error
-    raise RuntimeError(f"{node}: other programs keep taking the names of the CSV file {path.name}. Choose another name.")
+        raise RuntimeError(f"the CSV file could not be written: {error.strerror or error}. Make room, or choose another name.") from error
+    raise RuntimeError(f"other programs keep taking the names of the CSV file {path.name}. Choose another name.")
 
 
 def _written(text: str, path: Path) -> bool:

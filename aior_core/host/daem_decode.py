@@ -17,12 +17,13 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
+from ..architecture.anchor import share_changed
 from ..architecture.daem_level import Routing
 from ..architecture.tone import shift
-from ..picture import from_unit, join_alpha, match_color, to_unit
-from .daem_walk import NODE, Work, contexts, halos_of, picture_walk, require_finite
+from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
+from .daem_walk import Work, contexts, halos_of, picture_walk, require_finite
 from .frames import over_time
-from .inputs import require_numbers, samples_of
+from .inputs import mask_of, require_numbers, samples_of
 from .memory import Need, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
@@ -59,41 +60,65 @@ def decode_daem(
     to the KL one. color_fix takes colours from the damaged picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken,
     in so many times the time: what the networks make of a place depends a little on which way it is turned. watch is called for every picture, level and tile, where there is a
     DAEM at work, of the copy that is not mirrored. fp32, on the CPU, contiguous, 0..1.
+    With a noise mask in the LATENT, only what is masked is taken from the decoder: outside of the mask the result is the damaged picture, exactly,
+    and the inner border of the mask is blended (`feathered`). As for the host's samplers, a mask of another size is stretched, and masks are repeated for a larger batch.
     Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
     memory does not suffice.
     """
-    require_numbers(NODE, strength=strength)
+    require_numbers(strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
-        raise ValueError(f"{NODE}: ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
-    samples = samples_of(latent, NODE)
-    require_prior(restorer, prior, NODE)
-    require_steerable(restorer, prior, NODE)
-    require_vae(restorer, vae, NODE)
-    require_same_size(samples, prior, NODE)
+        raise ValueError(f"ensemble is {ensemble}; expected 1 (off) to {len(MIRRORED)} mirrored copies.")
+    samples, mask = samples_of(latent), mask_of(latent)
+    require_prior(restorer, prior)
+    require_steerable(restorer, prior)
+    require_vae(restorer, vae)
+    require_same_size(samples, prior)
     if samples.shape[1] != prior.latent.shape[1] or len(prior.latent) not in (1, len(samples)):
         raise ValueError(
-            f"{NODE}: the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
+            f"the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
             "Connect the LATENT that was sampled with this prior."
         )
     if not torch.isfinite(samples).all():
         raise ValueError(
-            f"{NODE}: the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
+            "the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
             "of one). Take more steps, or another scheduler; with a MODEL in fp16, start ComfyUI with --fp32-unet."
         )
     daem = restorer.daem if strength != 0 else None
     need = decoding_need(vae, restorer, daem is not None, samples.shape, ensemble)
-    chosen = choose_tile(tile, need, vae.device, NODE)
+    chosen = choose_tile(tile, need, vae.device, "decoding")
     if daem is None and chosen >= need.whole and ensemble == 1:
         image = _plain(samples, vae, prior)
     else:
         work = Work(samples, vae, restorer, daem, prior, strength)
-        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, NODE)
+        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, "decoding")
+    if daem is not None and prior.estimated and restorer.config.scale == "compact":
+        _leave_sound(image, prior)
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
+    if mask is not None:
+        _keep_unmasked(image, mask, prior)
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
     return image.contiguous()
+
+
+def _leave_sound(image: Tensor, prior: Prior) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3`, in place, as far as no degradation is found in it: nothing is wrong with it then."""
+    for index, picture in enumerate(image):
+        own = index if len(prior.latent) > 1 else 0
+        share = float(share_changed(prior.probabilities[own : own + 1]))
+        if share < 1:
+            picture.copy_(torch.lerp(prior.unpadded[own].to(picture).clamp(0.0, 1.0), picture, share))
+
+
+def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3` outside of the noise masks `M 1 h w`, 0..1, in place, one picture after the other."""
+    for index, picture in enumerate(image):
+        # Stretched and repeated as the host does it for its samplers, but over the picture, not over a latent of it.
+        mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
+        damaged = prior.unpadded[index if len(prior.latent) > 1 else 0].to(picture).clamp(0.0, 1.0)
+        picture.copy_(torch.lerp(damaged, picture, feathered(mask)[0].movedim(0, -1).to(picture)))
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
@@ -156,7 +181,10 @@ def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: co
         if daem is not None and daem.model.curve is not None:
             curves.append(picture.tone_curve(out[index : index + 1].movedim(-1, 1)))
     if curves:
-        _set_tones(out.movedim(-1, 1), work.strength * over_time(torch.cat(curves), prior.smooth if len(prior.latent) > 1 else 0))
+        made, wanted = (torch.cat(rows) for rows in zip(*curves))
+        # A frame whose tones are to stay says nothing of its neighbours': with their share of it, frames count.
+        made = over_time(made, prior.smooth if len(prior.latent) > 1 else 0, wanted[:, 0])
+        _set_tones(out.movedim(-1, 1), work.strength * made * wanted[..., None])
     return out
 
 

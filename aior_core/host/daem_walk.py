@@ -12,8 +12,9 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..architecture.autoencoder import Autoencoder
-from ..architecture.daem import DAEM, PictureContext, tone_curve
+from ..architecture.daem import DAEM, PictureContext, unsteered_tone_curve
 from ..architecture.daem_level import LevelStatistics, Routing
+from ..architecture.degradation_head import pooled_statistics
 from ..picture import Geometry
 from .frames import over_time
 from .kl_walk import walk_of
@@ -24,7 +25,6 @@ from .reach import LEVELS, decoder_halos, trunk_halo
 from .restorer import Restorer
 from .tiling import Region, seen
 
-NODE = "DAEM Decode"
 
 
 def halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | None], tuple[int, ...]]:
@@ -126,15 +126,15 @@ class PictureWalk:
         wanted = self.daem.config.decoder_widths[level]
         if h.shape[1] != wanted:
             raise ValueError(
-                f"{NODE}: DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
+                f"DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
                 "Use the VAE that the restorer was trained with."
             )
 
-    def tone_curve(self, canvas: Tensor) -> Tensor:
-        """What the whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`."""
-        curve = tone_curve(self.daem, canvas, self.context.appearance, self.context)
+    def tone_curve(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
+        """What the whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`, and the share `1 1` of it that is wanted."""
+        curve, wanted = unsteered_tone_curve(self.daem, canvas, self.context.appearance, self.context)
         require_finite(curve, "the tone curve", self.latent.dtype)
-        return curve
+        return curve, wanted
 
 
 def contexts(work: Work) -> list[PictureContext | None]:
@@ -142,15 +142,16 @@ def contexts(work: Work) -> list[PictureContext | None]:
     prior, vae = work.prior, work.vae
     if work.daem is None:
         return [None] * len(prior.features)
+    statistics = torch.cat([pooled_statistics(feature.to(vae.device, vae.vae_dtype)) for feature in prior.features.split(1)])
+    # Alone what is seen here for the first time: the estimate was averaged when the prior was made, and steering is what a person asks for.
+    statistics = over_time(statistics, prior.smooth)
     made = []
     for index in range(len(prior.features)):
         mine = slice(index, index + 1)
-        feature = prior.features[mine].to(vae.device, vae.vae_dtype)
         estimate = (x[mine].to(vae.device) for x in (prior.severities, prior.steered, prior.probabilities))
         impression = None if prior.impression is None else prior.impression.rows(mine).to(vae.device)
-        made.append(work.daem.model.context(feature, *estimate, impression))
-    whole = [over_time(torch.cat(rows), prior.smooth) for rows in zip(*((c.vector, c.anchor, c.sigma, c.probabilities, c.steering) for c in made))]
-    return [PictureContext(*(row[None] for row in each), own.appearance) for *each, own in zip(*whole, made)]
+        made.append(work.daem.model.context_of(statistics[mine], *estimate, impression, dtype=vae.vae_dtype))
+    return made
 
 
 def picture_walk(work: Work, index: int, known: list[PictureContext | None]) -> PictureWalk:
@@ -177,5 +178,5 @@ def require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
     """Raise RuntimeError naming the stage and its dtype if `x` holds NaN or infinite values."""
     if not torch.isfinite(x).all():
         raise RuntimeError(
-            f"{NODE}: NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
+            f"NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
         )

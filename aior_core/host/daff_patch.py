@@ -28,7 +28,6 @@ from .steer import require_steerable
 CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
 KEY = "aior_daff"
-NODE = "Apply DAFF"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +65,14 @@ class DAFFPatch:
         condition = kwargs.pop(CONDITION, None)
         if x.shape[1] != self.in_channels:
             raise ValueError(
-                f"{NODE}: the latent has {x.shape[1]} channels, this MODEL takes {self.in_channels}. "
+                f"the latent has {x.shape[1]} channels, this MODEL takes {self.in_channels}. "
                 "Use the LATENT of Encode Degradation Prior, or an empty latent of the right kind."
             )
         if condition is not None:
             if condition.shape[2:] != x.shape[2:]:
                 raise ValueError(
-                    f"{NODE}: the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
-                    "latent pixels): they belong to pictures of different sizes. Encode the prior from the picture that is restored."
+                    f"the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
+                    "latent pixels): they belong to pictures of different sizes. Give Apply DAFF the prior of the picture that is restored."
                 )
             transformer_options = {**transformer_options, CONDITION: condition, TIMESTEPS: timesteps}
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
@@ -99,14 +98,14 @@ def apply_daff(
     Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets neither CONDITIONING nor `clip`,
     or nothing would follow a steered prior.
     """
-    require_numbers(NODE, strength=strength, start_percent=start_percent, end_percent=end_percent)
-    require_prior(restorer, prior, NODE)
-    require_steerable(restorer, prior, NODE)
+    require_numbers(strength=strength, start_percent=start_percent, end_percent=end_percent)
+    require_prior(restorer, prior)
+    require_steerable(restorer, prior)
     in_channels = require_model(model, restorer, prior)
     for name, given in (("positive", positive), ("negative", negative)):
         if given is not None:
-            require_kind(NODE, name, given, list, "a CONDITIONING, or nothing")
-    positive, negative = filled(model, restorer, prior, positive, negative, clip, node=NODE)
+            require_kind(name, given, list, "a CONDITIONING, or nothing")
+    positive, negative = filled(model, restorer, prior, positive, negative, clip)
     sampling = model.get_model_object("model_sampling")
     patch = DAFFPatch(
         restorer.daff,
@@ -145,18 +144,18 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     """Check that MODEL is the denoiser that the restorer was made for; returns the channels that its first block takes."""
-    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
+    require_kind("model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
     advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."
     if not hasattr(network, "input_blocks") or not hasattr(network, "model_channels"):
-        raise ValueError(f"{NODE}: MODEL is a {kind}; DAFF joins UNets only. {advice}")
+        raise ValueError(f"MODEL is a {kind}; DAFF joins UNets only. {advice}")
     latent = model.get_model_object("latent_format").latent_channels
     wanted, found = restorer.config.daff.unet_width, network.model_channels
     labelled = network.num_classes is not None
     if wanted != found or latent != prior.latent.shape[1] or labelled != (restorer.config.scale == "sdxl"):
         raise ValueError(
-            f"{NODE}: this restorer ({restorer.source}, scale {restorer.config.scale}) joins denoisers of width {wanted} with "
+            f"this restorer ({restorer.source}, scale {restorer.config.scale}) joins denoisers of width {wanted} with "
             f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
         )
     return network.in_channels

@@ -9,26 +9,42 @@ from torch import Tensor
 
 from .prior import Prior
 
+LEAST = 1e-12
+"""What is divided by where no frame counts."""
 
-def over_time(x: Tensor, radius: int) -> Tensor:
+
+def over_time(x: Tensor, radius: int, share: Tensor | None = None) -> Tensor:
     """`B ...`, a row per frame -> the same, each row a mean of those up to `radius` frames away, nearer ones counting more (a triangle).
 
-    At the ends only the frames that there are count.
+    At the ends only the frames that there are count. share: `B`, 0 or more, how much each frame counts besides (default: all alike). Summed in
+    fp32 at least, as differences to the row itself: what does not vary stays exactly as it is, in every dtype.
     """
     if radius <= 0 or len(x) == 1:
         return x
-    at = torch.arange(len(x), device=x.device)
-    weights = (1 + radius - (at[:, None] - at[None]).abs()).clamp(min=0).to(x)
-    return ((weights / weights.sum(dim=1, keepdim=True)) @ x.flatten(1)).reshape(x.shape)
+    rows = x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
+    share = rows.new_ones(len(rows), 1) if share is None else share.to(rows)[:, None]
+    total, weights = torch.zeros_like(rows), (1 + radius) * share
+    for apart in range(1, min(radius, len(rows) - 1) + 1):
+        weight, difference = 1 + radius - apart, rows[apart:] - rows[:-apart]
+        total[:-apart] += weight * share[apart:] * difference
+        total[apart:] -= weight * share[:-apart] * difference
+        weights[:-apart] += weight * share[apart:]
+        weights[apart:] += weight * share[:-apart]
+    return (rows + total / weights.clamp(min=LEAST)).reshape(x.shape).to(x.dtype)
 
 
 def smooth_over_time(prior: Prior, radius: int) -> Prior:
-    """The prior with severities and probabilities of its frames averaged; DAEM averages its picture-wide contexts by `prior.smooth`.
+    """The prior with what is judged of its frames averaged: severities, probabilities, and of the impression haze and clipping.
 
-    Features and maps stay as they are: they hold places, which move. Raises ValueError for a radius below 0.
+    DAEM averages by `prior.smooth` what it sees of the features as a whole, and its tone curves. Everything is averaged once; what is to be
+    removed, `prior.steering`, never. Features and maps stay as they are: they hold places, which move. Raises ValueError for a radius below 0.
     """
     if radius < 0:
         raise ValueError(f"Encode Degradation Prior: smooth is {radius}; expected a number of frames, 0 for none.")
     if radius == 0:
         return prior
-    return replace(prior, severities=over_time(prior.severities, radius), probabilities=over_time(prior.probabilities, radius), smooth=radius)
+    impression = prior.impression
+    if impression is not None:
+        impression = replace(impression, hazy=over_time(impression.hazy, radius), clipped=over_time(impression.clipped, radius))
+    severities, probabilities = (over_time(rows, radius) for rows in (prior.severities, prior.probabilities))
+    return replace(prior, severities=severities, probabilities=probabilities, impression=impression, smooth=radius)

@@ -12,33 +12,47 @@ LARGEST_INDEX = 2**16
 """Of a picture in a batch: the host draws the noise of all before it."""
 
 
-def require_numbers(node: str, **values: float) -> None:
-    """Raise ValueError naming the node and the input unless every value is a finite number."""
+def require_numbers(**values: float) -> None:
+    """Raise ValueError naming the input unless every value is a finite number."""
     for name, value in values.items():
         if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"{node}: {name} is {str(value)[:60]}; expected a number.")
+            raise ValueError(f"{name} is {str(value)[:60]}; expected a number.")
 
 
-def require_kind(node: str, name: str, value: object, kind: type, source: str) -> None:
-    """Raise ValueError naming the node and the input unless `value` is what comes from `source`."""
+def require_kind(name: str, value: object, kind: type, source: str) -> None:
+    """Raise ValueError naming the input unless `value` is what comes from `source`."""
     if not isinstance(value, kind):
-        raise ValueError(f"{node}: {name} is {_told(value)}; connect {source}.")
+        raise ValueError(f"{name} is {_told(value)}; connect {source}.")
 
 
-def samples_of(latent: object, node: str) -> Tensor:
+def samples_of(latent: object) -> Tensor:
     """The samples `B C h w` of a LATENT. Raises ValueError for anything else, an empty batch among it."""
     samples = latent.get("samples") if isinstance(latent, dict) else None
     if not torch.is_tensor(samples) or samples.ndim != 4 or not samples.numel() or not samples.is_floating_point():
         found = f"{tuple(samples.shape)} of {samples.dtype}" if torch.is_tensor(samples) else _told(samples)
-        raise ValueError(f"{node}: the latent's samples are {found}; expected numbers of shape (pictures, channels, height, width), none of them 0.")
+        raise ValueError(f"the latent's samples are {found}; expected numbers of shape (pictures, channels, height, width), none of them 0.")
     return samples
 
 
-def require_index(latent: dict[str, Any], node: str) -> None:
+def mask_of(latent: dict[str, Any]) -> Tensor | None:
+    """The noise mask of a LATENT as `M 1 h w`, fp32, 0..1, of any size, or None. Raises ValueError for what is no mask, or holds NaN."""
+    mask = latent.get("noise_mask")
+    if mask is None:
+        return None
+    if not torch.is_tensor(mask) or mask.ndim < 2 or not mask.numel() or mask.is_complex():
+        found = f"of shape {tuple(mask.shape)}" if torch.is_tensor(mask) else _told(mask)
+        raise ValueError(f"the latent's noise mask is {found}; expected numbers of shape (masks, height, width). Connect a MASK to Set Latent Noise Mask.")
+    mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    if not torch.isfinite(mask).all():
+        raise ValueError("the latent's noise mask holds NaN or infinite values. Check the node that the mask comes from.")
+    return mask.clamp(0.0, 1.0)
+
+
+def require_index(latent: dict[str, Any]) -> None:
     """Raise ValueError unless the places in a batch that a LATENT names are places."""
     places = latent.get("batch_index")
     if places is not None and not all(isinstance(i, int) and 0 <= i < LARGEST_INDEX for i in places):
-        raise ValueError(f"{node}: the latent says that its pictures are numbers {str(list(places))[:60]} of a batch; expected 0..{LARGEST_INDEX - 1}.")
+        raise ValueError(f"the latent says that its pictures are numbers {str(list(places))[:60]} of a batch; expected 0..{LARGEST_INDEX - 1}.")
 
 
 def _told(value: object) -> str:

@@ -25,7 +25,6 @@ from .restorer import Restorer
 from .sampling import sample_daff
 from .tiling import Region
 
-NODE = "Look Inside"
 FIRST = ("input", 0)
 
 
@@ -111,12 +110,12 @@ def look_inside(
     """Restore the pictures of a prior as DAFF Sampler and DAEM Decode do (Euler, simple schedule, from noise), and say what happened on the way.
 
     strength is DAFF's. Pictures are sampled one after the other, each with the noise that it has in the batch.
-    Raises what `sample_daff` and `decode_daem` raise, in the name of this node.
+    Raises what `sample_daff` and `decode_daem` raise.
     """
-    require_numbers(NODE, cfg=cfg, strength=strength)
-    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
-    require_prior(restorer, prior, NODE)
-    require_vae(restorer, vae, NODE)
+    require_numbers(cfg=cfg, strength=strength)
+    require_kind("model", model, ModelPatcher, "a MODEL")
+    require_prior(restorer, prior)
+    require_vae(restorer, vae)
     influence, latents = [], []
     experts = len(restorer.config.daem.kernels) if restorer.daem is not None else 0
     shape = (len(prior.latent), experts, *prior.latent.shape[-2:])
@@ -126,17 +125,14 @@ def look_inside(
         levels[level].weights[picture] = routing.logits[0].softmax(dim=0).cpu()
         region.place(levels[level].votes[picture : picture + 1], region.inner(votes))
 
-    try:
-        for index in range(len(prior.latent)):
-            meter = Meter()
-            alone = one_of(prior, index)
-            start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
-            options = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
-            latents.append(sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)["samples"])
-            influence.append(meter.influence)
-        image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)
-    except ValueError as error:
-        raise ValueError(f"{NODE}: {error}") from error
+    for index in range(len(prior.latent)):
+        meter = Meter()
+        alone = one_of(prior, index)
+        start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
+        options = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
+        latents.append(sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)["samples"])
+        influence.append(meter.influence)
+    image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)
     return Inside(influence, levels, image)
 
 

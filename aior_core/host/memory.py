@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def fitting_tile(need: Need, memory: float) -> int | None:
     return next((tile for tile in tiles if need.bytes(tile) <= memory), None)
 
 
-def choose_tile(tile: int, need: Need, device: torch.device, node: str) -> int:
-    """Side in pixels of the tiles of a stage: as asked for, or, for 0, the largest that fits; the whole picture is `need.whole`.
+def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
+    """Side in pixels of the tiles of a stage: as asked for, or, for 0, the largest that fits; the whole picture is `need.whole`. `stage` names it in the log.
 
     Raises RuntimeError with the numbers, before anything is run, if what was asked for does not fit, or nothing does.
     """
@@ -68,21 +69,21 @@ def choose_tile(tile: int, need: Need, device: torch.device, node: str) -> int:
     if tile <= 0:
         chosen = fitting_tile(need, SHARE * memory)
         if chosen is None:
-            raise RuntimeError(_too_large(need, SMALLEST_TILE, memory, device, node) + " Close other programs, or make the picture smaller.")
+            raise RuntimeError(_too_large(need, SMALLEST_TILE, memory, device) + " Close other programs, or make the picture smaller.")
         if chosen < need.whole:
-            logging.info(f"{node}: tiles of {chosen} pixels; the whole picture would take {_gib(need.bytes(need.whole))}, {_gib(memory)} are free.")
+            logging.info(f"AIOR, {stage}: tiles of {chosen} pixels; the whole picture would take {_gib(need.bytes(need.whole))}, {_gib(memory)} are free.")
         return chosen
     chosen = min(max(tile, LEAST), need.whole)
     if need.bytes(chosen) > memory:
         fits = fitting_tile(need, SHARE * memory)
         advice = f"Set tile to {fits}, or to 0 to have it chosen." if fits and fits < chosen else "Close other programs, or make the picture smaller."
-        raise RuntimeError(f"{_too_large(need, chosen, memory, device, node)} {advice}")
+        raise RuntimeError(f"{_too_large(need, chosen, memory, device)} {advice}")
     return chosen
 
 
-def _too_large(need: Need, tile: int, memory: float, device: torch.device, node: str) -> str:
+def _too_large(need: Need, tile: int, memory: float, device: torch.device) -> str:
     what = f"{need.width}x{need.height} pixels" + (f" in tiles of {tile}" if tile < need.whole else "")
-    return f"{node}: {what} would take about {_gib(need.bytes(tile))} of memory; {_gib(memory)} are free on {device}."
+    return f"{what} would take about {_gib(need.bytes(tile))} of memory; {_gib(memory)} are free on {device}."
 
 
 def _gib(count: float) -> str:
@@ -107,17 +108,33 @@ def give_back_freed(device: torch.device, pixels: int) -> None:
         trim(0)
 
 
+OUT_OF_MEMORY = re.compile(
+    "|".join(
+        (
+            r"out of memory",  # MPS ("MPS backend out of memory"), and CUDA, HIP, XPU and NPU where the error has no class of its own
+            r"Invalid buffer size: \d",  # MPS: a single tensor above the largest buffer that Metal gives
+            r"DefaultCPUAllocator: (can't allocate|not enough) memory",  # the processor: Linux and macOS, Windows
+            r"not enough GPU video memory",  # DirectML
+            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",  # cuBLAS, cuDNN and their like, for their workspaces
+            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",  # SYCL and Level Zero
+        )
+    ),
+    re.IGNORECASE,
+)
+"""What PyTorch's back ends say in a plain RuntimeError when memory runs out."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on an accelerator or on the CPU."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     # Where there is no CUDA the host's own OOM_EXCEPTION is every exception.
     gpu = management.OOM_EXCEPTION is not Exception and isinstance(error, management.OOM_EXCEPTION)
-    return gpu or isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return gpu or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None)
 
 
-def with_smaller_tiles(run: Callable[[int], T], tile: int, node: str) -> T:
-    """`run(tile)`; as often as memory runs out, once more with half the tile, saying so. Raises RuntimeError below the smallest tile."""
+def with_smaller_tiles(run: Callable[[int], T], tile: int, stage: str) -> T:
+    """`run(tile)`; as often as memory runs out, once more with half the tile, which the log says of `stage`. Raises RuntimeError below the smallest tile."""
     while True:
         try:
             return run(tile)
@@ -125,9 +142,9 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int, node: str) -> T:
             if not is_out_of_memory(error):
                 raise
             if tile <= SMALLEST_TILE:
-                raise RuntimeError(f"{node}: out of memory even with tiles of {tile} pixels. Close other programs, or make the picture smaller.") from error
+                raise RuntimeError(f"out of memory even with tiles of {tile} pixels. Close other programs, or make the picture smaller.") from error
         # Outside of the handler: until here the error's traceback holds the tensors that did not fit.
         management.soft_empty_cache()
         smaller = max(SMALLEST_TILE, tile // 2 // 64 * 64)
-        logging.warning(f"{node}: out of memory with tiles of {tile} pixels; going on with {smaller}.")
+        logging.warning(f"AIOR, {stage}: out of memory with tiles of {tile} pixels; going on with {smaller}.")
         tile = smaller

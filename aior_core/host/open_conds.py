@@ -21,8 +21,6 @@ def filled(
     positive: Conditioning | None,
     negative: Conditioning | None,
     clip: CLIP | None,
-    *,
-    node: str,
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative, those that are None made: the prior's degradation tokens and the null tokens for the compact model,
     the empty text as `clip` says it for SDXL. `clip` is used for nothing else.
@@ -35,11 +33,11 @@ def filled(
         tokens, null = _tokens(restorer, prior)
     elif clip is None:
         raise ValueError(
-            f"{node}: a restorer of scale {restorer.config.scale} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
+            f"a restorer of scale {restorer.config.scale} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
             "both may be empty; or connect the checkpoint's CLIP to clip, and what is left open says nothing."
         )
     else:
-        tokens = null = _nothing(model, clip, node)
+        tokens = null = _nothing(model, clip)
     return tokens if positive is None else positive, null if negative is None else negative
 
 
@@ -52,13 +50,13 @@ def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditionin
     return [[tokens(severities).to(out), {}]], [[tokens.unknown(severities).to(out).clone(), {}]]
 
 
-def _nothing(model: ModelPatcher, clip: CLIP, node: str) -> Conditioning:
+def _nothing(model: ModelPatcher, clip: CLIP) -> Conditioning:
     """What CLIP Text Encode makes of an empty text."""
     said = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     wanted, found = model.model.model_config.unet_config["context_dim"], said[0][0].shape[-1]
     if wanted != found:
         raise ValueError(
-            f"{node}: clip says {found} numbers a word, this MODEL listens to {wanted}: they belong to different kinds of models. "
+            f"clip says {found} numbers a word, this MODEL listens to {wanted}: they belong to different kinds of models. "
             "Connect the CLIP of the MODEL's own checkpoint, or of its kind."
         )
     return said

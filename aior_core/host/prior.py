@@ -61,33 +61,33 @@ class Prior:
         return self.severities * self.steered
 
 
-def require_prior(restorer: Restorer, prior: Prior, node: str) -> None:
+def require_prior(restorer: Restorer, prior: Prior) -> None:
     """Raise ValueError unless `prior` was made by a restorer of the same widths."""
-    require_restorer(restorer, node)
-    require_kind(node, "prior", prior, Prior, "Encode Degradation Prior")
+    require_restorer(restorer)
+    require_kind("prior", prior, Prior, "Encode Degradation Prior")
     wanted, found = restorer.config.prior.widths[-1], prior.features.shape[1]
     if wanted != found:
         raise ValueError(
-            f"{node}: the prior's features have {found} channels, this restorer's {wanted}. "
+            f"the prior's features have {found} channels, this restorer's {wanted}. "
             "Encode the prior with the restorer that is connected here."
         )
 
 
-def require_estimate(prior: Prior, node: str) -> None:
+def require_estimate(prior: Prior) -> None:
     """Raise ValueError if the prior was made by a restorer that cannot say what is wrong with a picture."""
-    require_kind(node, "prior", prior, Prior, "Encode Degradation Prior")
+    require_kind("prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         raise ValueError(
-            f"{node}: the restorer that made this prior has no degradation head (UniLDiff's and FaithDiff's published files have none), so there is "
+            "the restorer that made this prior has no degradation head (UniLDiff's and FaithDiff's published files have none), so there is "
             "nothing to show or to steer. Leave this node out, or encode the prior with a restorer that was trained here."
         )
 
 
-def require_same_size(samples: Tensor, prior: Prior, node: str) -> None:
+def require_same_size(samples: Tensor, prior: Prior) -> None:
     """Raise ValueError unless a latent `B C h w` covers the same picture as `prior`."""
     if samples.ndim != 4 or samples.shape[-2:] != prior.latent.shape[-2:]:
         ours, theirs = tuple(prior.latent.shape[-2:]), tuple(samples.shape[2:])
         raise ValueError(
-            f"{node}: the latent is {theirs}, the prior {ours} (height, width in latent pixels): they belong to pictures of "
+            f"the latent is {theirs}, the prior {ours} (height, width in latent pixels): they belong to pictures of "
             "different sizes. Encode the prior from the picture that is restored, and use the LATENT of Encode Degradation Prior."
         )

@@ -24,7 +24,6 @@ from .vae import LIVE_NUMBERS
 
 FACTOR = 8
 SMALLEST = 16
-NODE = "Encode Degradation Prior"
 KEPT_SKIPS_PIXELS = 2**20
 """Fine features of larger batches are not kept but made again per tile: they take about 240 MB per megapixel."""
 FULL_FEATURES_PIXELS = 2**20
@@ -41,23 +40,20 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     Raises ValueError for something that is no IMAGE, an empty batch, sides below 16 pixels, NaN or infinite values, or a VAE of another
     kind; RuntimeError if memory does not suffice.
     """
-    require_vae(restorer, vae, NODE)
-    try:
-        color, alpha = split_alpha(image)
-        require_pixels(color)
-    except ValueError as error:
-        raise ValueError(f"{NODE}: {error}") from error
+    require_vae(restorer, vae)
+    color, alpha = split_alpha(image)
+    require_pixels(color)
     if min(color.shape[1:3]) < SMALLEST:
         raise ValueError(
-            f"{NODE}: the picture is {color.shape[2]}x{color.shape[1]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
+            f"the picture is {color.shape[2]}x{color.shape[1]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
             "Enlarge it first (Upscale Image)."
         )
     padded, geometry = pad_to_multiple(color.float().movedim(-1, 1), FACTOR)
     out = management.intermediate_device()
     picture = padded.movedim(1, -1).to(out)
     encoder = restorer.encoder
-    chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, NODE)
-    features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, NODE)
+    chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, "encoding the prior")
+    features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, "encoding the prior")
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
     impression = _impression(restorer, color)
     if impression is not None:
@@ -77,19 +73,19 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     )
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
-            raise RuntimeError(f"{NODE}: NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae.")
+            raise RuntimeError(f"NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae.")
     return smooth_over_time(prior, smooth)
 
 
-def require_vae(restorer: Restorer, vae: VAE, node: str) -> None:
+def require_vae(restorer: Restorer, vae: VAE) -> None:
     """Raise ValueError unless `vae` is of the kind that the restorer goes with."""
-    require_restorer(restorer, node)
-    require_kind(node, "vae", vae, VAE, "the VAE that goes with the restorer")
+    require_restorer(restorer)
+    require_kind("vae", vae, VAE, "the VAE that goes with the restorer")
     vae.throw_exception_if_invalid()
     ours = isinstance(vae.first_stage_model, Autoencoder)
     if ours != (restorer.config.scale == "compact"):
         wanted = "the VAE of Load AIOR Compact" if restorer.config.scale == "compact" else "the VAE of an SDXL checkpoint"
-        raise ValueError(f"{node}: this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}.")
+        raise ValueError(f"this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}.")
 
 
 def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, width: int) -> Need:
@@ -147,12 +143,14 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
-    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device."""
+    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device.
+
+    DAEM itself stays where it is: the curve judges sixty numbers, which the processor does at once, and its layers bring their weights to their input.
+    """
     if restorer.daem is None or restorer.daem.model.curve is None:
         return None
-    management.load_models_gpu([restorer.daem])
-    look, at = restorer.daem.model.impression, restorer.daem.load_device
-    return Impression.joined(look(picture.movedim(-1, 1), at) for picture in color.split(1)).to(management.intermediate_device())
+    look, processor = restorer.daem.model.impression, torch.device("cpu")
+    return Impression.joined(look(picture.movedim(-1, 1), processor) for picture in color.split(1)).to(management.intermediate_device())
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:
@@ -163,7 +161,8 @@ def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:
     height, width = image.shape[1:3]
     need = Need(height, width, vae.memory_used_encode((1, 3, 1, 1), vae.vae_dtype), FACTOR * halo)
     encode = _latent_in_regions if ours else _latent_by_host
-    return with_smaller_tiles(lambda side: encode(vae, image, side, need), choose_tile(tile, need, vae.device, NODE), NODE)
+    chosen = choose_tile(tile, need, vae.device, "encoding the latent")
+    return with_smaller_tiles(lambda side: encode(vae, image, side, need), chosen, "encoding the latent")
 
 
 def _latent_by_host(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:

@@ -12,7 +12,6 @@ from .drawing import AMBER, BLUE, DIM, FAINT, INK, PANEL, as_image, canvas, fitt
 from .inputs import require_kind
 from .prior import Prior, require_estimate
 
-NODE = "Degradation Report"
 PRESENT, LEAST = 0.5, 0.005
 """Certainty and severity from which on a damage is found: of haze that is not believed the severity is 0, however sure the head is."""
 EVEN = 0.5
@@ -29,7 +28,7 @@ _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
 def report_text(prior: Prior) -> str:
     """One paragraph per picture: what is wrong, worst first, with severity, certainty and, where one stands out, place; and what is to be left in."""
-    require_kind(NODE, "prior", prior, Prior, "Encode Degradation Prior")
+    require_kind("prior", prior, Prior, "Encode Degradation Prior")
     if not prior.estimated:
         return NO_ESTIMATE
     paragraphs = []
@@ -64,7 +63,7 @@ def report_plot(prior: Prior) -> Tensor:
 
     Raises ValueError without an estimate.
     """
-    require_estimate(prior, NODE)
+    require_estimate(prior)
     rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
     return torch.cat([_chart(*row) for row in rows])
 
@@ -74,7 +73,7 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
 
     All kinds of the first picture come first. Very small pictures have no room for a label. Raises ValueError without an estimate.
     """
-    require_estimate(prior, NODE)
+    require_estimate(prior)
     masks = _masks(prior, prior.maps)
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(prior.unpadded.clamp(0, 1)):

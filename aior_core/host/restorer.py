@@ -46,9 +46,9 @@ class Restorer:
         return {name: patcher.model for name, patcher in patchers.items() if patcher is not None}
 
 
-def require_restorer(restorer: object, node: str) -> None:
+def require_restorer(restorer: object) -> None:
     """Raise ValueError unless this is a Restorer."""
-    require_kind(node, "restorer", restorer, Restorer, "Load AIOR Compact or Load AIOR Restorer")
+    require_kind("restorer", restorer, Restorer, "Load AIOR Compact or Load AIOR Restorer")
 
 
 def picture_dtype(device: torch.device) -> torch.dtype:

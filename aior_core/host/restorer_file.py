@@ -13,8 +13,6 @@ from ..weights import describe, save_weights
 from .folders import saving_place
 from .restorer import NOTE, Restorer, require_restorer
 
-NODE = "Save AIOR Restorer"
-
 
 def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
     """Flat state dict with `prior.`, `daff.` and perhaps `daem.`, on the CPU: in fp16 where that loses nothing, else as it is.
@@ -44,12 +42,8 @@ def save_restorer(restorer: Restorer, prefix: str) -> Path:
 
     Raises ValueError for a prefix that leads out of it.
     """
-    require_restorer(restorer, NODE)
-    try:
-        place = saving_place(prefix)
-    except ValueError as error:
-        raise ValueError(f"{NODE}: {error}") from error
-    path = write_restorer(restorer, place)
+    require_restorer(restorer)
+    path = write_restorer(restorer, saving_place(prefix))
     # The browser does not show what a node of a pack says.
-    logging.info(f"{NODE}: {path}")
+    logging.info(f"AIOR, restorer saved: {path}")
     return path

@@ -13,15 +13,17 @@ def once_if_same(executor, model, conds, x_in, timestep, model_options):
     """A CALC_COND_BATCH wrapper: where positive and negative are equal, predicts one of them and gives it for both."""
     if len(conds) != 2 or conds[0] is None or conds[1] is None:
         return executor(model, conds, x_in, timestep, model_options)
-    # A run has its own options and keeps its conds: they are compared in its first step only, as that waits for the device.
-    known = model_options.setdefault(SAME, {})
-    pair = (id(conds[0]), id(conds[1]))
-    if pair not in known:
-        known[pair] = equal(conds[0], conds[1])
-    if not known[pair]:
+    # Comparing waits for the device. A run has its own options and, as a rule, the same conds in every step: those that were compared last are
+    # held here, so that no others can be taken for them. Context windows bring others each time, and those are compared each time.
+    positive, negative, same = model_options.get(SAME, (None, None, False))
+    if positive is not conds[0] or negative is not conds[1]:
+        same = equal(conds[0], conds[1])
+        model_options[SAME] = (conds[0], conds[1], same)
+    if not same:
         return executor(model, conds, x_in, timestep, model_options)
     first = executor(model, [conds[0], None], x_in, timestep, model_options)[0]
-    return [first, first]
+    # Two tensors, as where both are predicted: a hook may change one in place.
+    return [first, first.clone()]
 
 
 def equal(a: Any, b: Any) -> bool:

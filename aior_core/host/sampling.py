@@ -14,14 +14,13 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .daff_patch import Conditioning, apply_daff
-from .inputs import require_index, require_kind, require_numbers, samples_of
+from .inputs import mask_of, require_index, require_kind, require_numbers, samples_of
 from .memory import SHARE, Need, available, choose_tile, with_smaller_tiles
 from .prior import Prior, require_prior, require_same_size
 from .progress import StepProgress
 from .restorer import Restorer
 from .windows import MINIMUM, windows_of, with_windows
 
-NODE = "DAFF Sampler"
 START_POINTS = ("noise", "lq", "lq_official")
 NOISES = ("per picture", "same for all")
 WHOLE_UP_TO, WINDOW = 1536, 1024
@@ -76,20 +75,20 @@ def sample_daff(
     Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
     nothing, or a scheduler that fails with so few steps; RuntimeError for NaN, and if memory does not suffice.
     """
-    require_numbers(NODE, cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
+    require_numbers(cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     for value, known in ((start, START_POINTS), (noise, NOISES)):
         if value not in known:
-            raise ValueError(f"{NODE}: unknown choice {value!r}; expected one of {', '.join(known)}.")
+            raise ValueError(f"unknown choice {value!r}; expected one of {', '.join(known)}.")
     for name, given, known in (("sampler_name", sampler_name, sampler_names()), ("scheduler", scheduler, scheduler_names())):
         if given not in known:
-            raise ValueError(f"{NODE}: this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
-    require_kind(NODE, "model", model, ModelPatcher, "a MODEL")
-    require_prior(restorer, prior, NODE)
+            raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
+    require_kind("model", model, ModelPatcher, "a MODEL")
+    require_prior(restorer, prior)
     official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
     samples = latent["samples"]
     if not torch.isfinite(samples).all():
-        raise ValueError(f"{NODE}: the latent holds NaN or infinite values. Check the node that it comes from.")
+        raise ValueError("the latent holds NaN or infinite values. Check the node that it comes from.")
     _require_sigmas(model, steps, sampler_name, scheduler, denoise)
     drawn = comfy.sample.prepare_noise(samples, seed, [0] * len(samples) if noise == NOISES[1] else latent.get("batch_index"))
     if official:
@@ -120,10 +119,10 @@ def sample_daff(
             seed=seed,
         )
 
-    out = with_smaller_tiles(run, _window(model, samples.shape, ratio, tile), NODE)
+    out = with_smaller_tiles(run, _window(model, samples.shape, ratio, tile), "sampling")
     if not torch.isfinite(out).all():
         raise RuntimeError(
-            f"{NODE}: the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
+            f"the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
         )
     return {**latent, "samples": out}
 
@@ -132,7 +131,7 @@ def _require_sigmas(model: ModelPatcher, steps: int, sampler_name: str, schedule
     """Raise ValueError where the host's scheduler divides by zero, as kl_optimal does with a single step."""
     sigmas = KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise, model.model_options).sigmas
     if not torch.isfinite(sigmas).all():
-        raise ValueError(f"{NODE}: the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler.")
+        raise ValueError(f"the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler.")
 
 
 def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> int:
@@ -145,25 +144,26 @@ def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> in
         tile = least
     elif tile <= 0 and usual < need.whole:
         tile = usual
-    return choose_tile(tile, need, model.load_device, NODE)
+    return choose_tile(tile, need, model.load_device, "sampling")
 
 
 def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
     if latent is None:
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
-    samples_of(latent, NODE)
-    require_index(latent, NODE)
+    samples_of(latent)
+    require_index(latent)
+    mask_of(latent)
     # The temporal ratio, unknown to ComfyUI 0.20 and older, is for videos.
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     channels = prior.latent.shape[1]
     if samples.shape[1] != channels:
         raise ValueError(
-            f"{NODE}: the latent has {samples.shape[1]} channels, this MODEL's have {channels}. "
+            f"the latent has {samples.shape[1]} channels, this MODEL's have {channels}. "
             "Encode the picture with the VAE that belongs to this MODEL, or use the LATENT of Encode Degradation Prior."
         )
-    require_same_size(samples, prior, NODE)
+    require_same_size(samples, prior)
     if len(samples) != len(prior.latent) and len(prior.latent) != 1:
-        raise ValueError(f"{NODE}: {len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many.")
+        raise ValueError(f"{len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many.")
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     return {**rest, "samples": samples}
 
@@ -177,7 +177,7 @@ def _official_start(
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, EPS) or denoise < 1:
-        raise ValueError(f"{NODE}: the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise.")
+        raise ValueError("the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise.")
     sigma, last = (float(value) for value in (calculate_sigmas(sampling, scheduler, steps)[0], sampling.sigma_max))
     kept = 1 / (last**2 + 1)
     # From the highest sigma the host scales noise by sqrt(sigma^2 + 1), from all others by sigma.

@@ -11,7 +11,6 @@ from comfy.sd import VAE
 from .prior import Prior
 from .prior_encode import require_vae
 from .restorer import Restorer
-from .sampling import NODE
 from .sampling import START_POINTS as WITHOUT_VAE
 
 ONCE, TWICE = "lq_official", "lq_official_2i-1"
@@ -31,12 +30,12 @@ def started(restorer: Restorer, prior: Prior, start: str, vae: VAE | None, laten
         return prior, ONCE
     if vae is None:
         raise ValueError(
-            f"{NODE}: the start point {TWICE} encodes the damaged picture anew and needs the VAE of the SDXL checkpoint. "
+            f"the start point {TWICE} encodes the damaged picture anew and needs the VAE of the SDXL checkpoint. "
             "Connect it to vae, or use lq_official, which needs none."
         )
-    require_vae(restorer, vae, NODE)
+    require_vae(restorer, vae)
     # The host's VAE takes pictures of 0..1 and does this very mapping: given one of -1..1, it sees 2I - 1.
     encoded = vae.encode(prior.picture.movedim(1, -1)).float()
     if not torch.isfinite(encoded).all():
-        raise RuntimeError(f"{NODE}: NaN or infinite values in the latent of the start point {TWICE}. Start ComfyUI with --fp32-vae.")
+        raise RuntimeError(f"NaN or infinite values in the latent of the start point {TWICE}. Start ComfyUI with --fp32-vae.")
     return replace(prior, latent=encoded.to(prior.latent)), ONCE

@@ -17,8 +17,6 @@ from torch import Tensor
 from ..weights import is_published, load_checkpoint, on_meta, require_fit, split_published
 from ..weights.names import listed
 
-NODE = "Load AIOR UNet"
-
 
 def load_unet(path: str | Path) -> ModelPatcher:
     """Load the UNet of a published checkpoint -> MODEL, by the host's own loader of diffusion models.
@@ -30,7 +28,7 @@ def load_unet(path: str | Path) -> ModelPatcher:
     unet = split_published(state_dict).unet if is_published(state_dict) else {}
     if not unet:
         raise ValueError(
-            f"{NODE}: {name} holds no UNet, only a restorer. Use Load Checkpoint with the SDXL checkpoint that the restorer was made for."
+            f"{name} holds no UNet, only a restorer. Use Load Checkpoint with the SDXL checkpoint that the restorer was made for."
         )
     del state_dict
     tensors = host_names(unet, name)
@@ -46,13 +44,13 @@ def _require_whole(tensors: dict[str, Tensor], name: str) -> None:
         config = comfy.model_detection.model_config_from_unet(tensors, "")
     # The host counts on shapes that a damaged file need not have.
     except (LookupError, TypeError, ArithmeticError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{NODE}: ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again.") from error
+        raise ValueError(f"ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again.") from error
     if not isinstance(config, comfy.supported_models.SDXL):
-        raise ValueError(f"{NODE}: the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
+        raise ValueError(f"the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
     try:
         require_fit(tensors, on_meta(lambda: UNetModel(**config.unet_config, operations=comfy.ops.disable_weight_init), "unet"), "unet")
     except ValueError as error:
-        raise ValueError(f"{NODE}: the UNet in {name} is not whole. {error}") from error
+        raise ValueError(f"the UNet in {name} is not whole. {error}") from error
 
 
 def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -60,7 +58,7 @@ def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     names = comfy.utils.unet_to_diffusers(_structure(unet))
     unknown = unet.keys() - names.keys()
     if unknown:
-        raise ValueError(f"{NODE}: the UNet in {name} has keys that SDXL's has not: {listed(unknown)}.")
+        raise ValueError(f"the UNet in {name} has keys that SDXL's has not: {listed(unknown)}.")
     return {names[key]: value for key, value in unet.items()}
 
 

@@ -2,11 +2,13 @@
 
 from .color import adain_color, match_color, wavelet_color
 from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit, unit_of
+from .mask import feathered
 
 __all__ = [
     "Geometry",
     "adain_color",
     "crop_back",
+    "feathered",
     "from_unit",
     "join_alpha",
     "match_color",

@@ -15,7 +15,8 @@ class Average:
     def __init__(self, parameters: dict[str, Tensor], decay: float, values: dict[str, Tensor] | None = None):
         """`values`: what a resumed run had reached; without them the average begins with the parameters."""
         self.decay, self.parameters = decay, parameters
-        self.values = {k: (values[k].to(p) if values else p).detach().clone() for k, p in parameters.items()}
+        # In each parameter's own layout in memory: updates of another layout may be rounded otherwise.
+        self.values = {k: torch.empty_like(p).copy_(values[k] if values else p).detach() for k, p in parameters.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .files import write_text
 
 Points = list[tuple[float, float]]
 
@@ -34,17 +37,25 @@ class Curve:
 
     @classmethod
     def load(cls, path: Path, picture: str) -> Curve:
-        """What `save` wrote, without the decibels of another picture; empty where nothing was."""
+        """What `save` wrote, without the decibels of another picture; empty where nothing was.
+
+        A file that holds no curve is said in the log, and the curve begins anew: it is a drawing for people, and what was learnt
+        lies in the checkpoint.
+        """
         if not path.exists():
             return cls(picture)
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        losses, decibels = ([(x, y) for x, y in stored[name]] for name in ("losses", "decibels"))
-        return cls(picture, losses, decibels if stored["picture"] == picture else [])
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            losses, decibels = ([(float(x), float(y)) for x, y in stored[name]] for name in ("losses", "decibels"))
+            same = stored["picture"] == picture
+        except (ValueError, TypeError, LookupError) as error:
+            logging.warning(f"{path} holds no curve of a training ({error}); it begins anew, and nothing that was learnt is lost.")
+            return cls(picture)
+        return cls(picture, losses, decibels if same else [])
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, making the folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Write it as JSON, making the folder. A kill leaves the old file or the new one, whole."""
+        write_text(path, json.dumps(asdict(self)))
 
     def cut(self, seconds: float) -> None:
         """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those steps again."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+from .pictures import SUFFIXES, decode
+
 AREA_CAP = 1_500_000
 FLAT_SHARE = 0.16
 REDUCED_SHARE = 0.8
@@ -30,39 +31,54 @@ class Photographs:
     weights: Tensor
 
 
-def validation_names(manifest: Path) -> set[str]:
-    """File names that a manifest's `split` column gives to validation."""
+TRAINING, VALIDATION = "train", "val"
+
+
+def splits(manifest: Path) -> dict[Path, str]:
+    """The split of every file that a manifest lists, by its whole path without symbolic links.
+
+    A manifest is a CSV file with the columns `file`, relative to the manifest's folder, and `split`. Raises ValueError without those.
+    """
     with manifest.open(newline="", encoding="utf-8") as lines:
-        return {Path(row["file"]).name for row in csv.DictReader(lines) if row["split"] == "val"}
+        rows = csv.DictReader(lines)
+        missing = [column for column in ("file", "split") if column not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"training: {manifest} has no column {' and '.join(missing)}; expected a CSV file with the columns file and split")
+        return {(manifest.parent / row["file"]).resolve(): (row["split"] or "").strip() for row in rows if row["file"]}
 
 
 def find_pictures(folders: list[Path], *, validation: bool) -> list[Path]:
-    """Pictures below `folders`; a MANIFEST.csv in one of their parents takes the validation split out, or gives only that.
+    """Pictures below `folders` to train on, or those kept for validation.
 
+    The MANIFEST.csv nearest above a folder says which is which: what it lists with a split that starts with "val" is for validation
+    (`val2` too), what it lists with one that starts with neither "val" nor "train" is for neither, and what it does not list trains.
     Raises ValueError when there is nothing to train on; without a manifest nothing is held out for validation.
     """
-    files = []
+    files, seen = [], set()
     for folder in folders:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        manifest = next((p / "MANIFEST.csv" for p in (folder, *folder.parents) if (p / "MANIFEST.csv").is_file()), None)
-        held_out = validation_names(manifest) if manifest else set()
-        files += [p for p in found if (p.name in held_out) == validation]
+        split_of = next((splits(place / "MANIFEST.csv") for place in _above(folder) if (place / "MANIFEST.csv").is_file()), {})
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+            whole = path.resolve()
+            wanted = (split_of.get(whole) or TRAINING).startswith(VALIDATION if validation else TRAINING)
+            if wanted and whole not in seen:
+                files.append(path)
+                seen.add(whole)
     if not files and not validation:
         raise ValueError(f"training: no training pictures below {', '.join(map(str, folders))}; give --data")
     return files
 
 
+def _above(folder: Path) -> Iterator[Path]:
+    """The folder and its parents: as it is named, and then without symbolic links."""
+    for whole in (Path(os.path.abspath(folder)), folder.resolve()):
+        yield from (whole, *whole.parents)
+
+
 def load(files: list[Path]) -> Photographs:
-    """Decode `files`; pictures below 128 pixels a side are left out."""
-
-    def decode(path: Path) -> Tensor | None:
-        with Image.open(path) as picture:
-            array = np.asarray(picture.convert("RGB"))
-        return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous() if min(array.shape[:2]) >= 128 else None
-
+    """Decode `files` as they are shown; pictures below 128 pixels a side are left out. Raises ValueError that names what is no picture."""
     with ThreadPoolExecutor(2) as pool:
         decoded = list(pool.map(decode, files))
-    kept = [(p, f.name) for p, f in zip(decoded, files) if p is not None]
+    kept = [(p, f.name) for p, f in zip(decoded, files) if min(p.shape[1:]) >= 128]
     weights = torch.tensor([min(p.shape[1] * p.shape[2], AREA_CAP) for p, _ in kept], dtype=torch.float64)
     return Photographs(tuple(p for p, _ in kept), tuple(n for _, n in kept), weights)
 

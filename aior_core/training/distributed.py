@@ -7,6 +7,7 @@ all processes share the noise of the routers.)
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,11 @@ def rows(count: int) -> slice:
     """This process's rows of a batch of `count`, a multiple of the number of processes."""
     own = count // world()
     return slice(rank() * own, (rank() + 1) * own)
+
+
+def whole(count: float) -> int:
+    """The samples of a batch of about `count`: at least as many, at least one a process, and as many for each process."""
+    return world() * max(1, math.ceil(count / world()))
 
 
 def normal(shape: Iterable[int], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
@@ -141,6 +147,21 @@ def share(tensors: Iterable[Tensor]) -> None:
         held = tensor.detach().contiguous()
         dist.broadcast(held, 0)
         tensor.copy_(held)
+
+
+def spread(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first process's tensors, on the CPU, for all; what the others give is not looked at."""
+    if world() == 1:
+        return tensors
+    described = agree({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
+    found = {}
+    for name, (shape, dtype) in described.items():
+        held = tensors[name].contiguous() if rank() == 0 else torch.empty(shape, dtype=dtype)
+        # As bytes: not every backend sends every dtype.
+        sent = held.reshape(-1).view(torch.uint8).to(_device())
+        dist.broadcast(sent, 0)
+        found[name] = sent.cpu().view(dtype).reshape(shape)
+    return found
 
 
 def _device() -> str:

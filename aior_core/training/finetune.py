@@ -29,6 +29,7 @@ from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..host.unet import unet_config
+from ..weights import as_saved
 from . import checkpoint, loop, losses, own_pictures
 from .networks import Networks, build
 from .onlooker import Example, Onlooker
@@ -71,7 +72,7 @@ def train_restorer(
     The same seed draws the same crops and damages; how many fit into the minutes depends on the machine.
     Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
     """
-    require_numbers(NODE, minutes=settings.minutes, learning_rate=settings.learning_rate)
+    require_numbers(minutes=settings.minutes, learning_rate=settings.learning_rate)
     if settings.stage not in STAGE_NAMES:
         raise ValueError(f"{NODE}: there is no stage {str(settings.stage)[:60]!r}; expected {' or '.join(STAGE_NAMES)}.")
     _require_compact(model, vae, restorer)
@@ -110,12 +111,12 @@ def pictures_fingerprint(folder: str) -> str:
 
 
 def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
-    require_restorer(restorer, NODE)
-    require_kind(NODE, "model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
+    require_restorer(restorer)
+    require_kind("model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
     if restorer.config.scale != "compact" or restorer.daem is None:
         what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
         raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")
-    require_vae(restorer, vae, NODE)
+    require_vae(restorer, vae)
     if restorer.config.kinds != KINDS:
         raise ValueError(
             f"{NODE}: this restorer ({restorer.source}) knows {len(restorer.config.kinds)} kinds of damage, the pack {len(KINDS)}. "
@@ -196,12 +197,7 @@ def _run(
 
 
 def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings) -> None:
-    """After a cancel: a restorer to use now, and a checkpoint that says how much of its time is left."""
-    averaged, _, state, generator_state = checkpoint.load(path)
-    generator = torch.Generator()
-    generator.set_state(generator_state)
-    # The loop counts a run that was told to end as finished; a cancelled one shall go on.
-    checkpoint.save(path, networks, averaged, state | {"seconds": onlooker.seconds}, generator)
+    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
     place = unfinished_place(path.parent.name)
     note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
@@ -209,8 +205,8 @@ def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restore
 
 
 def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
-    """The trained weights, in fp16 as a file holds them, as a Restorer of the host."""
-    state = {key: value.detach().to("cpu", torch.float16) for key, value in networks.state_dict().items()}
+    """The trained weights, in fp16 as a file holds them, as a Restorer of the host. Raises ValueError where fp16 cannot hold them."""
+    state = as_saved(networks.state_dict(), f"{NODE}: what was trained from {restorer.source}")
     return build_restorer(state, restorer.config, restorer.source, note)
 
 

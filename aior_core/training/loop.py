@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import checkpoint, distributed, experts
 from .averages import Average
-from .data import Photographs, draw_batch
+from .data import Photographs
+from .draws import Draw, Remembered, Remembers, fresh
 from .networks import Networks
 from .optimizer import Optimizers
-from .pairs import Pairs, draw_mixed
+from .pairs import Pairs
 from .record import Record
 from .recorded import Recorded, unrecorded
 from .stages import Logs, Stage
@@ -26,8 +27,7 @@ from .stages import Logs, Stage
 DECAY_SHARE = 0.6
 SAVE_SECONDS = 120.0
 PAIR_SHARE = 0.25
-Draw = Callable[[int, int, torch.Generator], tuple[Any, dict]]
-"""`draw(count, side, generator)`: this process's part of a batch of `count`, as the stage's step takes it for `clean`, and its keywords."""
+GPU_GENERATOR = "gpu_generator"
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,28 @@ class Meter:
         return count / max(1e-9, time.monotonic() - self.begun)
 
 
+class Watchful:
+    """Says when a checkpoint is due, so that a kill costs the work of `save_seconds` at most, as far as the last step and look foretell."""
+
+    def __init__(self, save_seconds: float):
+        self.save_seconds, self.last = save_seconds, time.monotonic()
+        self.took = {"step": 0.0, "look": math.inf}
+
+    def must_save(self, looking: bool) -> bool:
+        """Whether the next step, with a look at the validation pictures before it or not, would come too late."""
+        ahead = self.took["step"] + (self.took["look"] if looking else 0.0)
+        return time.monotonic() - self.last + ahead > self.save_seconds
+
+    def saved(self) -> None:
+        self.last = time.monotonic()
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.took[what] = time.monotonic() - begun
+
+
 def train(
     networks: Networks,
     stage: Stage,
@@ -115,32 +137,49 @@ def train(
 ) -> Networks:
     """Train `stage` for `options.minutes`, resuming from `options.out` where there is an unfinished run of it.
 
+    A run that was killed goes on from its last checkpoint as if it had never stopped: with the weights, averages and optimizers' state
+    of that moment, its place in the schedule, its random generators and the next batch. It loses the work of `options.save_seconds` at most.
+
     Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as `Record.validated` takes
-    them. `watch` is called after every step; when it returns False the run ends as if its time were up, and when it raises, the same is
-    saved before the error goes on. `pairs` are mixed in where the stage restores. `draw` takes the place of fresh crops and pairs. Under
-    `torchrun` all processes call this alike; the first one's weights, files and clock count, and only it says, watches and validates.
-    Raises RuntimeError when the loss is no longer finite.
+    them. `watch` is called after every step; when it returns False the run ends as if its time were up, and when it raises, the run is
+    saved unfinished before the error goes on. `pairs` are mixed in where the stage restores. `draw` takes the place of fresh crops and
+    pairs. Under `torchrun` all processes call this alike; the first one's weights, files and clock count, and only it says, watches and
+    validates. Raises RuntimeError when the loss is no longer finite, ValueError when the checkpoint is of a stage that trains something else.
     """
     first = distributed.rank() == 0
     path = options.out / f"{stage.name}.safetensors"
     generator = torch.Generator().manual_seed(options.seed + 1)
-    averaged, state = {}, {"step": 0, "seconds": 0.0}
+    averaged, extras, state = {}, {}, {"step": 0, "seconds": 0.0, "warmed_from": 0}
     if first and path.exists():
         averaged, state = checkpoint.resume(path, networks, generator)
+        extras = checkpoint.extras(path)
         say(f"{stage.name}: resumed at step {state['step']}, {state['seconds'] / 60:.1f} of {options.minutes:g} minutes used")
+        if "warmed_from" not in state:
+            say(f"{stage.name}: {path} is of an older version and holds no optimizer state; the learning rate warms up once more")
     networks.to(options.device)
     parameters = trained_parameters(networks, stage.trains, stage.fixed)
     average = Average(parameters, stage.ema_decay or options.ema_decay, averaged)
     distributed.share([*networks.state_dict().values(), *average.values.values()])
     state, generator_state = distributed.agree((state, generator.get_state()))
+    extras = distributed.spread(extras)
     generator.set_state(generator_state)
     record = Record(options.out, stage.name, state["step"], say) if first else None
     slow = [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)] if stage.slow else []
     optimizer = Optimizers(list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow, in_place=options.recorded)
+    try:
+        optimizer.restore(parameters, _under("optimizer/", extras))
+    except ValueError as error:
+        raise ValueError(f"training {stage.name}: {path}: {error}. Go on with the options it began with, or give another --out.") from error
+    gradients = unrecorded(networks, stage, options.device)
     if options.recorded:
-        gradients = Recorded(networks, stage, torch.randint(2**62, (), generator=generator).item())
-    else:
-        gradients = unrecorded(networks, stage, options.device)
+        gradients = Recorded(networks, stage, 0 if GPU_GENERATOR in extras else torch.randint(2**62, (), generator=generator).item())
+        if GPU_GENERATOR in extras:
+            gradients.generator.set_state(extras[GPU_GENERATOR])
+    draw = draw or fresh(photographs, pairs if stage.restores else None, options.pair_share, options.device)
+    if isinstance(draw, Remembers) and state["step"]:
+        held = state.get("draw")
+        draw.go_on(state["step"], Remembered(held, _under("draw/", extras)) if held else None)
+    del extras
 
     def require_finite(norm: Tensor) -> None:
         if not torch.isfinite(norm):
@@ -152,11 +191,23 @@ def train(
         say(f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s  {speed:.1f} samples/s  {text}")
         record.trained(step, elapsed, speed, rate, averages)
 
-    def save(elapsed: float) -> None:
+    def save(elapsed: float, finished: bool) -> None:
+        """All processes call this: each gives what its source of batches remembers. The first one writes."""
+        # A finished run does not need its batches any more; with more minutes later it draws new ones.
+        remembered = draw.remembered() if isinstance(draw, Remembers) and not finished else None
+        if not first:
+            return
         # A GPU is not asked after every step, as it would wait for its processor; what it was asked last holds for all before.
         if meter.steps:
             require_finite(meter.sums["norm"])
-        checkpoint.save(path, networks, average.values, {"step": step, "seconds": elapsed}, generator)
+        held = {f"optimizer/{key}": value for key, value in optimizer.state(parameters).items()}
+        if options.recorded:
+            held[GPU_GENERATOR] = gradients.generator.get_state()
+        if remembered:
+            held |= {f"draw/{key}": value for key, value in remembered.tensors.items()}
+        numbers = {"step": step, "seconds": elapsed, "warmed_from": warmed_from, "validated": validated}
+        numbers["draw"] = remembered.numbers if remembered else None
+        checkpoint.save(path, networks, average.values, numbers, generator, held)
         record.draw()
 
     def look(elapsed: float) -> None:
@@ -168,29 +219,41 @@ def train(
                 say(f"{stage.name} {elapsed / 60:6.2f} min  {name:<20} {experts.line(shares)}")
         record.validated(step, elapsed, numbers)
 
-    draw = draw or fresh(photographs, pairs if stage.restores else None, options.pair_share, options.device)
     budget, step, meter, rate = 60 * options.minutes, state["step"], Meter(), 0.0
+    warmed_from, validated = state.get("warmed_from", step), state.get("validated", state["seconds"])
     begun = time.monotonic() - state["seconds"]
-    saved = validated = time.monotonic()
+    watchful = Watchful(options.save_seconds)
     stopped, failure = False, None
     while True:
-        elapsed, stopped = distributed.of_first(time.monotonic() - begun, stopped)
-        if stopped or elapsed >= budget or elapsed - state["seconds"] >= 60 * options.session_minutes:
+        elapsed = time.monotonic() - begun
+        looking = bool(first and validate and step > state["step"] and elapsed - validated > options.validate_seconds)
+        due = step > state["step"] and watchful.must_save(looking)
+        elapsed, stopped, failed, due = distributed.of_first(elapsed, stopped, failure is not None, due)
+        finished = not failed and (bool(stopped) or elapsed >= budget)
+        if stopped or finished or elapsed - state["seconds"] >= 60 * options.session_minutes:
             break
-        progress = elapsed / budget
-        rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - state["step"], options.decay_share)
-        size, count = stage.crops(progress, step)
-        samples = -(-count * options.batch_scale // distributed.world()) * distributed.world()
-        clean, mix = draw(samples, size, generator)
-        loss, logs = gradients(clean, generator, mix)
-        distributed.average_gradients(list(parameters.values()))
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        if not options.recorded:
-            require_finite(norm)
-        optimizer.step(rate)
-        average.update(step)
-        step += 1
-        meter.add(distributed.mean(logs | {"loss": loss, "norm": norm}), samples)
+        if due:
+            save(elapsed, finished=False)
+            watchful.saved()
+        if looking:
+            with watchful.timed("look"), average.in_place():
+                look(elapsed)
+            validated = elapsed
+        with watchful.timed("step"):
+            progress = elapsed / budget
+            rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - warmed_from, options.decay_share)
+            size, count = stage.crops(progress, step)
+            samples = distributed.whole(count * options.batch_scale)
+            clean, mix = draw(samples, size, generator)
+            loss, logs = gradients(clean, generator, mix)
+            distributed.average_gradients(list(parameters.values()))
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+            if not options.recorded:
+                require_finite(norm)
+            optimizer.step(rate)
+            average.update(step)
+            step += 1
+            meter.add(distributed.mean(logs | {"loss": loss, "norm": norm}), samples)
         if not first:
             continue
         elapsed = time.monotonic() - begun
@@ -204,37 +267,18 @@ def train(
         if time.monotonic() - meter.begun > options.report_seconds:
             report(meter, elapsed, rate)
             meter = Meter()
-        if time.monotonic() - saved > options.save_seconds:
-            save(elapsed)
-            saved = time.monotonic()
-        if validate and time.monotonic() - validated > options.validate_seconds:
-            with average.in_place():
-                look(elapsed)
-            validated = time.monotonic()
-    paused = not stopped and elapsed < budget
     if first and meter.steps:
         report(meter, elapsed, rate)
-    if first and paused:
-        save(elapsed)
+    save(max(budget, elapsed) if finished else elapsed, finished)
     average.put()
-    if first and not paused:
-        save(max(budget, elapsed))
     if failure:
         raise failure
-    if first and validate and not paused:
+    if first and validate and finished:
         look(elapsed)
         record.draw()
     return networks
 
 
-def fresh(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:
-    """Clean crops, never the same, with what to tell the step about real pairs among them."""
-
-    def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, dict]:
-        rows = distributed.rows(count)
-        if pairs is None:
-            return draw_batch(photographs, count, size, generator, rows=rows).to(device), {}
-        clean, real = draw_mixed(photographs, pairs, pair_share, count, size, generator, rows=rows)
-        return clean.to(device), {"real": real.to(device)}
-
-    return draw
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

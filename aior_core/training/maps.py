@@ -24,8 +24,8 @@ class Memory(Recall):
     names = ("maps",)
 
     def __init__(self, networks: Networks, photographs: data.Photographs, device: str, *, kept: int = 1024, reused: int = 8):
-        super().__init__(kept, reused)
-        self.networks, self.photographs, self.device = networks, photographs, device
+        super().__init__(kept, reused, device)
+        self.networks, self.photographs = networks, photographs
 
     @torch.no_grad()
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:

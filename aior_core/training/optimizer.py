@@ -94,3 +94,25 @@ class Optimizers:
                 group["lr"] = scale * learning_rate
             part.step()
             part.zero_grad(set_to_none=not self.in_place)
+
+    def state(self, names: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the optimizers know of the parameters `names`, as `NAME/SLOT`; the tensors themselves, not copies."""
+        return {
+            f"{name}/{slot}": value for name, parameter in names.items() for part, _ in self.parts for slot, value in part.state.get(parameter, {}).items()
+        }
+
+    def restore(self, names: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Put back what `state` gave, for parameters of the same names and shapes.
+
+        Tensors get the device, the dtype and the layout in memory of their parameter, so that the next step is rounded as
+        it would have been. Raises ValueError for a name that is not trained here, or another shape.
+        """
+        owners = {id(parameter): part for part, _ in self.parts for group in part.param_groups for parameter in group["params"]}
+        for key, value in state.items():
+            name, _, slot = key.rpartition("/")
+            parameter = names.get(name)
+            if parameter is None or value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"the checkpoint holds the optimizer's {slot} of {name}, which is not trained here or has another shape")
+            counts = slot == "step"
+            like = torch.empty((), device=parameter.device) if counts else torch.empty_like(parameter)
+            owners[id(parameter)].state[parameter][slot] = like.copy_(value)

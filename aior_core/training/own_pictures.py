@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
-from .data import AREA_CAP, SUFFIXES, Photographs
+from . import pictures
+from .data import AREA_CAP, Photographs
 from .pairs import Pairs
+from .pictures import SUFFIXES
 
 SMALLEST = 128
 MEMORY = 2 * 2**30
 LISTED = 4
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -95,11 +91,11 @@ def load(files: list[tuple[Path, Path | None]], seed: int) -> OwnPictures:
 
     Raises ValueError for a file that is no picture, for the two of a pair that differ in size, and when nothing is large enough.
     """
-    sizes = [_size(clean) for clean, _ in files]
+    sizes = [pictures.size(clean) for clean, _ in files]
     for (clean, damaged), size in zip(files, sizes):
-        if damaged is not None and _size(damaged) != size:
+        if damaged is not None and pictures.size(damaged) != size:
             raise ValueError(
-                f"the pair {clean.name} differs in size: lq {'x'.join(map(str, _size(damaged)))}, gt {'x'.join(map(str, size))} pixels. "
+                f"the pair {clean.name} differs in size: lq {'x'.join(map(str, pictures.size(damaged)))}, gt {'x'.join(map(str, size))} pixels. "
                 "The two pictures of a pair must lie exactly over each other."
             )
     large = [index for index, size in enumerate(sizes) if min(size) >= SMALLEST]
@@ -114,31 +110,8 @@ def load(files: list[tuple[Path, Path | None]], seed: int) -> OwnPictures:
         chosen.append(index)
     chosen.sort()
     with ThreadPoolExecutor(2) as pool:
-        clean, damaged = (list(pool.map(_decode, (files[i][side] for i in chosen if files[i][side] is not None))) for side in (0, 1))
+        clean, damaged = (list(pool.map(pictures.decode, (files[i][side] for i in chosen if files[i][side] is not None))) for side in (0, 1))
     names = tuple(files[i][0].name for i in chosen)
     weights = torch.tensor([min(p.shape[1] * p.shape[2], AREA_CAP) for p in clean], dtype=torch.float64)
     photographs = Photographs(tuple(clean), names, weights)
     return OwnPictures(photographs, Pairs(Photographs(tuple(damaged), names, weights), photographs) if damaged else None, len(files))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height as shown, turned as the camera says."""
-    with _opened(path) as picture:
-        turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= 5
-        return picture.size[::-1] if turned else picture.size
-
-
-def _decode(path: Path) -> Tensor:
-    with _opened(path) as picture:
-        array = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    # Pillow raises SyntaxError for some broken PNG files.
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}. Replace it, or take it out of the folder.") from error

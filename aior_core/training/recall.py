@@ -6,18 +6,15 @@ Encoding costs several times what a step of such a stage does. What is random in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from . import distributed
+from .draws import Draw, Remembered, Remembers
 from .networks import Networks
 from .precision import autocast, fast_dtype
 from .restoration import encoded
-
-Fresh = Callable[[int, int, torch.Generator], tuple[Tensor, dict]]
-"""`fresh(count, side, generator)`: this process's clean crops of a batch of `count`, and what `restoration.damage` is to be told of them."""
 
 
 class Recall(ABC):
@@ -25,8 +22,8 @@ class Recall(ABC):
 
     names: tuple[str, ...]
 
-    def __init__(self, kept: int, reused: int):
-        self.kept, self.reused, self.calls = kept, reused, 0
+    def __init__(self, kept: int, reused: int, device: str):
+        self.kept, self.reused, self.device, self.calls = kept, reused, device, 0
         self.parts: tuple[Tensor, ...] = ()
         self.count, self.next = 0, 0
 
@@ -55,6 +52,30 @@ class Recall(ABC):
         first, *others = (part[rows].float() for part in self.parts)
         return first, dict(zip(self.names, others, strict=True))
 
+    def remembered(self) -> Remembered:
+        """The samples of all processes, each part `B ...`, and the place of the next one."""
+        numbers = {"calls": self.calls, "count": self.count, "next": self.next, "kept": self.kept}
+        tensors = {f"part{index}": distributed.gather(part[: self.count]) for index, part in enumerate(self.parts)}
+        return Remembered(numbers, tensors)
+
+    def go_on(self, step: int, memory: Remembered | None) -> None:
+        """Put the samples back where they lay. Without `memory` there are none, and encoding begins anew.
+
+        Where another number of samples is kept now, the newest ones go on.
+        """
+        if memory is None or not memory.tensors:
+            return
+        whole = [memory.tensors[f"part{index}"] for index in range(len(memory.tensors))]
+        own = [part[distributed.rows(len(part))].to(self.device) for part in whole]
+        before = memory.numbers
+        if before["kept"] != self.kept:
+            # Oldest first: the ring is full where its next place is not simply the end.
+            own = [part.roll(-before["next"], 0) if before["count"] == before["kept"] else part for part in own]
+        self.remember(tuple(own))
+        self.calls = before["calls"]
+        if before["kept"] == self.kept:
+            self.next = before["next"]
+
     @abstractmethod
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """This process's part of `count` new samples, `b ...` of each part."""
@@ -66,10 +87,21 @@ class Latents(Recall):
 
     names = ("feature", "severities")
 
-    def __init__(self, networks: Networks, fresh: Fresh, device: str, *, kept: int = 1536, reused: int = 6, **mix):
-        """`mix`: more keywords of `restoration.damage`."""
-        super().__init__(kept, reused)
-        self.networks, self.fresh, self.device, self.mix = networks, fresh, device, mix
+    def __init__(self, networks: Networks, fresh: Draw, device: str, *, kept: int = 1536, reused: int = 6, **mix):
+        """`fresh` draws the clean crops; `mix`: more keywords of `restoration.damage`."""
+        super().__init__(kept, reused, device)
+        self.networks, self.fresh, self.mix = networks, fresh, mix
+
+    def remembered(self) -> Remembered:
+        """What `fresh` remembers too."""
+        own = super().remembered()
+        return Remembered(own.numbers | {"fresh": self.fresh.remembered().numbers}, own.tensors) if isinstance(self.fresh, Remembers) else own
+
+    def go_on(self, step: int, memory: Remembered | None) -> None:
+        super().go_on(step, memory)
+        if isinstance(self.fresh, Remembers):
+            held = memory.numbers.get("fresh") if memory else None
+            self.fresh.go_on(step, Remembered(held) if held else None)
 
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         clean, real = self.fresh(count, side, generator)

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ..architecture.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
-from . import checkpoint, data, distributed, loop, own_pictures, polish, tone, validation
-from .ahead import Ahead, Source, requests
+from . import checkpoint, data, distributed, draws, loop, own_pictures, polish, tone, validation
+from .ahead import Ahead, Source, asking
+from .files import write_text
 from .maps import Memory
 from .networks import COMPACT, Networks, build
 from .pairs import Pairs
 from .plan import Leg, Plan, in_all
 from .recall import Latents
+from .seeds import seeded
 from .stages import STAGES, Stage, fusion_loss
 
 TAKEN = {
@@ -130,7 +132,7 @@ def run_stage(
     if stage.name == "maps":
         draw = Memory(networks, pictures.photographs, device)
     elif stage.name == "fusion":
-        fresh = draw or loop.fresh(pictures.photographs, pictures.pairs, options.pair_share, device)
+        fresh = draw or draws.fresh(pictures.photographs, pictures.pairs, options.pair_share, device)
         draw = Latents(networks, fresh, device, kept=KEPT * options.batch_scale, reused=REUSED, **mix)
     settings = loop.Options(
         options.out, options.minutes, options.seed, device, options.batch_scale,
@@ -144,11 +146,8 @@ def run_stage(
     )  # fmt: skip
     if stage.name == "autoencoder" and first and is_finished(path, options.minutes, normalised=False):
         normalise_latents(networks, pictures.photographs, device)
-        ema, _, state, generator = checkpoint.load(path)
-        rng = torch.Generator()
-        rng.set_state(generator)
-        trained = {k: v for k, v in ema.items() if k.startswith(("vae.encoder.", "vae.decoder."))}
-        checkpoint.save(path, networks, trained, state | {"normalised": True}, rng)
+        measured = {key: value for key, value in networks.state_dict().items() if key in ("vae.latent_mean", "vae.latent_std")}
+        checkpoint.amend(path, {"normalised": True}, measured)
     return networks
 
 
@@ -159,8 +158,8 @@ def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, m
     def progress() -> float:
         return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
 
-    source = Source(pictures.photographs, pictures.pairs if stage.restores else None, options.pair_share, mix, options.seed)
-    return Ahead(source, requests(stage.crops, options.batch_scale, progress), options.workers, device)
+    source = Source(pictures.photographs, pictures.pairs if stage.restores else None, options.pair_share, mix, options.seed, stage.name)
+    return Ahead(source, asking(stage.crops, options.batch_scale, progress), options.workers, device)
 
 
 def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:
@@ -168,9 +167,11 @@ def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactCo
     networks = build(config, seed=options.seed)
     networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
     folder, seconds, say = options.out / "tone", 60 * options.minutes, functools.partial(print, flush=True)
-    # Another seed for every shard that there is: what a run that was killed drew is not drawn again.
-    seed = 1000 * options.seed + 100 * distributed.rank() + len(list(folder.glob(f"looked-{distributed.rank()}-*")))
-    tone.gather(tone.looked_at(pictures.photographs, torch.Generator().manual_seed(seed)), folder, tone.LOOKING * seconds, say)
+
+    def source(number: int):
+        return tone.looked_at(pictures.photographs, seeded(options.seed, "tone", distributed.rank(), number))
+
+    tone.gather(source, folder, tone.LOOKING * seconds, say)
     distributed.agree(True)
     if distributed.rank() == 0:
         samples, generator = tone.gathered(folder), torch.Generator().manual_seed(options.seed + 1)
@@ -248,8 +249,7 @@ def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
     mine = {"plan": options.plan, "from": [str(file) for file in options.start], "stages": [leg.stage for leg in legs]}
     if held.exists() and json.loads(held.read_text(encoding="utf-8")) != mine:
         raise ValueError(f"training: {options.out} holds a run of another plan or from other weights, see {held}; give another --out, or its options")
-    options.out.mkdir(parents=True, exist_ok=True)
-    held.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+    write_text(held, json.dumps(mine, indent=1) + "\n")
 
 
 def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:

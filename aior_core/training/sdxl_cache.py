@@ -25,6 +25,7 @@ from .pairs import Pairs
 from .precision import fast_dtype
 from .restoration import Batch, Plan, damaged, draw_plan
 from .sdxl import SDXLNetworks
+from .seeds import seeded
 
 PACK = Path(__file__).resolve().parents[1]
 SOURCES = (*sorted((PACK / "degradations").rglob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
@@ -51,9 +52,7 @@ class Sources:
 
     def draw(self, number: int) -> Sample:
         """Sample `number`, always the same."""
-        # A hash, as the generator hears only 32 bits of a seed: seed and number one beside the other would not both be heard.
-        seed = int.from_bytes(hashlib.sha256(f"{self.seed} {number}".encode()).digest()[:4])
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(self.seed, number)
         real = self.pairs is not None and torch.rand((), generator=generator).item() < self.pair_share
         cut = data.draw_cut(self.pairs.gt if real else self.photographs, self.size, generator, faithful=real)
         if real:

@@ -23,6 +23,7 @@ from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
 from ..degradations import degrade_batch, sample_world, shares
 from ..metrics import as_8bit
 from . import data, distributed
+from .files import write_whole
 from .losses import PRESENT
 
 SIDE = 128
@@ -81,21 +82,24 @@ def as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def gather(source: Iterator[dict[str, Tensor]], folder: Path, seconds: float, say: Callable[[str], None]) -> None:
-    """Write what `source` gives into shards of `folder`, until they took `seconds`; those that are there count. fp16, whole or not at all."""
+def gather(source: Callable[[int], Iterator[dict[str, Tensor]]], folder: Path, seconds: float, say: Callable[[str], None]) -> None:
+    """Write what `source(number)` gives into shard `number` of `folder`, until all took `seconds`; those that are there count.
+
+    A shard's number decides what is in it, so that a run that was killed makes the shards that it would have made.
+    fp16, whole or not at all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     mine = f"looked-{distributed.rank()}-"
     spent = [_seconds(path) for path in folder.glob(f"{mine}*.safetensors")]
     used, number = sum(spent), len(spent)
     while used < seconds:
-        rows, begun = [], time.monotonic()
+        rows, begun, batches = [], time.monotonic(), source(number)
         while sum(len(row["appearance"]) for row in rows) < SHARD and used + time.monotonic() - begun < seconds:
-            rows.append(next(source))
-        part, path = folder / f"{mine}{number}.part", folder / f"{mine}{number}.safetensors"
+            rows.append(next(batches))
+        path = folder / f"{mine}{number}.safetensors"
         took = time.monotonic() - begun
         tensors = {key: torch.cat([row[key] for row in rows]).half().contiguous() for key in rows[0]}
-        save_file(tensors, part, metadata={"seconds": json.dumps(took)})
-        part.replace(path)
+        write_whole(path, lambda part: save_file(tensors, part, metadata={"seconds": json.dumps(took)}))
         used, number = used + took, number + 1
         say(f"tone: looked {used / 60:.1f} of {seconds / 60:.1f} min, {len(tensors['appearance'])} pictures in {path.name}")
 

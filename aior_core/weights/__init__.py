@@ -2,12 +2,13 @@
 
 from .detect import config_from, describe, on_meta, part, require_fit
 from .load import load_checkpoint, load_weights
-from .save import save_weights
+from .save import as_saved, save_weights
 from .sound import require_finite
 from .unildiff import Published, is_published, split_published
 
 __all__ = [
     "Published",
+    "as_saved",
     "config_from",
     "describe",
     "is_published",

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .names import SUFFIX, shard_name, stem_of
+from .names import SUFFIX, listed, shard_name, stem_of
+from .sound import not_finite
 
 KEPT_EXACT = ("latent_mean", "latent_std")
 """Buffers that every latent is multiplied with: a few numbers, saved in fp32 always."""
@@ -31,14 +32,15 @@ def save_weights(
     tensor is never split). Every file carries the whole metadata and the id of its set. All files are written beside
     their places first and then moved there, and files of an earlier set with the same stem are removed, so a reader sees
     the old set, the new one, or an error naming the mixture. Returns the paths in order.
-    Raises ValueError if there is nothing to save or a metadata value is no string.
+    Raises ValueError before anything is written if there is nothing to save, a metadata value is no string, or a weight is NaN,
+    infinite, or too large for `dtype` (`as_saved`).
     """
     stem = Path(path_stem)
     stem = stem.with_name(stem_of(stem.name))
     wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
     if wrong or not state_dict:
         raise ValueError(f"save_weights: nothing to save, or metadata that is no text: {wrong or 'empty state dict'}.")
-    tensors = {name: _ready(name, tensor, dtype) for name, tensor in sorted(state_dict.items())}
+    tensors = as_saved(state_dict, stem.name, dtype=dtype)
     shards = _split(tensors, max_bytes)
     header = {**metadata, "set": _digest(tensors), "shards": str(len(shards))}
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,27 @@ def save_weights(
         if old not in paths and stem_of(old.name) == stem.name:
             old.unlink()
     return paths
+
+
+def as_saved(state_dict: dict[str, Tensor], name: str, *, dtype: torch.dtype | None = torch.float16) -> dict[str, Tensor]:
+    """The tensors as a file holds them: copies on the CPU, sorted by name, all floats but `KEPT_EXACT` in `dtype` (None: in their own).
+
+    Raises ValueError that calls them `name` when a weight is NaN or infinite, or when `dtype` makes it so: loading would refuse the file,
+    and by then the training may be gone.
+    """
+    broken = not_finite(state_dict)
+    if broken:
+        raise ValueError(f"{name}: NaN or infinite weights in {listed(broken)} are not saved. The training went wrong; go back to an earlier checkpoint.")
+    tensors = {key: _ready(key, tensor, dtype) for key, tensor in sorted(state_dict.items())}
+    large = not_finite(tensors)
+    if large:
+        kept, most = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+        sizes = listed(f"{key} ({state_dict[key].detach().float().abs().max().item():.3g})" for key in large)
+        raise ValueError(
+            f"{name} cannot be saved in {kept}, whose numbers end at {most:g}: {sizes} would become infinite. Go back to an earlier "
+            "checkpoint and train with a lower learning rate; published weights can be converted with --fp32."
+        )
+    return tensors
 
 
 def _ready(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -42,8 +42,13 @@ def require_sound(tensors: Mapping[str, Tensor], size: int, name: str) -> None:
         raise ValueError(f"{name} has {size} bytes, but its tensors would take {claimed}. It is damaged, or made to fill the memory; get it again.")
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of those that hold NaN or infinite numbers."""
+    return [key for key, value in tensors.items() if not all(torch.isfinite(part.float()).all() for part in value.reshape(-1).split(CHUNK))]
+
+
 def require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
     """Raise ValueError naming weights that are NaN or infinite: what they make would be black, and nobody would know why."""
-    broken = [key for key, value in tensors.items() if not all(torch.isfinite(part.float()).all() for part in value.reshape(-1).split(CHUNK))]
+    broken = not_finite(tensors)
     if broken:
         raise ValueError(f"{name} has NaN or infinite weights in {listed(broken)}. It is damaged, or its training went wrong; get it again.")

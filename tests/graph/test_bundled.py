@@ -78,6 +78,25 @@ def test_the_command_repairs_photographs(tmp_path):
     assert "noise" in done.stdout and "4 restored" in done.stdout
 
 
+def test_the_command_leaves_clean_photographs_and_deep_gradients_alone(tmp_path):
+    """Through files: what is read, rounded and written counts too."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    clean = sorted((ROOT / "tests" / "clean").glob("*.webp"))
+    for path in clean:
+        shutil.copy(path, source)
+    ramp = numpy.linspace(2000, 63000, 1000).round().astype(numpy.uint16)[None].repeat(128, 0)
+    Image.fromarray(ramp).save(source / "gradient.png")
+    command = [sys.executable, str(ROOT / "aior.py"), "restore", str(source), "-o", str(out), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and len(clean) == 6, done.stdout + done.stderr
+    for path in clean:
+        before, after = (numpy.asarray(Image.open(file).convert("RGB"), numpy.float64) for file in (path, out / f"{path.stem}_restored.png"))
+        assert abs((after - before).mean()) <= 0.05 and psnr(after / 255, before / 255) >= 55, path.stem
+    deep = Image.open(out / "gradient_restored.png")
+    assert deep.mode == "I;16" and len(numpy.unique(numpy.asarray(deep)[64])) >= 900
+
+
 def test_a_clean_photograph_stays_as_it_is(comfy):
     prompt = workflow(comfy, "restore")
     (loader,) = find_nodes(prompt, "LoadImage")

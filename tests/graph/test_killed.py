@@ -32,11 +32,11 @@ TWO_RESULTS = {
 WRITER = """
 import sys, itertools, importlib.util
 from pathlib import Path
-spec = importlib.util.spec_from_file_location("results", sys.argv[1])
-results = sys.modules["results"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(results)
+spec = importlib.util.spec_from_file_location("atomic", sys.argv[1])
+atomic = sys.modules["atomic"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(atomic)
 for number in itertools.count():
-    results.write_new(Path(sys.argv[2], f"{number}_restored.png"), bytes([number % 251]) * 30_000_000)
+    atomic.write_new(Path(sys.argv[2], f"{number}_restored.png"), bytes([number % 251]) * 30_000_000)
 """
 
 
@@ -45,7 +45,7 @@ def read(path: Path) -> numpy.ndarray:
 
 
 def check_two_results(source: Path, out: Path) -> None:
-    """The results of TWO_RESULTS for one picture; SaveImage cuts fractions off."""
+    """The results of TWO_RESULTS for one picture."""
     picture, stem = read(source), source.stem
     assert abs(read(out / f"{stem}_restored.png") + picture - 255).max() <= 1
     assert (read(out / f"{stem}_restored_2.png") == picture).all()
@@ -136,7 +136,7 @@ def test_a_killed_write_leaves_nothing(stress, tmp_path):
     for number in range(60 if stress else 10):
         folder = tmp_path / str(number)
         folder.mkdir()
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(ROOT / "scripts" / "results.py"), str(folder)])
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(ROOT / "scripts" / "atomic.py"), str(folder)])
         until(lambda: os.listdir(folder), 60, "the first file")
         time.sleep(chance.uniform(0, 0.2))
         writer.kill()

@@ -1,7 +1,8 @@
 """The anchor: for which damages low frequencies may change, and which they are."""
 
+import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, held_back, told
+from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, held_back, share_changed, told
 from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.tests.tiny import TINY
@@ -62,3 +63,21 @@ def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
     assert torch.allclose(tile, low_frequencies(x)[..., 8 + ANCHOR_REACH : 88 - ANCHOR_REACH, 8 + ANCHOR_REACH : 88 - ANCHOR_REACH], atol=1e-6)
     wave = torch.cos(torch.arange(96) * torch.pi)[None, None, None].expand(1, 3, 96, 96)
     assert low_frequencies(wave).abs().max() < 1e-5
+
+
+def test_what_has_nothing_wrong_comes_back_as_it_was(walk, host):
+    """And what is found is repaired in full; in between the picture is changed in part. Per picture of a batch."""
+    from dataclasses import replace
+
+    picture = torch.rand(3, 40, 48, 3, generator=torch.Generator().manual_seed(1))
+    prior = walk.encode(picture)
+
+    def decode(certainties):
+        rows = torch.zeros_like(prior.probabilities)
+        rows[:, 7] = torch.tensor(certainties)
+        return walk.decode({"samples": prior.latent}, replace(prior, probabilities=rows))
+
+    sound, found, between = decode([0.1, 0.0, 0.05]), decode([0.5, 0.6, 0.9]), decode([0.3, 0.0, 0.5])
+    assert torch.equal(sound, picture) and (found - picture).abs().mean() > 0.01
+    assert torch.equal(between[1], picture[1]) and (between[2] - picture[2]).abs().mean() > 0.01
+    assert share_changed(torch.tensor([[0.0, 0.1], [0.3, 0.2], [0.2, 0.5]])).tolist() == pytest.approx([0.0, 0.5, 1.0])

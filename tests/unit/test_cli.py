@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import results, steps
+from aior_pack.scripts import atomic, pictures, results, steps
 from aior_pack.scripts.host import Host, choose_device, existing_comfyui
 from aior_pack.scripts.host_setup import damaged_packages, host_requirements
 from aior_pack.scripts.websocket import WebSocket, WebSocketClosed
@@ -69,12 +69,12 @@ def test_pictures_are_found_once_and_keep_their_folders(tmp_path):
         path.write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     source = tmp_path / "in"
-    pictures, remarks = results.find_pictures([source, source / "a.jpg", tmp_path / "empty", source / "notes.txt",
-                                               source / "a_restored.png", tmp_path / "gone.png"], tmp_path / "out")
-    assert [picture.source.name for picture in pictures] == ["a.jpg", "b.PNG", "c.tiff"]
-    assert [picture.target for picture in pictures] == [tmp_path / "out/a", tmp_path / "out/b", tmp_path / "out/deep/er/c"]
-    assert len(remarks) == 4 and "no pictures in this folder" in remarks[0] and "no such file" in remarks[3]
-    beside, _ = results.find_pictures([source / "a.jpg"], None)
+    found, remarks = pictures.find_pictures([source, source / "a.jpg", tmp_path / "empty", source / "notes.txt",
+                                             source / "a_restored.png", tmp_path / "gone.png"], tmp_path / "out")
+    assert [picture.source.name for picture in found] == ["a.jpg", "b.PNG", "c.tiff"]
+    assert [picture.target for picture in found] == [tmp_path / "out/a", tmp_path / "out/b", tmp_path / "out/deep/er/c"]
+    assert len(remarks) == 5 and "1 .txt (notes.txt)" in remarks[0] and "no pictures in this folder" in remarks[1] and "no such file" in remarks[4]
+    beside, _ = pictures.find_pictures([source / "a.jpg"], None)
     assert beside[0].target == source / "a"
 
 
@@ -87,14 +87,14 @@ def test_a_result_is_recognised_by_its_key_and_never_overwritten(tmp_path):
     target = tmp_path / "out" / "a"
     path, done = results.choose_target(target, key, set())
     assert (path.name, done) == ("a_restored.png", False)
-    results.write_new(path, results.with_key(png(), key))
+    atomic.write_new(path, results.with_key(png(), key))
     assert results.choose_target(target, key, set()) == (path, True)
     assert results.choose_target(target, key, {path})[0].name == "a_restored_2.png"
     other = results.request_key("a.jpg", b"picture", b"workflow", options)
     assert results.choose_target(target, other, set()) == (path.with_name("a_restored_2.png"), False)
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        results.write_new(path, b"something else")
+        atomic.write_new(path, b"something else")
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == ["a_restored.png"]
 
 
@@ -123,7 +123,7 @@ def test_a_cut_off_file_is_noticed():
     jpeg = io.BytesIO()
     Image.fromarray(numpy.zeros((64, 64, 3), numpy.uint8)).save(jpeg, "JPEG")
     for data in (png(), jpeg.getvalue()):
-        assert not results.is_cut_off(data) and results.is_cut_off(data[:len(data) - 20])
+        assert not pictures.is_cut_off(data) and pictures.is_cut_off(data[:len(data) - 20])
 
 
 def make_steps(folder: Path, log: list, *, broken: str = "", version: int = 1) -> list:
@@ -274,6 +274,6 @@ def test_websocket_reads_and_answers_what_the_protocol_allows():
 
 def test_state_file_is_replaced_whole(tmp_path):
     path = tmp_path / "state.json"
-    steps.write_atomic(path, json.dumps({"a": "1"}).encode())
-    steps.write_atomic(path, json.dumps({"b": "2"}).encode())
+    atomic.write_atomic(path, json.dumps({"a": "1"}).encode())
+    atomic.write_atomic(path, json.dumps({"b": "2"}).encode())
     assert steps.read_state(path) == {"b": "2"} and [file.name for file in tmp_path.iterdir()] == ["state.json"]

@@ -1,13 +1,20 @@
 """What clipping takes of noisy tones, and how the anchor puts it back."""
 
+from pathlib import Path
+
+import numpy
+import pytest
 import torch
 from aior_pack.aior_core.architecture.anchor import held_back
 from aior_pack.aior_core.architecture.clipping import WORST_SIGMA, clipped_mean, noise_sigma, unclipped
 from aior_pack.aior_core.architecture.daem import DAEM
-from aior_pack.aior_core.architecture.impression import Impression
+from aior_pack.aior_core.architecture.impression import Impression, is_clipped
 from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.aior_core.degradations import preset_recipe
 from aior_pack.tests.tiny import TINY
+from PIL import Image
+
+CLEAN = Path(__file__).resolve().parents[1] / "clean"
 
 
 def noisy(tone: float, sigma: float, side: int = 256) -> torch.Tensor:
@@ -56,6 +63,19 @@ def test_only_clipped_noise_that_is_there_and_to_be_removed_is_undone():
     sigma = daem.context(feature, severities, steering, sure, impression).sigma[:, 0]
     assert torch.allclose(sigma, torch.tensor([1.0, 0, 0, 0]) * noise_sigma(torch.tensor(0.5)))
     assert torch.allclose(daem.context(feature, severities).sigma, noise_sigma(torch.full((4, 1), 0.5)))
+
+
+@pytest.mark.parametrize("sigma", [3, 15, 50])
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+def test_noise_that_goes_beyond_black_and_white_is_told_from_a_value_that_does(name, sigma):
+    clean = torch.from_numpy(numpy.asarray(Image.open(CLEAN / f"{name}.webp").convert("RGB"), numpy.float32)).movedim(-1, 0)[None] / 255
+    unclipped = clean + sigma / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(sigma))
+    file = unclipped.clamp(0, 1).mul(255).round() / 255
+    rounded, hot, halved = file * 1.000001, file.clone(), torch.nn.functional.interpolate(file, scale_factor=0.5, mode="bicubic", antialias=True)
+    hot[0, :, 10, 10:14] = 1.2
+    assert rounded.max() > 1 or file.max() < 1
+    assert [is_clipped(each).item() for each in (unclipped, file, rounded, hot, halved)] == [0, 1, 1, 1, 1]
+    assert is_clipped(torch.cat([file, unclipped])).tolist() == [1, 0]
 
 
 def test_impressions_are_taken_apart_and_joined():

@@ -22,7 +22,7 @@ def output(host, tmp_path, monkeypatch):
 def save(text, prefix):
     from aior_pack.aior_core.host.csv_file import save_csv
 
-    return save_csv(text, prefix, "Measure Restoration")
+    return save_csv(text, prefix)
 
 
 def measured(**options):
@@ -35,7 +35,7 @@ def measured(**options):
 def test_files_are_numbered_and_none_is_overwritten(output, caplog):
     with caplog.at_level("INFO"):
         paths = [save(f"{number}\n", "sub/table") for number in range(3)]
-    assert [record.getMessage() for record in caplog.records] == [f"Measure Restoration: {path}" for path in paths]
+    assert [record.getMessage() for record in caplog.records] == [f"AIOR, CSV file saved: {path}" for path in paths]
     assert [path.relative_to(output).as_posix() for path in paths] == [f"sub/table_{number:05}_.csv" for number in (1, 2, 3)]
     assert [path.read_text() for path in paths] == ["0\n", "1\n", "2\n"]
     assert sorted(path.name for path in (output / "sub").iterdir()) == [path.name for path in paths]
@@ -50,7 +50,7 @@ def test_without_a_name_there_is_no_file(output, prefix):
 def test_names_that_lead_elsewhere_are_refused(output, tmp_path, prefix):
     (tmp_path / "elsewhere").mkdir()
     (output / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="^Measure Restoration: csv: "):
+    with pytest.raises(ValueError, match="^csv: "):
         save("x", prefix)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(output, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(RuntimeError, match="Measure Restoration: the CSV file could not be written: No space left on device"):
+    with pytest.raises(RuntimeError, match="^the CSV file could not be written: No space left on device"):
         save("x", "table")
     assert not list(output.iterdir())
 

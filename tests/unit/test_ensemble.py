@@ -57,5 +57,5 @@ def test_tiled_it_equals_the_whole(walk, whole_reach):
 @pytest.mark.parametrize("ensemble", [0, 5, -1])
 def test_another_number_is_refused(walk, ensemble):
     prior = walk.encode(picture(64, 64))
-    with pytest.raises(ValueError, match=f"DAEM Decode: ensemble is {ensemble}; expected 1"):
+    with pytest.raises(ValueError, match=f"^ensemble is {ensemble}; expected 1"):
         walk.decode({"samples": prior.latent}, prior, ensemble=ensemble)

@@ -15,6 +15,12 @@ def noisy():
     return (still + 0.1 * noise).clamp(0, 1)
 
 
+def one_of(prior, index):
+    from aior_pack.aior_core.host.look_inside import one_of
+
+    return one_of(prior, index)
+
+
 def flicker(frames):
     """Variance of the difference of neighbouring frames."""
     return frames.diff(dim=0).var().item()
@@ -49,12 +55,74 @@ def test_daem_judges_frames_together(walk, noisy):
     """With one latent for all and the same features, what is left of flicker is DAEM's own judgement of each frame."""
     from dataclasses import replace
 
-    plain = walk.encode(noisy)
+    plain, smooth = walk.encode(noisy), walk.encode(noisy, smooth=3)
     # One frame's places, every frame's own severities.
-    still = replace(plain, features=plain.features[:1].expand(7, -1, -1, -1), skips=tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips), image=plain.image[:1].expand(7, -1, -1, -1))
+    still = {"features": plain.features[:1].expand(7, -1, -1, -1), "skips": tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips), "image": plain.image[:1].expand(7, -1, -1, -1)}
     latent = {"samples": plain.latent[:1].expand(7, -1, -1, -1)}
-    before, after = flicker(walk.decode(latent, still)), flicker(walk.decode(latent, replace(still, smooth=3)))
+    before, after = (flicker(walk.decode(latent, replace(prior, **still))) for prior in (plain, smooth))
     assert 0 < after < 0.2 * before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_does_not_vary_stays_as_it_is(dtype):
+    """A mean whose weights are rounded is no mean: in bf16 they summed to 0.996 to 1.008, by their place in the video."""
+    from aior_pack.aior_core.host.frames import over_time
+
+    for value in (1.0, 0.3, 0.7):
+        x = torch.full((30, 5), value, dtype=dtype)
+        for radius in (1, 4, 64):
+            assert torch.equal(over_time(x, radius), x)
+    ones = torch.ones(6)
+    assert torch.equal(over_time(torch.arange(6.0), 2, ones), over_time(torch.arange(6.0), 2))
+    assert torch.equal(over_time(torch.arange(6.0), 2, 0 * ones), torch.arange(6.0))
+    assert torch.allclose(over_time(torch.arange(3.0), 1, torch.tensor([1.0, 0, 1])), torch.tensor([0.0, 1, 2]))
+    assert torch.allclose(over_time(torch.tensor([0.0, 9.0, 0.0]), 1, torch.tensor([1.0, 0, 1])), torch.zeros(3))
+
+
+def contexts_of(walk, prior):
+    from aior_pack.aior_core.host.daem_walk import Work, contexts
+
+    return contexts(Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0))
+
+
+def test_the_estimate_is_averaged_once(walk, noisy):
+    """Of what DAEM is told the same of the features, nothing is left to be averaged but what was when the prior was made."""
+    smooth = walk.encode(noisy, smooth=2)
+    alone = [context for index in range(7) for context in contexts_of(walk, one_of(smooth, index))]
+    together = contexts_of(walk, smooth)
+    for name in ("anchor", "sigma", "probabilities", "steering"):
+        assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(alone, together)), name
+    assert any(not torch.equal(a.vector, b.vector) for a, b in zip(alone, together))
+    plain = walk.encode(noisy)
+    assert torch.allclose(smooth.severities[3], plain.severities[1:6].mul(torch.tensor([1, 2, 3, 2, 1.0])[:, None]).sum(dim=0) / 9, atol=1e-5)
+    assert flicker(smooth.impression.hazy) <= flicker(plain.impression.hazy)
+
+
+def test_steering_by_picture_is_not_averaged(walk, noisy):
+    from aior_pack.aior_core.host.steer import steer_prior
+
+    kept = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    smooth = walk.encode(noisy, smooth=2)
+    steered = steer_prior(smooth, {"noise": kept})
+    assert [context.steering[0, 0].item() for context in contexts_of(walk, steered)] == kept
+    # All the others see the same of it, near and far.
+    for index, (mine, unsteered) in enumerate(zip(contexts_of(walk, steered), contexts_of(walk, smooth))):
+        assert torch.equal(mine.vector, unsteered.vector) == (index != 3)
+
+
+def test_tones_that_are_to_stay_say_nothing_of_the_neighbours(walk, noisy, monkeypatch):
+    """With haze and low light to be left in everywhere but in one frame, that one gets its own curve and the others none."""
+    from aior_pack.aior_core.host import daem_decode
+    from aior_pack.aior_core.host.steer import steer_prior
+
+    seen = []
+    monkeypatch.setattr(daem_decode, "_set_tones", lambda canvas, curves: seen.append(curves))
+    smooth = walk.encode(noisy, smooth=2)
+    latent = {"samples": smooth.latent}
+    only = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    walk.decode(latent, steer_prior(smooth, {"haze": only, "low_light": only}))
+    (curves,) = seen
+    assert curves.shape == (7, 3, 3) and curves[3].abs().max() > 0.01 and torch.all(curves[[0, 1, 2, 4, 5, 6]] == 0)
 
 
 def test_a_batch_is_each_frame_alone(walk, noisy):

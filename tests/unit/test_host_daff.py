@@ -181,7 +181,7 @@ def test_a_restorer_of_another_width_is_refused(walk, tmp_path):
         wide, restorer=dataclasses.replace(TINY.restorer, daff=dataclasses.replace(TINY.restorer.daff, unet_width=64))
     )
     model, *_ = load_compact(save_tiny(tmp_path, wide))
-    with pytest.raises(ValueError, match="(?s)Apply DAFF.*width 32.*width 64"):
+    with pytest.raises(ValueError, match="(?s)width 32.*width 64"):
         apply_daff(model, walk.restorer, walk.encode(picture(64, 64)))
 
 
@@ -239,7 +239,7 @@ def test_empty_latents_of_other_nodes_fit(walk):
 )
 def test_wrong_latents_are_refused_by_the_sampler(walk, samples, message):
     prior = walk.encode(picture(64, 64, batch=2))
-    with pytest.raises(ValueError, match=f"DAFF Sampler.*{message}"):
+    with pytest.raises(ValueError, match=message):
         walk.sample(prior, latent={"samples": samples})
 
 
@@ -266,6 +266,6 @@ def test_tiled_sampling_is_close_to_the_whole(walk, small_windows):
 
 def test_a_scheduler_that_makes_nan_of_one_step_is_named(walk):
     prior = walk.encode(picture(64, 64))
-    with pytest.raises(ValueError, match="DAFF Sampler: the scheduler kl_optimal makes NaN of the noise levels for 1 steps"):
+    with pytest.raises(ValueError, match="^the scheduler kl_optimal makes NaN of the noise levels for 1 steps"):
         walk.sample(prior, steps=1, scheduler="kl_optimal")
     assert torch.isfinite(walk.sample(prior, steps=2, scheduler="kl_optimal")["samples"]).all()

@@ -182,9 +182,9 @@ def test_charts_hold_any_number_of_steps(steps):
 
 def test_what_does_not_fit_is_said_in_the_name_of_the_node(walk, look):
     prior = walk.encode(picture(48, 48))
-    with pytest.raises(ValueError, match="Look Inside: cfg"):
+    with pytest.raises(ValueError, match="^cfg"):
         look(prior, cfg=float("nan"))
-    with pytest.raises(ValueError, match="Look Inside: prior is a str"):
+    with pytest.raises(ValueError, match="^prior is a str"):
         look("prior")
-    with pytest.raises(ValueError, match="Look Inside: model"):
+    with pytest.raises(ValueError, match="^model"):
         look(prior, model="model")

@@ -39,23 +39,23 @@ def test_the_whole_picture_where_it_fits(memory):
 def test_the_largest_tile_that_fits_where_not(memory, caplog):
     room = memory(4)
     with caplog.at_level(logging.INFO):
-        chosen = room.choose_tile(0, need(room, halo=128), CPU, "A Node")
+        chosen = room.choose_tile(0, need(room, halo=128), CPU, "a stage")
     assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * room.GIB < need(room, halo=128).bytes(2048)
-    assert "A Node: tiles of 1536 pixels" in caplog.text and "GiB are free" in caplog.text
+    assert "AIOR, a stage: tiles of 1536 pixels" in caplog.text and "GiB are free" in caplog.text
 
 
 def test_what_is_asked_for_and_does_not_fit_is_refused_with_what_would(memory):
     room = memory(4)
-    with pytest.raises(RuntimeError, match=r"(?s)A Node: 4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536"):
-        room.choose_tile(2048, need(room, halo=64), CPU, "A Node")
-    assert room.choose_tile(1024, need(room, halo=64), CPU, "A Node") == 1024
-    assert room.choose_tile(1, need(room), CPU, "A Node") == room.LEAST
+    with pytest.raises(RuntimeError, match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536"):
+        room.choose_tile(2048, need(room, halo=64), CPU, "a stage")
+    assert room.choose_tile(1024, need(room, halo=64), CPU, "a stage") == 1024
+    assert room.choose_tile(1, need(room), CPU, "a stage") == room.LEAST
 
 
 def test_nothing_fits(memory):
     room = memory(0.01)
-    with pytest.raises(RuntimeError, match="(?s)A Node: .*free on cpu.*Close other programs"):
-        room.choose_tile(0, need(room, held=2**30), CPU, "A Node")
+    with pytest.raises(RuntimeError, match="(?s).*free on cpu.*Close other programs"):
+        room.choose_tile(0, need(room, held=2**30), CPU, "a stage")
 
 
 def test_models_that_are_gone_hold_nothing(monkeypatch):
@@ -76,7 +76,40 @@ def test_models_that_are_gone_hold_nothing(monkeypatch):
     assert entry.model is None and available(CPU) > 0
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+RAN_OUT = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
+    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 911360 bytes.",
+    "MPS backend out of memory (MPS allocated: 20.48 GiB, other allocations: 146.27 GiB, max allowed: 163.20 GiB). Tried to allocate 1.00 GiB on private pool. "
+    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may cause system failure).",
+    "Invalid buffer size: 24.00 GiB",
+    "Could not allocate tensor with 134217728 bytes. There is not enough GPU video memory available!",
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+)
+"""What PyTorch 2 says on Linux, Windows, Macs, DirectML, CUDA where its error has no class of its own, and Intel's GPUs."""
+OTHERS = ("CUDA error: an illegal memory access was encountered", "mat1 and mat2 shapes cannot be multiplied", "Expected a 'mps' device type", "invalid buffer size")
+
+
+@pytest.mark.parametrize("text", RAN_OUT)
+def test_what_every_system_says_is_known(memory, text):
+    room = memory(1)
+    assert room.is_out_of_memory(RuntimeError(text)) and not room.is_out_of_memory(ValueError(text))
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_other_texts_are_not_taken_for_it(memory, text):
+    assert not memory(1).is_out_of_memory(RuntimeError(text))
+
+
+def test_what_this_system_says_is_known(memory):
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert memory(1).is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), *(RuntimeError(text) for text in RAN_OUT[:3])])
 def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
     tried = []
 
@@ -86,7 +119,7 @@ def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
             raise error
         return f"done with {tile}"
 
-    assert memory(1).with_smaller_tiles(run, 1500, "A Node") == "done with 128" and tried == [1500, 704, 320, 128]
+    assert memory(1).with_smaller_tiles(run, 1500, "a stage") == "done with 128" and tried == [1500, 704, 320, 128]
     assert "out of memory with tiles of 704 pixels; going on with 320" in caplog.text
 
 
@@ -100,9 +133,9 @@ def test_other_errors_are_not_taken_for_it_and_there_is_an_end(memory):
         raise MemoryError
 
     with pytest.raises(ValueError, match="something else"):
-        room.with_smaller_tiles(broken, 512, "A Node")
-    with pytest.raises(RuntimeError, match="A Node: out of memory even with tiles of 128 pixels"):
-        room.with_smaller_tiles(hungry, 512, "A Node")
+        room.with_smaller_tiles(broken, 512, "a stage")
+    with pytest.raises(RuntimeError, match="^out of memory even with tiles of 128 pixels"):
+        room.with_smaller_tiles(hungry, 512, "a stage")
 
 
 def test_a_restoration_goes_on_after_running_out(walk, whole_reach, small_windows, monkeypatch, caplog):
@@ -131,7 +164,7 @@ def test_a_restoration_goes_on_after_running_out(walk, whole_reach, small_window
     once(walk.model.model.diffusion_model, "forward")
     latent = walk.sample(prior, steps=1)["samples"]
     assert torch.equal(latent, walk.sample(prior, steps=1, tile=128)["samples"])
-    assert [caplog.text.count(f"{node}: out of memory") for node in ("Encode Degradation Prior", "DAEM Decode", "DAFF Sampler")] == [2, 1, 1]
+    assert [caplog.text.count(f"AIOR, {stage}: out of memory") for stage in ("encoding the prior", "encoding the latent", "decoding", "sampling")] == [1, 1, 1, 1]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so, and gives it back when told")

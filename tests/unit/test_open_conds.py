@@ -65,7 +65,7 @@ def test_clip_is_not_asked_where_both_are_given(model, restorer, prior, prompts,
     from aior_pack.aior_core.host.daff_patch import apply_daff
 
     assert torch.equal(apply_daff(model, restorer, prior, *prompts, clip=clip)[1][0][0], prompts[0][0][0])
-    with pytest.raises(ValueError, match="(?s)Apply DAFF: clip says 2048 numbers a word, this MODEL listens to 64.*own checkpoint"):
+    with pytest.raises(ValueError, match="(?s)^clip says 2048 numbers a word, this MODEL listens to 64.*own checkpoint"):
         apply_daff(model, restorer, prior, prompts[0], clip=clip)
 
 

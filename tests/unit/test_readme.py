@@ -134,8 +134,10 @@ def test_readme_prints_all_commands_and_options_of_restore(entry):
     text = text_of(ROOT / "README.md")
     assert {arguments[0] for arguments in commands(text, "python3 aior.py")} == {"restore", "serve", "test"}
     listed = set(re.findall(r"^\| `(--[a-z]+)", text, re.M))
-    assert listed == {"--steps", "--fidelity", "--seed", "--ensemble", "--tile", "--device", "--workflow", "--ray", "--workers"}
-    values = {"--device": ["cpu"], "--ray": ["auto"], "--workers": ["2", "--ray"]}
+    offered = {name.replace("_", "-") for name in vars(entry.parse(["restore", "PHOTO"]))} - {"command", "pictures", "out"}
+    assert listed == {f"--{name}" for name in offered}
+    values = {"--device": ["cpu"], "--ray": ["auto"], "--workers": ["2", "--ray"], "--format": ["webp"], "--bits": ["16"],
+              "--quality": ["80", "--format", "jpg"], "--metadata": ["drop"]}
     for option in listed:
         entry.parse(["restore", "PHOTO", option, *values.get(option, ["1"])])
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.training import data, loop, precision
+from aior_pack.aior_core.training import data, draws, precision
 from aior_pack.aior_core.training.recall import Latents, Recall
 from aior_pack.tests.tiny import TINY
 
@@ -17,7 +17,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
     photographs, networks = data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64)), build(TINY)
     generator = torch.Generator().manual_seed(0)
-    recall = Latents(networks, loop.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0)
+    recall = Latents(networks, draws.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0)
     latent, mix = recall(8, 64, generator)
     assert latent.shape == (8, 16, 8, 8) and mix["feature"].shape == (8, 24, 8, 8) and mix["severities"].shape == (8, len(KINDS))
     # What is kept is what a step that encodes by itself would have seen.
@@ -46,7 +46,7 @@ class Counted(Recall):
 
 
 def test_the_newest_samples_are_kept_and_each_is_learnt_from_several_times():
-    recall, generator = Counted(kept=20, reused=3), torch.Generator().manual_seed(0)
+    recall, generator = Counted(20, 3, "cpu"), torch.Generator().manual_seed(0)
     seen = torch.zeros(8 * 11)
     for call in range(30):
         numbers, mix = recall(8, 64, generator)

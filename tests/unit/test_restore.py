@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import results
+from aior_pack.scripts import atomic, pictures
 from aior_pack.scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
 from aior_pack.scripts.host import Host
 from aior_pack.scripts.restore import Batch
@@ -24,22 +24,27 @@ def png(value: int) -> bytes:
 
 def make_batch(folder, *names):
     for number, name in enumerate(names):
-        (folder / name).write_bytes(b"picture %d" % number)
-    pictures, _ = results.find_pictures([folder / name for name in names], folder / "out")
-    return Batch(pictures, Workflow(folder / "w.json", b"{}", {}))
+        if not (folder / name).exists():
+            (folder / name).write_bytes(b"picture %d" % number)
+    found, _ = pictures.find_pictures([folder / name for name in names], folder / "out")
+    return Batch(found, Workflow(folder / "w.json", b"{}", {}))
 
 
 def made(folder):
     return sorted(path.name for path in (folder / "out").iterdir())
 
 
-def test_pictures_that_share_a_name_go_by_turns_and_others_pass_them(tmp_path, capsys):
-    batch = make_batch(tmp_path, "a.bmp", "a.png", "b.png", "a.webp")
+def test_pictures_that_share_a_result_go_by_turns_and_others_pass_them(tmp_path, capsys):
+    """Two folders with a picture of the same name, one folder for results."""
+    for number, folder in enumerate(("x", "y", "z")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"picture %d" % number)
+    batch = make_batch(tmp_path, "x/a.png", "y/a.png", "b.png", "z/a.png")
     first, other = batch.take(), batch.take()
-    assert (first.name, other.name) == ("a.bmp", "b.png") and batch.take() is None and batch.left == 2
+    assert (first.picture.source.parent.name, other.name) == ("x", "b.png") and batch.take() is None and batch.left == 2
     batch.settle(first, Outcome("failed", text="no picture"))
     second = batch.take()
-    assert second.name == "a.png" and batch.take() is None
+    assert second.picture.source.parent.name == "y" and batch.take() is None
     batch.settle(other, Outcome("done", (png(2),), "noise found", 1.0))
     batch.settle(second, Outcome("done", (png(1), png(11)), seconds=1.0))
     third = batch.take()
@@ -49,7 +54,7 @@ def test_pictures_that_share_a_name_go_by_turns_and_others_pass_them(tmp_path, c
     values = [numpy.asarray(Image.open(tmp_path / "out" / name)).max() for name in made(tmp_path)]
     assert values == [1, 11, 3, 2]
     said = capsys.readouterr().out
-    assert f"[1/4] {tmp_path / 'a.bmp'}: FAILED\n  no picture\n" in said
+    assert f"[1/4] {tmp_path / 'x' / 'a.png'}: FAILED\n  no picture\n" in said
     assert f"[3/4] {tmp_path / 'b.png'}: noise found\n  1.0 s -> {tmp_path / 'out' / 'b_restored.png'}\n" in said
 
 
@@ -92,13 +97,13 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
 
 
 def test_a_file_without_a_name_and_one_with_come_out_alike(tmp_path, monkeypatch):
-    ways = {"unnamed": lambda: None, "partial": lambda: monkeypatch.setattr(results, "_write_unnamed", lambda path, data: False)}
+    ways = {"unnamed": lambda: None, "partial": lambda: monkeypatch.setattr(atomic, "_write_unnamed", lambda path, data: False)}
     for name, choose in ways.items():
         choose()
         path = tmp_path / name / "a_restored.png"
-        results.write_new(path, b"one")
+        atomic.write_new(path, b"one")
         with pytest.raises(FileExistsError):
-            results.write_new(path, b"two")
+            atomic.write_new(path, b"two")
         assert path.read_bytes() == b"one" and [file.name for file in path.parent.iterdir()] == ["a_restored.png"]
     if sys.platform == "linux":
         modes = {(tmp_path / name / "a_restored.png").stat().st_mode for name in ways}
@@ -109,11 +114,11 @@ def test_partial_files_are_removed_when_nobody_has_written_to_them_for_an_hour(t
     names = (".a_restored.png.12.partial", ".b_restored_2.png.7.partial", ".note.partial", "a_restored.png.12.partial")
     for name in names:
         (tmp_path / name).touch()
-    results.remove_partials([tmp_path, tmp_path / "missing"])
+    atomic.remove_partials([tmp_path, tmp_path / "missing"])
     assert len(list(tmp_path.iterdir())) == 4
     for name in names:
         os.utime(tmp_path / name, (time.time() - 3601,) * 2)
-    results.remove_partials([tmp_path])
+    atomic.remove_partials([tmp_path])
     assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
 
 

@@ -77,3 +77,50 @@ def test_different_conditionings_are_not(walk, change):
     seen = count_calls(patched)
     sample(patched, positive, negative, prior)
     assert sum(seen) > 3
+
+
+def through(conds, options):
+    """What the wrapper asks the denoiser for, and gives for both."""
+    from aior_pack.aior_core.host.same_conds import once_if_same
+
+    asked = []
+
+    def executor(model, conds, x_in, timestep, model_options):
+        asked.append(conds)
+        return [torch.ones(1, 1, 2, 2) if cond is not None else torch.zeros(1, 1, 2, 2) for cond in conds]
+
+    return asked, once_if_same(executor, None, conds, torch.zeros(1, 1, 2, 2), torch.ones(1), options)
+
+
+def cond(value: float) -> list[dict]:
+    return [{"cross_attn": torch.full((1, 2, 3), value)}]
+
+
+def test_a_verdict_is_not_kept_for_lists_that_are_gone(comfyui):
+    """As context windows make them: new lists for every window and step, which Python puts where old ones were."""
+    options: dict = {}
+    for step in range(200):
+        differ = step // 5 % 2
+        predicted_once = through([cond(1.0), cond(1.0 + differ)], options)[0][0][1] is None
+        assert predicted_once != differ, f"step {step}"
+
+
+def test_conds_of_a_whole_run_are_compared_once(comfyui, monkeypatch):
+    from aior_pack.aior_core.host import same_conds
+
+    compared = []
+    monkeypatch.setattr(same_conds, "equal", lambda a, b, equal=same_conds.equal: compared.append(1) or equal(a, b))
+    conds, options = [cond(1.0), cond(1.0)], {}
+    for _ in range(5):
+        through(list(conds), options)
+    # `equal` asks itself of what lists and dicts hold.
+    first = len(compared)
+    through(list(conds), options)
+    assert len(compared) == first
+
+
+def test_what_is_given_for_both_can_be_changed_in_place(comfyui):
+    _, (positive, negative) = through([cond(1.0), cond(1.0)], {})
+    assert torch.equal(positive, negative)
+    positive.mul_(2)
+    assert torch.equal(positive, 2 * negative)

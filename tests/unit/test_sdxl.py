@@ -171,9 +171,9 @@ def test_steering_reaches_daem_and_leaves_the_prompts_alone(model, vae, restorer
     assert torch.equal(apply_daff(model, restorer, steered, *prompts)[1][0][0], prompts[0][0][0])
     assert not torch.equal(decode_daem(latent, vae, restorer, steered), decode_daem(latent, vae, restorer, prior))
     bare = dataclasses.replace(restorer, daem=None)
-    with pytest.raises(ValueError, match="Apply DAFF: the prior is steered.*no DAEM"):
+    with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):
         apply_daff(model, bare, steered, *prompts)
-    with pytest.raises(ValueError, match="DAEM Decode: the prior is steered.*no DAEM"):
+    with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):
         decode_daem(latent, vae, bare, steered)
 
 

@@ -38,9 +38,9 @@ def test_the_vae_sees_the_picture_mapped_twice(model, restorer, prior, prompts, 
 def test_it_needs_a_vae_and_nothing_else_does(restorer, prior, vae, walk):  # noqa: F811
     from aior_pack.aior_core.host.start_point import started
 
-    with pytest.raises(ValueError, match="(?s)DAFF Sampler: the start point lq_official_2i-1.*Connect it to vae"):
+    with pytest.raises(ValueError, match="(?s)^the start point lq_official_2i-1.*Connect it to vae"):
         started(restorer, prior, "lq_official_2i-1", None, None)
-    with pytest.raises(ValueError, match="DAFF Sampler: .*needs the VAE of an SDXL checkpoint"):
+    with pytest.raises(ValueError, match="needs the VAE of an SDXL checkpoint"):
         started(restorer, prior, "lq_official_2i-1", walk.vae, None)
     for start in ("noise", "lq", "lq_official"):
         assert started(restorer, prior, start, None, None) == (prior, start)

@@ -119,7 +119,7 @@ def test_the_report_says_what_is_there_and_what_is_left_in(walk):
 )
 def test_wrong_weights_are_refused(walk, weights, message):
     prior = walk.encode(picture(64, 64, batch=2))
-    with pytest.raises(ValueError, match=f"Steer Degradations.*{message}"):
+    with pytest.raises(ValueError, match=message):
         steer(prior, weights)
 
 
@@ -129,10 +129,10 @@ def test_where_nothing_would_follow_it_is_refused(walk):
     deaf = dataclasses.replace(walk.restorer, daem=None, config=config)
     from aior_pack.aior_core.host.steer import require_steerable
 
-    require_steerable(deaf, prior, "DAEM Decode")
-    with pytest.raises(ValueError, match="DAEM Decode: the prior is steered.*no DAEM"):
-        require_steerable(deaf, steer(prior, GRAIN_STAYS), "DAEM Decode")
-    require_steerable(dataclasses.replace(walk.restorer, daem=None), steer(prior, GRAIN_STAYS), "DAEM Decode")
+    require_steerable(deaf, prior)
+    with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):
+        require_steerable(deaf, steer(prior, GRAIN_STAYS))
+    require_steerable(dataclasses.replace(walk.restorer, daem=None), steer(prior, GRAIN_STAYS))
 
 
 def test_the_node(walk):

@@ -165,17 +165,6 @@ def test_what_is_slow_learns_at_a_tenth_of_the_rate():
     assert torch.allclose(1 - fast, 10 * (1 - slow), rtol=0.05) and (1 - fast).min() > 0.05
 
 
-def test_validation_pictures_never_train(tmp_path):
-    (tmp_path / "train").mkdir()
-    for name in ("a.png", "b.png"):
-        (tmp_path / "train" / name).write_bytes(b"")
-    (tmp_path / "MANIFEST.csv").write_text("file,set,split\ntrain/a.png,x,train\ntrain/b.png,x,val\n")
-    assert [p.name for p in data.find_pictures([tmp_path / "train"], validation=False)] == ["a.png"]
-    assert [p.name for p in data.find_pictures([tmp_path / "train"], validation=True)] == ["b.png"]
-    with pytest.raises(ValueError, match="no training pictures"):
-        data.find_pictures([tmp_path / "nowhere"], validation=False)
-
-
 def test_a_blend_is_the_weighted_mean(networks, tmp_path, monkeypatch):
     from aior_pack.aior_core.training import checkpoint, run
 

@@ -1,9 +1,8 @@
-"""Training on a GPU, as far as a processor can tell: layers that run in another way give what they gave, and batches made ahead are the same."""
+"""Training on a GPU, as far as a processor can tell: layers that run in another way give what they gave."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from aior_pack.aior_core.architecture.daem_level import DAEMLevel
 from aior_pack.aior_core.architecture.keep import Kept
 from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
 from aior_pack.aior_core.architecture.tone import curve_between
-from aior_pack.aior_core.training import data, depthwise_kernels, gpu, kernels
+from aior_pack.aior_core.training import depthwise_kernels, gpu, kernels
 from aior_pack.tests.tiny import TINY
 from torch import nn
 from torch.nn import functional as F
@@ -130,46 +129,6 @@ def test_own_depthwise_convolutions_are_those_of_pytorch(channels, kernel, step,
         results.append([y.detach(), *(leaf.grad for leaf in leaves)])
     for own, wanted in zip(*results, strict=True):
         assert own.shape == wanted.shape and (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
-
-
-def photographs() -> data.Photographs:
-    picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
-    return data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64))
-
-
-def test_batches_made_ahead_come_in_order_whoever_makes_them():
-    pytest.importorskip("comfy")
-    from aior_pack.aior_core.training.ahead import Ahead, Source, requests
-    from aior_pack.aior_core.training.restoration import damage
-
-    def crops(progress: float, step: int) -> tuple[int, int]:
-        return (32, 4) if step % 2 == 0 else (64, 2)
-
-    source = Source(photographs(), None, 0.0, {"selective": 0.5}, 7)
-    drawn = {}
-    for workers in (1, 2):
-        ahead = Ahead(source, requests(crops, 2, lambda: 0.0), workers, "cpu")
-        drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
-    for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
-        assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
-        assert torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
-    assert [tuple(clean.shape) for clean, _ in drawn[1]] == [(8, 3, 32, 32), (4, 3, 64, 64)] * 2
-    # Pictures travel in half precision; all else is what a process by itself draws.
-    generator = torch.Generator().manual_seed(1 + (7 << 32))
-    alone = damage(data.draw_batch(photographs(), 4, 64, generator), generator, selective=0.5)
-    made = drawn[1][1][1]["made"]
-    assert torch.allclose(made.lq, alone.lq, atol=2e-3) and torch.equal(made.keep, alone.keep) and torch.equal(made.severities, alone.severities)
-
-
-def test_requests_follow_the_progress_when_they_are_begun():
-    pytest.importorskip("comfy")
-    from aior_pack.aior_core.training.ahead import requests
-
-    done = [0.0]
-    asked = requests(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
-    assert list(itertools.islice(asked, 2)) == [(2, 64)] * 2
-    done[0] = 0.9
-    assert next(asked) == (2, 128)
 
 
 def test_the_tone_curve_is_fitted_in_full_precision_also_in_training():

@@ -131,10 +131,12 @@ def test_watch_ends_a_run_as_time_does(tiny, tmp_path):
     assert seen[0].seconds < seen[1].seconds < seen[2].seconds < seen[0].budget
     assert all(math.isfinite(v) for p in seen for v in p.losses.values()) and {"loss", "v"} <= seen[0].losses.keys()
     ema, raw, state, _ = checkpoint.load(tmp_path / "prior.safetensors")
-    assert state == {"step": 3, "seconds": 36_000.0}
+    assert (state["step"], state["seconds"]) == (3, 36_000.0)
     held = trained.state_dict()
-    assert all(torch.equal(held[key].half(), value.half()) and torch.equal(ema[key], value) for key, value in raw.items())
+    assert all(torch.equal(held[key], ema[key]) for key in raw)
     assert any(not torch.equal(held[key], before[key]) for key in raw)
+    # What was trained last is kept beside the average: with more minutes the run goes on from there.
+    assert any(not torch.equal(raw[key], ema[key]) for key in raw)
 
 
 def test_what_watch_raises_comes_out_after_saving(tiny, tmp_path):
@@ -148,8 +150,8 @@ def test_what_watch_raises_comes_out_after_saving(tiny, tmp_path):
 
     with pytest.raises(Interrupted):
         loop.train(tiny.networks(), tiny.stage("prior"), tiny.photographs(), loop.Options(tmp_path, 600.0), say=lambda line: None, watch=watch)
-    _, _, state, _ = checkpoint.load(tmp_path / "prior.safetensors")
-    assert state == {"step": 2, "seconds": 36_000.0}
+    state = checkpoint.state(tmp_path / "prior.safetensors")
+    assert state["step"] == 2 and 0 < state["seconds"] < 36_000.0
 
 
 def test_a_session_leaves_a_run_unfinished(tiny, tmp_path):

@@ -109,6 +109,26 @@ def test_nothing_to_save_and_wrong_metadata_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("value, dtype, said", [
+    (65_520.0, torch.float16, r"cannot be saved in float16, whose numbers end at 65504: prior.x \(6.55e\+04\)"),
+    (-1e30, torch.float16, "cannot be saved in float16"), (float("nan"), torch.float16, "NaN or infinite weights in prior.x are not saved"),
+    (float("inf"), None, "NaN or infinite weights in prior.x are not saved"),
+])  # fmt: skip
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, value, dtype, said):
+    (before,) = save_weights(tmp_path / "x", {"prior.x": torch.ones(2)}, {})
+    held = before.read_bytes()
+    with pytest.raises(ValueError, match=said):
+        save_weights(tmp_path / "x", {"prior.a": torch.ones(2), "prior.x": torch.tensor([1.0, value])}, {}, dtype=dtype)
+    assert [path.name for path in tmp_path.iterdir()] == [before.name] and before.read_bytes() == held
+
+
+def test_the_largest_that_half_precision_holds_is_saved(tmp_path):
+    # Rounded down to 65504; and what is multiplied with every latent stays in fp32, however large.
+    (path,) = save_weights(tmp_path / "x", {"prior.x": torch.tensor([65_519.0]), "vae.latent_std": torch.tensor([1e6])}, {})
+    state, _ = load_weights(path)
+    assert state["prior.x"].item() == 65_504 and state["vae.latent_std"].item() == 1e6
+
+
 def test_missing_shard_is_named(saved):
     saved[1].unlink()
     with pytest.raises(FileNotFoundError, match=saved[1].name):

@@ -1,0 +1,40 @@
+"""A node's name in its errors: put on once, at the node's edge. Nothing below the nodes knows which node calls it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+NAMED = (ValueError, RuntimeError, OSError)
+"""Errors that are for people. Interrupts of the host are none of these and pass as they are; so do errors of other kinds, which are bugs."""
+
+
+@contextmanager
+def named(name: Callable[[], str]) -> Iterator[None]:
+    """Put `name()` before the text of an error of `NAMED` that passes, unless the text begins with it. The error itself stays the same object.
+
+    What an error of the system says is made of numbers and file names, not of one text, and stays as it is.
+    """
+    try:
+        yield
+    except NAMED as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            prefix = f"{name()}: "
+            if not error.args[0].startswith(prefix):
+                error.args = (prefix + error.args[0],)
+        raise
+
+
+def in_its_name(execute: Callable[P, T]) -> Callable[P, T]:
+    """A decorator for a node's `execute`, below `@classmethod`: its errors begin with the node's display name."""
+
+    @functools.wraps(execute)
+    def run(cls, *args, **inputs):
+        with named(lambda: cls.define_schema().display_name):
+            return execute(cls, *args, **inputs)
+
+    return run

@@ -1,0 +1,102 @@
+"""Batches made ahead by other processes: which numbers they are drawn from, in which order they come, and where a run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from aior_pack.aior_core.training import data, distributed
+from aior_pack.aior_core.training.seeds import seed_of, seeded
+
+pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+
+from aior_pack.aior_core.training.ahead import Ahead, Source, asking  # noqa: E402
+from aior_pack.aior_core.training.restoration import damage  # noqa: E402
+
+
+def photographs() -> data.Photographs:
+    picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
+    return data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64))
+
+
+def crops(progress: float, step: int) -> tuple[int, int]:
+    return (32, 4) if step % 2 == 0 else (64, 2)
+
+
+def source(**changes) -> Source:
+    return dataclasses.replace(Source(photographs(), None, 0.0, {"selective": 0.5}, 7, "detail"), **changes)
+
+
+def first(made: Source) -> torch.Tensor:
+    """The wished pictures of its batch 0."""
+    return made[0, (4, 32)][1]
+
+
+def test_batches_come_in_order_whoever_makes_them():
+    drawn = {}
+    for workers in (1, 2):
+        ahead = Ahead(source(), asking(crops, 2, lambda: 0.0), workers, "cpu")
+        drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
+    for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
+        assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
+        assert torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
+    assert [tuple(clean.shape) for clean, _ in drawn[1]] == [(8, 3, 32, 32), (4, 3, 64, 64)] * 2
+    # Pictures travel in half precision; all else is what a process by itself draws.
+    generator = seeded(7, "detail", 1)
+    alone = damage(data.draw_batch(photographs(), 4, 64, generator), generator, selective=0.5)
+    made = drawn[1][1][1]["made"]
+    assert torch.allclose(made.lq, alone.lq, atol=2e-3) and torch.equal(made.keep, alone.keep) and torch.equal(made.severities, alone.severities)
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 2**31), (3, 3 + 2**32), (-1, 0)])
+def test_every_seed_draws_batches_of_its_own(seeds):
+    one, other = (first(source(seed=seed)) for seed in seeds)
+    assert not torch.equal(one, other)
+    assert torch.equal(one, first(source(seed=seeds[0])))
+
+
+def test_every_stage_draws_batches_of_its_own():
+    assert not torch.equal(first(source()), first(source(stage="joint")))
+
+
+def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
+    parts = [(seed, stage, number) for seed in (0, 1, 12, 2**32, 2**40) for stage in ("detail", "joint") for number in (0, 1, 2, 23)]
+    found = {seed_of(*each) for each in parts}
+    assert len(found) == len(parts) and all(0 <= seed < 2**32 for seed in found)
+    assert seed_of(1, 23) != seed_of(12, 3)
+    # The bytes of the hash in this order, whatever the machine: runs and the files of the SDXL cache go on elsewhere.
+    assert seed_of(2, 5) == 0x46D63F68
+
+
+def test_a_run_that_goes_on_gets_the_next_batch():
+    ask = asking(crops, 1, lambda: 0.0)
+    whole = Ahead(source(), ask, 1, "cpu")
+    wanted = [whole(0, 0, torch.Generator())[0] for _ in range(5)]
+    begun = Ahead(source(), ask, 2, "cpu")
+    for _ in range(3):
+        begun(0, 0, torch.Generator())
+    later = Ahead(source(), ask, 2, "cpu")
+    later.go_on(3, begun.remembered())
+    assert [torch.equal(later(0, 0, torch.Generator())[0], batch) for batch in wanted[3:]] == [True, True]
+    with pytest.raises(RuntimeError, match="being made already"):
+        later.go_on(3, None)
+    # A checkpoint that does not know the number: no batch of the steps before comes again.
+    unknown = Ahead(source(), ask, 1, "cpu")
+    unknown.go_on(4, None)
+    assert torch.equal(unknown(0, 0, torch.Generator())[0], wanted[4])
+
+
+def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
+    done = [0.0]
+    ask = asking(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
+    assert [ask(0), ask(1)] == [(2, 64)] * 2
+    done[0] = 0.9
+    assert ask(2) == (2, 128)
+
+
+@pytest.mark.parametrize("world, count, whole", [(1, 0.4, 1), (1, 2.5, 3), (2, 5, 6), (3, 4, 6), (4, 1, 4), (4, 16, 16)])
+def test_a_batch_has_a_multiple_of_the_processes_and_never_fewer_than_asked(monkeypatch, world, count, whole):
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    assert distributed.whole(count) == whole
+    assert asking(lambda progress, step: (64, count), 1, lambda: 0.0)(0) == (whole, 64)
