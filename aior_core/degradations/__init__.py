@@ -4,7 +4,7 @@ from .batch import degrade_batch, recipe_labels
 from .kinds import DEGRADATIONS, KINDS, of, primary_from_severity, severity_from_primary, shares
 from .presets import AS_NAMED, PRESETS, named_recipe
 from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, random_mixture, sample_recipe
-from .world import sample_clean, sample_world
+from .world import random_world, sample_clean, sample_world
 
 __all__ = [
     "AS_NAMED",
@@ -22,6 +22,7 @@ __all__ = [
     "preset_recipe",
     "primary_from_severity",
     "random_mixture",
+    "random_world",
     "recipe_labels",
     "sample_clean",
     "sample_recipe",

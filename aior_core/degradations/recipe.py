@@ -7,6 +7,7 @@ from itertools import groupby
 import torch
 
 from .apart import APART
+from .camera.depth import given_depth
 from .draw import Draw
 from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
 from .kinds import KINDS, look_of, of, shares
@@ -206,13 +207,16 @@ def apply_recipe(picture: torch.Tensor, recipe: Recipe, *, depth: torch.Tensor |
     """Damage ``picture`` (``B C H W``, RGB, -1..1) by ``recipe``; every picture of the batch gets the same random fields.
 
     The result has the shape, dtype and device of the input and is clamped to -1..1, except after noise with
-    ``clip: False``. Steps of severity 0 are skipped. ``depth``: how far everything is, ``B 1 H W`` in 0 (near) to 1 (far), for damage
-    that depends on it; without it depth is invented. Raises ValueError when the picture is not ``B 3 H W`` or depth is of another size.
+    ``clip: False``. Steps of severity 0 are skipped. ``depth``: how far everything is, ``B 1 h w`` or ``1 1 h w``, larger is farther, for
+    damage that depends on it; it is resized and stretched to its own range. Without it depth is invented. Raises ValueError when the
+    picture is not ``B 3 H W`` or the depths are not as many.
     """
     if picture.ndim != 4 or picture.shape[1] != 3:
         raise ValueError(f"apply_recipe: picture has the shape {tuple(picture.shape)}; expected B 3 H W in -1..1")
-    if depth is not None and (depth.ndim != 4 or depth.shape[1] != 1 or depth.shape[-2:] != picture.shape[-2:]):
-        raise ValueError(f"apply_recipe: depth has the shape {tuple(depth.shape)}; expected B 1 H W of the picture {tuple(picture.shape)}")
+    if depth is not None:
+        depth = given_depth(depth.float(), *picture.shape[-2:])
+        if len(depth) not in (1, len(picture)):
+            raise ValueError(f"apply_recipe: {len(depth)} depths for {len(picture)} pictures; expected one for all, or one for each")
     steps = [step for step in recipe.steps if step.severity > 0.0]
     if not steps:
         return picture.clamp(-1.0, 1.0)

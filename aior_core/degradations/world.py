@@ -60,6 +60,11 @@ def sample_world(
     return _recipe(in_order(steps), camera)
 
 
+def random_world(seed: int) -> Recipe:
+    """One to three damages from all sources, from `seed`; never the clean picture."""
+    return sample_world(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
+
+
 def sample_clean(generator: torch.Generator) -> Recipe:
     """A change of the clean picture itself that looks like damage and is none: a pale wall, a night scene, grain that belongs to it."""
     draw, known = Draw(generator), APART["clean"]

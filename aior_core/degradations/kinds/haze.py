@@ -13,19 +13,27 @@ from ..published import of_kind
 from ..published.haze import beta_of
 
 
-def add_haze(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+_FARTHEST = 1.3
+"""How far away the farthest place of a given depth is; invented ones go about as far."""
+
+
+def add_haze(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None) -> torch.Tensor:
     """Lay haze of airlight ``params["light"]`` over ``picture`` (``B C H W``, 0..1) by an invented depth.
 
     The depth is a plane (usually farther towards the top), fractal noise, and a cue from the picture: bright parts
     are taken for far ones, which ties the haze to the outlines of things. All of it is relative to the picture's size.
+    A ``depth`` that is given (``B 1 H W``, 0 near to 1 far) takes the place of all that.
     """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     ramp = plane(height, width, params["angle"]) - 0.5
     rough = fractal_noise(height, width, generator, octaves=4) - 0.5
     level = 0.7 + 0.2 * torch.rand((), generator=generator)
-    depth = (level + params["slope"] * ramp + params["rough"] * rough).to(picture)
-    depth = depth + params["cue"] * (_brightness(picture) - 0.4)
+    if depth is None:
+        depth = (level + params["slope"] * ramp + params["rough"] * rough).to(picture)
+        depth = depth + params["cue"] * (_brightness(picture) - 0.4)
+    else:
+        depth = _FARTHEST * depth.to(picture)
     transmission = torch.exp(-params["beta"] * depth.clamp(0.05, 2.0))
     light = torch.tensor(params["light"]).to(picture).view(1, -1, 1, 1)
     return picture * transmission + light * (1.0 - transmission)
@@ -71,7 +79,7 @@ DEGRADATION = Degradation(
     meaning="an optical thickness of 1.3 over the depth range: far parts keep a fifth of their light",
     primary="beta", line=(0.0, 1.3), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
     typical={"light": [0.86, 0.87, 0.88], "angle": -90.0, "slope": 0.7, "rough": 0.35, "cue": 0.3},
-    sample=_sample, apply=add_haze,
+    sample=_sample, apply=add_haze, takes_depth=True,
     styles={"camera": CAMERA, **of_kind("haze")},
     limits={"beta": (0.0, 50.0), "light": SMALL, "angle": ANGLE, "slope": SMALL, "rough": SMALL, "cue": SMALL}, colors=("light",),
     shares={

@@ -56,6 +56,16 @@ def invented_depth(height: int, width: int, generator: torch.Generator, scene: s
     return (depth + 0.08 * relief).clamp(0.02, 1.0)
 
 
+def seen_depth(
+    picture: torch.Tensor, generator: torch.Generator, scene: str, given: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`B 1 H W` depth for `picture` (`B 3 H W`): the one that is `given`, or an invented one along the picture's edges.
+
+    The generator has drawn as much in either case."""
+    invented = invented_depth(*picture.shape[-2:], generator, scene)
+    return guided(invented, picture) if given is None else given.to(picture).clamp(0.02, 1.0)
+
+
 def guided(depth: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     """`depth` (`H W`) with its edges moved to those of `picture` (`B 3 H W`, 0..1): `B 1 H W`.
 

@@ -56,9 +56,11 @@ def _fields(params: dict, seed: int, height: int, width: int) -> tuple:
     return depth, density.clamp_min(0.05), airlight
 
 
-def _add_haze(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    depth, density, airlight = _fields(params, seed, *picture.shape[-2:])
-    depth = guided(depth, picture)
+def _add_haze(
+    picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
+) -> torch.Tensor:
+    invented, density, airlight = _fields(params, seed, *picture.shape[-2:])
+    depth = guided(invented, picture) if depth is None else depth.to(picture).clamp(0.02, 1.0)
     reach = params["near"] + (1.0 - params["near"]) * depth
     transmission = torch.exp(-params["beta"] * reach * density.to(picture))
     # The light that the haze scatters is the light that the scene has: a dark room's haze is dark.
@@ -121,6 +123,7 @@ STYLES = {
         _CHOICES,
         (0.3, 0.9),
         _where,
+        takes_depth=True,
     ),
     "outdoor_haze": Style(
         "haze",
@@ -131,6 +134,7 @@ STYLES = {
         _CHOICES,
         (0.1, 0.95),
         _where,
+        takes_depth=True,
     ),
     "machine_haze": Style(
         "haze",
@@ -141,5 +145,6 @@ STYLES = {
         _CHOICES,
         (0.45, 1.0),
         _where,
+        takes_depth=True,
     ),
 }

@@ -10,7 +10,7 @@ import torch
 
 from ..fields import stream
 from ..draw import Draw
-from .depth import SCENES, guided, invented_depth
+from .depth import SCENES, seen_depth
 from .lens_drops import LENS_DROPS
 from .rain_specks import STYLES as SPECKS
 from .streaks import streaks
@@ -63,12 +63,14 @@ def _add_crossing(picture: torch.Tensor, params: dict, seed: int) -> torch.Tenso
     return laid(picture, _streak_layer(params, stream(seed), *picture.shape[-2:], RMS_CROSSING), params)
 
 
-def _add_heavy(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+def _add_heavy(
+    picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
+) -> torch.Tensor:
     """Streaks in front of the scene, and the veil of all rain farther away: `T (J + S) + (1 - T) A`, `T =
     exp(-beta depth)`."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
-    depth = guided(invented_depth(height, width, generator, params["scene"]), picture)
+    depth = seen_depth(picture, generator, params["scene"], depth)
     transmission = torch.exp(-params["veil"] * params["amount"] * depth)
     rained = laid(picture, _streak_layer(params, generator, height, width, RMS_VEILED), params)
     return rained * transmission + color(params["light"], picture) * (1.0 - transmission)
@@ -181,6 +183,7 @@ STYLES = {
         {**_STREAKS, "veil": (0.0, 10.0), "light": (0.0, 1.5, 3, 3)},
         {"scene": SCENES},
         (0.2, 1.0),
+        takes_depth=True,
     ),
     **SPECKS,
     "lens_drops": LENS_DROPS,

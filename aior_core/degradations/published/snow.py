@@ -11,7 +11,7 @@ import torch
 
 from ..fields import stream
 from ..draw import Draw
-from .depth import SCENES, guided, invented_depth
+from .depth import SCENES, seen_depth
 from .streaks import line_blurred
 from .style import Style, color
 
@@ -90,11 +90,11 @@ def _snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     return picture + (color(params["light"], picture) - picture) * channels
 
 
-def _veiled_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+def _veiled_snow(
+    picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
+) -> torch.Tensor:
     """The same through a veil, `K t + A (1 - t)`, that grows with distance."""
-    height, width = picture.shape[-2:]
-    generator = stream(seed + 1)
-    depth = guided(invented_depth(height, width, generator, params["scene"]), picture)
+    depth = seen_depth(picture, stream(seed + 1), params["scene"], depth)
     transmission = torch.exp(-params["veil"] * params["amount"] * (0.3 + 0.7 * depth))
     return _snow(picture, params, seed) * transmission + color(params["air"], picture) * (1.0 - transmission)
 
@@ -157,5 +157,6 @@ STYLES = {
         {**_LIMITS, "veil": (0.0, 10.0), "air": (0.0, 1.5, 3, 3)},
         {"scene": SCENES},
         (0.2, 1.0),
+        takes_depth=True,
     ),
 }

@@ -56,14 +56,14 @@ class Style:
             )
         return self.drawn(draw, severity)
 
-    def apply(self, picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-        """`picture` (`B 3 H W`, sRGB, 0..1) with the damage, of the same shape; the caller clamps.
+    def apply(self, picture: torch.Tensor, params: dict, seed: int, **options) -> torch.Tensor:
+        """`picture` (`B 3 H W`, sRGB, 0..1) with the damage, of the same shape; the caller clamps. `options`: `depth`, where it is taken.
 
         Raises ValueError when the picture has another shape or a parameter is missing or beyond its limits.
         """
         require_picture(picture)
         self.require(params)
-        return self.damage(picture, params, seed)
+        return self.damage(picture, params, seed, **options)
 
     def truth(self, params: dict, seed: int, height: int, width: int) -> torch.Tensor:
         """`H W` in 0..1: the share of the damage at each place of a picture of that size."""
