@@ -30,7 +30,7 @@ def test_depths_of_all_kinds_are_depths():
 
 
 def test_ground_is_near_below_and_far_at_the_horizon():
-    params = {"kind": "ground", "horizon": 0.4, "tilt": 0.0, "rough": 0.0}
+    params = {"kind": "ground", "horizon": 0.4, "tilt": 0.0, "rough": 0.0, "nearest": 0.0}
     far = depth.make_depth(params, 0, 100, 40)
     assert far[:40].min() == 1.0 and far[-1].max() < 0.1
     # Along a flat ground the distance is one over the angle below the horizon.
