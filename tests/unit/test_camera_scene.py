@@ -169,7 +169,7 @@ def test_impossible_amounts_are_refused(value):
         particles.particle_cover(
             {**particles.draw_rain(drawing(0)), "amount": value}, 0, 8, 8, torch.ones(1, 1, 8, 8)
         )
-    with pytest.raises(ValueError, match="optical thickness"):
+    with pytest.raises(ValueError, match="beta of haze"):
         scene.transmission({**scene.draw_haze(drawing(0)), "beta": value}, 0, torch.ones(1, 1, 8, 8))
     with pytest.raises(ValueError, match="'hail'"):
         particles.particle_cover(

@@ -15,7 +15,7 @@ import math
 import torch
 
 from ..kinds import Draw
-from .chance import normal
+from .chance import normal, require
 
 CURVES = ("srgb", "camera", "look")
 SRGB = {"curve": "srgb"}
@@ -87,6 +87,10 @@ def _name(params: dict) -> str:
     name = params["curve"]
     if name not in CURVES:
         raise ValueError(f"camera: unknown tone curve {name!r}; expected one of {', '.join(CURVES)}")
+    if name != "srgb":
+        require("a tone curve", params, shoulder=(0.05, 100), contrast=(0.2, 5))
+    if name == "look":
+        require("a tone curve", params, gamma=(0.1, 10))
     return name
 
 
