@@ -35,7 +35,7 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
     if kind == "srgb":
         return dict(SRGB)
     if kind == "camera":
-        contrast = max(1.05, normal(draw, 1.5, 0.22, 2.0))
+        contrast = max(1.05, normal(draw, 1.7, 0.25, 2.0))
         return {
             "curve": "camera",
             "shoulder": round(math.exp(normal(draw, 0.1, 0.3, 2.0)), 6),
