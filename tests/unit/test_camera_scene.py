@@ -30,7 +30,7 @@ def test_depths_of_all_kinds_are_depths():
 
 
 def test_ground_is_near_below_and_far_at_the_horizon():
-    params = {"kind": "ground", "horizon": 0.4, "tilt": 0.0, "rough": 0.0}
+    params = {"kind": "ground", "horizon": 0.4, "tilt": 0.0, "rough": 0.0, "nearest": 0.0}
     far = depth.make_depth(params, 0, 100, 40)
     assert far[:40].min() == 1.0 and far[-1].max() < 0.1
     # Along a flat ground the distance is one over the angle below the horizon.
@@ -169,7 +169,7 @@ def test_impossible_amounts_are_refused(value):
         particles.particle_cover(
             {**particles.draw_rain(drawing(0)), "amount": value}, 0, 8, 8, torch.ones(1, 1, 8, 8)
         )
-    with pytest.raises(ValueError, match="optical thickness"):
+    with pytest.raises(ValueError, match="beta of haze"):
         scene.transmission({**scene.draw_haze(drawing(0)), "beta": value}, 0, torch.ones(1, 1, 8, 8))
     with pytest.raises(ValueError, match="'hail'"):
         particles.particle_cover(

@@ -238,6 +238,28 @@ def test_unknown_wishes_and_numbers_are_refused():
         shot.draw_shot(drawing(0), {"noise": -1.0})
 
 
+@pytest.mark.parametrize("path, value", [
+    (("scene", "rain", "length"), 1e9), (("scene", "snow", "size"), 1e6), (("scene", "haze", "reach"), 5.0),
+    (("development", "denoise", "smooth"), 1e6), (("development", "denoise", "levels"), 40),
+    (("development", "sharpen", "sigma"), math.inf), (("development", "gain"), "8"),
+    (("development", "tone", "contrast"), 0.0), (("sensor", "bits"), 1000), (("sensor", "hot"), math.nan),
+])  # fmt: skip
+def test_no_number_that_somebody_wrote_takes_all_memory(path, value):
+    every = {"noise": 8.0, "rain": 0.5, "snow": 0.5, "haze": 1.0, "jpeg": 50.0}
+    params = json.loads(json.dumps(shot.draw_shot(drawing(6), every)))
+    params["development"]["tone"] = {"curve": "camera", "shoulder": 1.0, "contrast": 1.5}
+    params["development"]["denoise"] |= {"luma": 0.5, "levels": 1}
+    shot.photograph(scene(32, 32), params, 0)
+    *way, name = path
+    inner = params
+    for step in way:
+        inner = inner[step]
+    assert name in inner
+    inner[name] = value
+    with pytest.raises(ValueError, match=f"camera: {name} of"):
+        shot.photograph(scene(32, 32), params, 0)
+
+
 def test_kornia_and_scipy_are_imported_only_when_they_are_needed():
     folder = Path(shot.__file__).parent
     files = [*folder.glob("*.py"), folder.parent / "film.py"]

@@ -1,4 +1,4 @@
-"""Normal parameters, and one random stream per picture of a batch."""
+"""Normal parameters, one random stream per picture of a batch, and the check of numbers that others wrote."""
 
 import math
 
@@ -37,3 +37,17 @@ def rand(generators: list, *shape: int) -> torch.Tensor:
 def digits(value: float) -> float:
     """Six significant digits: variances are too small for a fixed number of decimals."""
     return float(f"{value:.6g}")
+
+
+def require(what: str, params: dict, **limits: tuple) -> None:
+    """Raise ValueError unless each named parameter of ``what`` is a number within its ``(low, high)``.
+
+    Parameters are text that anybody can have written: a flake of 10^9 pixels would take all memory.
+    """
+    for name, (low, high) in limits.items():
+        value = params[name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high:
+            raise ValueError(
+                f"camera: {name} of {what} is {str(value)[:60]}; expected a number in {low:g}..{high:g}"
+            )

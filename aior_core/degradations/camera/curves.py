@@ -15,7 +15,7 @@ import math
 import torch
 
 from ..draw import Draw
-from .chance import normal
+from .chance import normal, require
 
 CURVES = ("srgb", "camera", "look")
 SRGB = {"curve": "srgb"}
@@ -35,7 +35,7 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
     if kind == "srgb":
         return dict(SRGB)
     if kind == "camera":
-        contrast = max(1.05, normal(draw, 1.5, 0.22, 2.0))
+        contrast = max(1.05, normal(draw, 1.7, 0.25, 2.0))
         return {
             "curve": "camera",
             "shoulder": round(math.exp(normal(draw, 0.1, 0.3, 2.0)), 6),
@@ -87,6 +87,10 @@ def _name(params: dict) -> str:
     name = params["curve"]
     if name not in CURVES:
         raise ValueError(f"camera: unknown tone curve {name!r}; expected one of {', '.join(CURVES)}")
+    if name != "srgb":
+        require("a tone curve", params, shoulder=(0.05, 100), contrast=(0.2, 5))
+    if name == "look":
+        require("a tone curve", params, gamma=(0.1, 10))
     return name
 
 

@@ -1,6 +1,6 @@
 """Development: white balance, colour matrix, saturation, tone curve, noise reduction, sharpening.
 
-`to_raw` and `develop_tones` undo each other exactly, so a camera without any fault gives the picture back,
+`to_raw` and `from_raw` undo each other exactly, so a camera without any fault gives the picture back,
 and what the curve and the matrix change is the look of the damage: noise in the shadows, coloured noise,
 clipped lamps.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..draw import Draw
-from .chance import normal
+from .chance import normal, require
 from .curves import SRGB, draw_tone, slopes, tone, untone
 
 # Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of
@@ -126,6 +126,8 @@ def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch
     ``gain`` is in stops, ``cast`` three factors of a wrong white balance. Nothing here is random; ``seed`` is
     unused. Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
     """
+    require("development", params, gain=(-16, 16))
+    require("sharpening", params["sharpen"], amount=(0, 10), sigma=(0.1, 32), core=(0, 100))
     factors = _row(params["cast"], light) * 2.0 ** params["gain"]
     light = light * factors
     denoise, sharpen = params["denoise"], params["sharpen"]
@@ -154,6 +156,9 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     the noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in
     camera files.
     """
+    require(
+        "noise reduction", params, luma=(0, 10), chroma=(0, 10), soft=(0, 32), smooth=(0, 32), levels=(0, 6)
+    )
     base, details = planes, []
     sigma = (
         _noise_at(planes[:, :1], params["noise"])

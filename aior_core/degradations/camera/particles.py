@@ -13,6 +13,7 @@ import torch
 
 from ..fields import fractal_noise, splat, stream
 from ..draw import Draw
+from .chance import require
 from .psf import convolve
 
 # Points of one call of splat: the coordinates of more would take gigabytes on large pictures.
@@ -78,14 +79,23 @@ def particle_cover(params: dict, seed: int, height: int, width: int, depth: torc
     """
     if params["kind"] not in ("rain", "snow"):
         raise ValueError(f"camera: unknown particles {params['kind']!r}; expected rain or snow")
-    amount = params["amount"]
-    if not (math.isfinite(amount) and 0.0 <= amount <= 4.0):
-        raise ValueError(f"camera: amount of {params['kind']} is {amount}; expected a number in 0..4")
+    amount, kind = params["amount"], params["kind"]
+    require(
+        kind,
+        params,
+        amount=(0, 4),
+        length=(0, 400),
+        angle=(-3600, 3600),
+        turn=(0, 360),
+        veil=(0, 10),
+        near=(0, 4),
+    )
+    require(kind, params, **({"width": (0.05, 20)} if kind == "rain" else {"size": (0.2, 8)}))
     generator = stream(seed)
     # What is too far and too small to be seen singly is a veil that thickens with distance, in gusts.
     gusts = 0.6 + 0.8 * fractal_noise(height, width, generator, octaves=3)
     seen = torch.exp(-amount * params["veil"] * 0.55 * gusts * depth)
-    layer = _streaks if params["kind"] == "rain" else _flakes
+    layer = _streaks if kind == "rain" else _flakes
     # Something falls before the nearest ground too: near distances count as larger.
     open_air = depth.clamp_min(0.0) ** 0.4
     for distance, crowd in _LAYERS:

@@ -1,11 +1,10 @@
 """The scene's air: haze, fog, rain and snow in radiance, by distance."""
 
-import math
-
 import torch
 
 from ..fields import fractal_noise, stream
 from ..draw import Draw
+from .chance import require
 from .depth import draw_depth, follow_edges, given_depth, make_depth
 from .development import gaussian
 from .particles import apply_particles, draw_rain, draw_snow, particle_cover
@@ -104,9 +103,8 @@ def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
 
     Raises ValueError when beta is no number in 0..50.
     """
+    require("haze", params, beta=(0, 50), patches=(0, 1), split=(0, 0.9), glow=(0, 1), reach=(0, 0.2))
     beta = params["beta"]
-    if not (math.isfinite(beta) and 0.0 <= beta <= 50.0):
-        raise ValueError(f"camera: optical thickness of haze is {beta}; expected a number in 0..50")
     density = 1.0
     if params["patches"] > 0.0:
         cloud = fractal_noise(*depth.shape[-2:], stream(seed), octaves=4, cells=2).to(depth)

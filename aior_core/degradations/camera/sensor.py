@@ -11,7 +11,7 @@ import math
 import torch
 
 from ..draw import Draw
-from .chance import digits, normal, rand, randn, streams
+from .chance import digits, normal, rand, randn, require, streams
 from .demosaic import DEMOSAICS, PATTERNS, demosaic, mosaic
 
 NO_SENSOR = {
@@ -74,6 +74,7 @@ def apply_sensor(raw: torch.Tensor, params: dict, seed: int, noisy: bool = True)
     negative.
     """
     a, b = (_three(params, name).to(raw).view(1, 3, 1, 1) for name in ("a", "b"))
+    require("the sensor", params, rows=(0, 100), hot=(0, 1), bits=(1, 24))
     on_mosaic = params["demosaic"] != "none"
     level = raw.clamp_min(0.0)
     if on_mosaic:

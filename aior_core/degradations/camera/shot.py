@@ -95,7 +95,9 @@ def draw_shot(draw: Draw, wanted: dict) -> dict:
             cast = [round(math.exp(normal(draw, 0.0, 0.12)), 6) for _ in range(3)]
             params["development"] = {**params["development"], "cast": cast}
     if "noise" in wanted or ("low_light" in wanted and draw.uniform() < 0.75):
-        params["sensor"] = draw_sensor(draw)
+        # Dark pictures come at every sensitivity; at the highest ones a camera would have exposed longer.
+        iso = None if "noise" in wanted else round(100.0 * 2.0 ** draw.uniform(0.0, 7.0), 1)
+        params["sensor"] = draw_sensor(draw, iso)
         params["noise_only"] = draw.uniform() < 0.6
         params = (
             with_noise(_calmer(params, wanted["noise"]), wanted["noise"], draw.seed())

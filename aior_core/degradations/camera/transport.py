@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..draw import Draw
+from .chance import require
 from .codecs import SUBSAMPLINGS, code_jpeg, code_webp
 from .tables import draw_tables, nearest_quality
 
@@ -57,6 +58,7 @@ def apply_transport(picture: torch.Tensor, params: dict, seed: int = 0) -> torch
     for step in params["steps"]:
         name = step["do"]
         if name == "resize":
+            require("a resize", step, size=(1.0 / 64.0, 4.0))
             target = tuple(max(8, round(side * step["size"])) for side in (height, width))
             now = resize(now, target, step["kernel"])
         elif name == "jpeg":
