@@ -9,6 +9,7 @@ from pathlib import Path
 
 from _host import room
 
+STYLES = ("jpeg.camera",)
 _RATIOS = {"4:4:4": 1.0, "4:2:2": 2.0, "4:4:0": 2.0, "4:2:0": 4.0}
 
 
@@ -45,18 +46,31 @@ def jpeg_of_tables(path: Path) -> list[dict[str, float]]:
     return rows
 
 
+def first_file(params: object) -> dict | None:
+    """The first dict in dicts and lists, in their order, that has a luma table or a whole quality with a
+    subsampling."""
+    if isinstance(params, dict):
+        if "luma" in params or {"quality", "subsampling"} <= set(params):
+            return params
+        params = list(params.values())
+    inner = params if isinstance(params, list) else []
+    return next((found for each in inner if (found := first_file(each)) is not None), None)
+
+
 def jpeg_of_params(styles: dict, count: int, seed: int) -> tuple[list[dict[str, float]], list[str]]:
-    """What the styles called `transport` and `ijg_jpeg` draw, and which of the two is missing."""
+    """The first file that each of STYLES writes, and which of them is missing."""
     draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     jpeg = room("aior_core.degradations.jpeg")
-    names = [name for name in ("transport", "ijg_jpeg") if name in styles]
+    names = [name for name in STYLES if name in styles]
     rows = []
     for index in range(count if names else 0):
         style = styles[names[index % len(names)]]
         draw = draw_of(stream(seed + index))
-        params = style.draw(draw, draw.uniform(*style.severities))
-        luma = params.get("luma") or list(jpeg._table(jpeg._LUMA, params["quality"]))
-        chroma = params.get("chroma") or list(jpeg._table(jpeg._CHROMA, params["quality"]))
-        rows.append(numbers_of(luma, chroma, params["subsampling"]))
-    return rows, [name for name in ("transport", "ijg_jpeg") if name not in names]
+        file = first_file(style.draw(draw, draw.uniform(*style.severities)))
+        if file is None:
+            continue
+        luma = file.get("luma") or list(jpeg._table(jpeg._LUMA, file["quality"]))
+        chroma = file.get("chroma") or list(jpeg._table(jpeg._CHROMA, file["quality"]))
+        rows.append(numbers_of(luma, chroma, file["subsampling"]))
+    return rows, [name for name in STYLES if name not in names]

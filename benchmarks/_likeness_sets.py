@@ -26,6 +26,39 @@ class Pair:
     gt: torch.Tensor
 
 
+@dataclass(frozen=True)
+class InRegistry:
+    """A look of the registry of degradations as a style: it draws a recipe of one step, with a camera where
+    it acts on light."""
+
+    kind: str
+    look: str
+    severities: tuple[float, float]
+
+    def draw(self, draw, severity: float) -> dict:
+        """The parameters of the step, and under `recipe` the recipe as JSON."""
+        recipe, photograph = (room(f"aior_core.degradations.{name}") for name in ("recipe", "photograph"))
+        camera = photograph.draw_camera(draw)
+        step = recipe.styled_step(self.kind, self.look, severity, draw, camera=camera)
+        made = recipe.Recipe((step,), camera if step.linear else None)
+        return {**step.params, "recipe": made.to_json()}
+
+    def apply(self, picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
+        """`B 3 H W` in 0..1; all seeds stand in the recipe."""
+        recipe = room("aior_core.degradations.recipe")
+        return recipe.apply_recipe(picture * 2 - 1, recipe.Recipe.from_json(params["recipe"])) * 0.5 + 0.5
+
+
+def all_styles() -> dict:
+    """The published styles by their names, and the looks of the registry as `kind.look`."""
+    looks = {
+        f"{each.name}.{name}": InRegistry(each.name, name, style.severities)
+        for each in room("aior_core.degradations.kinds").DEGRADATIONS
+        for name, style in each.styles.items()
+    }
+    return {**room("aior_core.degradations.published").PUBLISHED, **looks}
+
+
 def middle_of(picture: torch.Tensor, side: int) -> torch.Tensor:
     """The middle `side` x `side` of `... H W`, or all of what is smaller."""
     height, width = picture.shape[-2:]

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import _likeness_measures as measures
 import torch
-from _host import ROOT, room
+from _host import ROOT
 from _likeness_jpeg import jpeg_of_params, jpeg_of_tables
-from _likeness_sets import SIDE, clean_files, made_pairs, real_pairs
+from _likeness_sets import SIDE, all_styles, clean_files, made_pairs, real_pairs
 from _likeness_sheet import contact_sheet
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -48,7 +48,7 @@ class Compared:
 
 
 COMPARED = {
-    "noise": Compared(("Nam25", "PolyU100"), ("camera", "gaussian_clipped"), measures.noise, {}, "rest"),
+    "noise": Compared(("Nam25", "PolyU100"), ("noise.camera",), measures.noise, {}, "rest"),
     "rain": Compared(
         ("SIRR_val20",),
         ("sirr_streaks", "sirr_curtain", "sirr_drops"),
@@ -62,7 +62,7 @@ COMPARED = {
     "low_light": Compared(("LOL_our485",), ("lol",), measures.low_light, {}, "brightened"),
     "blur": Compared(
         ("GoPro_dongheehand", "NYU_motion_synth"),
-        ("camera_motion", "gaussian_blur"),
+        ("blur.camera",),
         measures.blur,
         {},
         side=352,
@@ -164,7 +164,8 @@ def line(entry: Number) -> str:
 def main(
     argv: list[str] | None = None, styles: dict | None = None, rows: dict[str, Compared] | None = None
 ) -> int:
-    """`styles`: by name, each with `draw`, `apply` and `severities`; without it the published ones."""
+    """`styles`: by name, each with `draw`, `apply` and `severities`; without it the published ones and the
+    registry's."""
     rows = rows or COMPARED
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -184,7 +185,7 @@ def main(
     options = parser.parse_args(argv)
     torch.set_grad_enabled(False)
     if styles is None:
-        styles = room("aior_core.degradations.published").PUBLISHED
+        styles = all_styles()
     options.out.mkdir(parents=True, exist_ok=True)
     files, numbers = clean_files(options.data), []
     heads = f"{'real: min 25 50 75 % max':^45} |{'ours: min 5 50 95 % max':^45}"

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.kinds import of
-from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.published import chains
 from aior_pack.aior_core.degradations.published.chains import STYLES
 from aior_pack.aior_core.degradations.published.kernels import FORMS, convolved, kernel_of
 from aior_pack.aior_core.degradations.published.plain import STYLES as PLAIN
@@ -94,6 +95,20 @@ def test_order_matters_and_bsrgan_shuffles_it():
     orders = {tuple(drawn("bsrgan", 0.5, seed)["order"]) for seed in range(30)}
     assert len(orders) > 25 and all(sorted(order) == list(range(8)) and order[-1] == 7 for order in orders)
     assert len({tuple(drawn("realesrgan", 0.5, seed)["order"]) for seed in range(30)}) == 2
+
+
+def test_a_step_comes_once_and_no_chain_of_enlargements_takes_all_memory(monkeypatch):
+    picture, params = texture(), drawn("realesrgan", 1.0, 2)
+    for order in ([1, 1], [0, 1, 5, 1], [0.5]):
+        with pytest.raises(ValueError, match="order"):
+            STYLES["realesrgan"].apply(picture, params | {"order": order}, 0)
+    sizes, resized = [], chains._resized
+    monkeypatch.setattr(
+        chains, "_resized", lambda p, size, name: sizes.append(size) or resized(p, size, name)
+    )
+    params |= {"scale": [2.0, 2.0], "order": [1, 5]}
+    assert STYLES["realesrgan"].apply(picture, params, 0).shape == picture.shape
+    assert sizes == [(144, 144), (144, 144), (96, 96)]
 
 
 def test_labels_of_a_chain_say_what_was_done():

@@ -6,6 +6,8 @@ enlarged at the end."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -18,6 +20,9 @@ from .style import Style
 
 STEPS = ("blur", "resize", "noise", "jpeg")
 FILTERS = ("area", "bilinear", "bicubic")
+_LARGEST = 1.5
+"""No step enlarges a picture beyond so many times its own sides: twice as much, twice, is sixteen times the
+memory."""
 NOISES = ("color", "grey", "poisson", "grey_poisson")
 
 
@@ -49,13 +54,20 @@ def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     height, width = picture.shape[-2:]
     generator = stream(seed)
     current = picture.float()
-    for number in params["order"]:
+    order = params["order"]
+    if len(set(order)) != len(order) or any(number != int(number) for number in order):
+        raise ValueError(f"degradations: order of a chain is {order}; expected whole numbers, each once")
+    for number in order:
         step, turn = STEPS[int(number) % 4], int(number) // 4
         if step == "blur":
             shape = (params[name][turn] for name in ("sigma", "ratio", "angle", "beta"))
             current = convolved(current, kernel_of(params[f"form{turn}"], *shape)).clamp(0.0, 1.0)
         elif step == "resize":
-            size = tuple(max(1, round(side * params["scale"][turn])) for side in current.shape[-2:])
+            turned = zip(current.shape[-2:], (height, width))
+            size = tuple(
+                max(1, min(round(side * params["scale"][turn]), math.ceil(_LARGEST * own)))
+                for side, own in turned
+            )
             current = _resized(current, size, params[f"filter{turn}"])
         elif step == "noise":
             current = _noisy(current, params["noise"][turn], params[f"kind{turn}"], generator)

@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..fields import stream
 from ..draw import Draw
+from ..fields import stream
 from .style import Style
 
 _COVER = 0.5
@@ -116,7 +116,7 @@ LENS_DROPS = Style(
     _through_drops,
     {
         "amount": (0.0, 1.0),
-        "radius": (2.0, 200.0, 2, 2),
+        "radius": (3.0, 200.0, 2, 2),
         "soft": (0.0, 2.0),
         "blur": (1.0, 64.0),
         "wide": (0.0, 20.0),
