@@ -15,7 +15,7 @@ import torch
 
 from .camera.chance import normal
 from .camera.curves import draw_tone
-from .camera.depth import draw_depth, given_depth, make_depth
+from .camera.depth import draw_depth, follow_edges, make_depth
 from .camera.development import NO_DEVELOPMENT, apply_development, draw_color, draw_development
 from .camera.labels import noise_of_grey
 from .camera.sensor import draw_sensor
@@ -113,11 +113,10 @@ def develop(light: torch.Tensor, camera: dict) -> torch.Tensor:
     return apply_development(light, {**NO_DEVELOPMENT, "color": camera["color"], "tone": camera["tone"]})
 
 
-def scene_depth(camera: dict, height: int, width: int, given: torch.Tensor | None = None) -> torch.Tensor:
-    """`B 1 H W` on the CPU, 0 near to 1 far: the one that is given, stretched to that range, or the camera's geometry."""
-    if given is not None:
-        return given_depth(given.float().cpu(), height, width)
-    return make_depth(camera["depth"], camera["seed"], height, width)[None, None]
+def scene_depth(camera: dict, height: int, width: int, guide: torch.Tensor | None = None) -> torch.Tensor:
+    """`B 1 H W` on the CPU, 0 near to 1 far: the camera's geometry, along the edges of `guide` (`B 3 H W`, display values) where it is given."""
+    drawn = make_depth(camera["depth"], camera["seed"], height, width)[None, None]
+    return drawn if guide is None else follow_edges(drawn, guide.float().cpu())
 
 
 def shoot(light: torch.Tensor, params: dict, seed: int, camera: dict) -> torch.Tensor:

@@ -242,7 +242,8 @@ def _photographed(picture: torch.Tensor, steps: list, camera: dict, depth: torch
     """The same for steps that act on light, between one undoing of the tone curve and one development, with which a sensor's noise ends."""
     light, far = undevelop(picture, camera), None
     if any(step.style.takes_depth for step in steps):
-        far = scene_depth(camera, *picture.shape[-2:], depth).to(picture)
+        far = depth if depth is not None else scene_depth(camera, *picture.shape[-2:], picture)
+        far = far.to(picture)
     for step in steps:
         if light is None:
             light = undevelop(picture, camera)

@@ -70,7 +70,7 @@ def apply_scene(
         return light
     far = scene_depth(params, seed, *light.shape[-2:], depth, guide)
     if params["haze"] is not None:
-        light = _haze(light, params["haze"], seed + 1, far.to(light))
+        light = lay_haze(light, params["haze"], seed + 1, far.to(light))
     for index, fall in enumerate(falls):
         light = apply_particles(light, fall, seed + 2 + index, far)
     for index, more in enumerate(weather):
@@ -137,7 +137,7 @@ def weather_cover(
     return covers
 
 
-def _haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
+def lay_haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
     """Koschmieder's law in linear light: ``J t + A (1 - t)``."""
     passed = transmission(params, seed, depth)
     if params["glow"] > 0.0:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..camera.scene import NO_SCENE, apply_scene, draw_haze, weather_cover
+from ..camera.scene import draw_haze, lay_haze, transmission
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
@@ -11,7 +11,6 @@ from ..limits import ANGLE, SHARE, SMALL
 from ..photograph import CameraStyle
 from ..published import of_kind
 from ..published.haze import beta_of
-
 
 _FARTHEST = 1.3
 """How far away the farthest place of a given depth is; invented ones go about as far."""
@@ -34,9 +33,9 @@ def add_haze(picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor
         depth = depth + params["cue"] * (_brightness(picture) - 0.4)
     else:
         depth = _FARTHEST * depth.to(picture)
-    transmission = torch.exp(-params["beta"] * depth.clamp(0.05, 2.0))
+    through = torch.exp(-params["beta"] * depth.clamp(0.05, 2.0))
     light = torch.tensor(params["light"]).to(picture).view(1, -1, 1, 1)
-    return picture * transmission + light * (1.0 - transmission)
+    return picture * through + light * (1.0 - through)
 
 
 def _brightness(picture: torch.Tensor) -> torch.Tensor:
@@ -47,19 +46,19 @@ def _brightness(picture: torch.Tensor) -> torch.Tensor:
     return 0.5 * bright + 0.5 * smooth
 
 
+_IN_LIGHT = 0.75
+"""How thick haze must be in linear light, over depths that reach the horizon, to cost as many decibels as the plain form."""
+
+
 def _draw_air(draw: Draw, severity: float, camera: dict | None) -> dict:
-    return {"beta": beta_of(severity), "air": draw_haze(draw, beta_of(severity))}
-
-
-def _scene(params: dict) -> dict:
-    return {**NO_SCENE, "haze": params["air"]}
+    return {"beta": beta_of(severity), "air": draw_haze(draw, round(_IN_LIGHT * beta_of(severity), 6))}
 
 
 CAMERA = CameraStyle(
     "haze", "haze and fog in radiance, by distance, with airlight from yellow to blue", _draw_air,
-    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    lambda light, params, seed, depth: lay_haze(light, params["air"], seed, depth),
     {"beta": (0.0, 20.0), "air": (0.0, 4.0), "patches": SHARE, "split": SHARE, "glow": SHARE, "reach": SHARE},
-    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["haze"][0, 0],
+    severities=(0.1, 1.0), where=lambda params, seed, depth: 1.0 - transmission(params["air"], seed, depth)[0, 1],
     share=3.0, takes_depth=True,
 )  # fmt: skip
 

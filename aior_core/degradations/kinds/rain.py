@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..blur import gaussian_blur
-from ..camera.scene import NO_SCENE, apply_scene, draw_rain, weather_cover
+from ..camera.particles import apply_particles, draw_rain, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, splat, stream
@@ -68,16 +68,12 @@ def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
     return {"amount": severity, "fall": draw_rain(draw, round(_FALLS * severity, 6))}
 
 
-def _scene(params: dict) -> dict:
-    return {**NO_SCENE, "rain": params["fall"]}
-
-
 CAMERA = CameraStyle(
     "rain", "streaks and veil in radiance, by distance, over the time of exposure", _draw_fall,
-    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    lambda light, params, seed, depth: apply_particles(light, params["fall"], seed, depth),
     {"amount": (0.0, 4.0), "length": (1.0, 200.0), "width": (0.1, 10.0), "angle": ANGLE, "turn": (0.0, 90.0), "light": (0.0, 4.0),
      "veil": (0.0, 4.0), "near": SHARE},
-    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["rain"][0, 0],
+    severities=(0.1, 1.0), where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
     share=3.0, takes_depth=True,
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..camera.scene import NO_SCENE, apply_scene, draw_snow, weather_cover
+from ..camera.particles import apply_particles, draw_snow, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, stream
@@ -81,16 +81,12 @@ def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
     return {"amount": severity, "fall": draw_snow(draw, severity)}
 
 
-def _scene(params: dict) -> dict:
-    return {**NO_SCENE, "snow": params["fall"]}
-
-
 CAMERA = CameraStyle(
     "snow", "flakes and veil in radiance, by distance, as they fall", _draw_fall,
-    lambda light, params, seed, depth: apply_scene(light, _scene(params), seed, depth),
+    lambda light, params, seed, depth: apply_particles(light, params["fall"], seed, depth),
     {"amount": (0.0, 4.0), "size": (0.25, 4.0), "length": (0.1, 100.0), "angle": ANGLE, "turn": (0.0, 180.0), "light": (0.0, 4.0),
      "veil": (0.0, 4.0), "near": SHARE},
-    severities=(0.1, 1.0), where=lambda params, seed, depth: weather_cover(_scene(params), seed, *depth.shape[-2:], depth)["snow"][0, 0],
+    severities=(0.1, 1.0), where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
     share=2.0, takes_depth=True,
 )  # fmt: skip
 
