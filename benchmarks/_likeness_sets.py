@@ -45,7 +45,7 @@ class InRegistry:
 
     def apply(self, picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
         """`B 3 H W` in 0..1; all seeds stand in the recipe."""
-        recipe = room("aior_core.degradations.recipe")
+        recipe = room("aior_core.degradations.sampling")
         return recipe.apply_recipe(picture * 2 - 1, recipe.Recipe.from_json(params["recipe"])) * 0.5 + 0.5
 
 

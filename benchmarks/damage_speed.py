@@ -4,8 +4,9 @@
     python benchmarks/damage_speed.py --looks --count 10  every look of every kind as well
     python benchmarks/damage_speed.py --device cuda
 
-A core learns from about six crops of 256 a second: damage must be made faster than that. Counted are drawing the recipe, damaging the crop,
-and the labels. The recipes are those of `sample_world` with the shares of the restoring stages. `--json` writes the numbers as well.
+A core learns from about six crops of 256 a second: damage must be made faster than that. Counted are drawing
+the recipe, damaging the crop, and the labels. The recipes are those of `sample_world` with the shares of the
+restoring stages. `--json` writes the numbers as well.
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ PARTS = ("draw", "damage", "labels")
 
 
 def crop(side: int, generator: torch.Generator) -> torch.Tensor:
-    """`1 3 side side` in -1..1 with edges, ramps and texture: what damage costs depends little on what is in a picture."""
-    coarse = torch.rand(1, 3, side // 16, side // 16, generator=generator).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    """`1 3 side side` in -1..1 with edges, ramps and texture: what damage costs depends little on what is in
+    a picture."""
+    coarse = (
+        torch.rand(1, 3, side // 16, side // 16, generator=generator)
+        .repeat_interleave(16, 2)
+        .repeat_interleave(16, 3)
+    )
     fine = torch.rand(1, 3, side, side, generator=generator)
     return (0.85 * coarse + 0.15 * fine) * 1.8 - 0.9
 
 
-def cost(make: Callable[[torch.Generator], object], count: int, side: int, device: str) -> tuple[list[float], list]:
-    """Mean seconds of drawing, damaging and labelling of `count` crops after one to warm up, and (seconds, recipe) of each."""
+def cost(
+    make: Callable[[torch.Generator], object], count: int, side: int, device: str
+) -> tuple[list[float], list]:
+    """Mean seconds of drawing, damaging and labelling of `count` crops after one to warm up, and (seconds,
+    recipe) of each."""
     degradations = room("aior_core.degradations")
     generator = torch.Generator().manual_seed(1)
     picture, sums, each = crop(side, generator).to(device), [0.0, 0.0, 0.0], []
@@ -59,11 +68,27 @@ def mix(count: int, side: int, device: str) -> dict:
     """The training mix as a whole, and by how many damages there are."""
     degradations = room("aior_core.degradations")
     weights = degradations.shares("training")
-    means, each = cost(lambda generator: degradations.sample_world(generator, weights=weights, count_weights=COUNTS, spatial=0.2), count, side, device)
-    print(f"training mix, {count} crops of {side}: " + ", ".join(f"{name} {1000 * part:.1f} ms" for name, part in zip(PARTS, means)))
-    print(f"{1 / sum(means):.1f} crops a second; at least {ENOUGH:g} are wanted: {'met' if 1 / sum(means) >= ENOUGH else 'NOT met'}")
+    means, each = cost(
+        lambda generator: degradations.sample_world(
+            generator, weights=weights, count_weights=COUNTS, spatial=0.2
+        ),
+        count,
+        side,
+        device,
+    )
+    print(
+        f"training mix, {count} crops of {side}: "
+        + ", ".join(f"{name} {1000 * part:.1f} ms" for name, part in zip(PARTS, means))
+    )
+    print(
+        f"{1 / sum(means):.1f} crops a second; at least {ENOUGH:g} are wanted: "
+        f"{'met' if 1 / sum(means) >= ENOUGH else 'NOT met'}"
+    )
     spans = sorted(seconds for seconds, _ in each)
-    print(f"median {1000 * spans[len(spans) // 2]:.0f} ms, one in twenty above {1000 * spans[len(spans) * 19 // 20]:.0f}, slowest {1000 * spans[-1]:.0f}")
+    print(
+        f"median {1000 * spans[len(spans) // 2]:.0f} ms, one in twenty above "
+        f"{1000 * spans[len(spans) * 19 // 20]:.0f}, slowest {1000 * spans[-1]:.0f}"
+    )
     groups = defaultdict(list)
     for seconds, recipe in each:
         groups["in a camera" if recipe.camera else "on display values"].append(seconds)
@@ -71,13 +96,20 @@ def mix(count: int, side: int, device: str) -> dict:
     print("\n| recipes | crops | ms |\n|---|---|---|")
     for name, times in sorted(groups.items()):
         print(f"| {name} | {len(times)} | {1000 * sum(times) / len(times):.1f} |")
-    return {"crops": count, "side": side, "seconds": dict(zip(PARTS, means)), "crops_per_second": 1 / sum(means)}
+    return {
+        "crops": count,
+        "side": side,
+        "seconds": dict(zip(PARTS, means)),
+        "crops_per_second": 1 / sum(means),
+    }
 
 
 def looks(count: int, side: int, device: str) -> dict:
     """Milliseconds of every look alone, at the severities that training draws."""
-    degradations, recipes = room("aior_core.degradations"), room("aior_core.degradations.recipe")
-    draws, photograph, apart = (room(f"aior_core.degradations.{name}") for name in ("draw", "photograph", "apart"))
+    degradations, sampling = room("aior_core.degradations"), room("aior_core.degradations.sampling")
+    draws, photograph, apart = (
+        room(f"aior_core.degradations.{name}") for name in ("draw", "photograph", "apart")
+    )
     found = {}
     known = {each.name: {None: None, **each.styles} for each in degradations.DEGRADATIONS} | apart.APART
     print("\n| look | draw | damage | labels |\n|---|---|---|---|")
@@ -87,24 +119,31 @@ def looks(count: int, side: int, device: str) -> dict:
             def make(generator: torch.Generator):
                 draw = draws.Draw(generator)
                 if style is None:
-                    severity, params = recipes.sampled(kind, draw)
+                    severity, params = sampling.sampled(kind, draw)
                     return degradations.Recipe((degradations.Step(kind, severity, draw.seed(), params),))
                 camera = photograph.draw_camera(draw) if style.linear else None
-                step = recipes.styled_step(kind, name, draw.uniform(*style.severities), draw, camera=camera)
+                step = sampling.styled_step(kind, name, draw.uniform(*style.severities), draw, camera=camera)
                 return degradations.Recipe((step,), camera)
 
             means, _ = cost(make, count, side, device)
             found[f"{kind}: {name or 'plain'}"] = [round(1000 * part, 2) for part in means]
-            print(f"| {kind}: {name or 'plain'} | " + " | ".join(f"{1000 * part:.1f}" for part in means) + " |", flush=True)
+            print(
+                f"| {kind}: {name or 'plain'} | " + " | ".join(f"{1000 * part:.1f}" for part in means) + " |",
+                flush=True,
+            )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--looks", action="store_true", help="every look of every kind alone as well, --count crops each")
+    parser.add_argument(
+        "--looks", action="store_true", help="every look of every kind alone as well, --count crops each"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -3,7 +3,8 @@
 from .batch import degrade_batch, recipe_labels
 from .kinds import DEGRADATIONS, KINDS, of, primary_from_severity, severity_from_primary, shares
 from .presets import AS_NAMED, PRESETS, named_recipe
-from .recipe import DEFAULT_COUNTS, DEFAULT_WEIGHTS, Recipe, Step, apply_recipe, preset_recipe, random_mixture, sample_recipe
+from .recipe import Recipe, Step, apply_recipe
+from .sampling import DEFAULT_COUNTS, DEFAULT_WEIGHTS, preset_recipe, random_mixture, sample_recipe
 from .world import random_world, sample_clean, sample_world
 
 __all__ = [

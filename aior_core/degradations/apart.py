@@ -1,4 +1,5 @@
-"""Looks that are of no single kind: "mixture" does several kinds of damage at once, "clean" changes a picture and damages nothing."""
+"""Looks that are of no single kind: "mixture" does several kinds of damage at once, "clean" changes a picture
+and damages nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +20,13 @@ def _film(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 FILM = NestedStyle(
-    "clean", "black and white, sepia, faded dyes, a print: what an old picture is, without its grain", _draw_film, _film,
-    {"gamma": (0.05, 10.0), "black": (0.0, 1.0), "white": (0.0, 1.0), "mono": (-1.0, 2.0)}, said=lambda params: {}, share=2.0,
-)  # fmt: skip
+    "clean",
+    "black and white, sepia, faded dyes, a print: what an old picture is, without its grain",
+    _draw_film,
+    _film,
+    {"gamma": (0.05, 10.0), "black": (0.0, 1.0), "white": (0.0, 1.0), "mono": (-1.0, 2.0)},
+    said=lambda params: {},
+    share=2.0,
+)
 APART = {"mixture": of_kind("mixture"), "clean": {**of_kind("clean"), "film": FILM}}
 """By what stands for a kind in steps that are of none: the looks by their names."""

@@ -12,12 +12,15 @@ DIRECT_SIDE = 63
 
 
 def apply_blur(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Blur ``picture`` (``B C H W``, 0..1); the spread of all shapes is that of a Gaussian of ``params["sigma"]``."""
+    """Blur ``picture`` (``B C H W``, 0..1); the spread of all shapes is that of a Gaussian of
+    ``params["sigma"]``."""
     sigma = params["sigma"]
     if params["shape"] == "gaussian":
         return gaussian_blur(picture, sigma)
     if params["shape"] == "disc":
-        return _convolve(picture, _disc_kernel(2.0 * sigma))  # a disc of radius r has the variance r^2 / 4 per axis
+        return _convolve(
+            picture, _disc_kernel(2.0 * sigma)
+        )  # a disc of radius r has the variance r^2 / 4 per axis
     return _convolve(picture, _path_kernel(5.0 * sigma, params["angle"], params["bend"], seed))
 
 
@@ -43,7 +46,9 @@ def _convolve(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         return F.conv2d(flat, kernel.to(picture)[None, None])[:, 0].view(picture.shape)
     # Direct convolution by the largest kernel that limits allow takes half an hour for 24 megapixels.
     kernel = kernel.to(picture)[None, None]
-    planes = [_correlate_by_fft(F.pad(plane, (radius,) * 4, mode="replicate"), kernel) for plane in flat.split(1)]
+    planes = [
+        _correlate_by_fft(F.pad(plane, (radius,) * 4, mode="replicate"), kernel) for plane in flat.split(1)
+    ]
     return torch.cat(planes)[:, 0].view(picture.shape)
 
 
@@ -78,7 +83,8 @@ def _disc_kernel(radius: float) -> torch.Tensor:
 
 
 def _path_kernel(length: float, angle: float, bend: float, seed: int) -> torch.Tensor:
-    """Path of a shaken camera: starts in the direction ``angle`` and turns smoothly at random, more for larger ``bend``."""
+    """Path of a shaken camera: starts in the direction ``angle`` and turns smoothly at random, more for
+    larger ``bend``."""
     count = max(8, math.ceil(length * 3.0))
     turns = torch.randn(4, generator=stream(seed)) * bend * 1.2
     turning = F.interpolate(turns[None, None], size=count, mode="linear", align_corners=True)[0, 0]

@@ -1,4 +1,5 @@
-"""Random numbers for the parameters of damage: plain Python values, so that recipes can be written as JSON."""
+"""Random numbers for the parameters of damage: plain Python values, so that recipes can be written as
+JSON."""
 
 import torch
 
@@ -11,12 +12,16 @@ class Draw:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """A number in ``low..high``, rounded to six places."""
-        value = torch.rand((), generator=self._generator, device=self._generator.device, dtype=torch.float64).item()
+        value = torch.rand(
+            (), generator=self._generator, device=self._generator.device, dtype=torch.float64
+        ).item()
         return round(low + (high - low) * value, 6)
 
     def seed(self) -> int:
         """A whole number below 2^31 for the random fields of one step."""
-        return int(torch.randint(2**31 - 1, (), generator=self._generator, device=self._generator.device).item())
+        return int(
+            torch.randint(2**31 - 1, (), generator=self._generator, device=self._generator.device).item()
+        )
 
     def index(self, weights) -> int:
         """Index drawn with probability proportional to ``weights``."""

@@ -17,7 +17,8 @@ CHUNK = 2**22
 
 
 def chunk_rows(columns: int) -> int:
-    """How many rows of `columns` numbers fit into `CHUNK`; a multiple of 64, so that vector units treat chunks as they treat the whole."""
+    """How many rows of `columns` numbers fit into `CHUNK`; a multiple of 64, so that vector units treat
+    chunks as they treat the whole."""
     return max(64, CHUNK // columns // 64 * 64)
 
 
@@ -27,13 +28,16 @@ def stream(seed: int) -> torch.Generator:
 
 
 def smooth_field(height: int, width: int, generator: torch.Generator, cells: int = 3) -> torch.Tensor:
-    """``H W`` field with about ``cells`` bumps per side whatever the size, values roughly standard uniform in 0..1."""
+    """``H W`` field with about ``cells`` bumps per side whatever the size, values roughly standard uniform in
+    0..1."""
     grid = torch.rand(1, 1, cells + 1, cells + 1, generator=generator)
     field = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=True)
     return field[0, 0].clamp(0.0, 1.0)
 
 
-def fractal_noise(height: int, width: int, generator: torch.Generator, octaves: int = 4, cells: int = 2) -> torch.Tensor:
+def fractal_noise(
+    height: int, width: int, generator: torch.Generator, octaves: int = 4, cells: int = 2
+) -> torch.Tensor:
     """``H W`` sum of ``octaves`` smooth fields, each twice as fine and half as strong, stretched to 0..1."""
     total = torch.zeros(height, width)
     for octave in range(octaves):
@@ -52,7 +56,8 @@ def plane(height: int, width: int, angle: float) -> torch.Tensor:
 
 
 def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
-    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field" | "boxes"}``; with ``"rest": True`` 1 minus that."""
+    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field" | "boxes"}``; with ``"rest":
+    True`` 1 minus that."""
     if mask.get("rest"):
         return 1.0 - mask_field(height, width, {**mask, "rest": False})
     generator = stream(mask["seed"])
@@ -68,7 +73,8 @@ def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
 
 
 def _boxes(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """``H W``: 1 in one to three boxes, a quarter to three quarters of the picture wide and high, 0 outside."""
+    """``H W``: 1 in one to three boxes, a quarter to three quarters of the picture wide and high, 0
+    outside."""
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
     mask = torch.zeros(height, width)
     for _ in range(1 + int(torch.rand((), generator=generator) * 3)):
@@ -80,7 +86,8 @@ def _boxes(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def splat(height: int, width: int, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Add points at fractional ``x``, ``y`` (any equal shape) to an ``H W`` canvas, shared among their four pixels."""
+    """Add points at fractional ``x``, ``y`` (any equal shape) to an ``H W`` canvas, shared among their four
+    pixels."""
     x, y, weight = x.reshape(-1), y.reshape(-1), weight.reshape(-1)
     inside = (x > -1.0) & (x < width) & (y > -1.0) & (y < height)
     x, y, weight = x[inside], y[inside], weight[inside]

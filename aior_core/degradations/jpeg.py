@@ -1,4 +1,5 @@
-"""JPEG as baseline encoders do it: YCbCr, 8x8 DCT, the tables of ITU-T T.81 Annex K, libjpeg's quality scale."""
+"""JPEG as baseline encoders do it: YCbCr, 8x8 DCT, the tables of ITU-T T.81 Annex K, libjpeg's quality
+scale."""
 
 import functools
 import math
@@ -18,7 +19,8 @@ _CHROMA = (
 
 
 def compress_jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, 0..1) after JPEG of ``params["quality"]`` (1..100); 8-bit values. ``seed`` is unused."""
+    """``picture`` (``B 3 H W``, 0..1) after JPEG of ``params["quality"]`` (1..100); 8-bit values. ``seed`` is
+    unused."""
     height, width = picture.shape[-2:]
     halved = params["subsampling"] == "4:2:0"
     unit = 16 if halved else 8
@@ -28,7 +30,11 @@ def compress_jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tenso
     chroma = torch.stack(((blue - luma) / 1.772, (red - luma) / 1.402), 1)
     if halved:
         chroma = F.avg_pool2d(chroma.round(), 2)
-    device = picture.device.type if picture.device.index is None else f"{picture.device.type}:{picture.device.index}"
+    device = (
+        picture.device.type
+        if picture.device.index is None
+        else f"{picture.device.type}:{picture.device.index}"
+    )
     luma = _quantise(luma[:, None].round() - 128.0, _table(_LUMA, params["quality"]), device) + 128.0
     chroma = _quantise(chroma.round(), _table(_CHROMA, params["quality"]), device)
     if halved:
@@ -47,7 +53,8 @@ def _table(base: tuple, quality: int) -> tuple:
 
 @functools.lru_cache(maxsize=8)
 def _transform(device: str) -> torch.Tensor:
-    """64x64 orthonormal matrix of the two-dimensional DCT-II of a flattened 8x8 block: one product per block is fastest."""
+    """64x64 orthonormal matrix of the two-dimensional DCT-II of a flattened 8x8 block: one product per block
+    is fastest."""
     position = torch.arange(8, dtype=torch.float64)
     rows = torch.cos((2.0 * position[None] + 1.0) * position[:, None] * math.pi / 16.0) * 0.5
     rows[0] *= math.sqrt(0.5)

@@ -1,4 +1,5 @@
-"""Checks of what a recipe brings: it is text that anybody can have written, and a blur of 10^9 pixels would take all memory."""
+"""Checks of what a recipe brings: it is text that anybody can have written, and a blur of 10^9 pixels would
+take all memory."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ MOST_DEPTH, LONGEST_WORD = 6, 40
 LARGEST_SEED = 2**63 - 1
 
 
-def require_number(kind: str, name: str, value: object, ends: tuple, *, color: bool = False, many: bool = False) -> None:
-    """Raise ValueError unless `value` is a number within `ends`; a `color` is three such, and `many` may be a list of them, nested or not."""
+def require_number(
+    kind: str, name: str, value: object, ends: tuple, *, color: bool = False, many: bool = False
+) -> None:
+    """Raise ValueError unless `value` is a number within `ends`; a `color` is three such, and `many` may be a
+    list of them, nested or not."""
     low, high = ends
     numbers = [value]
     if color:
@@ -38,17 +42,24 @@ def require_choice(kind: str, name: str, value: object, options: tuple) -> None:
 def require_seed(seed: object, what: str) -> None:
     """Raise ValueError unless `seed` is a whole number that a generator takes."""
     if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"degradations: the seed of {what} is {str(seed)[:60]}; expected a whole number in 0..{LARGEST_SEED}")
+        raise ValueError(
+            f"degradations: the seed of {what} is {str(seed)[:60]}; expected a whole number in "
+            f"0..{LARGEST_SEED}"
+        )
 
 
 def require_tree(tree: object, limits: dict, what: str) -> None:
-    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers, few enough and not deeply nested.
+    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers, few enough and
+    not deeply nested.
 
-    limits: the ends of numbers by the name that they, or the list that holds them, stand under; of all others they are -1e5..1e5.
+    limits: the ends of numbers by the name that they, or the list that holds them, stand under; of all others
+    they are -1e5..1e5.
     """
     count = _require_branch(tree, limits, what, (-1e5, 1e5), what, MOST_DEPTH)
     if count > MOST_NUMBERS:
-        raise ValueError(f"degradations: {what} has {count} numbers and words; at most {MOST_NUMBERS} are possible")
+        raise ValueError(
+            f"degradations: {what} has {count} numbers and words; at most {MOST_NUMBERS} are possible"
+        )
 
 
 def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: str, depth: int) -> int:
@@ -62,16 +73,24 @@ def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: st
     else:
         sound = tree is None or isinstance(tree, bool) or isinstance(tree, str) and len(tree) <= LONGEST_WORD
         if not sound and not (_number(tree) and ends[0] <= tree <= ends[1]):
-            raise ValueError(f"degradations: {name} of {what} is {str(tree)[:60]}; expected a number in {ends[0]:g}..{ends[1]:g}")
+            raise ValueError(
+                f"degradations: {name} of {what} is {str(tree)[:60]}; expected a number in "
+                f"{ends[0]:g}..{ends[1]:g}"
+            )
         return 1
     return sum(_require_branch(value, limits, key, of_part, what, depth - 1) for key, value, of_part in parts)
 
 
 def _flat(value: object, depth: int = 3) -> list:
-    """The numbers of a list of lists; the value itself where it is none. Too many, or too deep: one that is no number."""
+    """The numbers of a list of lists; the value itself where it is none. Too many, or too deep: one that is
+    no number."""
     if not isinstance(value, (list, tuple)):
         return [value]
-    flat = [x for part in value for x in _flat(part, depth - 1)] if depth > 0 and len(value) <= MOST_NUMBERS else [None]
+    flat = (
+        [x for part in value for x in _flat(part, depth - 1)]
+        if depth > 0 and len(value) <= MOST_NUMBERS
+        else [None]
+    )
     return flat if len(flat) <= MOST_NUMBERS else [None]
 
 

@@ -1,7 +1,8 @@
 """Mixtures named as people speak: what a picture looks like that was taken, sent or kept in a certain way.
 
-A preset is what its name says at `AS_NAMED`; less severity is a milder case of the same, more a worse one. Steps come in
-physical order, but where the name asks for another one: behind a windscreen the view is blurred and the drops on it are not.
+A preset is what its name says at `AS_NAMED`; less severity is a milder case of the same, more a worse one.
+Steps come in physical order, but where the name asks for another one: behind a windscreen the view is blurred
+and the drops on it are not.
 """
 
 from dataclasses import replace
@@ -12,12 +13,14 @@ from .apart import APART
 from .draw import Draw
 from .kinds import DEGRADATIONS
 from .photograph import draw_camera
-from .recipe import Recipe, preset_recipe, styled_step
+from .recipe import Recipe
+from .sampling import preset_recipe, styled_step
 
 AS_NAMED = 0.5
 """The severity at which a preset is as its name says: its steps then have the severities of `_PRESETS`."""
 
-# name: steps in the order in which they are applied, each (kind, severity, parameters that replace the typical ones)
+# name: steps in the order in which they are applied, each (kind, severity, parameters that replace the
+# typical ones)
 _PRESETS = {
     "phone at night": (
         ("low_light", 0.5, {"tint": [1.06, 1.0, 0.9], "shot": 0.035, "read": 0.025}),
@@ -37,7 +40,10 @@ _PRESETS = {
     ),
     "downpour": (("haze", 0.3, {}), ("rain", 0.9, {"length": 32.0, "veil": 0.25, "angle": 20.0})),
     "snowfall": (("haze", 0.2, {"light": [0.92, 0.93, 0.95]}), ("snow", 0.6, {})),
-    "foggy morning": (("haze", 0.75, {"light": [0.82, 0.84, 0.87], "slope": 0.9}), ("noise", 0.06, {"model": "poisson"})),
+    "foggy morning": (
+        ("haze", 0.75, {"light": [0.82, 0.84, 0.87], "slope": 0.9}),
+        ("noise", 0.06, {"model": "poisson"}),
+    ),
     "shaky hand": (("blur", 0.55, {"shape": "motion", "bend": 1.0}), ("noise", 0.08, {"model": "poisson"})),
     "out of focus": (("blur", 0.6, {"shape": "disc"}),),
     "high ISO": (("noise", 0.5, {"model": "poisson"}), ("jpeg", 0.1, {})),
@@ -60,16 +66,26 @@ _PRESETS = {
 # The same of looks: each step is (kind, style, severity).
 _OF_LOOKS = {
     "phone at night, real sensor": (
-        ("low_light", "camera", 0.35), ("blur", "camera", 0.2), ("noise", "camera", 0.25), ("jpeg", "camera", 0.3),
+        ("low_light", "camera", 0.35),
+        ("blur", "camera", 0.2),
+        ("noise", "camera", 0.25),
+        ("jpeg", "camera", 0.3),
     ),
     "security camera": (
-        ("low_light", "camera", 0.2), ("noise", "camera", 0.22), ("low_resolution", "reduced", 0.45), ("jpeg", "camera", 0.75),
+        ("low_light", "camera", 0.2),
+        ("noise", "camera", 0.22),
+        ("low_resolution", "reduced", 0.45),
+        ("jpeg", "camera", 0.75),
     ),
     "old film scan": (("clean", "film", 0.5), ("blur", "camera", 0.2), ("noise", "film", 0.22)),
     "messenger picture": (("noise", "camera", 0.04), ("jpeg", "messenger", 0.6)),
     "reposted picture": (("mixture", "realesrgan", 0.5),),
     "dashcam in the rain": (
-        ("rain", "camera", 0.45), ("haze", "camera", 0.2), ("blur", "camera", 0.2), ("noise", "camera", 0.1), ("jpeg", "camera", 0.5),
+        ("rain", "camera", 0.45),
+        ("haze", "camera", 0.2),
+        ("blur", "camera", 0.2),
+        ("noise", "camera", 0.1),
+        ("jpeg", "camera", 0.5),
     ),
     "drops on the lens": (("rain", "lens_drops", 0.45),),
     "fog on the road": (("haze", "camera", 0.6), ("noise", "camera", 0.05)),
@@ -77,13 +93,20 @@ _OF_LOOKS = {
     "night street": (("low_light", "night", 0.55), ("jpeg", "camera", 0.25)),
     "something moved": (("blur", "camera", 0.55),),
     "digital zoom": (("noise", "camera", 0.12), ("low_resolution", "reduced", 0.6), ("jpeg", "camera", 0.35)),
-}  # fmt: skip
+}
 
 
 def _single_looks() -> dict[str, tuple]:
     """Every look alone, by "kind: look", at the severity that is asked for."""
-    of_kinds = {f"{each.label}: {name}": (each.name, name, AS_NAMED) for each in DEGRADATIONS for name in each.styles}
-    return {name: (step,) for name, step in (of_kinds | {f"mixture: {name}": ("mixture", name, AS_NAMED) for name in APART["mixture"]}).items()}
+    of_kinds = {
+        f"{each.label}: {name}": (each.name, name, AS_NAMED) for each in DEGRADATIONS for name in each.styles
+    }
+    return {
+        name: (step,)
+        for name, step in (
+            of_kinds | {f"mixture: {name}": ("mixture", name, AS_NAMED) for name in APART["mixture"]}
+        ).items()
+    }
 
 
 _LOOKS = _OF_LOOKS | _single_looks()
@@ -93,11 +116,14 @@ PRESETS = (*_PRESETS, *_LOOKS)
 def named_recipe(name: str, severity: float, seed: int) -> Recipe:
     """The mixture called `name` (of `PRESETS`); each step draws from a seed of its own, counted from `seed`.
 
-    severity: 0..1; `AS_NAMED` is the case that the name speaks of, 0 leaves the picture as it is, and every step's severity goes in
-    proportion, up to 1. Raises ValueError for an unknown name or a severity outside of 0..1.
+    severity: 0..1; `AS_NAMED` is the case that the name speaks of, 0 leaves the picture as it is, and every
+    step's severity goes in proportion, up to 1. Raises ValueError for an unknown name or a severity outside
+    of 0..1.
     """
     if name not in PRESETS:
-        raise ValueError(f"degradations: unknown preset {str(name)[:60]!r}; expected one of {', '.join(PRESETS)}")
+        raise ValueError(
+            f"degradations: unknown preset {str(name)[:60]!r}; expected one of {', '.join(PRESETS)}"
+        )
     if not 0.0 <= severity <= 1.0:
         raise ValueError(f"degradations: severity of {name} is {severity}; expected a number in 0..1")
     if name in _LOOKS:
@@ -110,7 +136,8 @@ def named_recipe(name: str, severity: float, seed: int) -> Recipe:
 
 
 def _of_looks(wanted: tuple, severity: float, seed: int) -> Recipe:
-    """Steps in looks, all by one camera; what is random about their looks is drawn from the seed, alike for every severity."""
+    """Steps in looks, all by one camera; what is random about their looks is drawn from the seed, alike for
+    every severity."""
     camera = draw_camera(Draw(torch.Generator().manual_seed(seed)))
     steps = []
     for index, (kind, style, usual) in enumerate(wanted):

@@ -105,9 +105,7 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
     many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
-    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
-    # Of a look that does two kinds of damage at once, one cannot be kept without the other.
-    part = part and all(len(step.severities()) == 1 for step in recipe.steps)
+    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,), separable=part)
     kinds = recipe.kinds() if part else ()
     kept = tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
     alike = torch.rand((), generator=generator).item() < LOOK_ALIKE * (1 if recipe.steps else OF_CLEAN)

@@ -1,4 +1,5 @@
-"""Damage of large pictures: right beyond 2^24 pixels, and in memory that does not grow with what limits allow."""
+"""Damage of large pictures: right beyond 2^24 pixels, and in memory that does not grow with what limits
+allow."""
 
 import time
 
@@ -47,25 +48,37 @@ def test_points_beyond_two_to_the_24_pixels_fall_where_they_belong():
 
 
 @pytest.mark.parametrize(
-    "kind, params", [("snow", {"amount": 4.0, "size": 0.25}), ("snow", {"amount": 4.0, "size": 4.0}), ("rain", {"amount": 4.0, "length": 4.0}),
-                     ("rain", {"amount": 4.0, "length": 22.0})]
-)  # fmt: skip
+    "kind, params",
+    [
+        ("snow", {"amount": 4.0, "size": 0.25}),
+        ("snow", {"amount": 4.0, "size": 4.0}),
+        ("rain", {"amount": 4.0, "length": 4.0}),
+        ("rain", {"amount": 4.0, "length": 22.0}),
+    ],
+)
 def test_the_worst_that_limits_allow_takes_bounded_memory(kind, params):
     with Largest() as largest:
         apply_recipe(torch.zeros(1, 3, 512, 512), preset_recipe(kind, 1.0, 1, **params))
-    # The picture itself has 0.8 million numbers; the random ones are eight per flake, of which there are five per hundred pixels and more.
+    # The picture itself has 0.8 million numbers; the random ones are eight per flake, of which there are five
+    # per hundred pixels and more.
     assert largest.numbers <= CHUNK + MEGAPIXEL // 2
 
 
 def test_the_largest_kernels_are_as_exact_as_direct_ones_and_take_seconds():
     generator = torch.Generator().manual_seed(0)
-    padded, kernel = torch.rand(1, 1, 120, 131, generator=generator), torch.rand(1, 1, 41, 41, generator=generator)
+    padded, kernel = (
+        torch.rand(1, 1, 120, 131, generator=generator),
+        torch.rand(1, 1, 41, 41, generator=generator),
+    )
     kernel = kernel / kernel.sum()
     assert (_correlate_by_fft(padded, kernel) - torch.nn.functional.conv2d(padded, kernel)).abs().max() < 2e-6
     assert DIRECT_SIDE > 21
     picture, begun = torch.rand(1, 3, 512, 640, generator=generator) * 2 - 1, time.monotonic()
     for shape in ("disc", "motion"):
         blurred = apply_recipe(picture, preset_recipe("blur", 1.0, 1, sigma=32.0, shape=shape))
-        assert blurred.mean().item() == pytest.approx(picture.mean().item(), abs=0.02) and blurred.std() < picture.std() / 3
+        assert (
+            blurred.mean().item() == pytest.approx(picture.mean().item(), abs=0.02)
+            and blurred.std() < picture.std() / 3
+        )
     # Direct ones would take half a minute.
     assert time.monotonic() - begun < 10

@@ -1,4 +1,5 @@
-"""A ninth kind of damage is one file: put into a copy of the pack, it is in recipes, batches, nodes, training and weights."""
+"""A ninth kind of damage is one file: put into a copy of the pack, it is in recipes, batches, nodes, training
+and weights."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def add_dust(picture, params, seed):
 
 
 DEGRADATION = Degradation(
-    name="dust", number=8, label="dust", steered="Dust and specks", trained="dust", meaning="a fifth of all pixels",
+    name="dust", number=8, label="dust", steered="Dust and specks", trained="dust", meaning="a fifth of all",
     primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.02, 0.1), rank=6, typical={},
     sample=lambda draw: (draw.uniform(0.1, 1.0), {}), apply=add_dust, limits={"amount": (0.0, 1.0)},
     shares=dict.fromkeys(MIXES, 0.4), validation={"dust": (0.5, {})}, anchor_start=-1.0,
@@ -48,7 +49,9 @@ def nine(comfyui, tmp_path):
         else:
             shutil.copy(source, tmp_path)
     (tmp_path / "aior_core" / "degradations" / "kinds" / "dust.py").write_text(DUST)
-    spec = importlib.util.spec_from_file_location("nine_pack", tmp_path / "__init__.py", submodule_search_locations=[str(tmp_path)])
+    spec = importlib.util.spec_from_file_location(
+        "nine_pack", tmp_path / "__init__.py", submodule_search_locations=[str(tmp_path)]
+    )
     sys.modules["nine_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["nine_pack"])
     yield lambda name: importlib.import_module(f"nine_pack.{name}")
@@ -68,8 +71,12 @@ def small(config, classes):
 
     narrow, wide = translated(TINY), config.restorer
     prior = dataclasses.replace(narrow.restorer.prior, degradations=wide.prior.degradations)
-    daem = dataclasses.replace(narrow.restorer.daem, degradations=wide.daem.degradations, anchor_starts=wide.daem.anchor_starts)
-    return dataclasses.replace(narrow, restorer=dataclasses.replace(narrow.restorer, prior=prior, daem=daem, kinds=wide.kinds))
+    daem = dataclasses.replace(
+        narrow.restorer.daem, degradations=wide.daem.degradations, anchor_starts=wide.daem.anchor_starts
+    )
+    return dataclasses.replace(
+        narrow, restorer=dataclasses.replace(narrow.restorer, prior=prior, daem=daem, kinds=wide.kinds)
+    )
 
 
 def test_recipes_and_batches_have_it(nine):
@@ -79,7 +86,11 @@ def test_recipes_and_batches_have_it(nine):
     assert degradations.Recipe.from_json(recipe.to_json()) == recipe
     picture = torch.zeros(1, 3, 64, 64)
     lq, severities, maps = degradations.degrade_batch(picture, [recipe])
-    assert severities.tolist() == [[0.0] * 8 + [0.5]] and maps.shape == (1, 9, 8, 8) and (maps[0, 8] == 0.5).all()
+    assert (
+        severities.tolist() == [[0.0] * 8 + [0.5]]
+        and maps.shape == (1, 9, 8, 8)
+        and (maps[0, 8] == 0.5).all()
+    )
     assert (lq == 1).float().mean().item() == pytest.approx(0.1, abs=0.02)
     with pytest.raises(ValueError, match="amount of dust"):
         degradations.Recipe.from_json(recipe.to_json().replace('"amount": 0.5', '"amount": 7'))
@@ -109,10 +120,16 @@ def test_training_learns_it_and_its_weights_say_so(nine):
     config = small(networks.COMPACT, nine("aior_core.architecture.config"))
     built = networks.build(config)
     starts = built.daem.anchor.weight[0] * 10
-    assert starts.shape == (9,) and starts[8].item() == pytest.approx(-1.0) and starts[5].item() == pytest.approx(-8.0)
+    assert (
+        starts.shape == (9,)
+        and starts[8].item() == pytest.approx(-1.0)
+        and starts[5].item() == pytest.approx(-8.0)
+    )
     generator = torch.Generator().manual_seed(0)
     clean = torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1
-    batch = nine("aior_core.training.restoration").damage(clean, generator, weights={"dust": 1.0}, selective=0.0)
+    batch = nine("aior_core.training.restoration").damage(
+        clean, generator, weights={"dust": 1.0}, selective=0.0
+    )
     assert batch.severities[:, 8].any() and not batch.severities[:, :8].any()
     nine("aior_core.training.loop").trained_parameters(built, stages.STAGES["detail"].trains)
     loss, _ = stages.STAGES["detail"].step(built, clean, generator, made=batch, choice="none")
@@ -142,9 +159,15 @@ def test_weights_of_eight_kinds_go_on_working(nine):
     geometry = nine("aior_core.picture").pad_to_multiple(torch.zeros(1, 3, 64, 64))[1]
     some = torch.full((1, 8), 0.6)
     prior = prior_module.Prior(
-        features=torch.zeros(1, 24, 8, 8), skips=None, image=picture(64, 64), latent=torch.zeros(1, 16, 8, 8), severities=some,
-        probabilities=some, maps=torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0)), geometry=geometry,
-    )  # fmt: skip
+        features=torch.zeros(1, 24, 8, 8),
+        skips=None,
+        image=picture(64, 64),
+        latent=torch.zeros(1, 16, 8, 8),
+        severities=some,
+        probabilities=some,
+        maps=torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0)),
+        geometry=geometry,
+    )
     assert "JPEG" in report.report_text(prior) and "dust" not in report.report_text(prior)
     assert report.report_plot(prior).shape[0] == 1 and report.report_maps(prior)[1].shape[0] == 8
     steer = nine("aior_core.host.steer").steer_prior
@@ -169,11 +192,21 @@ def test_no_other_file_lists_the_kinds():
     from aior_pack.aior_core.degradations import KINDS
 
     # What weights know that do not say it, and what a whole shot of the camera can be asked for.
-    allowed = ("aior_core/architecture/config.py", "aior_core/degradations/camera/shot.py", "aior_core/degradations/camera/labels.py")
+    allowed = (
+        "aior_core/architecture/config.py",
+        "aior_core/degradations/camera/shot.py",
+        "aior_core/degradations/camera/labels.py",
+    )
     for folder in ("aior_core", "nodes", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                inside = getattr(node, "elts", []) + getattr(node, "keys", []) if isinstance(node, (ast.Tuple, ast.List, ast.Set, ast.Dict)) else []
-                named = {each.value for each in inside if isinstance(each, ast.Constant) and each.value in KINDS}
+                inside = (
+                    getattr(node, "elts", []) + getattr(node, "keys", [])
+                    if isinstance(node, (ast.Tuple, ast.List, ast.Set, ast.Dict))
+                    else []
+                )
+                named = {
+                    each.value for each in inside if isinstance(each, ast.Constant) and each.value in KINDS
+                }
                 place = path.relative_to(ROOT).as_posix()
                 assert len(named) < 5 or place in allowed, f"{place}:{node.lineno} lists {sorted(named)}"

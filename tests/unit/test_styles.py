@@ -1,4 +1,5 @@
-"""Looks of the kinds: each is stronger the more severe, comes back from JSON, is refused where its numbers are hostile, and says where it is."""
+"""Looks of the kinds: each is stronger the more severe, comes back from JSON, is refused where its numbers
+are hostile, and says where it is."""
 
 import copy
 import json
@@ -7,10 +8,24 @@ import math
 import numpy as np
 import pytest
 import torch
-from aior_pack.aior_core.degradations import DEGRADATIONS, Recipe, apply_recipe, of, preset_recipe, recipe_labels
+from aior_pack.aior_core.degradations import (
+    DEGRADATIONS,
+    Recipe,
+    apply_recipe,
+    of,
+    preset_recipe,
+    recipe_labels,
+)
 from aior_pack.aior_core.degradations.draw import Draw
-from aior_pack.aior_core.degradations.photograph import develop, draw_camera, measured_noise, require_camera, undevelop
-from aior_pack.aior_core.degradations.recipe import Step, styled_step
+from aior_pack.aior_core.degradations.photograph import (
+    develop,
+    draw_camera,
+    measured_noise,
+    require_camera,
+    undevelop,
+)
+from aior_pack.aior_core.degradations.recipe import Step
+from aior_pack.aior_core.degradations.sampling import styled_step
 
 LOOKS = [(each.name, name) for each in DEGRADATIONS for name in each.styles]
 
@@ -18,7 +33,10 @@ LOOKS = [(each.name, name) for each in DEGRADATIONS for name in each.styles]
 def scene(height=96, width=112, seed=0):
     """`1 3 H W` in -1..1: ramps, discs of plain colour, soft texture."""
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.linspace(0, 1, height)[:, None].expand(height, width), torch.linspace(0, 1, width)[None].expand(height, width)
+    rows, columns = (
+        torch.linspace(0, 1, height)[:, None].expand(height, width),
+        torch.linspace(0, 1, width)[None].expand(height, width),
+    )
     picture = torch.stack((0.25 + 0.4 * rows, 0.5 - 0.2 * columns, 0.6 - 0.3 * rows))
     for _ in range(10):
         y, x, size = torch.rand(3, generator=generator).tolist()
@@ -42,11 +60,18 @@ def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     picture, (low, high) = scene(), of(kind).styles[style].severities
     seeds = range(8)
     scores = [
-        np.mean([psnr(apply_recipe(picture, recipe(kind, style, low + (high - low) * share, seed)), picture) for seed in seeds])
+        np.mean(
+            [
+                psnr(apply_recipe(picture, recipe(kind, style, low + (high - low) * share, seed)), picture)
+                for seed in seeds
+            ]
+        )
         for share in (0.0, 0.5, 1.0)
     ]
     assert scores[0] > scores[1] + 0.3 and scores[1] > scores[2] + 0.3, scores
-    faint = np.mean([psnr(apply_recipe(picture, recipe(kind, style, 0.005, seed)), picture) for seed in seeds])
+    faint = np.mean(
+        [psnr(apply_recipe(picture, recipe(kind, style, 0.005, seed)), picture) for seed in seeds]
+    )
     # A messenger's copy is smaller at any quality, and files halve chroma.
     assert faint > {("jpeg", "messenger"): 24, ("jpeg", "camera"): 33}.get((kind, style), 36)
 
@@ -62,7 +87,12 @@ def test_same_recipe_same_picture_also_from_json(kind, style):
         both = apply_recipe(picture.expand(2, -1, -1, -1), made)
         # Sums in another order may turn a rounding over.
         assert (both[0] - both[1]).abs().max() < 1e-5 and (both[:1] - first).abs().mean() < 1e-3
-        assert torch.equal(first, second) and first.shape == picture.shape and first.isfinite().all() and first.abs().max() <= 1
+        assert (
+            torch.equal(first, second)
+            and first.shape == picture.shape
+            and first.isfinite().all()
+            and first.abs().max() <= 1
+        )
         severities, maps = recipe_labels(made, 48, 56)
         seen = severities[of(kind).number].item()
         if of(kind).styles[style].averaged:
@@ -126,8 +156,15 @@ def test_a_camera_alone_gives_the_picture_back():
 
 def test_recipes_whose_camera_is_none_are_refused():
     made = json.loads(recipe("noise", "camera", 0.3, 2).to_json())
-    for camera in (None, {}, [], {"color": {}, "tone": {}}, {**made["camera"], "more": 1}, {**made["camera"], "tone": {"curve": "odd"}},
-                   {**made["camera"], "color": {**made["camera"]["color"], "matrix": [0.0] * 9}}):  # fmt: skip
+    for camera in (
+        None,
+        {},
+        [],
+        {"color": {}, "tone": {}},
+        {**made["camera"], "more": 1},
+        {**made["camera"], "tone": {"curve": "odd"}},
+        {**made["camera"], "color": {**made["camera"]["color"], "matrix": [0.0] * 9}},
+    ):
         with pytest.raises(ValueError):
             Recipe.from_json(json.dumps({**made, "camera": camera}))
 
@@ -142,7 +179,8 @@ def test_the_label_of_camera_noise_is_what_is_measured():
 
 
 def test_blur_and_noise_in_the_camera_are_one_pass_in_linear_light():
-    """A lamp keeps its light through the blur, and sums of light are those of linear light, not of display values."""
+    """A lamp keeps its light through the blur, and sums of light are those of linear light, not of display
+    values."""
     lamp = torch.full((1, 3, 65, 65), -1.0)
     lamp[..., 30:35, 30:35] = 1.0
     for seed in range(6):
@@ -160,8 +198,9 @@ def test_a_mask_and_its_rest_are_the_whole_picture():
         mask = {"seed": 5, "kind": kind}
         part, rest = (
             apply_recipe(picture, Recipe((Step(**{**vars(step), "mask": where}),)))
-            for step in preset_recipe("low_light", 0.5, 3).steps for where in (mask, {**mask, "rest": True})
-        )  # fmt: skip
+            for step in preset_recipe("low_light", 0.5, 3).steps
+            for where in (mask, {**mask, "rest": True})
+        )
         whole = apply_recipe(picture, preset_recipe("low_light", 0.5, 3))
         assert torch.allclose((part - picture) + (rest - picture), whole - picture, atol=1e-5)
         assert not torch.equal(part, picture) and not torch.equal(rest, picture)

@@ -1,9 +1,9 @@
 """Blur: of a lens out of focus, of a soft lens, of a camera that moved."""
 
 from ..blur import apply_blur
+from ..camera.optics import apply_optics, blur_map, draw_optics
 from ..degradation import Degradation
 from ..draw import Draw
-from ..camera.optics import apply_optics, blur_map, draw_optics
 from ..limits import ANGLE, SMALL
 from ..photograph import CameraStyle
 from ..published import of_kind
@@ -15,7 +15,9 @@ _KNEE, _WIDEST = 0.8, 13.0
 def sigma_of(severity: float) -> float:
     """The spread in pixels of a blur in the camera."""
     usual = DEGRADATION.line[1] * min(severity, _KNEE)
-    return round(usual * (_WIDEST / usual) ** max(0.0, (severity - _KNEE) / (1.0 - _KNEE)) if usual > 0.0 else 0.0, 6)
+    return round(
+        usual * (_WIDEST / usual) ** max(0.0, (severity - _KNEE) / (1.0 - _KNEE)) if usual > 0.0 else 0.0, 6
+    )
 
 
 def _draw_optics(draw: Draw, severity: float, camera: dict | None) -> dict:
@@ -28,11 +30,25 @@ def _where(params: dict, seed: int, depth):
 
 
 CAMERA = CameraStyle(
-    "blur", "lens and motion in linear light: whole, of single things, by distance", _draw_optics,
+    "blur",
+    "lens and motion in linear light: whole, of single things, by distance",
+    _draw_optics,
     lambda light, params, seed, depth: apply_optics(light, params["optics"], seed, depth),
-    {"sigma": (0.0, 64.0), "stretch": (0.2, 4.0), "blades": (0, 12), "bend": SMALL, "shake": SMALL, "rest": SMALL, "size": (0.01, 3.0)},
-    severities=(0.12, 1.0), where=_where, share=4.0, takes_depth=True, averaged=True,
-)  # fmt: skip
+    {
+        "sigma": (0.0, 64.0),
+        "stretch": (0.2, 4.0),
+        "blades": (0, 12),
+        "bend": SMALL,
+        "shake": SMALL,
+        "rest": SMALL,
+        "size": (0.01, 3.0),
+    },
+    severities=(0.12, 1.0),
+    where=_where,
+    share=4.0,
+    takes_depth=True,
+    averaged=True,
+)
 SHAPES = ("gaussian", "disc", "motion")
 
 
@@ -45,16 +61,32 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 
 
 DEGRADATION = Degradation(
-    name="blur", number=1, label="blur", steered="Blur, of lens or motion", trained="blur",
+    name="blur",
+    number=1,
+    label="blur",
+    steered="Blur, of lens or motion",
+    trained="blur",
     meaning="as wide as a Gaussian of 3.2 pixels: a disc of radius 6.4, a path of 16 pixels",
-    primary="sigma", line=(0.0, 3.2), severities=(0.12, 1.0), mild=(0.125, 0.25), rank=2,
+    primary="sigma",
+    line=(0.0, 3.2),
+    severities=(0.12, 1.0),
+    mild=(0.125, 0.25),
+    rank=2,
     typical={"shape": "gaussian", "angle": 30.0, "bend": 0.4},
-    sample=_sample, apply=apply_blur,
+    sample=_sample,
+    apply=apply_blur,
     styles={"camera": CAMERA, **of_kind("blur")},
-    limits={"sigma": (0.0, 32.0), "angle": ANGLE, "bend": SMALL}, choices={"shape": SHAPES},
+    limits={"sigma": (0.0, 32.0), "angle": ANGLE, "bend": SMALL},
+    choices={"shape": SHAPES},
     shares={
-        "any": 0.72 / 7.0, "training": 0.17, "training of three": 0.08, "keep": 0.06, "maps": 0.2, "tone": 0.02,
-        "polish": 0.12, "hold": 0.05,
+        "any": 0.72 / 7.0,
+        "training": 0.17,
+        "training of three": 0.08,
+        "keep": 0.06,
+        "maps": 0.2,
+        "tone": 0.02,
+        "polish": 0.12,
+        "hold": 0.05,
     },
     validation={"blur": (0.5, {})},
-)  # fmt: skip
+)

@@ -20,7 +20,8 @@ _STEP = 0.7
 
 
 def add_rain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Draw rain over ``picture`` (``B C H W``, 0..1). Streak lengths are pixels; ``angle`` is degrees from the vertical."""
+    """Draw rain over ``picture`` (``B C H W``, 0..1). Streak lengths are pixels; ``angle`` is degrees from
+    the vertical."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
     amount, light = params["amount"], params["light"]
@@ -53,7 +54,9 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
         length = longest * (0.55 + 0.45 * stretch)
         heading = torch.deg2rad(params["angle"] + (turn - 0.5) * 5.0)
         weight = profile * (0.25 + 0.75 * bright) * (length / points.shape[1])
-        canvas += splat(height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight)
+        canvas += splat(
+            height, width, x + points * length * heading.sin(), y + points * length * heading.cos(), weight
+        )
     sigma = max(0.45, params["width"] * thick * 0.55)
     line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
     # Thin rain is also fainter: opacity goes to 0 together with the amount.
@@ -61,7 +64,8 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
 
 
 _FALLS = 1.7
-"""How much must fall in a camera, where most of it is far and thin, to cost as many decibels as the plain form."""
+"""How much must fall in a camera, where most of it is far and thin, to cost as many decibels as the plain
+form."""
 
 
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
@@ -69,13 +73,25 @@ def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
 
 
 CAMERA = CameraStyle(
-    "rain", "streaks and veil in radiance, by distance, over the time of exposure", _draw_fall,
+    "rain",
+    "streaks and veil in radiance, by distance, over the time of exposure",
+    _draw_fall,
     lambda light, params, seed, depth: apply_particles(light, params["fall"], seed, depth),
-    {"amount": (0.0, 4.0), "length": (1.0, 200.0), "width": (0.1, 10.0), "angle": ANGLE, "turn": (0.0, 90.0), "light": (0.0, 4.0),
-     "veil": (0.0, 4.0), "near": SHARE},
-    severities=(0.1, 1.0), where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
-    share=3.0, takes_depth=True,
-)  # fmt: skip
+    {
+        "amount": (0.0, 4.0),
+        "length": (1.0, 200.0),
+        "width": (0.1, 10.0),
+        "angle": ANGLE,
+        "turn": (0.0, 90.0),
+        "light": (0.0, 4.0),
+        "veil": (0.0, 4.0),
+        "near": SHARE,
+    },
+    severities=(0.1, 1.0),
+    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
+    share=3.0,
+    takes_depth=True,
+)
 
 
 def _sample(draw: Draw) -> tuple[float, dict]:
@@ -89,17 +105,39 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 
 
 DEGRADATION = Degradation(
-    name="rain", number=3, label="rain", steered="Rain", trained="rain",
+    name="rain",
+    number=3,
+    label="rain",
+    steered="Rain",
+    trained="rain",
     meaning="a cloudburst",
-    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
+    primary="amount",
+    line=(0.0, 1.0),
+    severities=(0.1, 1.0),
+    mild=(0.05, 0.2),
+    rank=0,
     typical={"length": 22.0, "width": 0.8, "angle": 12.0, "veil": 0.12, "light": 0.9},
-    sample=_sample, apply=add_rain,
+    sample=_sample,
+    apply=add_rain,
     styles={"camera": CAMERA, **of_kind("rain")},
-    limits={"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
+    limits={
+        "amount": (0.0, 4.0),
+        "length": (4.0, 200.0),
+        "width": (0.05, 10.0),
+        "angle": ANGLE,
+        "veil": SHARE,
+        "light": SMALL,
+    },
     shares={
-        "any": 0.72 / 7.0, "training": 0.07, "training of three": 0.17, "keep": 0.14, "maps": 0.11, "tone": 0.08,
-        "polish": 0.0, "hold": 0.16,
+        "any": 0.72 / 7.0,
+        "training": 0.07,
+        "training of three": 0.17,
+        "keep": 0.14,
+        "maps": 0.11,
+        "tone": 0.08,
+        "polish": 0.0,
+        "hold": 0.16,
     },
     validation={"rain": (0.6, {})},
     anchor_start=-8.0,
-)  # fmt: skip
+)

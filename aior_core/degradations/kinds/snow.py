@@ -12,7 +12,8 @@ from ..limits import ANGLE, SHARE, SMALL
 from ..photograph import CameraStyle
 from ..published import of_kind
 
-# Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking by motion.
+# Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking
+# by motion.
 _LAYERS = (
     (310.0, 0.6, 1.2, 0.9, 0.85, 0.2),
     (86.0, 1.1, 2.6, 0.8, 0.95, 0.35),
@@ -21,7 +22,8 @@ _LAYERS = (
 
 
 def add_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Draw snow over ``picture`` (``B C H W``, 0..1). Radii are pixels times ``size``; ``wind`` is degrees from the vertical."""
+    """Draw snow over ``picture`` (``B C H W``, 0..1). Radii are pixels times ``size``; ``wind`` is degrees
+    from the vertical."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
     amount, light = params["amount"], params["light"]
@@ -51,8 +53,11 @@ def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torc
     return (canvas * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.97)
 
 
-def _stamp_flakes(canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, params: dict, layer: tuple) -> None:
-    """Add flakes to `canvas` (`H W`): `drawn` (`8 N 1`, uniform in 0..1) says where and how each is, `stamp` the pixels around it."""
+def _stamp_flakes(
+    canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, params: dict, layer: tuple
+) -> None:
+    """Add flakes to `canvas` (`H W`): `drawn` (`8 N 1`, uniform in 0..1) says where and how each is, `stamp`
+    the pixels around it."""
     height, width = canvas.shape
     _, smallest, largest, soft, _, streaking = layer
     smallest, largest = smallest * params["size"], largest * params["size"]
@@ -68,7 +73,9 @@ def _stamp_flakes(canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, param
     across = dx * heading.cos() - dy * heading.sin()
     distance = (along**2 + across**2).sqrt()
     if largest > 1.5:
-        outline = 1.0 + 0.22 * torch.sin(torch.atan2(across, along) * (2.0 + (lobes * 3.0).floor()) + phase * 2.0 * math.pi)
+        outline = 1.0 + 0.22 * torch.sin(
+            torch.atan2(across, along) * (2.0 + (lobes * 3.0).floor()) + phase * 2.0 * math.pi
+        )
         distance = distance / outline
     weight = torch.sigmoid((radius - distance) * (3.0 / soft)) * (0.45 + 0.55 * bright)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (weight > 0.01)
@@ -82,13 +89,25 @@ def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
 
 
 CAMERA = CameraStyle(
-    "snow", "flakes and veil in radiance, by distance, as they fall", _draw_fall,
+    "snow",
+    "flakes and veil in radiance, by distance, as they fall",
+    _draw_fall,
     lambda light, params, seed, depth: apply_particles(light, params["fall"], seed, depth),
-    {"amount": (0.0, 4.0), "size": (0.25, 4.0), "length": (0.1, 100.0), "angle": ANGLE, "turn": (0.0, 180.0), "light": (0.0, 4.0),
-     "veil": (0.0, 4.0), "near": SHARE},
-    severities=(0.1, 1.0), where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
-    share=2.0, takes_depth=True,
-)  # fmt: skip
+    {
+        "amount": (0.0, 4.0),
+        "size": (0.25, 4.0),
+        "length": (0.1, 100.0),
+        "angle": ANGLE,
+        "turn": (0.0, 180.0),
+        "light": (0.0, 4.0),
+        "veil": (0.0, 4.0),
+        "near": SHARE,
+    },
+    severities=(0.1, 1.0),
+    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
+    share=2.0,
+    takes_depth=True,
+)
 
 
 def _sample(draw: Draw) -> tuple[float, dict]:
@@ -101,17 +120,32 @@ def _sample(draw: Draw) -> tuple[float, dict]:
 
 
 DEGRADATION = Degradation(
-    name="snow", number=4, label="snow", steered="Snow", trained="snow",
+    name="snow",
+    number=4,
+    label="snow",
+    steered="Snow",
+    trained="snow",
     meaning="a blizzard",
-    primary="amount", line=(0.0, 1.0), severities=(0.1, 1.0), mild=(0.05, 0.2), rank=0,
+    primary="amount",
+    line=(0.0, 1.0),
+    severities=(0.1, 1.0),
+    mild=(0.05, 0.2),
+    rank=0,
     typical={"size": 1.0, "wind": 15.0, "veil": 0.16, "light": 0.95},
-    sample=_sample, apply=add_snow,
+    sample=_sample,
+    apply=add_snow,
     styles={"camera": CAMERA, **of_kind("snow")},
     limits={"amount": (0.0, 4.0), "size": (0.25, 4.0), "wind": ANGLE, "veil": SHARE, "light": SMALL},
     shares={
-        "any": 0.72 / 7.0, "training": 0.04, "training of three": 0.08, "keep": 0.1, "maps": 0.1, "tone": 0.08,
-        "polish": 0.0, "hold": 0.11,
+        "any": 0.72 / 7.0,
+        "training": 0.04,
+        "training of three": 0.08,
+        "keep": 0.1,
+        "maps": 0.1,
+        "tone": 0.08,
+        "polish": 0.0,
+        "hold": 0.11,
     },
     validation={"snow": (0.6, {})},
     anchor_start=-8.0,
-)  # fmt: skip
+)
