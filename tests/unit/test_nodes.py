@@ -44,6 +44,7 @@ SCHEMAS = {
         ["LATENT"],
     ),
     "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix", "ensemble"], ["IMAGE"]),
+    "AIOR_PriorFromBatch": (["prior", "batch_index", "length"], ["AIOR_PRIOR"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
     "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
     "AIOR_Inspect": (
