@@ -37,6 +37,8 @@ def test_equal_numbers_give_what_the_host_gives_of_latents(batch, index, length)
     import nodes
     from aior_pack.aior_core.host.prior_batch import prior_from_batch
 
+    if index < nodes.LatentFromBatch.INPUT_TYPES()["required"]["batch_index"][1]["min"]:
+        pytest.skip("the node of this ComfyUI counts from the start only")
     (latent,) = nodes.LatentFromBatch().frombatch({"samples": batch.latent}, index, length)
     taken = prior_from_batch(batch, index, length)
     assert torch.equal(taken.latent, latent["samples"])
