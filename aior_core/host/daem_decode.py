@@ -142,7 +142,7 @@ def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int)
     progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * len(tiles) * (1 + levels))
     out = _decode(work, tile, need, watch, progress)
     for turned in MIRRORED[1:ensemble]:
-        copy = _decode(work.mirrored(turned), tile, need, None, progress).flip(turned)
+        copy = _decode(work.mirrored(turned, tile), tile, need, None, progress).flip(turned)
         out += copy[:, : out.shape[1], : out.shape[2]]
     return out.div_(ensemble)
 

@@ -20,7 +20,7 @@ from .frames import over_time
 from .kl_walk import walk_of
 from .memory import give_back_freed
 from .prior import Prior
-from .prior_encode import FACTOR
+from .prior_encode import FACTOR, encode_features
 from .reach import LEVELS, decoder_halos, trunk_halo
 from .restorer import Restorer
 from .tiling import Region, seen
@@ -44,13 +44,18 @@ class Work:
     prior: Prior
     strength: float
 
-    def mirrored(self, turned: tuple[int, ...]) -> Work:
-        """The same with the dimensions `turned`, those of an IMAGE, the other way round: the padding is then above or to the left, and decoded too."""
+    def mirrored(self, turned: tuple[int, ...], tile: int) -> Work:
+        """The same with the dimensions `turned`, those of an IMAGE, the other way round: the padding is then above or to the left, and decoded too.
+
+        Features are made anew from the mirrored picture, at every level, in tiles of `tile` pixels: those of the picture, turned round, are not what
+        the networks make of the mirrored one. What was judged of the whole picture stays.
+        """
         prior, inner = self.prior, [dimension + 1 for dimension in turned]
         height, width = prior.geometry.padded
-        other = replace(
-            prior, image=prior.image.flip(turned), features=prior.features.flip(inner), skips=None, geometry=Geometry(height, width, 0, 0),
-        )  # fmt: skip
+        other = replace(prior, image=prior.image.flip(turned), geometry=Geometry(height, width, 0, 0))
+        if self.daem is not None:
+            *skips, features = encode_features(self.restorer, other.image, tile=tile, shown=False)
+            other = replace(other, features=features, skips=tuple(skips) or None)
         return replace(self, samples=self.samples.flip(inner), prior=other)
 
 

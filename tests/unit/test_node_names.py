@@ -37,6 +37,7 @@ WRONG = {
     "AIOR_ApplyDAFF": {"model": None, "restorer": None, "prior": None, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0},
     "AIOR_DAFFSampler": {"model": None, "restorer": None, "prior": None, "start_point": "noise"},
     "AIOR_DecodeDAEM": {"samples": None, "vae": None, "restorer": None, "prior": None, "strength": 1.0, "tile": 0, "color_fix": "none"},
+    "AIOR_PriorFromBatch": {"prior": None, "batch_index": 0, "length": 1},
     "AIOR_PriorReport": {"prior": None},
     "AIOR_SteerPrior": {"prior": None, "noise": 0.5},
     "AIOR_Inspect": {"model": None, "vae": None, "restorer": None, "prior": None},
