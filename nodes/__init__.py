@@ -11,4 +11,5 @@ from .steer import SteerPrior
 from .train import SaveRestorer, TrainRestorer
 
 WALK = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM]
-NODES = [*WALK, LoadUNet, PriorFromBatch, PriorReport, SteerPrior, Inspect, Degrade, Measure, TrainRestorer, SaveRestorer]
+LOOK = [LoadUNet, PriorFromBatch, PriorReport, SteerPrior, Inspect]
+NODES = [*WALK, *LOOK, Degrade, Measure, TrainRestorer, SaveRestorer]

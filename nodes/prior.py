@@ -74,7 +74,16 @@ class PriorFromBatch(io.ComfyNode):
             display_name="Get Prior From Batch",
             category="image/restoration",
             description="Takes the prior of one picture, or of some in a row, out of the prior of a batch.",
-            search_aliases=["AIOR", "prior from batch", "pick prior", "split prior", "select from batch", "batch subset", "latent from batch", "frame"],
+            search_aliases=[
+                "AIOR",
+                "prior from batch",
+                "pick prior",
+                "split prior",
+                "select from batch",
+                "batch subset",
+                "latent from batch",
+                "frame",
+            ],
             inputs=[
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior, of several pictures."),
                 io.Int.Input(
@@ -82,14 +91,22 @@ class PriorFromBatch(io.ComfyNode):
                     default=0,
                     min=-(2**14),
                     max=2**14,
-                    tooltip="The first picture that is taken, counted from 0; -1 is the last one. As in ComfyUI's node for latents.",
+                    tooltip="The first picture that is taken, counted from 0; -1 is the last one. "
+                    "As in ComfyUI's node for latents.",
                 ),
-                io.Int.Input("length", default=1, min=1, max=2**14, tooltip="How many pictures are taken, as far as there are so many."),
+                io.Int.Input(
+                    "length",
+                    default=1,
+                    min=1,
+                    max=2**14,
+                    tooltip="How many pictures are taken, as far as there are so many.",
+                ),
             ],
             outputs=[
                 PRIOR.Output(
                     display_name="prior",
-                    tooltip="The prior of these pictures. Their latents are those that ComfyUI's node gives for the same two numbers.",
+                    tooltip="The prior of these pictures. Their latents are those that ComfyUI's node gives for the "
+                    "same two numbers.",
                 )
             ],
         )

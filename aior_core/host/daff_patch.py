@@ -93,12 +93,12 @@ def apply_daff(
 ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
     """Put DAFF on a clone of MODEL and the prior into positive and negative; for any sampler or guider of the host.
 
-    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens, SDXL the empty
-    text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing; start and end are parts of the
-    schedule, 0 its beginning.
-    Raises ValueError if restorer, prior and MODEL do not fit together, a patch on MODEL has it sampled as it was not trained (in the sampler, if the
-    patch comes later), an SDXL restorer gets neither CONDITIONING nor `clip`,
-    or nothing would follow a steered prior.
+    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens,
+    SDXL the empty text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing;
+    start and end are parts of the schedule, 0 its beginning.
+    Raises ValueError if restorer, prior and MODEL do not fit together, if a patch has MODEL sampled as it was
+    not trained (a patch that comes later makes the sampler raise it), an SDXL restorer gets neither
+    CONDITIONING nor `clip`, or nothing would follow a steered prior.
     """
     require_numbers(strength=strength, start_percent=start_percent, end_percent=end_percent)
     require_prior(restorer, prior)

@@ -55,7 +55,7 @@ def weight_path(name: str) -> str:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does, or any part of a file in several; empty while it is missing or no name is known yet."""
+    """Changes when the file or any of its shards does; empty while it is missing or no name is known yet."""
     path = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
     if path is None:
         return ""

@@ -20,9 +20,10 @@ def rows_of(prior: Prior, mine: slice) -> Prior:
 
 
 def prior_from_batch(prior: Prior, batch_index: int, length: int) -> Prior:
-    """The prior of `length` pictures from number `batch_index` on, counted from 0, or from the end where it is negative.
+    """The prior of `length` pictures from number `batch_index` on; negative numbers count from the end.
 
-    What lies beyond the batch is cut off as *Get Latent From Batch* (LatentFromBatch) does it, so that equal numbers give equal pictures.
+    Numbers beyond the batch are clamped as the host's LatentFromBatch clamps them, so that equal numbers give
+    the prior and the latents of equal pictures.
     Raises ValueError for something that is no prior, or a length below 1.
     """
     require_kind("prior", prior, Prior, "Encode Degradation Prior")

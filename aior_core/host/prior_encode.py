@@ -144,14 +144,17 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
-    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device.
+    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve; None without one.
 
-    DAEM itself stays where it is: the curve judges sixty numbers, which the processor does at once, and its layers bring their weights to their input.
+    DAEM is not loaded for it. The curve judges sixty numbers on the processor, and its layers cast their
+    weights to where their input is.
     """
     if restorer.daem is None or restorer.daem.model.curve is None:
         return None
     look, processor = restorer.daem.model.impression, torch.device("cpu")
-    return Impression.joined(look(picture.movedim(-1, 1), processor) for picture in color.split(1)).to(management.intermediate_device())
+    pictures = (picture.movedim(-1, 1) for picture in color.split(1))
+    joined = Impression.joined(look(picture, processor) for picture in pictures)
+    return joined.to(management.intermediate_device())
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:

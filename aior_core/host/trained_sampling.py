@@ -1,6 +1,7 @@
-"""Whether a MODEL is still sampled as it was trained: its noise levels told in the same units, its prediction taken for the same thing.
+"""Checks that a MODEL is still sampled as it was trained.
 
-ModelSamplingDiscrete and its like replace how the host reads a model. On a model that was trained otherwise nothing fails: the result is rubbish.
+Nodes such as ModelSamplingDiscrete replace how the host reads a model: the time it is told for a noise level,
+and what its output means. On a model that was trained otherwise nothing fails, but the result is rubbish.
 """
 
 from __future__ import annotations
@@ -8,52 +9,71 @@ from __future__ import annotations
 import comfy.model_base
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
+from torch import Tensor, nn
 
 from .compact_model import CompactModel
 
 PERCENTS = (0.1, 0.5, 0.9)
-"""Parts of the schedule at which both readings are compared."""
+"""Parts of the schedule at which the patched reading is compared with the trained one."""
 TOLERANCE = 1e-3
+"""Relative for times, absolute for predictions: rounding stays far below, every wrong reading far above."""
 OTHER_UNITS = 10.0
-"""Times that differ by this factor are told in other units: no schedule that is meant for the same network moves them as far."""
+"""Times that differ by this factor are in other units. No schedule for the same network moves them as far."""
 
 
 def require_trained_sampling(model: ModelPatcher) -> None:
-    """Raise ValueError if a patch on MODEL reads it otherwise than it was trained, as far as that can be known.
+    """Raise ValueError if a patch on MODEL is known to read it otherwise than it was trained.
 
-    The compact model is a rectified flow that is told sigma times 1000: any shift of its schedule is right, and nothing else. Of an SDXL model only the
-    units of time can be known; whether it predicts noise, v or a flow depends on its weights, and such patches are meant for them.
+    The compact model is a rectified flow that is told sigma times 1000. A shift of its schedule changes
+    neither, and is right. Of an SDXL model only the units of time can be known: whether it predicts noise, v
+    or a flow depends on its weights, and patches exist that say so.
     """
     now = model.get_model_object("model_sampling")
-    own = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
+    trained = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
     compact = isinstance(model.model.model_config, CompactModel)
-    sigmas = [own.percent_to_sigma(percent) for percent in PERCENTS]
-    if any(_differs(now, own, torch.tensor([float(sigma)]), compact) for sigma in sigmas):
+    sigmas = [torch.tensor([float(trained.percent_to_sigma(percent))]) for percent in PERCENTS]
+    told_in_other_units = any(_other_units(now, trained, sigma) for sigma in sigmas)
+    if told_in_other_units or compact and any(_read_otherwise(now, trained, sigma) for sigma in sigmas):
         kind = " with ".join(part.__name__ for part in type(now).__bases__)
-        advice = "ModelSamplingSD3, with any shift, is right for it." if compact else "Connect the MODEL without it."
+        advice = (
+            "ModelSamplingSD3, with any shift, is right for it."
+            if compact
+            else "Connect the MODEL without it."
+        )
         raise ValueError(
-            f"a node before the sampler has changed how this MODEL is sampled ({kind}) to something that it was not trained for: the result would be "
-            f"rubbish. Take that node out: ModelSamplingDiscrete, ModelSamplingFlux, ModelSamplingStableCascade or one like them. {advice}"
+            f"a node before the sampler has changed how this MODEL is sampled ({kind}) to something that it was not "
+            "trained for: the result would be rubbish. Take that node out: ModelSamplingDiscrete, ModelSamplingFlux, "
+            f"ModelSamplingStableCascade or one like them. {advice}"
         )
 
 
 def trained_sampling_only(executor, model: ModelPatcher, *args, **kwargs):
-    """A PREPARE_SAMPLING wrapper: `require_trained_sampling` of the MODEL as it is sampled, for patches that were put on after DAFF."""
+    """A PREPARE_SAMPLING wrapper: checks MODEL as the sampler starts, for patches put on after DAFF."""
     require_trained_sampling(model)
     return executor(model, *args, **kwargs)
 
 
-def _differs(now: torch.nn.Module, own: torch.nn.Module, sigma: Tensor, exactly: bool) -> bool:
-    """Whether the two read a noise level, or what is predicted at it, differently: exactly, or by the units of time alone."""
-    times = [float(sampling.timestep(sigma)) for sampling in (now, own)]
-    if not exactly:
-        # From the upper half of the schedule: small times are near zero in all units.
-        return OTHER_UNITS * abs(times[0]) < abs(times[1])
-    if abs(times[0] - times[1]) > TOLERANCE * max(abs(times[1]), 1.0):
+def _times(now: nn.Module, trained: nn.Module, sigma: Tensor) -> tuple[float, float]:
+    return float(now.timestep(sigma)), float(trained.timestep(sigma))
+
+
+def _other_units(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
+    """Whether the network is told far smaller times than in training."""
+    told, wanted = _times(now, trained, sigma)
+    return OTHER_UNITS * abs(told) < abs(wanted)
+
+
+def _read_otherwise(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
+    """Whether time, input or prediction at a noise level are read otherwise.
+
+    How the noise is added is not compared: more or less of it (ModelNoiseScale) is a matter of taste.
+    """
+    told, wanted = _times(now, trained, sigma)
+    if abs(told - wanted) > TOLERANCE * max(abs(wanted), 1.0):
         return True
-    generator = torch.Generator().manual_seed(0)
-    x, predicted = torch.randn(2, 1, 1, 4, 4, generator=generator)
-    # Not how noise is added: more or less of it (ModelNoiseScale) is a matter of taste.
-    read = [(sampling.calculate_input(sigma, x.clone()), sampling.calculate_denoised(sigma, predicted.clone(), x.clone())) for sampling in (now, own)]
-    return not all(torch.allclose(a, b, atol=TOLERANCE) for a, b in zip(*read))
+    x, output = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    pairs = (
+        (now.calculate_input(sigma, x.clone()), trained.calculate_input(sigma, x.clone())),
+        (now.calculate_denoised(sigma, output, x), trained.calculate_denoised(sigma, output, x)),
+    )
+    return not all(torch.allclose(a, b, atol=TOLERANCE) for a, b in pairs)

@@ -22,7 +22,9 @@ RUBBISH = [
     ("ModelSamplingAuraFlow", {"shift": 1.73}),
     ("ModelSamplingFlux", {"max_shift": 1.15, "base_shift": 0.5, "width": 1024, "height": 1024}),
 ]
-RIGHT = [("ModelSamplingSD3", {"shift": shift}) for shift in (0.5, 1.0, 3.0)] + [("RescaleCFG", {"multiplier": 0.7})]
+RIGHT = [("ModelSamplingSD3", {"shift": shift}) for shift in (0.5, 1.0, 3.0)] + [
+    ("RescaleCFG", {"multiplier": 0.7})
+]
 
 
 def patched(model, name, inputs):
