@@ -2,12 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..aior_core.degradations import KINDS, PRESETS, Recipe, apply_recipe, named_recipe, preset_recipe, random_mixture
+from ..aior_core.degradations import KINDS, PRESETS, Recipe, apply_recipe, named_recipe, preset_recipe, random_mixture, random_world
 from ..aior_core.host.inputs import require_numbers
 from ..aior_core.host.node_name import in_its_name
-from ..aior_core.picture import from_unit, join_alpha, split_alpha, to_unit
+from ..aior_core.picture import distance_of, from_unit, join_alpha, split_alpha, to_unit
 
-RANDOM = "random mixture"
+RANDOM, WORLD = "random mixture", "random world"
 WRITTEN = "from recipe"
 
 
@@ -39,18 +39,22 @@ class Degrade(io.ComfyNode):
                 "film scan",
                 "old photo",
                 "webcam",
+                "security camera",
+                "messenger",
+                "camera noise",
+                "motion blur",
                 "AIOR",
             ],
             inputs=[
                 io.Image.Input("image", tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is."),
                 io.Combo.Input(
                     "degradation",
-                    options=[*KINDS, *PRESETS, RANDOM, WRITTEN],
+                    options=[*KINDS, *PRESETS, RANDOM, WORLD, WRITTEN],
                     default="noise",
                     tooltip=(
-                        "What to do to the picture: one damage, or a mixture as it is met outside, from 'phone at night' to 'cheap webcam'. "
-                        f"'{RANDOM}' draws one to three damages and their strengths from the seed, as training does; '{WRITTEN}' repeats "
-                        "the recipe given below."
+                        "What to do to the picture: one damage; a mixture as it is met outside, from 'phone at night' to 'security camera'; or "
+                        f"one look of a damage, such as 'rain: rain100l', as a paper or a camera makes it. '{RANDOM}' draws one to three "
+                        f"damages and their strengths from the seed, '{WORLD}' does so as training does; '{WRITTEN}' repeats the recipe given below."
                     ),
                 ),
                 io.Float.Input(
@@ -80,6 +84,14 @@ class Degrade(io.ComfyNode):
                     dynamic_prompts=False,
                     tooltip=f"The recipe text of an earlier run, used with '{WRITTEN}' only.",
                 ),
+                io.Image.Input(
+                    "depth",
+                    optional=True,
+                    tooltip=(
+                        "How far everything is, as depth estimators give it: bright is near. Haze, snow and rain with a veil, and blur by "
+                        "distance follow it. Open: depth is invented."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The damaged picture, of the same size."),
@@ -89,7 +101,7 @@ class Degrade(io.ComfyNode):
 
     @classmethod
     @in_its_name
-    def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "") -> io.NodeOutput:
+    def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "", depth=None) -> io.NodeOutput:
         require_numbers(severity=severity, seed=seed)
         if degradation == WRITTEN:
             if not recipe.strip():
@@ -97,9 +109,12 @@ class Degrade(io.ComfyNode):
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:
             plan = random_mixture(seed)
+        elif degradation == WORLD:
+            plan = random_world(seed)
         elif degradation in PRESETS:
             plan = named_recipe(degradation, severity, seed)
         else:
             plan = preset_recipe(degradation, severity, seed)
-        damaged = from_unit(apply_recipe(to_unit(image), plan))
+        distance = None if depth is None else distance_of(depth)
+        damaged = from_unit(apply_recipe(to_unit(image), plan, depth=distance))
         return io.NodeOutput(join_alpha(damaged, split_alpha(image)[1]), plan.to_json())

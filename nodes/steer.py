@@ -2,21 +2,10 @@
 
 from comfy_api.latest import io
 
+from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.interface import PRIOR
 from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.steer import steer_prior
-
-WEIGHTS = {
-    "noise": "Noise and film grain",
-    "blur": "Blur, of lens or motion",
-    "low_resolution": "Low resolution",
-    "rain": "Rain",
-    "snow": "Snow",
-    "haze": "Haze and fog",
-    "low_light": "Low light",
-    "jpeg": "JPEG blocks and rings",
-}
-
 
 class SteerPrior(io.ComfyNode):
     """Wraps `steer_prior`."""
@@ -33,15 +22,15 @@ class SteerPrior(io.ComfyNode):
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior, or from another Steer Degradations: weights multiply."),
                 *(
                     io.Float.Input(
-                        kind,
+                        each.name,
                         default=1.0,
                         min=0.0,
                         max=1.0,
                         step=0.05,
                         display_mode=io.NumberDisplay.slider,
-                        tooltip=f"{what}: 1 removes it, 0 leaves it in. The model has learnt 0 and 1 best.",
+                        tooltip=f"{each.steered}: 1 removes it, 0 leaves it in. The model has learnt 0 and 1 best.",
                     )
-                    for kind, what in WEIGHTS.items()
+                    for each in DEGRADATIONS
                 ),
             ],
             outputs=[

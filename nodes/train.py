@@ -2,24 +2,13 @@
 
 from comfy_api.latest import io, ui
 
+from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.interface import RESTORER, said
 from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
 
 STAGES = ("detail", "fusion")
 """Those of `training.finetune`, which is imported when it is used: it is slow to import."""
-
-KINDS = {
-    "noise": "noise",
-    "blur": "blur",
-    "low_resolution": "low resolution",
-    "rain": "rain",
-    "snow": "snow",
-    "haze": "haze",
-    "low_light": "low light",
-    "jpeg": "JPEG compression",
-}
-
 
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""
@@ -82,9 +71,12 @@ class TrainRestorer(io.ComfyNode):
                 ),
                 *(
                     io.Boolean.Input(
-                        kind, default=True, advanced=True, tooltip=f"Learn to repair {what}, made on clean pictures. Not used for pairs."
+                        each.name,
+                        default=True,
+                        advanced=True,
+                        tooltip=f"Learn to repair {each.trained}, made on clean pictures. Not used for pairs.",
                     )
-                    for kind, what in KINDS.items()
+                    for each in DEGRADATIONS
                 ),
                 io.Image.Input(
                     "damaged",
@@ -111,7 +103,7 @@ class TrainRestorer(io.ComfyNode):
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
         from ..aior_core.training.finetune import Settings, train_restorer
 
-        kinds = tuple(kind for kind in KINDS if options.pop(kind))
+        kinds = tuple(each.name for each in DEGRADATIONS if options.pop(each.name))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
         return io.NodeOutput(trained, plot, summary, ui=said(summary))

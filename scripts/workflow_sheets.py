@@ -13,7 +13,6 @@ from .client import ComfyClient, Result
 
 WIDTH, GAP, BAR = 640, 4, 22
 BACKGROUND, INK = (24, 26, 30), (232, 234, 238)
-KINDS = ("noise", "blur", "low resolution", "rain", "snow", "haze", "low light", "JPEG")
 FRAMES, SIZE, RATE, SIGMA, PAN = 12, (320, 240), 12, 25, 4
 
 
@@ -79,6 +78,9 @@ def _grid(pictures: list[Image.Image], columns: int) -> Image.Image:
 
 def _what_is_wrong(client: ComfyClient, result: Result, before: list[Image.Image]) -> Image.Image:
     """Photograph and chart, below them the heat maps."""
+    # Here, as tests import this module as part of the pack, where the core is not found by this name.
+    from aior_core.degradations import DEGRADATIONS
+
     (chart,), maps, _masks = _pictures(client, result).values()
     half = (WIDTH - GAP) // 2
     height = round(half * chart.height / chart.width)
@@ -88,7 +90,7 @@ def _what_is_wrong(client: ComfyClient, result: Result, before: list[Image.Image
     upper = _grid([left, chart.resize((half, height), Image.Resampling.LANCZOS)], 2)
     columns = 4
     side = (WIDTH + GAP) // columns - GAP
-    lower = _grid([_labelled(picture, kind, side) for picture, kind in zip(maps, KINDS, strict=True)], columns)
+    lower = _grid([_labelled(picture, kind.label, side) for picture, kind in zip(maps, DEGRADATIONS)], columns)
     sheet = Image.new("RGB", (WIDTH, upper.height + GAP + lower.height), BACKGROUND)
     sheet.paste(upper)
     sheet.paste(lower, (0, upper.height + GAP))

@@ -18,6 +18,7 @@ from aior_pack.aior_core.architecture.config import (
 from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.degradations import DEGRADATIONS
 from aior_pack.aior_core.weights import describe, save_weights
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ TINY = CompactConfig(
         prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), plain=(0, 0, 1, 0), head_width=16, context_width=24),
         daff=DAFFConfig(unet_width=32, condition_width=24, width=48, heads=2),
         daem=DAEMConfig(
-            decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12
+            decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12,
+            anchor_starts=tuple(each.anchor_start for each in DEGRADATIONS),
         ),
     ),
 )

@@ -27,8 +27,6 @@ NOISY_DOUBTED, NOISY_BELIEVED = 0.48, 0.6
 UNTOLD, TOLD = 0.08, 0.25
 """Belief in haze up to which nothing of it is told, and from which on all. Of validation pictures at 4 steps one that is pale gained 5 dB as it is (39.8 to
 44.8), one 2.2 with noise 25, one 12 blurred (30.0 to 42.5); the mean of those with haze lost 0.03."""
-ANCHOR_STARTS = {0: -0.25, 3: -8.0, 4: -8.0, 5: -8.0, 6: -8.0, 7: -0.2}
-"""By degradation: noise leaves the more of itself in low frequencies the stronger it is; rain, snow, haze and low light change them all."""
 
 
 UNTOUCHED, CHANGED = 0.1, 0.5

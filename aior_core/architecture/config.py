@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-DEGRADATION_COUNT = 8
+FIRST_KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
+"""The kinds of damage that weights know which do not say so, in the order of their rows. Weights of more kinds begin with these."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class PriorConfig:
     widths: tuple[int, ...] = (32, 64, 128, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     plain: tuple[int, ...] = (1, 3, 2, 1)
-    degradations: int = DEGRADATION_COUNT
+    degradations: int = len(FIRST_KINDS)
     head_width: int = 96
     context_width: int = 128
     place_width: int = 64
@@ -61,7 +62,8 @@ class DAEMConfig:
     """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
 
     Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
-    `keeps`: see `Kept`. `tone_width`: hidden width of `ToneCurve`; 0 is none.
+    `keeps`: see `Kept`. `tone_width`: hidden width of `ToneCurve`; 0 is none. `anchor_starts`: by degradation, where training of the anchor
+    starts, 0 for those not given: 0 holds the low frequencies of the damaged picture, -8 lets go of them.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -69,7 +71,7 @@ class DAEMConfig:
     widths: tuple[int, ...] = (16, 48, 96, 128)
     pools: tuple[int, ...] = (4, 2, 1, 1)
     prior_width: int = 192
-    degradations: int = DEGRADATION_COUNT
+    degradations: int = len(FIRST_KINDS)
     context_width: int = 64
     kernels: tuple[int, ...] = (3, 5, 7, 3)
     dilations: tuple[int, ...] = (1, 1, 1, 4)
@@ -78,6 +80,7 @@ class DAEMConfig:
     anchored: bool = True
     keeps: bool = True
     tone_width: int = 128
+    anchor_starts: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,16 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """Everything a restorer was built from. `scale` is "compact" or "sdxl"; `daem` is None when the file has no DAEM."""
+    """Everything a restorer was built from. `scale` is "compact" or "sdxl"; `daem` is None when the file has no DAEM.
+
+    `kinds`: the names of the damages that its rows are of, as many as `prior.degradations`.
+    """
 
     scale: str = "compact"
     prior: PriorConfig = field(default_factory=PriorConfig)
     daff: DAFFConfig = field(default_factory=DAFFConfig)
     daem: DAEMConfig | None = field(default_factory=DAEMConfig)
+    kinds: tuple[str, ...] = FIRST_KINDS
 
 
 @dataclass(frozen=True)

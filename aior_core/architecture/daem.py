@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .anchor import ANCHOR_GAIN, ANCHOR_STARTS, NOISE, believed, cleared, held_back
+from .anchor import ANCHOR_GAIN, NOISE, believed, cleared, held_back
 from .autoencoder import Walk, finish
 from .clipping import noise_sigma
 from .config import DAEMConfig
@@ -68,7 +68,8 @@ class DAEM(nn.Module):
         nn.init.ones_(self.head.bias[:3])
         if self.anchor is not None:
             nn.init.constant_(self.anchor.bias, 1 / ANCHOR_GAIN)
-            starts = [ANCHOR_STARTS.get(index, 0.0) / ANCHOR_GAIN for index in range(self.config.degradations)]
+            given = self.config.anchor_starts
+            starts = [start / ANCHOR_GAIN for start in given] + [0.0] * (self.config.degradations - len(given))
             with torch.no_grad():
                 self.anchor.weight.copy_(self.anchor.weight.new_tensor([starts]))
 

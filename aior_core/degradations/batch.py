@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from .kinds import KINDS
-from .recipe import Recipe, apply_recipe, step_mask
+from .photograph import scene_depth
+from .recipe import Recipe, Step, apply_recipe, step_mask
 
 CELL = 8
 
@@ -12,7 +13,7 @@ CELL = 8
 def degrade_batch(pictures: torch.Tensor, recipes) -> tuple:
     """Damage ``pictures`` (``B 3 H W``, -1..1), each by its own recipe.
 
-    Returns ``(lq, severities, maps)``: ``B 3 H W`` in -1..1, ``B 8`` and ``B 8 ceil(H/8) ceil(W/8)`` in 0..1, kinds in the
+    Returns ``(lq, severities, maps)``: ``B 3 H W`` in -1..1, ``B K`` and ``B K ceil(H/8) ceil(W/8)`` in 0..1, kinds in the
     order of ``KINDS``. Raises ValueError when there is not one recipe per picture.
     """
     recipes = list(recipes)
@@ -28,21 +29,39 @@ def degrade_batch(pictures: torch.Tensor, recipes) -> tuple:
 
 
 def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
-    """``(severities [8], maps [8, ceil(H/8), ceil(W/8)])`` on the CPU.
+    """``(severities [K], maps [K, ceil(H/8), ceil(W/8)])`` on the CPU, K being all kinds.
 
     A masked step counts with ``severity * mean(mask)`` globally and ``severity * mask``, area-pooled, in the map; a kind that
-    occurs twice counts with its maximum.
+    occurs twice counts with its maximum. Where a look says how its damage is spread, the map has ``severity`` where most of it is, and
+    the picture that severity too, or the mean over its places for looks that say so.
     """
     severities = torch.zeros(len(KINDS))
     maps = torch.zeros(len(KINDS), -(-height // CELL), -(-width // CELL))
     for step in recipe.steps:
-        row = KINDS.index(step.kind)
         mask = step_mask(step, height, width)
-        if mask is None:
-            share, coarse = 1.0, torch.ones_like(maps[row])
-        else:
-            share = mask.mean().item()
-            coarse = F.avg_pool2d(mask[None, None], CELL, ceil_mode=True)[0, 0]
-        severities[row] = max(severities[row].item(), step.severity * share)
-        maps[row] = torch.maximum(maps[row], coarse * step.severity)
+        share = 1.0 if mask is None else mask.mean().item()
+        coarse = torch.ones_like(maps[0]) if mask is None else _pooled(mask)
+        spread = _spread(step, recipe.camera, height, width)
+        if spread is not None and not spread.any():
+            continue  # so few drops that none fell on this picture
+        if spread is not None and step.style.averaged:
+            share *= spread.mean().item()
+        for kind, severity in step.severities().items():
+            row = KINDS.index(kind)
+            severities[row] = max(severities[row].item(), severity * share)
+            where = coarse if spread is None or kind != step.kind else coarse * spread
+            maps[row] = torch.maximum(maps[row], where * severity)
     return severities, maps
+
+
+def _spread(step: Step, camera: dict | None, height: int, width: int) -> torch.Tensor | None:
+    """What each cell has of a step's damage, ``h w`` in 0..1 and 1 where most is; None for looks that are the same everywhere."""
+    if step.severity <= 0.0 or step.style is None or step.style.where is None:
+        return None
+    options = {"depth": scene_depth(camera, height, width)} if step.linear and step.style.takes_depth else {}
+    truth = _pooled(step.style.truth(step.params, step.seed, height, width, **options))
+    return truth / truth.max().clamp_min(1e-6)
+
+
+def _pooled(field: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(field[None, None], CELL, ceil_mode=True)[0, 0]

@@ -9,6 +9,16 @@ import torch
 import torch.nn.functional as F
 
 MASK_KINDS = ("half", "field")
+PATCH_KINDS = (*MASK_KINDS, "boxes")
+"""Masks of patches: a few upright boxes have hard edges."""
+MASK_PARTS = {"kind", "seed", "rest"}
+CHUNK = 2**22
+"""Most numbers in one of the temporary tensors of what draws many small things: 16 MiB each in fp32."""
+
+
+def chunk_rows(columns: int) -> int:
+    """How many rows of `columns` numbers fit into `CHUNK`; a multiple of 64, so that vector units treat chunks as they treat the whole."""
+    return max(64, CHUNK // columns // 64 * 64)
 
 
 def stream(seed: int) -> torch.Generator:
@@ -42,15 +52,31 @@ def plane(height: int, width: int, angle: float) -> torch.Tensor:
 
 
 def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
-    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field"}``."""
+    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field" | "boxes"}``; with ``"rest": True`` 1 minus that."""
+    if mask.get("rest"):
+        return 1.0 - mask_field(height, width, {**mask, "rest": False})
     generator = stream(mask["seed"])
     if mask["kind"] == "half":
         angle, place, soft = torch.rand(3, generator=generator).tolist()
         ramp = plane(height, width, angle * 360.0)
         return torch.sigmoid((ramp - (0.3 + 0.4 * place)) / (0.02 + 0.1 * soft))
+    if mask["kind"] == "boxes":
+        return _boxes(height, width, generator)
     field = fractal_noise(height, width, generator, octaves=2, cells=2)
     step = ((field - 0.3) / 0.4).clamp(0.0, 1.0)
     return step * step * (3.0 - 2.0 * step)
+
+
+def _boxes(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """``H W``: 1 in one to three boxes, a quarter to three quarters of the picture wide and high, 0 outside."""
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
+    mask = torch.zeros(height, width)
+    for _ in range(1 + int(torch.rand((), generator=generator) * 3)):
+        tall, wide, top, left = torch.rand(4, generator=generator).tolist()
+        tall, wide = 0.25 + 0.5 * tall, 0.25 + 0.5 * wide
+        top, left = top * (1.0 - tall), left * (1.0 - wide)
+        mask[(rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)] = 1.0
+    return mask
 
 
 def splat(height: int, width: int, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

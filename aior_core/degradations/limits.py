@@ -1,4 +1,4 @@
-"""Ends of every parameter: a recipe is text that anybody can have written, and a blur of 10^9 pixels would take all memory."""
+"""Checks of what a recipe brings: it is text that anybody can have written, and a blur of 10^9 pixels would take all memory."""
 
 from __future__ import annotations
 
@@ -7,38 +7,72 @@ import math
 ANGLE = (-3600.0, 3600.0)
 SHARE = (0.0, 1.0)
 SMALL = (0.0, 10.0)
-LIMITS = {
-    "noise": {"sigma": (0.0, 1000.0)},
-    "blur": {"sigma": (0.0, 32.0), "angle": ANGLE, "bend": SMALL},
-    "low_resolution": {"scale": (1.0, 64.0)},
-    "rain": {"amount": (0.0, 4.0), "length": (4.0, 200.0), "width": (0.05, 10.0), "angle": ANGLE, "veil": SHARE, "light": SMALL},
-    "snow": {"amount": (0.0, 4.0), "size": (0.25, 4.0), "wind": ANGLE, "veil": SHARE, "light": SMALL},
-    "haze": {"beta": (0.0, 50.0), "light": SMALL, "angle": ANGLE, "slope": SMALL, "rough": SMALL, "cue": SMALL},
-    "low_light": {"stops": (0.0, 50.0), "contrast": SMALL, "tint": SMALL, "shot": SMALL, "read": SMALL},
-    "jpeg": {"quality": (1.0, 100.0)},
-}
-COLORS = {("haze", "light"), ("low_light", "tint")}
 MOST_STEPS = 64
+MOST_NUMBERS = 512
+"""In one parameter that is a list."""
+MOST_DEPTH, LONGEST_WORD = 6, 40
+"""Of a camera's parameters, which are dicts in dicts."""
 LARGEST_SEED = 2**63 - 1
 
 
-def require_values(kind: str, params: dict, choices: dict[str, tuple]) -> None:
-    """Raise ValueError unless every parameter of `LIMITS` is a number within them (a colour three), and what can be chosen is one of `choices`."""
-    for name, (low, high) in LIMITS[kind].items():
-        value = params[name]
-        numbers = value if (kind, name) in COLORS and isinstance(value, (list, tuple)) and len(value) == 3 else [value]
-        if (kind, name) in COLORS and len(numbers) != 3 or not all(_number(x) and low <= x <= high for x in numbers):
-            expected = f"{'three numbers' if (kind, name) in COLORS else 'a number'} in {low:g}..{high:g}"
-            raise ValueError(f"degradations: {name} of {kind} is {str(value)[:60]}; expected {expected}")
-    for name, options in choices.items():
-        if name in params and params[name] not in options:
-            raise ValueError(f"degradations: {name} of {kind} is {str(params[name])[:60]!r}; expected one of {', '.join(options)}")
+def require_number(kind: str, name: str, value: object, ends: tuple, *, color: bool = False, many: bool = False) -> None:
+    """Raise ValueError unless `value` is a number within `ends`; a `color` is three such, and `many` may be a list of them, nested or not."""
+    low, high = ends
+    numbers = [value]
+    if color:
+        numbers = value if isinstance(value, (list, tuple)) and len(value) == 3 else []
+    elif many:
+        numbers = _flat(value)
+    if (not numbers and not many) or not all(_number(x) and low <= x <= high for x in numbers):
+        expected = f"{'three numbers' if color else 'numbers' if many else 'a number'} in {low:g}..{high:g}"
+        raise ValueError(f"degradations: {name} of {kind} is {str(value)[:60]}; expected {expected}")
+
+
+def require_choice(kind: str, name: str, value: object, options: tuple) -> None:
+    """Raise ValueError unless `value` is one of `options`."""
+    if not any(type(value) is type(option) and value == option for option in options):
+        listed = ", ".join(map(str, options))
+        raise ValueError(f"degradations: {name} of {kind} is {str(value)[:60]!r}; expected one of {listed}")
 
 
 def require_seed(seed: object, what: str) -> None:
     """Raise ValueError unless `seed` is a whole number that a generator takes."""
     if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"degradations: the seed of {what} is {str(seed)[:60]}; expected a whole number in 0..{LARGEST_SEED}")
+
+
+def require_tree(tree: object, limits: dict, what: str) -> None:
+    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers, few enough and not deeply nested.
+
+    limits: the ends of numbers by the name that they, or the list that holds them, stand under; of all others they are -1e5..1e5.
+    """
+    count = _require_branch(tree, limits, what, (-1e5, 1e5), what, MOST_DEPTH)
+    if count > MOST_NUMBERS:
+        raise ValueError(f"degradations: {what} has {count} numbers and words; at most {MOST_NUMBERS} are possible")
+
+
+def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: str, depth: int) -> int:
+    """The same for one branch, whose numbers have these `ends`; how many leaves it has."""
+    if isinstance(tree, (dict, list, tuple)) and (depth == 0 or len(tree) > MOST_NUMBERS):
+        raise ValueError(f"degradations: {name} of {what} holds too much, or is nested too deep")
+    if isinstance(tree, dict):
+        parts = [(str(key)[:40], value, limits.get(key, (-1e5, 1e5))) for key, value in tree.items()]
+    elif isinstance(tree, (list, tuple)):
+        parts = [(name, value, ends) for value in tree]
+    else:
+        sound = tree is None or isinstance(tree, bool) or isinstance(tree, str) and len(tree) <= LONGEST_WORD
+        if not sound and not (_number(tree) and ends[0] <= tree <= ends[1]):
+            raise ValueError(f"degradations: {name} of {what} is {str(tree)[:60]}; expected a number in {ends[0]:g}..{ends[1]:g}")
+        return 1
+    return sum(_require_branch(value, limits, key, of_part, what, depth - 1) for key, value, of_part in parts)
+
+
+def _flat(value: object, depth: int = 3) -> list:
+    """The numbers of a list of lists; the value itself where it is none. Too many, or too deep: one that is no number."""
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    flat = [x for part in value for x in _flat(part, depth - 1)] if depth > 0 and len(value) <= MOST_NUMBERS else [None]
+    return flat if len(flat) <= MOST_NUMBERS else [None]
 
 
 def _number(x: object) -> bool:

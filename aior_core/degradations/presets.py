@@ -4,7 +4,15 @@ A preset is what its name says at `AS_NAMED`; less severity is a milder case of 
 physical order, but where the name asks for another one: behind a windscreen the view is blurred and the drops on it are not.
 """
 
-from .recipe import Recipe, preset_recipe
+from dataclasses import replace
+
+import torch
+
+from .apart import APART
+from .draw import Draw
+from .kinds import DEGRADATIONS
+from .photograph import draw_camera
+from .recipe import Recipe, preset_recipe, styled_step
 
 AS_NAMED = 0.5
 """The severity at which a preset is as its name says: its steps then have the severities of `_PRESETS`."""
@@ -49,7 +57,37 @@ _PRESETS = {
     ),
 }
 
-PRESETS = tuple(_PRESETS)
+# The same of looks: each step is (kind, style, severity).
+_OF_LOOKS = {
+    "phone at night, real sensor": (
+        ("low_light", "camera", 0.35), ("blur", "camera", 0.2), ("noise", "camera", 0.25), ("jpeg", "camera", 0.3),
+    ),
+    "security camera": (
+        ("low_light", "camera", 0.2), ("noise", "camera", 0.22), ("low_resolution", "reduced", 0.45), ("jpeg", "camera", 0.75),
+    ),
+    "old film scan": (("clean", "film", 0.5), ("blur", "camera", 0.2), ("noise", "film", 0.22)),
+    "messenger picture": (("noise", "camera", 0.04), ("jpeg", "messenger", 0.6)),
+    "reposted picture": (("mixture", "realesrgan", 0.5),),
+    "dashcam in the rain": (
+        ("rain", "camera", 0.45), ("haze", "camera", 0.2), ("blur", "camera", 0.2), ("noise", "camera", 0.1), ("jpeg", "camera", 0.5),
+    ),
+    "drops on the lens": (("rain", "lens_drops", 0.45),),
+    "fog on the road": (("haze", "camera", 0.6), ("noise", "camera", 0.05)),
+    "blizzard": (("haze", "camera", 0.2), ("snow", "camera", 0.6)),
+    "night street": (("low_light", "night", 0.55), ("jpeg", "camera", 0.25)),
+    "something moved": (("blur", "camera", 0.55),),
+    "digital zoom": (("noise", "camera", 0.12), ("low_resolution", "reduced", 0.6), ("jpeg", "camera", 0.35)),
+}  # fmt: skip
+
+
+def _single_looks() -> dict[str, tuple]:
+    """Every look alone, by "kind: look", at the severity that is asked for."""
+    of_kinds = {f"{each.label}: {name}": (each.name, name, AS_NAMED) for each in DEGRADATIONS for name in each.styles}
+    return {name: (step,) for name, step in (of_kinds | {f"mixture: {name}": ("mixture", name, AS_NAMED) for name in APART["mixture"]}).items()}
+
+
+_LOOKS = _OF_LOOKS | _single_looks()
+PRESETS = (*_PRESETS, *_LOOKS)
 
 
 def named_recipe(name: str, severity: float, seed: int) -> Recipe:
@@ -58,12 +96,27 @@ def named_recipe(name: str, severity: float, seed: int) -> Recipe:
     severity: 0..1; `AS_NAMED` is the case that the name speaks of, 0 leaves the picture as it is, and every step's severity goes in
     proportion, up to 1. Raises ValueError for an unknown name or a severity outside of 0..1.
     """
-    if name not in _PRESETS:
+    if name not in PRESETS:
         raise ValueError(f"degradations: unknown preset {str(name)[:60]!r}; expected one of {', '.join(PRESETS)}")
     if not 0.0 <= severity <= 1.0:
         raise ValueError(f"degradations: severity of {name} is {severity}; expected a number in 0..1")
+    if name in _LOOKS:
+        return _of_looks(_LOOKS[name], severity, int(seed))
     steps = []
     for index, (kind, usual, params) in enumerate(_PRESETS[name]):
         of_step = round(min(1.0, usual * severity / AS_NAMED), 6)
         steps += preset_recipe(kind, of_step, int(seed) + index, **params).steps
     return Recipe(tuple(steps))
+
+
+def _of_looks(wanted: tuple, severity: float, seed: int) -> Recipe:
+    """Steps in looks, all by one camera; what is random about their looks is drawn from the seed, alike for every severity."""
+    camera = draw_camera(Draw(torch.Generator().manual_seed(seed)))
+    steps = []
+    for index, (kind, style, usual) in enumerate(wanted):
+        of_step = round(min(1.0, usual * severity / AS_NAMED), 6)
+        draw = Draw(torch.Generator().manual_seed(seed + index))
+        step = styled_step(kind, style, of_step, draw, camera=camera)
+        # A look that is no damage has no severity: it is there, or not.
+        steps.append(replace(step, seed=seed + index, severity=step.severity if severity > 0.0 else 0.0))
+    return Recipe(tuple(steps), camera if any(step.linear for step in steps) else None)

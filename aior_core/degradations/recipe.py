@@ -1,45 +1,31 @@
 """Recipes: what was done to a picture, written down so that it can be done again, in part or in full."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 
 import torch
 
-from . import kinds as _kinds
-from .blur import apply_blur
-from .fields import MASK_KINDS, mask_field
-from .haze import add_haze
-from .jpeg import compress_jpeg
-from .kinds import KINDS, Draw, require_kind, require_params
+from .apart import APART
+from .camera.depth import given_depth
+from .draw import Draw
+from .fields import MASK_KINDS, MASK_PARTS, PATCH_KINDS, mask_field
+from .kinds import KINDS, look_of, of, shares
 from .limits import MOST_STEPS, require_seed
-from .low_light import lower_light
-from .noise import add_noise
-from .rain import add_rain
-from .resample import lower_resolution
-from .snow import add_snow
+from .photograph import SensorStyle, develop, require_camera, scene_depth, undevelop
 
-_APPLY = {
-    "noise": add_noise,
-    "blur": apply_blur,
-    "low_resolution": lower_resolution,
-    "rain": add_rain,
-    "snow": add_snow,
-    "haze": add_haze,
-    "low_light": lower_light,
-    "jpeg": compress_jpeg,
-}
-
-# Light crosses the air, meets an exposure, passes the lens, is sampled, read out and stored.
-_ORDER = {"haze": 0, "rain": 0, "snow": 0, "low_light": 1, "blur": 2, "low_resolution": 3, "noise": 4, "jpeg": 5}
-
-DEFAULT_WEIGHTS = {kind: 0.28 if kind == "noise" else 0.72 / 7.0 for kind in KINDS}
+DEFAULT_WEIGHTS = shares("any")
+TRIAL = 32
+"""Side of the picture that recipes with a camera are tried on when they are read."""
 DEFAULT_COUNTS = (0.05, 0.60, 0.25, 0.10)
 
 
 @dataclass(frozen=True)
 class Step:
     """One damage: its ``kind``, ``severity`` in 0..1, the ``seed`` of its random fields, its JSON-able ``params``,
-    and optionally a smooth ``mask`` ``{"seed": int, "kind": "half" | "field"}`` saying where it acts."""
+    and optionally a smooth ``mask`` ``{"seed": int, "kind": "half" | "field"}`` saying where it acts; with ``"rest": True`` it acts
+    everywhere else. ``params["style"]`` names a look of the kind, without it the kind's plain form is meant. The kind "mixture" has
+    looks that do several kinds of damage, the kind "clean" such as are no damage."""
 
     kind: str
     severity: float
@@ -48,50 +34,96 @@ class Step:
     mask: dict | None = None
 
     def __post_init__(self):
-        require_params(self.kind, self.params)
+        if self.kind in APART:
+            look_of(self.kind, self.params).require(self.params)
+        else:
+            of(self.kind).require(self.params)
         require_seed(self.seed, self.kind)
         if not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"degradations: severity of {self.kind} is {self.severity}; expected a number in 0..1")
-        if self.mask is not None and (self.mask.get("kind") not in MASK_KINDS or "seed" not in self.mask):
-            raise ValueError(f"degradations: mask of {self.kind} is {self.mask}; expected a seed and a kind of {MASK_KINDS}")
+        if self.mask is not None and (self.mask.get("kind") not in PATCH_KINDS or "seed" not in self.mask or set(self.mask) - MASK_PARTS):
+            raise ValueError(f"degradations: mask of {self.kind} is {self.mask}; expected a seed and a kind of {PATCH_KINDS}")
         if self.mask is not None:
             require_seed(self.mask["seed"], f"the mask of {self.kind}")
+
+    @property
+    def style(self):
+        """The `Style` of this step, None in the plain form."""
+        return look_of(self.kind, self.params)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it acts on light, inside the recipe's camera."""
+        return self.style is not None and self.style.linear
+
+    @property
+    def rank(self) -> float:
+        """Its place among others, small first."""
+        style = self.style
+        if style is not None and style.rank is not None:
+            return style.rank
+        return 0.0 if self.kind in APART else of(self.kind).rank
+
+    def severities(self) -> dict:
+        """What it does to a picture, by kind; some looks do several kinds of damage."""
+        said = {} if self.style is None or self.style.said is None else self.style.said(self.params)
+        return said if self.kind in APART else {**said, self.kind: self.severity}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps in the order in which they are applied."""
+    """Steps in the order in which they are applied, and the camera that those of them act in which act on light."""
 
     steps: tuple = ()
+    camera: dict | None = None
+
+    def __post_init__(self):
+        if self.camera is not None:
+            require_camera(self.camera)
+        elif any(step.linear for step in self.steps):
+            raise ValueError("degradations: a recipe with steps that act on light has no camera; expected one, as draw_camera gives it")
 
     def only(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, of ``kinds`` alone."""
-        wanted = {require_kind(kind) for kind in kinds}
-        return Recipe(tuple(step for step in self.steps if step.kind in wanted))
+        wanted = {of(kind).name for kind in kinds}
+        return replace(self, steps=tuple(step for step in self.steps if wanted.issuperset(step.severities())))
 
     def without(self, kinds) -> "Recipe":
         """The same steps, with the same parameters and seeds, except those of ``kinds``."""
-        unwanted = {require_kind(kind) for kind in kinds}
-        return Recipe(tuple(step for step in self.steps if step.kind not in unwanted))
+        unwanted = {of(kind).name for kind in kinds}
+        return replace(self, steps=tuple(step for step in self.steps if unwanted.isdisjoint(step.severities())))
 
     def kinds(self) -> tuple:
         """The kinds that occur, in order of application, each once."""
-        return tuple(dict.fromkeys(step.kind for step in self.steps))
+        return tuple(dict.fromkeys(kind for step in self.steps for kind in step.severities()))
 
     def to_json(self) -> str:
-        return json.dumps({"steps": [asdict(step) for step in self.steps]})
+        content = {"steps": [asdict(step) for step in self.steps]}
+        return json.dumps(content if self.camera is None else content | {"camera": self.camera})
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
         """Read what ``to_json`` wrote. Raises ValueError when the text is not a recipe."""
         try:
-            steps = json.loads(text)["steps"]
+            content = json.loads(text)
+            steps = content["steps"]
             if len(steps) > MOST_STEPS:
                 raise ValueError(f"degradations: a recipe of {len(steps)} steps; at most {MOST_STEPS} are possible")
-            return cls(tuple(Step(**step) for step in steps))
+            recipe = cls(tuple(Step(**step) for step in steps), content.get("camera"))
         # Nested deep enough, JSON ends Python's recursion.
         except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"degradations: this text is not a recipe ({error}); expected what Recipe.to_json wrote") from error
+        if any(step.style for step in recipe.steps):
+            recipe._try()
+        return recipe
+
+    def _try(self) -> None:
+        """Raise ValueError where it cannot be applied: whether nested parameters are all there, and of the right shape, is seen by using them."""
+        try:
+            apply_recipe(torch.zeros(1, 3, TRIAL, TRIAL), self)
+        # A matrix without an inverse is a RuntimeError, one that is no matrix a ValueError of torch.
+        except (TypeError, KeyError, AttributeError, LookupError, RuntimeError, ArithmeticError, ValueError) as error:
+            raise ValueError(f"degradations: this recipe cannot be applied ({error}); expected what Recipe.to_json wrote") from error
 
 
 def sample_recipe(
@@ -105,24 +137,49 @@ def sample_recipe(
     """
     draw = Draw(generator)
     weights = DEFAULT_WEIGHTS if weights is None else weights
-    pool = {require_kind(kind): float(weights.get(kind, 0.0)) for kind in kinds}
-    pool = {kind: weight for kind, weight in pool.items() if weight > 0.0}
-    count = draw.index(count_weights)
+    pool = {of(kind).name: float(weights.get(kind, 0.0)) for kind in kinds}
+    chosen = choose_kinds(draw, pool, draw.index(count_weights))
+    # Drawn in random order, and sorting is stable: weather keeps a random order within its rank.
+    chosen.sort(key=lambda kind: of(kind).rank)
+    masked = draw.index([1.0] * len(chosen)) if chosen and draw.uniform() < spatial else -1
+    steps = []
+    for position, kind in enumerate(chosen):
+        severity, params = sampled(kind, draw)
+        seed = draw.seed()
+        mask = {"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)} if position == masked else None
+        steps.append(Step(kind, severity, seed, params, mask))
+    return Recipe(tuple(steps))
+
+
+def choose_kinds(draw: Draw, weights, count: int) -> list:
+    """So many different kinds, by their weights, in the order in which they were drawn; fewer where there are fewer with a weight."""
+    pool = {kind: weight for kind, weight in weights.items() if weight > 0.0}
     chosen = []
     while pool and len(chosen) < count:
         kind = draw.choice(tuple(pool), tuple(pool.values()))
         del pool[kind]
         chosen.append(kind)
-    # Drawn in random order, and sorting is stable: weather keeps a random order within its rank.
-    chosen.sort(key=_ORDER.__getitem__)
-    masked = draw.index([1.0] * len(chosen)) if chosen and draw.uniform() < spatial else -1
-    steps = []
-    for position, kind in enumerate(chosen):
-        severity, params = _kinds.sample(kind, draw)
-        seed = draw.seed()
-        mask = {"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)} if position == masked else None
-        steps.append(Step(kind, severity, seed, params, mask))
-    return Recipe(tuple(steps))
+    return chosen
+
+
+def styled_step(kind: str, style: str, severity: float, draw: Draw, *, camera: dict | None = None, mask: dict | None = None) -> Step:
+    """Draw one step of ``kind`` in a style of it, of about that severity in 0..1; ``camera`` is needed where the style acts on light.
+
+    Its severity is what its primary parameter stands for. Raises ValueError for a style that the kind does not have.
+    """
+    look = look_of(kind, {"style": style})
+    options = {"camera": camera} if look.linear else {}
+    params = {"style": style, **look.draw(draw, severity, **options)}
+    if kind not in APART and of(kind).primary in params:
+        severity = of(kind).severity(params[of(kind).primary])
+    return Step(kind, round(severity, 6), draw.seed(), params, mask)
+
+
+def sampled(kind: str, draw: Draw) -> tuple:
+    """Draw ``(severity, params)`` of one training step of ``kind`` in its plain form."""
+    degradation = of(kind)
+    severity, style = degradation.sample(draw)
+    return severity, {degradation.primary: degradation.value(severity), **style}
 
 
 def random_mixture(seed: int) -> Recipe:
@@ -136,7 +193,7 @@ def preset_recipe(kind: str, severity: float, seed: int, **params) -> Recipe:
     A primary parameter given explicitly (``sigma``, ``scale``, ``amount``, ``beta``, ``stops``, ``quality``) decides over
     ``severity``. Raises ValueError for unknown kinds, parameters or choices and for severities outside 0..1.
     """
-    severity, params = _kinds.preset(kind, severity, params)
+    severity, params = of(kind).preset(severity, params)
     return Recipe((Step(kind, severity, int(seed), params),))
 
 
@@ -146,22 +203,59 @@ def step_mask(step: Step, height: int, width: int) -> torch.Tensor | None:
 
 
 @torch.no_grad()
-def apply_recipe(picture: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def apply_recipe(picture: torch.Tensor, recipe: Recipe, *, depth: torch.Tensor | None = None) -> torch.Tensor:
     """Damage ``picture`` (``B C H W``, RGB, -1..1) by ``recipe``; every picture of the batch gets the same random fields.
 
     The result has the shape, dtype and device of the input and is clamped to -1..1, except after noise with
-    ``clip: False``. Steps of severity 0 are skipped. Raises ValueError when the picture is not ``B 3 H W``.
+    ``clip: False``. Steps of severity 0 are skipped. ``depth``: how far everything is, ``B 1 h w`` or ``1 1 h w``, larger is farther, for
+    damage that depends on it; it is resized and stretched to its own range. Without it depth is invented. Raises ValueError when the
+    picture is not ``B 3 H W`` or the depths are not as many.
     """
     if picture.ndim != 4 or picture.shape[1] != 3:
         raise ValueError(f"apply_recipe: picture has the shape {tuple(picture.shape)}; expected B 3 H W in -1..1")
+    if depth is not None:
+        depth = given_depth(depth.float(), *picture.shape[-2:])
+        if len(depth) not in (1, len(picture)):
+            raise ValueError(f"apply_recipe: {len(depth)} depths for {len(picture)} pictures; expected one for all, or one for each")
     steps = [step for step in recipe.steps if step.severity > 0.0]
     if not steps:
         return picture.clamp(-1.0, 1.0)
     current = picture.float().clamp(-1.0, 1.0) * 0.5 + 0.5
+    for linear, group in groupby(steps, key=lambda step: step.linear):
+        current = _photographed(current, list(group), recipe.camera, depth) if linear else _displayed(current, group, depth)
+    return (current * 2.0 - 1.0).to(picture.dtype)
+
+
+def _displayed(picture: torch.Tensor, steps, depth: torch.Tensor | None) -> torch.Tensor:
+    """``picture`` (``B 3 H W``, display values 0..1) after steps that act on display values."""
     for step in steps:
-        damaged = _APPLY[step.kind](current, step.params, step.seed)
+        look = step.style or of(step.kind)
+        options = {"depth": depth} if look.takes_depth and depth is not None else {}
+        damaged = look.apply(picture, step.params, step.seed, **options)
         if step.params.get("clip", True):
             damaged = damaged.clamp(0.0, 1.0)
-        mask = step_mask(step, *picture.shape[-2:])
-        current = damaged if mask is None else torch.lerp(current, damaged, mask.to(current).expand_as(current))
-    return (current * 2.0 - 1.0).to(picture.dtype)
+        picture = _where(step, picture, damaged)
+    return picture
+
+
+def _photographed(picture: torch.Tensor, steps: list, camera: dict, depth: torch.Tensor | None) -> torch.Tensor:
+    """The same for steps that act on light, between one undoing of the tone curve and one development, with which a sensor's noise ends."""
+    light, far = undevelop(picture, camera), None
+    if any(step.style.takes_depth for step in steps):
+        far = depth if depth is not None else scene_depth(camera, *picture.shape[-2:], picture)
+        far = far.to(picture)
+    for step in steps:
+        if light is None:
+            light = undevelop(picture, camera)
+        if isinstance(step.style, SensorStyle):
+            picture = _where(step, develop(light, camera), step.style.shoot(light, step.params, step.seed, camera))
+            light = None
+        else:
+            light = _where(step, light, step.style.apply(light, step.params, step.seed, depth=far))
+    return picture if light is None else develop(light, camera)
+
+
+def _where(step: Step, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """``after`` where the step's mask is 1, ``before`` where it is 0."""
+    mask = step_mask(step, *before.shape[-2:])
+    return after if mask is None else torch.lerp(before, after, mask.to(before).expand_as(before))

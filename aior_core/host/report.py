@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..degradations import KINDS
+from ..degradations import KINDS, of
 from ..picture import crop_back
 from .drawing import AMBER, BLUE, DIM, FAINT, INK, PANEL, as_image, canvas, fitting, font, labelled, over
 from .inputs import require_kind
@@ -54,7 +54,7 @@ def short_report(prior: Prior) -> str:
     if pictures <= FEW:
         return "\n".join(_headline(prior, index) for index in range(pictures))
     counts = is_found(prior.severities, prior.probabilities).sum(dim=0).tolist()
-    found = ", ".join(f"{label(KINDS[k])} in {counts[k]}" for k in sorted(range(len(KINDS)), key=lambda k: -counts[k]) if counts[k])
+    found = ", ".join(f"{label(KINDS[k])} in {counts[k]}" for k in sorted(range(len(counts)), key=lambda k: -counts[k]) if counts[k])
     return f"{pictures} pictures ({_size(prior)}): {f'found {found}' if found else 'nothing found'}."
 
 
@@ -77,7 +77,7 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     masks = _masks(prior, prior.maps)
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(prior.unpadded.clamp(0, 1)):
-        for k, kind in enumerate(KINDS):
+        for k, kind in enumerate(KINDS[: masks.shape[1]]):
             severity = float(prior.severities[index, k])
             found = is_found(severity, float(prior.probabilities[index, k]))
             value = f"{severity:.0%}" if found else "not found"
@@ -110,11 +110,11 @@ def _masks(prior: Prior, maps: Tensor) -> Tensor:
 
 def label(kind: str) -> str:
     """How people write a kind of `KINDS`."""
-    return {"jpeg": "JPEG"}.get(kind, kind.replace("_", " "))
+    return of(kind).label
 
 
 def _worst_first(severities: list[float], probabilities: list[float]) -> list[int]:
-    return sorted(range(len(KINDS)), key=lambda k: -severities[k] * probabilities[k])
+    return sorted(range(len(severities)), key=lambda k: -severities[k] * probabilities[k])
 
 
 def _headline(prior: Prior, index: int) -> str:
@@ -136,7 +136,7 @@ def _left_in(weights: list[float]) -> str:
 
 
 def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
-    sheet, draw = canvas(PLOT_WIDTH, HEAD + ROW * len(KINDS) + 12)
+    sheet, draw = canvas(PLOT_WIDTH, HEAD + ROW * len(severities) + 12)
     title = f"Found: {_found(severities, probabilities)}"
     draw.text((16, 26), title, fill=INK, font=fitting(title, PLOT_WIDTH - 32, 26) or font(11), anchor="lm")
     full = PLOT_WIDTH - LABEL - SURE

@@ -78,8 +78,12 @@ def make_patcher(
 
 def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = "") -> Restorer:
     """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer. Raises ValueError if it knows other degradations than this pack."""
-    if config.prior.degradations != len(KINDS):
-        raise ValueError(f"{source} tells {config.prior.degradations} degradations apart, this pack {len(KINDS)}. Use weights that were trained for it.")
+    if config.kinds != KINDS[: len(config.kinds)]:
+        unknown = ", ".join(kind for kind in config.kinds if kind not in KINDS) or "the same ones in another order"
+        raise ValueError(
+            f"{source} knows damages that this pack does not: {unknown}. Expected {', '.join(KINDS)}, or the first of them. "
+            "Use weights that were trained for this pack, or add the file of that damage to aior_core/degradations/kinds."
+        )
     device = management.vae_device()
     pictures = {"load_device": device, "offload_device": management.vae_offload_device(), "dtype": picture_dtype(device)}
     daff = part(state_dict, "daff")

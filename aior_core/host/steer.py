@@ -29,7 +29,11 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
     if all(weight == 1 for row in rows.values() for weight in row):
         return prior
     steering = prior.severities.new_ones(prior.severities.shape)
+    known = steering.shape[1]
     for kind, row in rows.items():
+        if KINDS.index(kind) >= known and any(weight < 1 for weight in row):
+            raise ValueError(f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its weight to 1.")
+    for kind, row in ((kind, row) for kind, row in rows.items() if KINDS.index(kind) < known):
         steering[:, KINDS.index(kind)] = steering.new_tensor(row)
     if prior.steering is not None:
         steering = steering * prior.steering

@@ -1,6 +1,7 @@
 """Pictures as tensors: conversion at the node's edge, size, colour. Knows no other room."""
 
 from .color import adain_color, match_color, wavelet_color
+from .distance import distance_of
 from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit, unit_of
 from .mask import feathered
 
@@ -8,6 +9,7 @@ __all__ = [
     "Geometry",
     "adain_color",
     "crop_back",
+    "distance_of",
     "feathered",
     "from_unit",
     "join_alpha",

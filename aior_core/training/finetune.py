@@ -117,6 +117,11 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
         what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
         raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")
     require_vae(restorer, vae)
+    if restorer.config.kinds != KINDS:
+        raise ValueError(
+            f"{NODE}: this restorer ({restorer.source}) knows {len(restorer.config.kinds)} kinds of damage, the pack {len(KINDS)}. "
+            "Train weights for all of them first: python -m aior_core.training --plan cpu-2h."
+        )
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
         raise ValueError(f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..degradations import sample_recipe
+from ..degradations import sample_world, shares
 from . import data, distributed
 from .networks import Networks
 from .precision import autocast, fast_dtype
@@ -13,7 +13,7 @@ from .recall import Recall
 from .restoration import Plan, damaged
 from .tone import as_filed
 
-MIX = {"noise": 0.13, "blur": 0.20, "low_resolution": 0.12, "rain": 0.11, "snow": 0.10, "haze": 0.20, "low_light": 0.07, "jpeg": 0.07}
+MIX = shares("maps")
 COUNTS = (0.05, 0.65, 0.25, 0.05)
 SPATIAL = 0.8
 
@@ -31,7 +31,7 @@ class Memory(Recall):
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = distributed.rows(count)
         clean = data.draw_batch(self.photographs, count, side, generator, rows=rows).to(self.device)
-        recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
+        recipes = [sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
         batch = damaged(clean, [Plan(recipe) for recipe in recipes[rows]])
         lq = as_filed(batch.lq, generator)
         with autocast(self.device):

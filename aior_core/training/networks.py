@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,24 @@ from ..architecture.daem import DAEM
 from ..architecture.daff import DAFF
 from ..architecture.layers import initialise
 from ..architecture.lq_encoder import PriorEncoder
+from ..degradations import DEGRADATIONS, KINDS
 from ..host.unet import unet_parameters
 from .depthwise import fast_gradients
 from .gpu import fast_on_gpus
+
+
+ANCHOR_STARTS = tuple(each.anchor_start for each in DEGRADATIONS)
+
+
+def _compact() -> CompactConfig:
+    """The compact model for all kinds of damage that the pack knows."""
+    config = CompactConfig()
+    prior, daem = config.restorer.prior, config.restorer.daem
+    prior, daem = replace(prior, degradations=len(KINDS)), replace(daem, degradations=len(KINDS), anchor_starts=ANCHOR_STARTS)
+    return replace(config, restorer=replace(config.restorer, prior=prior, daem=daem, kinds=KINDS))
+
+
+COMPACT = _compact()
 
 
 class Parts(ABC):
@@ -54,7 +69,7 @@ class Networks(Parts):
         return self
 
 
-def build(config: CompactConfig = CompactConfig(), seed: int = 0) -> Networks:
+def build(config: CompactConfig = COMPACT, seed: int = 0) -> Networks:
     """Freshly initialised networks, every number drawn from `seed`. The UNet is the one that the host's MODEL has."""
     import comfy.ops
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from ..architecture.config import CompactConfig
-from ..degradations import Recipe, Step, preset_recipe, sample_recipe
+from ..degradations import Recipe, Step, preset_recipe, sample_recipe, shares
 from . import distributed, losses
 from .networks import Networks, build
 from .restoration import Plan, damaged, draw_plan, look, repair, start_latent
 
-LOCAL = {"jpeg": 0.40, "noise": 0.36, "blur": 0.12, "low_resolution": 0.12}
+LOCAL = shares("polish")
 LOCAL_SHARE = 0.6
 LOCAL_COUNTS = (0.0, 0.75, 0.25)
-HELD = {"noise": 0.15, "blur": 0.05, "low_resolution": 0.05, "rain": 0.16, "snow": 0.11, "haze": 0.30, "low_light": 0.15, "jpeg": 0.03}
+HELD = shares("hold")
 """Haze above all: what is taken for it in pale pictures is what changes first."""
 CLEAN_SHARE = 0.06
 STRONG_SHARE, STRONG = 0.4, (10, 20)

@@ -12,22 +12,20 @@ from ..architecture.anchor import told
 from ..architecture.daem import DAEM, decode_with_detail
 from ..architecture.daem_level import Routing
 from ..architecture.impression import Impression
-from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_recipe
+from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_clean, sample_world, shares
 from . import distributed
 from .networks import Networks
 from .pairs import Real
 
 SELECTIVE = 0.2
 SPATIAL = 0.2
+LOOK_ALIKE, OF_CLEAN = 0.08, 4
+"""How often a clean picture gets what looks like damage and is none, and how many times as often where it is not damaged otherwise."""
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
 """Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
-WEIGHTS = {
-    "noise": 0.32, "blur": 0.17, "low_resolution": 0.08, "rain": 0.07, "snow": 0.04, "haze": 0.11, "low_light": 0.06, "jpeg": 0.15,
-}  # fmt: skip
-WEIGHTS_OF_THREE = {
-    "noise": 0.30, "blur": 0.08, "low_resolution": 0.05, "rain": 0.17, "snow": 0.08, "haze": 0.20, "low_light": 0.06, "jpeg": 0.06,
-}  # fmt: skip
+WEIGHTS = shares("training")
+WEIGHTS_OF_THREE = shares("training of three")
 """Of three damages at once: bad weather comes together. Of noisy pictures of rain a third are hazy with these, and an eighth were with `WEIGHTS`. The
 head then gave validation's hazy ones 0.40 in the mean, 0.59 now, and none that is clear more than 0.40, 0.58 now: haze with rain and noise gained
 2.6 dB by it, rain with noise lost 0.6."""
@@ -51,11 +49,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, and whether it is half of a real pair."""
+    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, whether it is half of a real pair, and what is
+    done to the clean picture itself before that is no damage."""
 
     recipe: Recipe = Recipe()
     kept: tuple[str, ...] = ()
     real: bool = False
+    look: Recipe = Recipe()
 
 
 def damage(
@@ -79,6 +79,10 @@ def damage(
 def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch:
     """`clean` (`B 3 H W`, -1..1) damaged by one plan each; where a plan is of a real pair, the damaged picture is that row of `lq`."""
     with amp.autocast(clean.device.type, enabled=False):
+        clean = clean.clone()
+        for index, plan in enumerate(plans):
+            if plan.look.steps:
+                clean[index] = apply_recipe(clean[index : index + 1], plan.look)[0]
         bad, severities, maps = degrade_batch(clean, [plan.recipe for plan in plans])
         keep = torch.ones_like(severities)
         known = torch.ones_like(severities[:, 0])
@@ -101,9 +105,13 @@ def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weigh
     many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
-    recipe = sample_recipe(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
-    kinds = dict.fromkeys(step.kind for step in recipe.steps) if part else ()
-    return Plan(recipe, tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5))
+    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,))
+    # Of a look that does two kinds of damage at once, one cannot be kept without the other.
+    part = part and all(len(step.severities()) == 1 for step in recipe.steps)
+    kinds = recipe.kinds() if part else ()
+    kept = tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
+    alike = torch.rand((), generator=generator).item() < LOOK_ALIKE * (1 if recipe.steps else OF_CLEAN)
+    return Plan(recipe, kept, look=sample_clean(generator) if alike else Recipe())
 
 
 @dataclass(frozen=True)

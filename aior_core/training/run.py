@@ -20,7 +20,7 @@ from . import checkpoint, data, distributed, draws, loop, own_pictures, polish, 
 from .ahead import Ahead, Source, asking
 from .files import write_text
 from .maps import Memory
-from .networks import Networks, build
+from .networks import COMPACT, Networks, build
 from .pairs import Pairs
 from .plan import Leg, Plan, in_all
 from .recall import Latents
@@ -96,7 +96,7 @@ def load_pictures(options: argparse.Namespace) -> Pictures:
 
 
 def run_stage(
-    options: argparse.Namespace, device: str, *, pictures: Pictures | None = None, config: CompactConfig = CompactConfig()
+    options: argparse.Namespace, device: str, *, pictures: Pictures | None = None, config: CompactConfig = COMPACT
 ) -> Networks:
     """Train one stage as the command line says."""
     if options.stage == "tone":
@@ -203,7 +203,7 @@ def is_finished(path: Path, minutes: float, *, normalised: bool = True) -> bool:
     return state["seconds"] >= 60 * minutes and (not normalised or path.stem != "autoencoder" or state.get("normalised", False))
 
 
-def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: CompactConfig = CompactConfig()) -> bool:
+def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: CompactConfig = COMPACT) -> bool:
     """Run a plan's stages, each from `--from` and the stages before it, and export into `--out`; whether it came to its end.
 
     With `--from` it is a repeat. Finished stages in `--out` are not run again, an unfinished one goes on; `--session` limits the minutes
@@ -288,7 +288,7 @@ def blend(files: list[Path], shares: list[float], target: Path) -> None:
     checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
 
-def export(files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = CompactConfig()) -> None:
+def export(files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = COMPACT) -> None:
     """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
     from ..host.vae import CompactVAE, fit_preview
 

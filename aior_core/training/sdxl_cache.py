@@ -28,7 +28,7 @@ from .sdxl import SDXLNetworks
 from .seeds import seeded
 
 PACK = Path(__file__).resolve().parents[1]
-SOURCES = (*sorted((PACK / "degradations").glob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
+SOURCES = (*sorted((PACK / "degradations").rglob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
 """What crops and damages are made by: an edit there makes other pictures of the same recipes."""
 
 
@@ -139,7 +139,7 @@ class Cache:
         recipe = plan.recipe if lq else plan.recipe.only(plan.kept)
         return json.dumps({
             "kind": "feature" if kind == "feature" else "latent", "picture": self._picture(sample, lq), "cut": _cut(sample.cut),
-            "size": self.sources.size, "recipe": recipe.to_json(), "network": self._trunk if kind == "feature" else self._vae,
+            "size": self.sources.size, "recipe": recipe.to_json(), "look": plan.look.to_json(), "network": self._trunk if kind == "feature" else self._vae,
             "dtype": str(fast_dtype(self.device)), "code": _code(),
         }, sort_keys=True)  # fmt: skip
 

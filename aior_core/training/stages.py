@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..architecture.daem_level import Routing
+from ..degradations import shares
 from ..metrics.perceptual import learned_distance
 from . import distributed, experts, losses, polish
 from .networks import Networks
@@ -24,7 +25,7 @@ Step = Callable[..., tuple[Tensor, Logs]]
 `restoration.damage` and exist where the stage restores. Where the stage has a `choose`, `choice` is what that drew before, if anything."""
 Choose = Callable[[torch.Generator], str]
 Crops = Callable[[float, int], tuple[int, int]]
-KEPT_MIX = {"noise": 0.36, "blur": 0.06, "low_resolution": 0.06, "rain": 0.14, "snow": 0.10, "haze": 0.10, "low_light": 0.08, "jpeg": 0.10}
+KEPT_MIX = shares("keep")
 ANCHOR = ("daem.anchor",)
 """On latents that are sampled it drifts: it lets go a little of all pictures' tones, which some lose altogether (validation: blur -0.8 dB, clean -0.8)."""
 KEEPING = {"selective": 1.0, "weights": KEPT_MIX}

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
-from ..degradations import degrade_batch, sample_recipe
+from ..degradations import degrade_batch, sample_world, shares
 from ..metrics import as_8bit
 from . import data, distributed
 from .files import write_whole
@@ -29,7 +29,7 @@ from .losses import PRESENT
 SIDE = 128
 LOOKING = 0.8
 """Share of the stage's minutes; the rest fits."""
-MIX = {"noise": 0.26, "blur": 0.02, "low_resolution": 0.02, "rain": 0.08, "snow": 0.08, "haze": 0.26, "low_light": 0.26, "jpeg": 0.02}
+MIX = shares("tone")
 COUNTS = (0.10, 0.40, 0.38, 0.12)
 SPATIAL = 0.05
 ROUNDED = 0.6
@@ -59,7 +59,7 @@ def looked_at(photographs: data.Photographs, generator: torch.Generator) -> Iter
     """
     while True:
         clean = torch.stack([_view(photographs, generator) for _ in range(8)]).repeat_interleave(2, dim=0)
-        recipes = [sample_recipe(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(len(clean))]
+        recipes = [sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(len(clean))]
         lq, severities, _ = degrade_batch(clean, recipes)
         yield {"appearance": appearance((as_filed(lq, generator) + 1) / 2), "tones": tones(cells((clean + 1) / 2)), "severities": severities}
 

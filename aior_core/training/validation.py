@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..degradations import Recipe, apply_recipe, preset_recipe
+from ..degradations import DEGRADATIONS, Recipe, apply_recipe, preset_recipe
 from ..metrics import psnr
 from .data import Photographs, centre_crop
 from .experts import shares
@@ -15,18 +15,7 @@ from .networks import Networks
 from .restoration import look, repair, sample
 from .stages import Logs
 
-PRESETS = {
-    "noise15": ("noise", 15 / 60, {}),
-    "noise25": ("noise", 25 / 60, {}),
-    "noise50": ("noise", 50 / 60, {}),
-    "rain": ("rain", 0.6, {}),
-    "snow": ("snow", 0.6, {}),
-    "haze": ("haze", 0.6, {}),
-    "low_light": ("low_light", 0.6, {}),
-    "jpeg10": ("jpeg", 0.6, {"quality": 10}),
-    "blur": ("blur", 0.5, {}),
-    "x4": ("low_resolution", 1.0, {"scale": 4, "kernel": "bicubic"}),
-}
+PRESETS = {name: (each.name, *watched) for each in DEGRADATIONS for name, watched in each.validation.items()}
 
 
 def _decibels(picture: Tensor, reference: Tensor) -> float:

@@ -23,7 +23,7 @@ from ..architecture.daff import DAFF
 from ..architecture.lq_encoder import PriorEncoder
 from .agree import WIDEST_EXPERT, require_agreement
 from .names import listed
-from .settings import MODES, SCALES, read_settings, whole, wholes, word
+from .settings import MODES, SCALES, read_kinds, read_settings, whole, wholes, word
 
 PARTS = ("unet", "vae", "prior", "daff", "daem")
 
@@ -36,7 +36,8 @@ def describe(config: CompactConfig | RestorerConfig) -> dict[str, str]:
         settings |= {"daem.dilations": restorer.daem.dilations, "daem.top_k": restorer.daem.top_k, "daem.pools": restorer.daem.pools}
     if isinstance(config, CompactConfig):
         settings["unet.head_channels"] = config.unet.head_channels
-    return {"format": "aior-1", "scale": restorer.scale, "settings": json.dumps(settings)}
+    kinds = json.dumps(restorer.kinds)
+    return {"format": "aior-1", "scale": restorer.scale, "settings": json.dumps(settings), "kinds": kinds}
 
 
 def part(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -90,6 +91,7 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
             prior=prior,
             daff=_daff(tensors["daff"], settings),
             daem=_daem(tensors["daem"], prior.degradations, settings) if tensors["daem"] else None,
+            kinds=read_kinds(metadata, prior.degradations),
         )
         config = CompactConfig(_autoencoder(tensors["vae"]), _unet(tensors["unet"], settings), restorer) if compact else restorer
     except KeyError as error:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
+from ..architecture.config import FIRST_KINDS
+
+KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
 SCALES = ("compact", "sdxl")
 MODES = ("paper", "official")
 LARGEST = 4096
@@ -45,6 +49,20 @@ def word(value: object, key: str, options: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"The setting {key} of these weights is {_shown(value)}; expected {' or '.join(options)}.")
     return value
+
+
+def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """The names of the `count` damages that weights know, in the order of their rows; of weights that name none, the first eight.
+
+    Raises ValueError for anything but a JSON list of so many different names.
+    """
+    if "kinds" not in metadata and count == len(FIRST_KINDS):
+        return FIRST_KINDS
+    names = read_json(metadata.get("kinds", "[]"), "kinds")
+    sound = isinstance(names, list) and all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
+    if not sound or len(names) != count or len(set(names)) != count:
+        raise ValueError(f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds of damage.")
+    return tuple(names)
 
 
 def _whole(value: object, key: str, largest: int) -> int:

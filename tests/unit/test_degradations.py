@@ -8,11 +8,11 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations import (
     KINDS,
-    PRIMARY,
     Recipe,
     Step,
     apply_recipe,
     degrade_batch,
+    of,
     preset_recipe,
     primary_from_severity,
     sample_recipe,
@@ -161,7 +161,7 @@ def test_severity_and_primary_parameter_convert_both_ways(kind):
     for severity in (0.0, 0.2, 0.5, 1.0):
         value = primary_from_severity(kind, severity)
         assert severity_from_primary(kind, value) == pytest.approx(severity, abs=0.006)
-        assert preset_recipe(kind, severity, 0).steps[0].params[PRIMARY[kind]] == value
+        assert preset_recipe(kind, severity, 0).steps[0].params[of(kind).primary] == value
 
 
 def test_an_explicit_primary_parameter_decides_the_severity():
@@ -185,7 +185,7 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
     for step in steps:
         json.dumps(step.params)
         assert 0 < step.severity <= 1
-        assert severity_from_primary(step.kind, step.params[PRIMARY[step.kind]]) == pytest.approx(step.severity, abs=0.006)
+        assert severity_from_primary(step.kind, step.params[of(step.kind).primary]) == pytest.approx(step.severity, abs=0.006)
         if step.kind == "jpeg":
             assert 10 <= step.params["quality"] <= 90
         if step.kind == "low_resolution":

@@ -113,12 +113,12 @@ HOSTILE = (float("nan"), float("inf"), -1, 1e9, 10**30, "5", None, [], {}, [1, 2
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_recipes_with_hostile_numbers_are_refused(kind):
-    from aior_pack.aior_core.degradations.limits import LIMITS
+    from aior_pack.aior_core.degradations import of
 
     step = json.loads(preset_recipe(kind, 0.5, 1).to_json())["steps"][0]
-    for name in LIMITS[kind]:
+    for name, (low, _) in of(kind).limits.items():
         for value in HOSTILE:
-            if value == -1 and LIMITS[kind][name][0] < 0:
+            if value == -1 and low < 0:
                 continue
             with pytest.raises(ValueError, match=f"{name} of {kind}|not a recipe"):
                 Recipe.from_json(json.dumps({"steps": [{**step, "params": {**step["params"], name: value}}]}))

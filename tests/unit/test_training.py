@@ -110,10 +110,12 @@ def test_an_interrupted_stage_goes_on_where_its_checkpoint_was(networks, tmp_pat
     assert state["seconds"] >= 3.6
 
 
-def test_damage_keeps_what_selective_targets_say():
+def test_damage_keeps_what_selective_targets_say(monkeypatch):
     pytest.importorskip("comfy")
+    from aior_pack.aior_core.training import restoration
     from aior_pack.aior_core.training.restoration import damage
 
+    monkeypatch.setattr(restoration, "LOOK_ALIKE", 0.0)
     generator = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs(), 24, 64, generator)
     batch = damage(clean, generator, selective=1.0)
@@ -124,6 +126,21 @@ def test_damage_keeps_what_selective_targets_say():
     # Where everything is kept, there is nothing to repair.
     whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
     assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
+
+
+def test_what_looks_like_damage_and_is_none_is_wished_as_it_is(monkeypatch):
+    pytest.importorskip("comfy")
+    from aior_pack.aior_core.training import restoration
+
+    monkeypatch.setattr(restoration, "LOOK_ALIKE", 1.0)
+    monkeypatch.setattr(restoration, "COUNTS", (1.0,))
+    generator = torch.Generator().manual_seed(0)
+    clean = data.draw_batch(photographs(), 12, 64, generator)
+    before = clean.clone()
+    batch = restoration.damage(clean, generator, selective=0.0)
+    changed = (batch.target - clean).abs().amax(dim=(1, 2, 3))
+    assert (changed > 0.02).all() and torch.equal(clean, before)
+    assert torch.equal(batch.lq, batch.target) and not batch.severities.any() and not batch.maps.any()
 
 
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():

@@ -26,6 +26,7 @@ ODD = RestorerConfig(
         top_k=1,
         head_channels=8,
     ),
+    kinds=("dust", "scratches", "fading", "mould", "tears"),
 )
 KL = RestorerConfig(
     scale="sdxl",

@@ -1,0 +1,257 @@
+"""Development: white balance, colour matrix, saturation, tone curve, noise reduction, sharpening.
+
+`to_raw` and `from_raw` undo each other exactly, so a camera without any fault gives the picture back,
+and what the curve and the matrix change is the look of the damage: noise in the shadows, coloured noise,
+clipped lamps.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ..draw import Draw
+from .chance import normal, require
+from .curves import SRGB, draw_tone, slopes, tone, untone
+
+# Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of
+# several hundred published ones. A camera's own differs by the strength of all off-diagonals and a little in
+# each.
+_MATRIX = ((1.61, -0.49, -0.12), (-0.16, 1.55, -0.39), (0.01, -0.45, 1.44))
+NO_COLOR = {
+    "white": [1.0, 1.0, 1.0],
+    "matrix": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+    "saturation": 1.0,
+}
+NO_DENOISE = {"luma": 0.0, "chroma": 0.0, "soft": 0.0, "smooth": 0.0, "levels": 0, "noise": []}
+NO_SHARPEN = {"amount": 0.0, "sigma": 1.0, "core": 0.0}
+NO_DEVELOPMENT = {
+    "color": NO_COLOR,
+    "tone": SRGB,
+    "gain": 0.0,
+    "cast": [1.0] * 3,
+    "denoise": NO_DENOISE,
+    "sharpen": NO_SHARPEN,
+}
+# Display values, from 0 to 1, at which a camera knows its noise; and where it stops counting.
+NOISE_LEVELS = 9
+MOST_NOISE = 0.3
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def draw_color(draw: Draw) -> dict:
+    """Draw gains of red and blue between lamp light and shade, a colour matrix, and a saturation."""
+    warmth = draw.uniform(-1.0, 1.0)
+    red = math.exp(0.66 + 0.3 * warmth + normal(draw, 0.0, 0.13))
+    blue = math.exp(0.52 - 0.34 * warmth + normal(draw, 0.0, 0.13))
+    strength = max(0.2, normal(draw, 1.0, 0.25, 2.0))
+    matrix = []
+    for row in range(3):
+        others = [
+            _MATRIX[row][column] * strength + normal(draw, 0.0, 0.05, 2.0) if column != row else 0.0
+            for column in range(3)
+        ]
+        matrix += [round(1.0 - sum(others) if column == row else others[column], 6) for column in range(3)]
+    saturation = draw.uniform(0.9, 1.25)
+    return {"white": [round(red, 6), 1.0, round(blue, 6)], "matrix": matrix, "saturation": saturation}
+
+
+def draw_development(draw: Draw, phone: bool | None = None) -> dict:
+    """Draw a camera's development. A phone (a third of draws when None) reduces noise and sharpens more."""
+    phone = draw.uniform() < 0.35 if phone is None else phone
+    strong = 1.4 if phone else 1.0
+    plain = draw.uniform() < 0.08
+    luma = 0.0 if plain or draw.uniform() < 0.3 else round(draw.uniform(0.1, 0.6) * strong, 6)
+    denoise = {
+        # Thresholds in standard deviations of the noise, and the spreads in pixels by which luma (soft) and
+        # chroma (smooth) are smoothed. Chroma always loses more than luma: else channels would come out
+        # negatively correlated, which no camera file shows.
+        "luma": luma,
+        "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
+        "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
+        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.4) + luma, 6),
+        "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
+        "noise": [],
+    }
+    sharpen = dict(NO_SHARPEN)
+    if draw.uniform() < 0.7:
+        sharpen = {
+            "amount": round(draw.uniform(0.1, 0.7) * strong, 6),
+            "sigma": draw.uniform(0.6, 1.4),
+            "core": draw.uniform(0.0, 1.0),
+        }
+    return {
+        **NO_DEVELOPMENT,
+        "color": draw_color(draw),
+        "tone": draw_tone(draw),
+        "denoise": denoise,
+        "sharpen": sharpen,
+    }
+
+
+def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
+    """Linear sRGB light (``B 3 H W``) as camera RGB: the inverse matrix, then white balance undone."""
+    return _mix(light, torch.linalg.inv(_matrix(color))) / _row(color["white"], light)
+
+
+def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
+    """Camera RGB (``B 3 H W``) as linear sRGB light: white balance, then the colour matrix. The inverse of
+    `to_raw`.
+    """
+    return _mix(raw * _row(color["white"], raw), _matrix(color))
+
+
+def expected_noise(sensor: dict, params: dict, levels: int = NOISE_LEVELS) -> list:
+    """Standard deviation (0..1) of ``sensor``'s noise in developed green, before reduction, at ``levels``
+    display values from 0 to 1.
+
+    This is what a camera knows of its own noise, and sets the thresholds of noise reduction by.
+    """
+    gain = 2.0 ** params["gain"]
+    share = _matrix(params["color"])[1].tolist()
+    display = torch.linspace(0.0, 1.0, levels)[None, None].expand(1, 3, 1, levels)
+    light = untone(display, params["tone"])[0, 1, 0].tolist()
+    noise = []
+    for level, steep in zip(light, slopes(light, params["tone"])):
+        variance = 0.0
+        for part, white, a, b in zip(share, params["color"]["white"], sensor["a"], sensor["b"]):
+            variance += (part * white) ** 2 * (a * level / gain / white + b)
+        noise.append(round(min(MOST_NOISE, math.sqrt(variance) * gain * steep), 8))
+    return noise
+
+
+def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
+    """Develop linear sRGB light (``B 3 H W``, from 0) to display values in 0..1.
+
+    ``gain`` is in stops, ``cast`` three factors of a wrong white balance. Nothing here is random; ``seed`` is
+    unused. Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
+    """
+    require("development", params, gain=(-16, 16))
+    require("sharpening", params["sharpen"], amount=(0, 10), sigma=(0.1, 32), core=(0, 100))
+    factors = _row(params["cast"], light) * 2.0 ** params["gain"]
+    light = light * factors
+    denoise, sharpen = params["denoise"], params["sharpen"]
+    reduces = bool(denoise["noise"]) and any(
+        denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth")
+    )
+    if not reduces and sharpen["amount"] <= 0.0:
+        return tone(light, params["tone"])
+    # Noise is reduced before it is clipped. Clipped first, red and blue, which have more of it, would lose
+    # more at white and gain more at black: green skies and purple shadows.
+    planes = _to_planes(_tone_beyond(light, params["tone"]) if reduces else tone(light, params["tone"]))
+    if reduces:
+        planes = reduce_noise(planes, denoise)
+    if sharpen["amount"] > 0.0:
+        luma = _sharpen(
+            planes[:, :1], sharpen, denoise["noise"][len(denoise["noise"]) // 2] if denoise["noise"] else 0.0
+        )
+        planes = torch.cat((luma, planes[:, 1:]), 1)
+    return _from_planes(planes).clamp(0.0, 1.0)
+
+
+def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
+    """Shrink small wavelet coefficients of luma and chroma (``B 3 H W``), then smooth both.
+
+    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds follow
+    the noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in
+    camera files.
+    """
+    require(
+        "noise reduction", params, luma=(0, 10), chroma=(0, 10), soft=(0, 32), smooth=(0, 32), levels=(0, 6)
+    )
+    base, details = planes, []
+    sigma = (
+        _noise_at(planes[:, :1], params["noise"])
+        if params["levels"] and (params["luma"] or params["chroma"])
+        else 0.0
+    )
+    for level in range(params["levels"]):
+        smoother = _spline(base, 2**level)
+        limit = sigma * 0.5**level * _row((params["luma"], params["chroma"], params["chroma"]), base)
+        detail = base - smoother
+        details.append(detail.sign() * (detail.abs() - limit).clamp_min(0.0))
+        base = smoother
+    planes = base + sum(details) if details else base
+    luma, chroma = planes[:, :1], planes[:, 1:]
+    if params["soft"] > 0.0:
+        luma = gaussian(luma, params["soft"])
+    if params["smooth"] > 0.0:
+        chroma = gaussian(chroma, params["smooth"])
+    return torch.cat((luma, chroma), 1)
+
+
+def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
+    """``B 1 H W`` noise that is known at equally spaced display values, interpolated at the local mean of
+    ``luma``.
+    """
+    table = torch.tensor(noise).to(luma)
+    place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
+    below = place.floor().clamp_max(len(noise) - 2)
+    start = table[below.long()]
+    return start + (table[below.long() + 1] - start) * (place - below)
+
+
+def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
+    """The tone curve, continued below 0 and above 1 by its own image turned about its ends (for light in
+    -1..2).
+    """
+    below, above = light < 0.0, light > 1.0
+    display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
+    return torch.where(below, -display, torch.where(above, 2.0 - display, display))
+
+
+def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
+    detail = luma - gaussian(luma, params["sigma"])
+    # Cameras leave the smallest differences alone (coring), or flat areas would sparkle.
+    cored = detail.sign() * (detail.abs() - params["core"] * 0.3 * noise).clamp_min(0.0)
+    return luma + params["amount"] * cored
+
+
+def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of ``B C H W`` by kornia, reflected at the borders where the picture is large enough,
+    else replicated.
+    """
+    from kornia.filters import gaussian_blur2d
+
+    size = 2 * max(1, math.ceil(3.0 * sigma)) + 1
+    border = "reflect" if min(picture.shape[-2:]) > size // 2 else "replicate"
+    return gaussian_blur2d(picture, (size, size), (sigma, sigma), border_type=border)
+
+
+def _spline(picture: torch.Tensor, step: int) -> torch.Tensor:
+    taps = (torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0).to(picture)
+    flat = picture.flatten(0, 1)[:, None]
+    flat = F.conv2d(
+        F.pad(flat, (2 * step, 2 * step, 0, 0), mode="replicate"), taps.view(1, 1, 1, 5), dilation=(1, step)
+    )
+    flat = F.conv2d(
+        F.pad(flat, (0, 0, 2 * step, 2 * step), mode="replicate"), taps.view(1, 1, 5, 1), dilation=(step, 1)
+    )
+    return flat[:, 0].view(picture.shape)
+
+
+def _to_planes(display: torch.Tensor) -> torch.Tensor:
+    """Luma and the two colour differences (B - Y) / 1.772 and (R - Y) / 1.402, around 0."""
+    red, green, blue = display.split(1, 1)
+    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    return torch.cat((luma, (blue - luma) / 1.772, (red - luma) / 1.402), 1)
+
+
+def _from_planes(planes: torch.Tensor) -> torch.Tensor:
+    luma, cb, cr = planes.split(1, 1)
+    return torch.cat((luma + 1.402 * cr, luma - 0.344136 * cb - 0.714136 * cr, luma + 1.772 * cb), 1)
+
+
+def _matrix(color: dict) -> torch.Tensor:
+    """``3 3`` in double precision: saturation after the camera's matrix."""
+    grey = torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64).expand(3, 3)
+    saturate = grey + color["saturation"] * (torch.eye(3, dtype=torch.float64) - grey)
+    return saturate @ torch.tensor(color["matrix"], dtype=torch.float64).view(3, 3)
+
+
+def _mix(picture: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("oc,bchw->bohw", matrix.to(picture), picture)
+
+
+def _row(values, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values).to(like).view(1, -1, 1, 1)

@@ -1,0 +1,89 @@
+"""Quantisation tables as cameras have them: the standard's own, and tables of other shapes from a generator
+of our own.
+
+Six of ten cameras use tables that no quality of the IJG's library gives: steeper or flatter towards high
+frequencies, symmetric, with chroma that is as fine as luma or much coarser. The generator bends the
+standard's tables by four numbers.
+"""
+
+import math
+
+from ..draw import Draw
+from .chance import normal
+
+# ITU-T T.81, Annex K, tables K.1 and K.2, in raster order.
+LUMA = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+CHROMA = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
+    47, 66, 99, 99, 99, 99, 99, 99,
+) + (99,) * 32  # fmt: skip
+
+
+def standard_tables(quality: int) -> dict:
+    """Luma and chroma steps as the IJG's library scales them at ``quality`` (1..100). Raises ValueError
+    outside of that.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"camera: JPEG quality is {quality}; expected a number in 1..100")
+    quality = int(quality)
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return {
+        "luma": [min(255, max(1, (step * scale + 50) // 100)) for step in LUMA],
+        "chroma": [min(255, max(1, (step * scale + 50) // 100)) for step in CHROMA],
+    }
+
+
+def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35) -> dict:
+    """Draw ``{"luma": 64 steps, "chroma": 64 steps}`` of about ``quality`` (1..100; camera-like, mostly 80 to
+    99, when None).
+
+    With probability ``standard`` the tables are the IJG's own.
+    """
+    if quality is None:
+        quality = 100.0 - math.exp(normal(draw, 1.95, 0.75, 2.5))
+    quality = min(100.0, max(1.0, quality))
+    if draw.uniform() < standard:
+        return standard_tables(round(quality))
+    scale = 50.0 / quality if quality < 50.0 else 2.0 - quality / 50.0
+    # Exponent of the standard's shape (1 is the standard, 0 is flat), share of a smooth symmetric ramp, its
+    # exponent.
+    steep, ramp, bend = max(0.3, normal(draw, 1.0, 0.22, 2.5)), draw.uniform(), draw.uniform(0.6, 2.2)
+    ramp = ramp if draw.uniform() < 0.4 else 0.0
+    coarse = math.exp(normal(draw, 0.0, 0.35, 2.5))
+    rough = abs(normal(draw, 0.0, 0.12))
+    luma = _shape(draw, LUMA, scale, steep, ramp, bend, rough)
+    return {"luma": luma, "chroma": _shape(draw, CHROMA, scale * coarse, steep, ramp, bend, rough)}
+
+
+def nearest_quality(luma: list) -> float:
+    """The IJG quality (1..100, may be fractional) whose steps have the geometric mean of ``luma`` (64 steps,
+    raster order).
+    """
+    wanted = sum(math.log(step) for step in luma) / 64.0
+    low, high = 1.0, 100.0
+    for _ in range(20):
+        middle = (low + high) / 2.0
+        scale = 50.0 / middle if middle < 50.0 else 2.0 - middle / 50.0
+        mean = sum(math.log(min(255.0, max(1.0, step * scale))) for step in LUMA) / 64.0
+        low, high = (middle, high) if mean > wanted else (low, middle)
+    return round((low + high) / 2.0, 3)
+
+
+def _shape(
+    draw: Draw, base: tuple, scale: float, steep: float, ramp: float, bend: float, rough: float
+) -> list:
+    middle = math.exp(sum(math.log(step) for step in base) / 64.0)
+    steps = []
+    for index, step in enumerate(base):
+        row, column = divmod(index, 8)
+        smooth = middle * (0.25 + 1.1 * (math.hypot(row, column) / 7.0) ** bend)
+        bent = middle * (step / middle) ** steep
+        value = scale * bent ** (1.0 - ramp) * smooth**ramp
+        if rough > 0.01:
+            value *= math.exp(normal(draw, 0.0, rough))
+        steps.append(min(255, max(1, round(value))))
+    return steps

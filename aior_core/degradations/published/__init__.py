@@ -1,0 +1,17 @@
+"""The field's own recipes of damage, as its papers make them: published sets come from them."""
+
+from . import chains, clean, haze, low_light, mixtures, plain, rain, snow
+from .style import Style
+
+_FILES = (plain, rain, snow, haze, low_light, chains, mixtures, clean)
+PUBLISHED = {name: style for file in _FILES for name, style in file.STYLES.items()}
+"""Every style by its name."""
+
+
+def of_kind(kind: str) -> dict[str, Style]:
+    """The looks of one kind of damage, by their names, beside the plain form, which the kind has itself."""
+    plain_names = set(plain.STYLES)
+    return {name: style for name, style in PUBLISHED.items() if style.kind == kind and name not in plain_names}
+
+
+__all__ = ["PUBLISHED", "Style", "of_kind"]

@@ -1,0 +1,121 @@
+"""Recipes as training draws them: damage as papers make it, as cameras make it, and as it meets in one picture.
+
+Plain forms stay, as published tables are made with them. Beside them come cameras (noise of a sensor, blur in linear light, short exposures,
+files), the field's published looks, chains of the second order, mixtures, and patches: different damage in different parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from .apart import APART
+from .draw import Draw
+from .fields import MASK_KINDS, PATCH_KINDS
+from .kinds import of, shares
+from .photograph import NestedStyle, draw_camera
+from .recipe import DEFAULT_COUNTS, Recipe, Step, choose_kinds, sampled, styled_step
+
+SOURCES = {"plain": 0.34, "camera": 0.25, "published": 0.18, "chain": 0.08, "mixture": 0.05, "patches": 0.10}
+"""How often recipes with damage come from where."""
+MILD = 0.2
+"""Of those of plain forms, cameras and papers so many are mild: there the right answer is nearly the picture that came in."""
+LOOKS_OF_MANY = {"chain": {"realesrgan": 0.5, "bsrgan": 0.5}, "mixture": {"cdd11": 1.0}}
+"""Looks that do several kinds of damage at once, and their shares."""
+PATCH_COUNTS = (0.0, 0.7, 0.3)
+FAMILY = 0.85
+"""In a recipe of papers, how often a kind comes in a look of theirs, if it has one, and not in its plain form."""
+
+
+def sample_world(
+    generator: torch.Generator, *, weights: Mapping[str, float] | None = None, count_weights=DEFAULT_COUNTS, spatial: float = 0.15
+) -> Recipe:
+    """Draw a training recipe from all of `SOURCES`; the parameters are those of `sample_recipe`.
+
+    Looks that do what `weights` leaves out give way to plain forms. Raises ValueError for unknown kinds.
+    """
+    draw = Draw(generator)
+    weights = shares("training") if weights is None else {of(kind).name: weight for kind, weight in weights.items() if weight > 0.0}
+    count = draw.index(count_weights)
+    if count == 0 or not weights:
+        return Recipe()
+    source = draw.choice(tuple(SOURCES), tuple(SOURCES.values()))
+    if source in LOOKS_OF_MANY:
+        names = LOOKS_OF_MANY[source]
+        name = draw.choice(tuple(names), tuple(names.values()))
+        step = styled_step("mixture", name, draw.uniform(*APART["mixture"][name].severities), draw)
+        if set(step.severities()) <= set(weights):
+            return Recipe((step,))
+        source = "plain"
+    if source == "patches":
+        return _patches(draw, weights)
+    mild = draw.uniform() < MILD
+    camera = draw_camera(draw)
+    steps = [_step(draw, kind, source, camera, mild, weights) for kind in choose_kinds(draw, weights, count)]
+    if draw.uniform() < spatial:
+        place = draw.index([1.0] * len(steps))
+        steps[place] = replace(steps[place], mask={"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)})
+    return _recipe(in_order(steps), camera)
+
+
+def random_world(seed: int) -> Recipe:
+    """One to three damages from all sources, from `seed`; never the clean picture."""
+    return sample_world(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
+
+
+def sample_clean(generator: torch.Generator) -> Recipe:
+    """A change of the clean picture itself that looks like damage and is none: a pale wall, a night scene, grain that belongs to it."""
+    draw, known = Draw(generator), APART["clean"]
+    name = draw.choice(tuple(known), [look.share for look in known.values()])
+    return Recipe((styled_step("clean", name, draw.uniform(*known[name].severities), draw),))
+
+
+def in_order(steps: list[Step]) -> list[Step]:
+    """Steps as light, lens, sensor and file do them; of the same place those on display values first, so that light is undone once."""
+    return sorted(steps, key=lambda step: (step.rank, step.linear))
+
+
+def looks(kind: str, source: str) -> dict[str, float]:
+    """The names and shares of a kind's looks that a camera makes ("camera"), or that papers do ("published")."""
+    return {name: look.share for name, look in of(kind).styles.items() if isinstance(look, NestedStyle) == (source == "camera")}
+
+
+def _recipe(steps: list[Step], camera: dict | None) -> Recipe:
+    return Recipe(tuple(steps), camera if any(step.linear for step in steps) else None)
+
+
+def _step(draw: Draw, kind: str, source: str, camera: dict, mild: bool, weights: Mapping) -> Step:
+    """One step of a kind, in a look of the source where it has one, else of the other."""
+    degradation = of(kind)
+    own = looks(kind, source)
+    names = own or looks(kind, "published" if source == "camera" else "camera")
+    # A camera does all that it can: a plain form between two of its stages would part them.
+    plain = draw.uniform() > FAMILY and source == "published" and own
+    if source != "plain" and names and not plain:
+        name = draw.choice(tuple(names), tuple(names.values()))
+        severity = draw.uniform(*(degradation.mild if mild else degradation.styles[name].severities))
+        step = styled_step(kind, name, severity, draw, camera=camera)
+        if set(step.severities()) <= set(weights):
+            return step
+    severity, params = sampled(kind, draw)
+    if mild:
+        severity = draw.uniform(*degradation.mild)
+        params = {**params, degradation.primary: degradation.value(severity)}
+    return Step(kind, severity, draw.seed(), params)
+
+
+def _patches(draw: Draw, weights: Mapping[str, float]) -> Recipe:
+    """Two recipes, one in a part of the picture, the other in the rest (as CutMix does with pictures: Yun et al., ICCV 2019)."""
+    camera = draw_camera(draw)
+    part = {"seed": draw.seed(), "kind": draw.choice(PATCH_KINDS)}
+    steps = []
+    for mask in (part, {**part, "rest": True}):
+        source = draw.choice(("plain", "camera", "published"))
+        kinds = choose_kinds(draw, weights, draw.index(PATCH_COUNTS))
+        own = [_step(draw, kind, source, camera, draw.uniform() < MILD, weights) for kind in kinds]
+        # One side in five is left as it was.
+        if mask is part or draw.uniform() < 0.8:
+            steps += [replace(step, mask=mask) for step in in_order(own)]
+    return _recipe(steps, camera)
