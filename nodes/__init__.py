@@ -6,9 +6,10 @@ from .degrade import Degrade
 from .inspect import Inspect
 from .loaders import LoadCompact, LoadRestorer, LoadUNet
 from .measure import Measure
-from .prior import EncodePrior, PriorReport
+from .prior import EncodePrior, PriorFromBatch, PriorReport
 from .steer import SteerPrior
 from .train import SaveRestorer, TrainRestorer
 
 WALK = [LoadCompact, LoadRestorer, EncodePrior, ApplyDAFF, DAFFSampler, DecodeDAEM]
-NODES = [*WALK, LoadUNet, PriorReport, SteerPrior, Inspect, Degrade, Measure, TrainRestorer, SaveRestorer]
+LOOK = [LoadUNet, PriorFromBatch, PriorReport, SteerPrior, Inspect]
+NODES = [*WALK, *LOOK, Degrade, Measure, TrainRestorer, SaveRestorer]

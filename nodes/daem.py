@@ -21,7 +21,8 @@ class DecodeDAEM(io.ComfyNode):
             inputs=[
                 io.Latent.Input(
                     "samples",
-                    tooltip="The restored latent, from DAFF Sampler or any sampler. With a noise mask, everything outside of it comes back as it came in.",
+                    tooltip="The restored latent, from DAFF Sampler or any sampler. With a noise mask, everything outside "
+                    "of it comes back as it came in.",
                 ),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),

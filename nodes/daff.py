@@ -87,8 +87,8 @@ class DAFFSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Where to start from; with a noise mask, only what is masked is repaired, and DAEM Decode gives back the rest "
-                    "as it came in. Open: see start_point.",
+                    tooltip="Where to start from; with a noise mask, only what is masked is repaired, and DAEM Decode "
+                    "gives back the rest as it came in. Open: see start_point.",
                 ),
                 io.Int.Input(
                     "seed",

@@ -1,9 +1,10 @@
-"""The degradation prior: making it, and reading it."""
+"""The degradation prior: making it, taking it apart, and reading it."""
 
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED, said
 from ..aior_core.host.node_name import in_its_name
+from ..aior_core.host.prior_batch import prior_from_batch
 from ..aior_core.host.prior_encode import encode_prior
 from ..aior_core.host.report import report_maps, report_plot, report_text, short_report
 
@@ -61,6 +62,59 @@ class EncodePrior(io.ComfyNode):
     def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
         prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
         return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior)))
+
+
+class PriorFromBatch(io.ComfyNode):
+    """Wraps `prior_from_batch`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AIOR_PriorFromBatch",
+            display_name="Get Prior From Batch",
+            category="image/restoration",
+            description="Takes the prior of one picture, or of some in a row, out of the prior of a batch.",
+            search_aliases=[
+                "AIOR",
+                "prior from batch",
+                "pick prior",
+                "split prior",
+                "select from batch",
+                "batch subset",
+                "latent from batch",
+                "frame",
+            ],
+            inputs=[
+                PRIOR.Input("prior", tooltip="From Encode Degradation Prior, of several pictures."),
+                io.Int.Input(
+                    "batch_index",
+                    default=0,
+                    min=-(2**14),
+                    max=2**14,
+                    tooltip="The first picture that is taken, counted from 0; -1 is the last one. "
+                    "As in ComfyUI's node for latents.",
+                ),
+                io.Int.Input(
+                    "length",
+                    default=1,
+                    min=1,
+                    max=2**14,
+                    tooltip="How many pictures are taken, as far as there are so many.",
+                ),
+            ],
+            outputs=[
+                PRIOR.Output(
+                    display_name="prior",
+                    tooltip="The prior of these pictures. Their latents are those that ComfyUI's node gives for the "
+                    "same two numbers.",
+                )
+            ],
+        )
+
+    @classmethod
+    @in_its_name
+    def execute(cls, prior, batch_index: int, length: int) -> io.NodeOutput:
+        return io.NodeOutput(prior_from_batch(prior, batch_index, length))
 
 
 class PriorReport(io.ComfyNode):

@@ -8,7 +8,7 @@ from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
 
 STAGES = ("detail", "fusion")
-"""Those of `training.finetune`, which is imported when it is used: it takes longer than all other nodes together, and few people train."""
+"""Those of `training.finetune`, which is imported when it is used: it is slow to import."""
 
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""

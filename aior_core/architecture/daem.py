@@ -96,7 +96,9 @@ class DAEM(nn.Module):
         (default: certain); the anchor lets go for what is likely only. impression: of the whole damaged picture, see `impression`, for the
         tone curve and its second opinion on haze; without it noise is taken for clipped.
         """
-        return self.context_of(pooled_statistics(feature), severities, steering, probabilities, impression, dtype=feature.dtype)
+        statistics = pooled_statistics(feature)
+        told = severities, steering, probabilities, impression
+        return self.context_of(statistics, *told, dtype=feature.dtype)
 
     def context_of(
         self,
@@ -108,7 +110,7 @@ class DAEM(nn.Module):
         *,
         dtype: torch.dtype,
     ) -> PictureContext:
-        """`context` of a feature whose `pooled_statistics` are known, `B 2C`, fp32; the networks run in `dtype`."""
+        """`context` from the feature's `pooled_statistics`, `B 2C`, fp32. The networks run in `dtype`."""
         steering = torch.ones_like(severities) if steering is None else steering
         sure = torch.ones_like(severities) if probabilities is None else probabilities
         pooled = torch.cat([statistics, (severities * steering).float(), steering.float()], dim=1).to(dtype)
@@ -159,9 +161,12 @@ def tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureCont
     return daem.curve(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
 
 
-def unsteered_tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> tuple[Tensor, Tensor]:
-    """`tone_curve` in two: the curve `B 3 3` that removes all of what is wrong, and the share `B 1`, 0..1, that is wanted."""
-    return daem.curve.unsteered(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
+def unsteered_tone_curve(
+    daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext
+) -> tuple[Tensor, Tensor]:
+    """The two factors of `tone_curve`: the unsteered curve `B 3 3`, and the share `B 1`, 0..1, wanted."""
+    now = tones(cells(repaired)).to(looks.device)
+    return daem.curve.unsteered(context.probabilities, context.steering, looks, now)
 
 
 def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:

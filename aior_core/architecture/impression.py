@@ -13,8 +13,8 @@ from .tone import ToneCurve, appearance
 
 @dataclass(frozen=True, eq=False)
 class Impression:
-    """Of a batch of damaged pictures: `appearance` `B 60` (`tone.appearance`), how likely there is haze by that, `hazy` `B`, 0..1, and `clipped` `B`
-    (`is_clipped`). All fp32."""
+    """Of a batch of damaged pictures: `appearance` `B 60` (`tone.appearance`), how likely there is haze by
+    that, `hazy` `B`, 0..1, and `clipped` `B`, 0..1 (`is_clipped`). All fp32."""
 
     appearance: Tensor
     hazy: Tensor
@@ -36,17 +36,20 @@ class Impression:
 
 HALF_A_LEVEL, NEAR = 0.5 / 255, 8 / 255
 OVERSHOOT, FEW = 0.1, 1e-4
-"""A picture is not clipped where more than `OVERSHOOT` as many values lie beyond black and white as within `NEAR` of them, and more than `FEW` of all.
+"""A picture counts as not clipped if the values beyond black and white are more than `OVERSHOOT` times those
+within `NEAR` of them, and more than `FEW` times all values.
 
-Measured on the six pictures of tests/clean: noise of sigma 3 to 50 that was not clipped puts 0.12 to 5 times as many values beyond as near; what was
-clipped and then made smaller 0.07 at most, by the overshoot of the filter.
+Measured on the six pictures of tests/clean: unclipped noise of sigma 3 to 50 puts 0.12 to 5 times as many
+values beyond as near. A clipped picture that is then made smaller has 0.07 at most, from the filter's
+overshoot.
 """
 
 
 def is_clipped(picture: Tensor) -> Tensor:
-    """Whether the values of pictures `B 3 H W` end at black and white (0 and 1), as in files -> `B`, fp32: 1 where they do, 0 where noise goes beyond.
+    """Whether the values of pictures `B 3 H W` end at black (0) and white (1), as in files: `B`, fp32.
 
-    By how many values lie beyond, not by whether one does: a rounding error, a filter's overshoot or a hot pixel says nothing of the whole picture.
+    The number of values beyond decides, not whether there is one: a rounding error, a filter's overshoot or a
+    hot pixel says nothing about the whole picture.
     """
     values = picture.flatten(1)
     beyond = ((values < -HALF_A_LEVEL) | (values > 1 + HALF_A_LEVEL)).sum(dim=1)

@@ -153,13 +153,18 @@ class ToneCurve(nn.Module):
             return self.expected(appearance)[2][:, HAZE].sigmoid()
 
     def forward(self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
-        """The curve `B 3 3` of `unsteered`, as far as it is wanted; fp32, zero moves nothing. Learns in its own stage only: no gradients."""
+        """The curve `B 3 3` of `unsteered` times its share; fp32. Zero moves nothing. No gradients."""
         curve, wanted = self.unsteered(probabilities, steering, appearance, now)
         return curve * wanted[..., None]
 
-    def unsteered(self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        """What the degradation head says there is and what of it is to be removed, `B K` each, 0..1; `appearance` `B 60` of the damaged picture,
-        tones `now` `B 27` of the repaired one -> curve `B 3 3` that removes all of it, and the share `B 1`, 0..1, that is wanted; fp32. No gradients.
+    def unsteered(
+        self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The curve `B 3 3` against haze and darkness, and the share `B 1`, 0..1, of it that is wanted.
+
+        probabilities, steering: `B K`, 0..1, what the degradation head says there is, and what of it is to be
+        removed. appearance: `B 60`, of the damaged picture. now: tones `B 27` of the repaired one. Returns
+        fp32; zero moves nothing. The curve learns in its own stage only, so there are no gradients.
 
         How far it goes is Wiener's share, of what is off what no expected error explains, times how likely there is haze or darkness at all.
         The head says that best, but does not see darkness through noise; there the tones do. Haze is there only where both say so, as the tones
@@ -176,7 +181,8 @@ class ToneCurve(nn.Module):
             seen = HALF_WAY * ramp(1 - (1 - haze) * (1 - dark), DOUBTED, BELIEVED)
             share = share * torch.lerp(seen, ramp(darkened, DARK_FROM, DARK_AT), noise).float()
             likely = torch.cat([haze, torch.lerp(dark, darkened, noise)], dim=1)
-            # Where neither is likely the curve is zero, and no less wanted.
+            # Where neither is likely the curve is zero, and still wanted in full.
             likely = likely + SMALLEST
-            wanted = (likely * steering[:, HAZE : DARK + 1]).sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True)
+            removed = likely * steering[:, HAZE : DARK + 1]
+            wanted = removed.sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True)
             return curve_between(now, wished) * share[..., None], wanted.float()

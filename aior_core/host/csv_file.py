@@ -16,7 +16,8 @@ TRIES = 100
 def save_csv(text: str, prefix: str | None) -> Path | None:
     """Write `text` below ComfyUI's output folder, numbered as its save nodes do; returns the path, or None for no or an empty `prefix`.
 
-    Raises ValueError for a prefix that is no name or leads out of the folder, RuntimeError if the file cannot be written.
+    Raises ValueError for a prefix that is no name or leads out of the folder, RuntimeError if the file cannot
+    be written.
     """
     if prefix is None or isinstance(prefix, str) and not prefix.strip():
         return None

@@ -55,15 +55,17 @@ def decode_daem(
 ) -> Tensor:
     """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
 
-    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles; 0 is the whole picture
-    where memory allows it, and the largest tile that fits where not. Tiles make no difference to the compact autoencoder, a small one
-    to the KL one. color_fix takes colours from the damaged picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken,
-    in so many times the time: what the networks make of a place depends a little on which way it is turned. watch is called for every picture, level and tile, where there is a
-    DAEM at work, of the copy that is not mirrored. fp32, on the CPU, contiguous, 0..1.
-    With a noise mask in the LATENT, only what is masked is taken from the decoder: outside of the mask the result is the damaged picture, exactly,
-    and the inner border of the mask is blended (`feathered`). As for the host's samplers, a mask of another size is stretched, and masks are repeated for a larger batch.
-    Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if
-    memory does not suffice.
+    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles;
+    0 is the whole picture where memory allows it, and the largest tile that fits where not. Tiles make no
+    difference to the compact autoencoder, a small one to the KL one. color_fix takes colours from the damaged
+    picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken, in so many times
+    the time: what the networks make of a place depends a little on which way it is turned. watch is called
+    for every picture, level and tile, where there is a DAEM at work, of the copy that is not mirrored. fp32,
+    on the CPU, contiguous, 0..1. With a noise mask in the LATENT, the result outside of the mask is exactly
+    the damaged picture. Inside, the decoded picture fades in from the mask's border (`feathered`). As in the
+    host's samplers, a mask of another size is stretched, and masks are repeated for a larger batch.
+    Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or
+    the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if memory does not suffice.
     """
     require_numbers(strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
@@ -113,9 +115,10 @@ def _leave_sound(image: Tensor, prior: Prior) -> None:
 
 
 def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
-    """Put the damaged picture back into IMAGE `B H W 3` outside of the noise masks `M 1 h w`, 0..1, in place, one picture after the other."""
+    """Put the damaged picture back into IMAGE `B H W 3` outside of the masks `M 1 h w`, 0..1, in place."""
     for index, picture in enumerate(image):
-        # Stretched and repeated as the host does it for its samplers, but over the picture, not over a latent of it.
+        # The host stretches and repeats masks like this for its samplers, over the latent instead of the
+        # picture.
         mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
         damaged = prior.unpadded[index if len(prior.latent) > 1 else 0].to(picture).clamp(0.0, 1.0)
         picture.copy_(torch.lerp(damaged, picture, feathered(mask)[0].movedim(0, -1).to(picture)))
@@ -142,7 +145,7 @@ def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int)
     progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * len(tiles) * (1 + levels))
     out = _decode(work, tile, need, watch, progress)
     for turned in MIRRORED[1:ensemble]:
-        copy = _decode(work.mirrored(turned), tile, need, None, progress).flip(turned)
+        copy = _decode(work.mirrored(turned, tile), tile, need, None, progress).flip(turned)
         out += copy[:, : out.shape[1], : out.shape[2]]
     return out.div_(ensemble)
 
@@ -182,7 +185,7 @@ def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: co
             curves.append(picture.tone_curve(out[index : index + 1].movedim(-1, 1)))
     if curves:
         made, wanted = (torch.cat(rows) for rows in zip(*curves))
-        # A frame whose tones are to stay says nothing of its neighbours': with their share of it, frames count.
+        # A frame counts by its share: one whose tones are to stay says nothing about its neighbours' tones.
         made = over_time(made, prior.smooth if len(prior.latent) > 1 else 0, wanted[:, 0])
         _set_tones(out.movedim(-1, 1), work.strength * made * wanted[..., None])
     return out

@@ -20,7 +20,7 @@ from .frames import over_time
 from .kl_walk import walk_of
 from .memory import give_back_freed
 from .prior import Prior
-from .prior_encode import FACTOR
+from .prior_encode import FACTOR, encode_features
 from .reach import LEVELS, decoder_halos, trunk_halo
 from .restorer import Restorer
 from .tiling import Region, seen
@@ -44,13 +44,19 @@ class Work:
     prior: Prior
     strength: float
 
-    def mirrored(self, turned: tuple[int, ...]) -> Work:
-        """The same with the dimensions `turned`, those of an IMAGE, the other way round: the padding is then above or to the left, and decoded too."""
+    def mirrored(self, turned: tuple[int, ...], tile: int) -> Work:
+        """The same with the dimensions `turned` of an IMAGE flipped. The padding is then decoded too.
+
+        The features of every level are made anew from the mirrored picture, in tiles of `tile` pixels: the
+        networks are not symmetric, so the picture's own features, flipped, would be wrong. The estimate
+        stays.
+        """
         prior, inner = self.prior, [dimension + 1 for dimension in turned]
         height, width = prior.geometry.padded
-        other = replace(
-            prior, image=prior.image.flip(turned), features=prior.features.flip(inner), skips=None, geometry=Geometry(height, width, 0, 0),
-        )  # fmt: skip
+        other = replace(prior, image=prior.image.flip(turned), geometry=Geometry(height, width, 0, 0))
+        if self.daem is not None:
+            *skips, features = encode_features(self.restorer, other.image, tile=tile, shown=False)
+            other = replace(other, features=features, skips=tuple(skips) or None)
         return replace(self, samples=self.samples.flip(inner), prior=other)
 
 
@@ -131,7 +137,7 @@ class PictureWalk:
             )
 
     def tone_curve(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
-        """What the whole repaired picture `1 3 H W`, 0..1, still has of a wrong tone -> curve `1 3 3`, and the share `1 1` of it that is wanted."""
+        """The tone curve `1 3 3` of the whole repaired picture `1 3 H W`, 0..1, and its share `1 1`."""
         curve, wanted = unsteered_tone_curve(self.daem, canvas, self.context.appearance, self.context)
         require_finite(curve, "the tone curve", self.latent.dtype)
         return curve, wanted
@@ -142,9 +148,10 @@ def contexts(work: Work) -> list[PictureContext | None]:
     prior, vae = work.prior, work.vae
     if work.daem is None:
         return [None] * len(prior.features)
-    statistics = torch.cat([pooled_statistics(feature.to(vae.device, vae.vae_dtype)) for feature in prior.features.split(1)])
-    # Alone what is seen here for the first time: the estimate was averaged when the prior was made, and steering is what a person asks for.
-    statistics = over_time(statistics, prior.smooth)
+    features = (feature.to(vae.device, vae.vae_dtype) for feature in prior.features.split(1))
+    # The estimate was averaged when the prior was made, and steering is a person's choice: neither is
+    # averaged here.
+    statistics = over_time(torch.cat([pooled_statistics(feature) for feature in features]), prior.smooth)
     made = []
     for index in range(len(prior.features)):
         mine = slice(index, index + 1)

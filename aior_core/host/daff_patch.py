@@ -24,6 +24,7 @@ from .prior import Prior, require_prior
 from .restorer import Restorer
 from .same_conds import once_if_same
 from .steer import require_steerable
+from .trained_sampling import require_trained_sampling, trained_sampling_only
 
 CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
@@ -92,16 +93,18 @@ def apply_daff(
 ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
     """Put DAFF on a clone of MODEL and the prior into positive and negative; for any sampler or guider of the host.
 
-    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens, SDXL the empty
-    text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing; start and end are parts of the
-    schedule, 0 its beginning.
-    Raises ValueError if restorer, prior and MODEL do not fit together, an SDXL restorer gets neither CONDITIONING nor `clip`,
-    or nothing would follow a steered prior.
+    Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens,
+    SDXL the empty text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing;
+    start and end are parts of the schedule, 0 its beginning.
+    Raises ValueError if restorer, prior and MODEL do not fit together, if a patch has MODEL sampled as it was
+    not trained (a patch that comes later makes the sampler raise it), an SDXL restorer gets neither
+    CONDITIONING nor `clip`, or nothing would follow a steered prior.
     """
     require_numbers(strength=strength, start_percent=start_percent, end_percent=end_percent)
     require_prior(restorer, prior)
     require_steerable(restorer, prior)
     in_channels = require_model(model, restorer, prior)
+    require_trained_sampling(model)
     for name, given in (("positive", positive), ("negative", negative)):
         if given is not None:
             require_kind(name, given, list, "a CONDITIONING, or nothing")
@@ -118,6 +121,7 @@ def apply_daff(
     model.set_model_input_block_patch(patch)
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch.wrap)
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, once_if_same)
+    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, trained_sampling_only)
     condition = embed_condition(restorer, prior)
     return model, _with_condition(positive, condition), _with_condition(negative, condition)
 
@@ -125,7 +129,7 @@ def apply_daff(
 def without_daff(model: ModelPatcher) -> ModelPatcher:
     """A clone of MODEL that has lost whatever DAFF was applied to it."""
     model = model.clone()
-    for place in (WrappersMP.DIFFUSION_MODEL, WrappersMP.CALC_COND_BATCH):
+    for place in (WrappersMP.DIFFUSION_MODEL, WrappersMP.CALC_COND_BATCH, WrappersMP.PREPARE_SAMPLING):
         model.remove_wrappers_with_key(place, KEY)
     patches = model.model_options["transformer_options"].get("patches", {})
     if "input_block_patch" in patches:

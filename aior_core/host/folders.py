@@ -55,11 +55,19 @@ def weight_path(name: str) -> str:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does; empty while it is missing or no name is known yet."""
+    """Changes when the file or any of its shards does; empty while it is missing or no name is known yet."""
     path = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
     if path is None:
         return ""
-    stat = os.stat(path)
+    return " ".join(_state(part) for part in siblings(Path(path)) or [Path(path)])
+
+
+def _state(path: Path) -> str:
+    """When a file was written and how long it is. One that is not there has a state too: it may come."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return "missing"
     return f"{stat.st_mtime_ns}-{stat.st_size}"
 
 

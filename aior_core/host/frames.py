@@ -16,8 +16,9 @@ LEAST = 1e-12
 def over_time(x: Tensor, radius: int, share: Tensor | None = None) -> Tensor:
     """`B ...`, a row per frame -> the same, each row a mean of those up to `radius` frames away, nearer ones counting more (a triangle).
 
-    At the ends only the frames that there are count. share: `B`, 0 or more, how much each frame counts besides (default: all alike). Summed in
-    fp32 at least, as differences to the row itself: what does not vary stays exactly as it is, in every dtype.
+    At the ends only the frames that exist count. share: `B`, 0 or more, an extra weight per frame (default:
+    1). Differences to the row itself are averaged, in fp32 at least: constant rows stay bit for bit, in every
+    dtype.
     """
     if radius <= 0 or len(x) == 1:
         return x
@@ -34,10 +35,11 @@ def over_time(x: Tensor, radius: int, share: Tensor | None = None) -> Tensor:
 
 
 def smooth_over_time(prior: Prior, radius: int) -> Prior:
-    """The prior with what is judged of its frames averaged: severities, probabilities, and of the impression haze and clipping.
+    """The prior with its estimate averaged over frames: severities, probabilities, haze and clipping.
 
-    DAEM averages by `prior.smooth` what it sees of the features as a whole, and its tone curves. Everything is averaged once; what is to be
-    removed, `prior.steering`, never. Features and maps stay as they are: they hold places, which move. Raises ValueError for a radius below 0.
+    DAEM averages its statistics of the features and its tone curves by `prior.smooth`. So everything is
+    averaged once, and steering never. Features and maps stay as they are: they hold places, which move.
+    Raises ValueError for a radius below 0.
     """
     if radius < 0:
         raise ValueError(f"Encode Degradation Prior: smooth is {radius}; expected a number of frames, 0 for none.")
@@ -45,6 +47,8 @@ def smooth_over_time(prior: Prior, radius: int) -> Prior:
         return prior
     impression = prior.impression
     if impression is not None:
-        impression = replace(impression, hazy=over_time(impression.hazy, radius), clipped=over_time(impression.clipped, radius))
+        hazy, clipped = (over_time(rows, radius) for rows in (impression.hazy, impression.clipped))
+        impression = replace(impression, hazy=hazy, clipped=clipped)
     severities, probabilities = (over_time(rows, radius) for rows in (prior.severities, prior.probabilities))
-    return replace(prior, severities=severities, probabilities=probabilities, impression=impression, smooth=radius)
+    averaged = {"severities": severities, "probabilities": probabilities, "impression": impression}
+    return replace(prior, **averaged, smooth=radius)

@@ -35,16 +35,24 @@ def samples_of(latent: object) -> Tensor:
 
 
 def mask_of(latent: dict[str, Any]) -> Tensor | None:
-    """The noise mask of a LATENT as `M 1 h w`, fp32, 0..1, of any size, or None. Raises ValueError for what is no mask, or holds NaN."""
+    """The noise mask of a LATENT as `M 1 h w`, fp32, 0..1, of any size, or None.
+
+    Raises ValueError for something that is no mask, or holds NaN or infinite values.
+    """
     mask = latent.get("noise_mask")
     if mask is None:
         return None
     if not torch.is_tensor(mask) or mask.ndim < 2 or not mask.numel() or mask.is_complex():
         found = f"of shape {tuple(mask.shape)}" if torch.is_tensor(mask) else _told(mask)
-        raise ValueError(f"the latent's noise mask is {found}; expected numbers of shape (masks, height, width). Connect a MASK to Set Latent Noise Mask.")
+        raise ValueError(
+            f"the latent's noise mask is {found}; expected numbers of shape (masks, height, width). "
+            "Connect a MASK to Set Latent Noise Mask."
+        )
     mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
     if not torch.isfinite(mask).all():
-        raise ValueError("the latent's noise mask holds NaN or infinite values. Check the node that the mask comes from.")
+        raise ValueError(
+            "the latent's noise mask holds NaN or infinite values. Check the node that the mask comes from."
+        )
     return mask.clamp(0.0, 1.0)
 
 

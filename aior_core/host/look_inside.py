@@ -6,7 +6,6 @@ is the one that DAFF Sampler and DAEM Decode make with the same settings.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from .daem_decode import decode_daem
 from .inputs import require_kind, require_numbers
 from .open_conds import Conditioning
 from .prior import Prior, require_prior
+from .prior_batch import rows_of
 from .prior_encode import require_vae
 from .restorer import Restorer
 from .sampling import sample_daff
@@ -127,20 +127,10 @@ def look_inside(
 
     for index in range(len(prior.latent)):
         meter = Meter()
-        alone = one_of(prior, index)
+        alone = rows_of(prior, slice(index, index + 1))
         start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
         options = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
         latents.append(sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)["samples"])
         influence.append(meter.influence)
     image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)
     return Inside(influence, levels, image)
-
-
-def one_of(prior: Prior, index: int) -> Prior:
-    """The prior of one picture of a batch."""
-    mine = slice(index, index + 1)
-    rows = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
-    cut = {name: value[mine] for name, value in rows.items() if torch.is_tensor(value)}
-    skips = None if prior.skips is None else tuple(skip[mine] for skip in prior.skips)
-    impression = None if prior.impression is None else prior.impression.rows(mine)
-    return dataclasses.replace(prior, **cut, skips=skips, impression=impression)

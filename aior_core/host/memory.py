@@ -61,7 +61,9 @@ def fitting_tile(need: Need, memory: float) -> int | None:
 
 
 def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
-    """Side in pixels of the tiles of a stage: as asked for, or, for 0, the largest that fits; the whole picture is `need.whole`. `stage` names it in the log.
+    """Side in pixels of a stage's tiles: as asked for, or the largest that fits (0); `need.whole` is one.
+
+    `stage` names the stage in the log.
 
     Raises RuntimeError with the numbers, before anything is run, if what was asked for does not fit, or nothing does.
     """
@@ -111,12 +113,18 @@ def give_back_freed(device: torch.device, pixels: int) -> None:
 OUT_OF_MEMORY = re.compile(
     "|".join(
         (
-            r"out of memory",  # MPS ("MPS backend out of memory"), and CUDA, HIP, XPU and NPU where the error has no class of its own
-            r"Invalid buffer size: \d",  # MPS: a single tensor above the largest buffer that Metal gives
-            r"DefaultCPUAllocator: (can't allocate|not enough) memory",  # the processor: Linux and macOS, Windows
-            r"not enough GPU video memory",  # DirectML
-            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",  # cuBLAS, cuDNN and their like, for their workspaces
-            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",  # SYCL and Level Zero
+            # MPS, and CUDA, HIP, XPU and NPU where the error has no class of its own.
+            r"out of memory",
+            # MPS, for a single tensor above Metal's largest buffer.
+            r"Invalid buffer size: \d",
+            # The processor, on Linux and macOS and on Windows.
+            r"DefaultCPUAllocator: (can't allocate|not enough) memory",
+            # DirectML.
+            r"not enough GPU video memory",
+            # cuBLAS, cuDNN and their like, for their workspaces.
+            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",
+            # SYCL and Level Zero.
+            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",
         )
     ),
     re.IGNORECASE,
@@ -134,7 +142,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def with_smaller_tiles(run: Callable[[int], T], tile: int, stage: str) -> T:
-    """`run(tile)`; as often as memory runs out, once more with half the tile, which the log says of `stage`. Raises RuntimeError below the smallest tile."""
+    """`run(tile)`, again with half the tile as often as memory runs out. `stage` names the stage in the log.
+
+    Raises RuntimeError where even the smallest tile is too large.
+    """
     while True:
         try:
             return run(tile)

@@ -1,4 +1,4 @@
-"""A node's name in its errors: put on once, at the node's edge. Nothing below the nodes knows which node calls it."""
+"""A node's name in its errors, put on once, at the node's edge. Nothing below the nodes knows its node."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 NAMED = (ValueError, RuntimeError, OSError)
-"""Errors that are for people. Interrupts of the host are none of these and pass as they are; so do errors of other kinds, which are bugs."""
+"""Errors for people. The host's interrupts are none of these and pass unchanged. Other kinds are bugs."""
 
 
 @contextmanager
 def named(name: Callable[[], str]) -> Iterator[None]:
-    """Put `name()` before the text of an error of `NAMED` that passes, unless the text begins with it. The error itself stays the same object.
+    """Put `name()` before the text of an error of `NAMED`, unless it is there. The error object is kept.
 
-    What an error of the system says is made of numbers and file names, not of one text, and stays as it is.
+    An error of the system holds a number and a file's name instead of one text. It passes unchanged.
     """
     try:
         yield
@@ -30,7 +30,7 @@ def named(name: Callable[[], str]) -> Iterator[None]:
 
 
 def in_its_name(execute: Callable[P, T]) -> Callable[P, T]:
-    """A decorator for a node's `execute`, below `@classmethod`: its errors begin with the node's display name."""
+    """Decorate a node's `execute`, below `@classmethod`: its errors begin with the node's display name."""
 
     @functools.wraps(execute)
     def run(cls, *args, **inputs):

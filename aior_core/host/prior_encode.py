@@ -101,10 +101,11 @@ def kept_dtype(config: PriorConfig, height: int, width: int) -> torch.dtype:
     return torch.float16 if config.kind == "naf" and height * width > FULL_FEATURES_PIXELS else torch.float32
 
 
-def encode_features(restorer: Restorer, image: Tensor, *, tile: int) -> list[Tensor]:
+def encode_features(restorer: Restorer, image: Tensor, *, tile: int, shown: bool = True) -> list[Tensor]:
     """LQ features of a padded IMAGE `B H W 3` (0..1), finest first, on the intermediate device, in fp32 or as `kept_dtype` says.
 
     Of large batches, and with tiles, only the coarsest level is kept: the finer ones are as large as the picture times their channels.
+    shown: with a progress bar of its own.
     """
     encoder = restorer.encoder
     batch, height, width, channels = image.shape
@@ -112,7 +113,7 @@ def encode_features(restorer: Restorer, image: Tensor, *, tile: int) -> list[Ten
     need = encoding_need(restorer, batch, channels, height, width)
     management.load_models_gpu([encoder], memory_required=need.bytes(tile) - need.held)
     tiles = regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR)
-    progress = comfy.utils.ProgressBar(batch * len(tiles)) if batch * len(tiles) > 1 else None
+    progress = comfy.utils.ProgressBar(batch * len(tiles)) if shown and batch * len(tiles) > 1 else None
     out = management.intermediate_device()
     fine = len(tiles) == 1 and batch * height * width <= KEPT_SKIPS_PIXELS
     levels: list[Tensor] = []
@@ -143,14 +144,17 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
-    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve, where there is one; one picture after the other, on the intermediate device.
+    """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve; None without one.
 
-    DAEM itself stays where it is: the curve judges sixty numbers, which the processor does at once, and its layers bring their weights to their input.
+    DAEM is not loaded for it. The curve judges sixty numbers on the processor, and its layers cast their
+    weights to where their input is.
     """
     if restorer.daem is None or restorer.daem.model.curve is None:
         return None
     look, processor = restorer.daem.model.impression, torch.device("cpu")
-    return Impression.joined(look(picture.movedim(-1, 1), processor) for picture in color.split(1)).to(management.intermediate_device())
+    pictures = (picture.movedim(-1, 1) for picture in color.split(1))
+    joined = Impression.joined(look(picture, processor) for picture in pictures)
+    return joined.to(management.intermediate_device())
 
 
 def _encode_latent(vae: VAE, image: Tensor, tile: int) -> Tensor:

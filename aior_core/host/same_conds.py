@@ -13,8 +13,9 @@ def once_if_same(executor, model, conds, x_in, timestep, model_options):
     """A CALC_COND_BATCH wrapper: where positive and negative are equal, predicts one of them and gives it for both."""
     if len(conds) != 2 or conds[0] is None or conds[1] is None:
         return executor(model, conds, x_in, timestep, model_options)
-    # Comparing waits for the device. A run has its own options and, as a rule, the same conds in every step: those that were compared last are
-    # held here, so that no others can be taken for them. Context windows bring others each time, and those are compared each time.
+    # Comparing waits for the device, and most runs have the same conds in every step. The conds that were
+    # compared last are held here, so that their identity stays theirs. Context windows bring new ones, which
+    # are compared anew.
     positive, negative, same = model_options.get(SAME, (None, None, False))
     if positive is not conds[0] or negative is not conds[1]:
         same = equal(conds[0], conds[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
@@ -259,3 +261,17 @@ def test_measure_writes_a_csv_below_the_output_folder_only(comfy, graph, server)
     graph.prompt[measured.id]["inputs"]["csv"] = "../film"
     assert "Measure Restoration: csv: '../film' leads out of" in str(comfy.error(graph.prompt))
     assert sorted(server.folder.rglob("film*")) == [path]
+
+
+def test_one_picture_of_a_prior_goes_on_alone(comfy, graph, weights):
+    pictures = [photograph(64, 96, seed=seed) for seed in (1, 2)]
+    first, second = (graph.add("LoadImage", image=comfy.upload_array(each)).out(0) for each in pictures)
+    walk = start_from(graph, graph.add("ImageBatch", image1=first, image2=second).out(0), None, weights)
+    together = walk.save(walk.decode(walk.sampler(latent=walk.latent).out(0)).out(0))
+    taken = graph.add("AIOR_PriorFromBatch", prior=walk.prior, batch_index=1, length=1).out(0)
+    latent = graph.add("LatentFromBatch", samples=walk.latent, batch_index=1, length=1).out(0)
+    alone = replace(walk, prior=taken)
+    saved = alone.save(alone.decode(alone.sampler(latent=latent).out(0)).out(0))
+    result = comfy.run(graph.prompt)
+    (_, wanted), (out,) = comfy.pictures(result, together), comfy.pictures(result, saved)
+    assert abs(out - wanted).max() <= 1.01 / 255 and out.std() > 0.02

@@ -10,17 +10,18 @@ from aior_pack.tests.tiny import distance, picture
 pytestmark = pytest.mark.usefixtures("host")
 
 
-def turned(prior, latent: torch.Tensor, dimensions: tuple[int, ...]):
+def turned(walk, prior, latent: torch.Tensor, dimensions: tuple[int, ...]):
     """A prior without padding, and its latent, as they were if the picture's `dimensions` (of `B H W C`) were the other way round."""
     inner = [dimension + 1 for dimension in dimensions]
-    other = dataclasses.replace(prior, image=prior.image.flip(dimensions), features=prior.features.flip(inner), skips=None)
+    seen = walk.encode(prior.image.flip(dimensions))
+    other = dataclasses.replace(prior, image=seen.image, features=seen.features, skips=seen.skips)
     return other, {"samples": latent.flip(inner)}
 
 
 @pytest.mark.parametrize("dimensions", [(1,), (2,), (1, 2)], ids=["upside down", "left to right", "half a turn"])
 def test_all_four_do_not_care_which_way_up_the_picture_is(walk, dimensions):
     prior = walk.encode(picture(64, 96))
-    other, latent = turned(prior, prior.latent, dimensions)
+    other, latent = turned(walk, prior, prior.latent, dimensions)
     for ensemble, same in ((4, True), (1, False)):
         one = walk.decode({"samples": prior.latent}, prior, ensemble=ensemble)
         two = walk.decode(latent, other, ensemble=ensemble).flip(dimensions)
@@ -29,9 +30,23 @@ def test_all_four_do_not_care_which_way_up_the_picture_is(walk, dimensions):
 
 def test_two_are_the_mean_of_both(walk):
     prior = walk.encode(picture(64, 96))
-    other, latent = turned(prior, prior.latent, (1, 2))
+    other, latent = turned(walk, prior, prior.latent, (1, 2))
     wanted = (walk.decode({"samples": prior.latent}, prior) + walk.decode(latent, other).flip((1, 2))) / 2
     assert distance(walk.decode({"samples": prior.latent}, prior, ensemble=2), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["small", "large"])
+def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
+    """Of a small picture and of one whose fine features are not kept; coarse ones were those of the other picture, turned round."""
+    from aior_pack.aior_core.host import prior_encode
+    from aior_pack.aior_core.host.daem_walk import Work
+
+    monkeypatch.setattr(prior_encode, "KEPT_SKIPS_PIXELS", 2**20 if kept else 0)
+    prior = walk.encode(picture(64, 96))
+    work = Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0)
+    copy, wanted = work.mirrored((2,), 4096).prior, walk.encode(prior.image.flip(2))
+    assert torch.equal(copy.features, wanted.features) and distance(copy.features, prior.features.flip(3)) > 0.01
+    assert (copy.skips is None) == (not kept) and (not kept or all(torch.equal(*pair) for pair in zip(copy.skips, wanted.skips)))
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.0])
@@ -43,7 +58,7 @@ def test_a_padded_picture_stays_where_it_is(walk, strength):
     assert two.shape == (2, 61, 83, 4) and two.is_contiguous() and torch.equal(two[..., 3], image[..., 3])
     # The copy has its padding above and to the left, and it is cut off there.
     whole = dataclasses.replace(prior, geometry=Geometry(64, 88, 0, 0), alpha=None)
-    other, flipped = turned(whole, prior.latent, (1, 2))
+    other, flipped = turned(walk, whole, prior.latent, (1, 2))
     copy = walk.decode(flipped, other, strength=strength).flip((1, 2))[:, :61, :83]
     assert distance(two[..., :3], (one[..., :3] + copy) / 2) < 1e-6
 

@@ -16,9 +16,9 @@ def noisy():
 
 
 def one_of(prior, index):
-    from aior_pack.aior_core.host.look_inside import one_of
+    from aior_pack.aior_core.host.prior_batch import rows_of
 
-    return one_of(prior, index)
+    return rows_of(prior, slice(index, index + 1))
 
 
 def flicker(frames):

@@ -37,6 +37,7 @@ WRONG = {
     "AIOR_ApplyDAFF": {"model": None, "restorer": None, "prior": None, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0},
     "AIOR_DAFFSampler": {"model": None, "restorer": None, "prior": None, "start_point": "noise"},
     "AIOR_DecodeDAEM": {"samples": None, "vae": None, "restorer": None, "prior": None, "strength": 1.0, "tile": 0, "color_fix": "none"},
+    "AIOR_PriorFromBatch": {"prior": None, "batch_index": 0, "length": 1},
     "AIOR_PriorReport": {"prior": None},
     "AIOR_SteerPrior": {"prior": None, "noise": 0.5},
     "AIOR_Inspect": {"model": None, "vae": None, "restorer": None, "prior": None},
@@ -66,10 +67,21 @@ def test_a_recipe_that_is_none_and_a_picture_of_text_are_told_in_the_nodes_name(
 
 def test_the_sampler_says_its_own_name_of_what_is_found_while_daff_is_applied_or_at_work(nodes, walk):
     prior = walk.encode(picture(64, 64))
-    inputs = {"model": walk.model, "restorer": walk.restorer, "prior": prior, "start_point": "noise", "steps": 1}
+    inputs = {
+        "model": walk.model,
+        "restorer": walk.restorer,
+        "prior": prior,
+        "start_point": "noise",
+        "steps": 1,
+    }
     text = told(nodes, "AIOR_DAFFSampler", **inputs, positive="words")
     assert text.startswith("DAFF Sampler: positive is a str") and "Apply DAFF" not in text
-    text = told(nodes, "AIOR_ApplyDAFF", **{**WRONG["AIOR_ApplyDAFF"], "model": walk.model, "restorer": walk.restorer, "prior": prior}, positive="words")
+    text = told(
+        nodes,
+        "AIOR_ApplyDAFF",
+        **{**WRONG["AIOR_ApplyDAFF"], "model": walk.model, "restorer": walk.restorer, "prior": prior},
+        positive="words",
+    )
     assert text.startswith("Apply DAFF: positive is a str")
 
 
@@ -90,11 +102,18 @@ def test_errors_keep_their_kind_and_what_they_know():
         assert caught.value is error
         return str(error)
 
-    assert passed(ValueError("no")) == "A Node: no" and passed(RuntimeError("no")) == "A Node: no" and passed(FileNotFoundError("no")) == "A Node: no"
+    assert (
+        passed(ValueError("no")) == "A Node: no"
+        and passed(RuntimeError("no")) == "A Node: no"
+        and passed(FileNotFoundError("no")) == "A Node: no"
+    )
     assert passed(torch.OutOfMemoryError("out of memory")) == "A Node: out of memory"
     assert passed(ValueError("A Node: no")) == "A Node: no"
     system = OSError(errno.ENOSPC, "No space left on device")
-    assert passed(system) == str(OSError(errno.ENOSPC, "No space left on device")) and system.errno == errno.ENOSPC
+    assert (
+        passed(system) == str(OSError(errno.ENOSPC, "No space left on device"))
+        and system.errno == errno.ENOSPC
+    )
     assert passed(UnicodeDecodeError("utf-8", b"x", 0, 1, "wrong")).startswith("'utf-8' codec")
     assert passed(KeyError("key")) == "'key'"
 

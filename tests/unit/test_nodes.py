@@ -44,6 +44,7 @@ SCHEMAS = {
         ["LATENT"],
     ),
     "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix", "ensemble"], ["IMAGE"]),
+    "AIOR_PriorFromBatch": (["prior", "batch_index", "length"], ["AIOR_PRIOR"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
     "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
     "AIOR_Inspect": (
@@ -118,3 +119,24 @@ def test_an_absent_file_is_named(nodes):
     assert nodes["AIOR_LoadCompact"].fingerprint_inputs(file="absent.safetensors") == ""
     with pytest.raises(FileNotFoundError, match="absent.safetensors"):
         nodes["AIOR_LoadCompact"].execute(file="absent.safetensors")
+
+
+def test_any_part_of_a_file_in_several_that_changes_is_seen(nodes, tiny_file, tmp_path, monkeypatch):
+    import os
+    import shutil
+
+    import folder_paths
+    from aior_pack.aior_core.host.folders import FOLDER
+
+    for part in tiny_file.parent.glob("tiny-*"):
+        shutil.copy2(part, tmp_path)
+    parts = sorted(tmp_path.glob("tiny-*"))
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(tmp_path)], folder_paths.folder_names_and_paths[FOLDER][1]))
+    folder_paths.filename_list_cache.pop(FOLDER, None)
+    seen = [nodes["AIOR_LoadRestorer"].fingerprint_inputs(file=parts[0].name)]
+    for number, part in enumerate(parts):
+        os.utime(part, ns=(0, 10**9 + number))
+        seen.append(nodes["AIOR_LoadRestorer"].fingerprint_inputs(file=parts[0].name))
+    parts[-1].unlink()
+    seen.append(nodes["AIOR_LoadRestorer"].fingerprint_inputs(file=parts[0].name))
+    assert len(parts) > 1 and len(set(seen)) == len(parts) + 2 and "" not in seen

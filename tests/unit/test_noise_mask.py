@@ -23,7 +23,11 @@ def test_a_weight_is_nothing_outside_all_inside_and_rises_between():
     mask = left()[None]
     weight = feathered(mask)
     row = weight[0, 0, HEIGHT // 2]
-    assert weight.shape == mask.shape and torch.all(weight[..., EDGE:] == 0) and torch.all(weight[..., : EDGE - FEATHER] == 1)
+    assert (
+        weight.shape == mask.shape
+        and torch.all(weight[..., EDGE:] == 0)
+        and torch.all(weight[..., : EDGE - FEATHER] == 1)
+    )
     assert torch.all(row[EDGE - FEATHER : EDGE].diff() < 0) and torch.equal(weight, row.expand_as(weight))
     for value in (0.0, 0.3, 1.0):
         assert distance(feathered(torch.full((1, 1, 20, 30), value)), torch.tensor(value)) < 1e-6
@@ -46,7 +50,17 @@ def work(walk):
         return prior, samples, walk.decode({"samples": samples}, prior)
 
 
-@pytest.mark.parametrize("options", [{}, {"tile": 32}, {"strength": 0.0}, {"ensemble": 2}, {"color_fix": "adain"}, {"strength": 0.0, "tile": 32}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tile": 32},
+        {"strength": 0.0},
+        {"ensemble": 2},
+        {"color_fix": "adain"},
+        {"strength": 0.0, "tile": 32},
+    ],
+)
 def test_outside_the_mask_is_the_damaged_picture_and_deep_inside_the_repaired_one(host, walk, work, options):
     prior, samples, _ = work
     out = walk.decode({"samples": samples, "noise_mask": left()}, prior, **options)
@@ -62,13 +76,20 @@ def test_the_border_lies_between_the_two(host, walk, work):
     low, high = torch.minimum(whole, prior.unpadded), torch.maximum(whole, prior.unpadded)
     assert torch.all((out >= low - 1e-6) & (out <= high + 1e-6))
     border = slice(EDGE - FEATHER, EDGE - 1)
-    assert distance(out[:, :, border], whole[:, :, border]) > 1e-3 < distance(out[:, :, border], prior.unpadded[:, :, border])
+    assert (
+        distance(out[:, :, border], whole[:, :, border])
+        > 1e-3
+        < distance(out[:, :, border], prior.unpadded[:, :, border])
+    )
 
 
 def test_nothing_masked_is_the_damaged_picture_and_all_masked_the_repaired_one(host, walk, work):
     prior, samples, whole = work
     for value, wanted in ((0.0, prior.unpadded), (1.0, whole)):
-        assert torch.equal(walk.decode({"samples": samples, "noise_mask": torch.full((1, HEIGHT, WIDTH), value)}, prior), wanted)
+        assert torch.equal(
+            walk.decode({"samples": samples, "noise_mask": torch.full((1, HEIGHT, WIDTH), value)}, prior),
+            wanted,
+        )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -94,7 +115,9 @@ def test_masks_of_other_sizes_are_stretched_over_the_picture(host, walk, work, s
 
 
 def test_several_latents_of_one_picture_and_alpha(host, walk):
-    image = torch.cat([picture(64, 64), torch.rand(1, 64, 64, 1, generator=torch.Generator().manual_seed(1))], dim=-1)
+    image = torch.cat(
+        [picture(64, 64), torch.rand(1, 64, 64, 1, generator=torch.Generator().manual_seed(1))], dim=-1
+    )
     prior = walk.encode(image)
     out = walk.decode({"samples": prior.latent.repeat(3, 1, 1, 1), "noise_mask": left(64, 64, 32)}, prior)
     assert out.shape == (3, 64, 64, 4) and torch.equal(out[:, :, 32:], image[:, :, 32:].expand(3, -1, -1, -1))
@@ -107,7 +130,10 @@ def test_with_any_sampler(host, walk, sampler):
     latent = {"samples": prior.latent, "noise_mask": left(64, 96, 48)}
     if sampler == "stock":
         model, positive, negative = walk.patch(prior)
-        latent = {**latent, "samples": ksampler(model, positive, negative, prior.latent, noise_mask=latent["noise_mask"])}
+        latent = {
+            **latent,
+            "samples": ksampler(model, positive, negative, prior.latent, noise_mask=latent["noise_mask"]),
+        }
     else:
         latent = walk.sample(prior, latent=latent, steps=2)
     out = walk.decode(latent, prior)
@@ -122,11 +148,18 @@ def test_with_the_vae_of_sdxl(host, sdxl_restorer, sdxl_vae, tile):
     image = picture(HEIGHT, WIDTH)
     prior = encode_prior(sdxl_restorer, sdxl_vae, image)
     latent = {"samples": prior.latent + 0.5, "noise_mask": left()}
-    out, whole = (decode_daem(each, sdxl_vae, sdxl_restorer, prior, tile=tile) for each in (latent, {"samples": latent["samples"]}))
-    assert torch.equal(out[:, :, EDGE:], image[:, :, EDGE:]) and torch.equal(out[:, :, : EDGE - FEATHER], whole[:, :, : EDGE - FEATHER])
+    out, whole = (
+        decode_daem(each, sdxl_vae, sdxl_restorer, prior, tile=tile)
+        for each in (latent, {"samples": latent["samples"]})
+    )
+    assert torch.equal(out[:, :, EDGE:], image[:, :, EDGE:]) and torch.equal(
+        out[:, :, : EDGE - FEATHER], whole[:, :, : EDGE - FEATHER]
+    )
 
 
-@pytest.mark.parametrize("mask", ["a mask", torch.zeros(5), torch.zeros(0, 8, 8), torch.full((1, 8, 8), float("nan"))])
+@pytest.mark.parametrize(
+    "mask", ["a mask", torch.zeros(5), torch.zeros(0, 8, 8), torch.full((1, 8, 8), float("nan"))]
+)
 def test_what_is_no_mask_is_refused(host, walk, work, mask):
     prior, samples, _ = work
     with pytest.raises(ValueError, match="noise mask"):
