@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.published.depth import SCENES, guided, invented_depth
 from aior_pack.aior_core.degradations.published.haze import STYLES, beta_of, severity_of
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.published.clean import STYLES as CLEAN
 from aior_pack.aior_core.degradations.published.mixtures import MIXTURES, STYLES
 

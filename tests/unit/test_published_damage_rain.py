@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.published.rain import STYLES
 from aior_pack.aior_core.degradations.published.streaks import blurred_specks, streaks
 

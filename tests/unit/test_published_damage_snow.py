@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.published.snow import STYLES
 
 SIDE = 192

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.draw import Draw
+from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.kinds import KINDS
 from aior_pack.aior_core.degradations.published import PUBLISHED
 

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from ..fields import stream
 from ..draw import Draw
+from ..fields import stream
 
 _STRIDE = 1_000_003
 

@@ -9,8 +9,8 @@ import math
 
 import torch
 
-from ..fields import fractal_noise, plane, stream
 from ..draw import Draw
+from ..fields import fractal_noise, plane, stream
 
 KINDS = ("ground", "wall", "room", "boxes", "hills")
 _SHARES = (0.25, 0.15, 0.15, 0.25, 0.2)

@@ -8,8 +8,8 @@ import math
 
 import torch
 
-from ..fields import fractal_noise, stream
 from ..draw import Draw
+from ..fields import fractal_noise, stream
 from .psf import convolve, draw_psf, point_spread, spread
 
 NO_OPTICS = {"psf": None, "things": [], "defocus": None}

@@ -11,8 +11,8 @@ import math
 
 import torch
 
-from ..fields import fractal_noise, splat, stream
 from ..draw import Draw
+from ..fields import fractal_noise, splat, stream
 from .chance import require
 from .psf import convolve
 

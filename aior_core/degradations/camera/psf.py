@@ -11,8 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..fields import splat, stream
 from ..draw import Draw
+from ..fields import splat, stream
 from .chance import normal
 
 SHAPES = ("gaussian", "disc", "polygon", "path")

@@ -2,8 +2,8 @@
 
 import torch
 
-from ..fields import fractal_noise, stream
 from ..draw import Draw
+from ..fields import fractal_noise, stream
 from .chance import require
 from .depth import draw_depth, follow_edges, given_depth, make_depth
 from .development import gaussian

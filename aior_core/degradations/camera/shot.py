@@ -10,8 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..fields import smooth_field, stream
 from ..draw import Draw
+from ..fields import smooth_field, stream
 from .chance import normal
 from .curves import SRGB, untone
 from .development import (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 
 from ..blur import gaussian_blur
-from ..fields import fractal_noise, plane, smooth_field, stream
 from ..draw import Draw
+from ..fields import fractal_noise, plane, smooth_field, stream
 from .light import decode, encode
 from .style import Style, color
 

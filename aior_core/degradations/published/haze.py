@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from ..fields import fractal_noise, plane, stream
 from ..draw import Draw
+from ..fields import fractal_noise, plane, stream
 from .depth import SCENES, guided, invented_depth
 from .style import Style, color
 

@@ -11,8 +11,8 @@ import math
 import torch
 
 from ..blur import gaussian_blur
-from ..fields import fractal_noise, stream
 from ..draw import Draw
+from ..fields import fractal_noise, stream
 from .light import decode, encode
 from .style import Style, color
 

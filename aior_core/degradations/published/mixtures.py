@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..fields import stream
 from ..draw import Draw
+from ..fields import stream
 from . import rain, snow
 from .depth import SCENES, guided, invented_depth
 from .style import Style

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from ..fields import stream
 from ..draw import Draw
+from ..fields import stream
 from .depth import SCENES, seen_depth
 from .lens_drops import LENS_DROPS
 from .rain_specks import STYLES as SPECKS

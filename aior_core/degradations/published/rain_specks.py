@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from ..fields import smooth_field, stream
 from ..draw import Draw
+from ..fields import smooth_field, stream
 from .streaks import blurred_specks
 from .style import RMS, TINT, Style, grey, laid, lean
 

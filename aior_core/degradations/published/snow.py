@@ -9,8 +9,8 @@ import math
 
 import torch
 
-from ..fields import stream
 from ..draw import Draw
+from ..fields import stream
 from .depth import SCENES, seen_depth
 from .streaks import line_blurred
 from .style import Style, color
