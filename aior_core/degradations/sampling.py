@@ -1,4 +1,5 @@
-"""Recipes that are drawn or asked for: at random by the shares of kinds, single steps in the plain form or in a look."""
+"""Recipes that are drawn or asked for: at random by the shares of kinds, single steps in the plain form or in
+a look."""
 
 import torch
 

@@ -44,8 +44,9 @@ def sample_world(
 ) -> Recipe:
     """Draw a training recipe from all of `SOURCES`; the parameters are those of `sample_recipe`.
 
-    Looks that do what `weights` leaves out give way to plain forms; so do, where it is to be `separable`, looks
-    that do several kinds of damage at once, of which none can be left in alone. Raises ValueError for unknown kinds.
+    Looks that do what `weights` leaves out give way to plain forms; so do, where it is to be `separable`,
+    looks that do several kinds of damage at once, of which none can be left in alone. Raises ValueError for
+    unknown kinds.
     """
     draw = Draw(generator)
     weights = (
@@ -110,8 +111,8 @@ def _recipe(steps: list[Step], camera: dict | None) -> Recipe:
 
 
 def _step(draw: Draw, kind: str, source: str, camera: dict, mild: bool, allowed: set) -> Step:
-    """One step of a kind, in a look of the source where it has one, else of the other, that does no kind of damage
-    but those `allowed`."""
+    """One step of a kind, in a look of the source where it has one, else of the other, that does no kind of
+    damage but those `allowed`."""
     degradation = of(kind)
     own = looks(kind, source)
     names = own or looks(kind, "published" if source == "camera" else "camera")
