@@ -20,16 +20,21 @@ TINT = (0.5, 2.0, 3, 3)
 class Style:
     """One look of a damage, as a paper makes it.
 
-    kind: the kind of damage, or "mixture" or "clean". source: the paper, for people. drawn: `(draw, severity)
-    -> params`, in plain numbers, words and lists of numbers, which JSON keeps. damage: `(picture, params,
-    seed) -> picture`, `B 3 H W`, sRGB in 0..1, random by `stream(seed)` only. limits: the ends of every
-    number, `(low, high)`; of a list also how long it is, `(low, high, least, most)`. choices: the words that
-    a parameter can be. severities: what the published set spans, for whoever draws severities. where:
-    `(params, seed, height, width) -> H W` in 0..1, the share of the damage at each place; None for damage
-    that is the same everywhere. said: `params -> {kind: severity}`, where one style does several kinds of
-    damage. share: how often training takes it, among the styles of its kind. takes_depth: `damage` takes `depth`
-    (`B 1 H W`, 0 near .. 1 far). rank: its place among other damages, where it is not that of its kind.
-    averaged: the picture's severity is the mean over its places, as for things that move before what stands still."""
+    kind: the kind of damage, or "mixture" or "clean".
+    source: the paper, for people.
+    drawn: `(draw, severity) -> params`: plain numbers, words and lists of numbers, which JSON keeps.
+    damage: `(picture, params, seed) -> picture`, `B 3 H W`, sRGB in 0..1; random by `stream(seed)` only.
+    limits: the ends of every number, `(low, high)`; of a list also how long it is, `(low, high, least, most)`.
+    choices: the words that a parameter can be.
+    severities: what the published set spans, for whoever draws severities.
+    where: `(params, seed, height, width) -> H W` in 0..1, the share of the damage at each place; None for damage that is the
+        same everywhere.
+    said: `params -> {kind: severity}`, where one style does several kinds of damage.
+    share: how often training takes it, among the styles of its kind.
+    rank: its place among other damages, where it is not that of its kind.
+    averaged: whether the picture's severity is the mean over its places, as for things that move before what stands still.
+    takes_depth: whether `damage` takes `depth` (`B 1 H W`, 0 near .. 1 far).
+    """
 
     kind: str
     source: str
