@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from aior_pack.aior_core.training import checkpoint, loop, optimizer
+from aior_pack.aior_core.training import checkpoint, loop, optimizer, pace
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -114,7 +114,7 @@ def test_what_was_trained_since_the_last_checkpoint_is_trained_again(tiny, tmp_p
         return len(steps) % 2 == 0
 
     train(tiny, tmp_path / "whole", "detail", "fresh", 1, save_seconds=1e9)
-    monkeypatch.setattr(loop.Watchful, "must_save", every_second)
+    monkeypatch.setattr(pace.Watchful, "must_save", every_second)
     for killed, kept in ((3, 2), (6, 4)):
         steps.clear()
         with pytest.raises(Killed):
@@ -225,8 +225,8 @@ def test_a_checkpoint_is_due_before_too_much_could_be_lost(monkeypatch, took, lo
     """100 seconds after the last one: before a step that may take longer than what is left, and before a
     first look of unknown length."""
     now = [0.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    watchful = loop.Watchful(120.0)
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    watchful = pace.Watchful(120.0)
     with watchful.timed("step"):
         now[0] += took
     now[0] = 100.0
