@@ -179,8 +179,8 @@ def train(
             f"{k} {experts.line(v) if isinstance(v, Tensor) else f'{v:.4f}'}" for k, v in averages.items()
         )
         say(
-            f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s  "
-            f"{speed:.1f} samples/s  {text}"
+            f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s"
+            f"  {speed:.1f} samples/s  {text}"
         )
         record.trained(step, elapsed, speed, rate, averages)
 

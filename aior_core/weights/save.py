@@ -85,7 +85,7 @@ def as_saved(
         sizes = listed(f"{key} ({state_dict[key].detach().float().abs().max().item():.3g})" for key in large)
         raise ValueError(
             f"{name} cannot be saved in {kept}, whose numbers end at {most:g}: {sizes} would become "
-            "infinite. Go back to an earlier checkpoint and train with a lower learning rate; published weights "
+            "infinite. Go back to an earlier checkpoint and lower the learning rate; published weights "
             "can be converted with --fp32."
         )
     return tensors
