@@ -1,13 +1,16 @@
-"""Does the latent count? How near the sampled latent comes to the clean picture's, and what becomes of the picture with other latents.
+"""Does the latent count? How near the sampled latent comes to the clean picture's, and what becomes of the
+picture with other latents.
 
     python benchmarks/latent.py --limit 5 --out benchmarks/results/latent.json
     python benchmarks/latent.py --pictures cbsd68 --limit 5      the pictures of design table 1
 
-Table 1, the latent's error over the variance of the clean latents: of the damaged picture's own latent (0 steps), of the regression result's (the
-picture that DAEM makes of the damaged latent, encoded), and of the latents sampled in 1 and 4 steps. Below 1 a latent knows something of the picture;
-a sampled one that lies above the damaged one's makes it worse. Table 2, PSNR in dB of the same damaged pictures decoded from the damaged, the sampled,
-the clean, a zero and the clean picture's mirrored latent. A decoder that trusts its latent gains by the clean one and loses by the mirrored one.
-Choose settings on the validation pictures (val, half); CBSD68 is a test set.
+Table 1, the latent's error over the variance of the clean latents: of the damaged picture's own latent (0
+steps), of the regression result's (the picture that DAEM makes of the damaged latent, encoded), and of the
+latents sampled in 1 and 4 steps. Below 1 a latent knows something of the picture; a sampled one that lies
+above the damaged one's makes it worse. Table 2, PSNR in dB of the same damaged pictures decoded from the
+damaged, the sampled, the clean, a zero and the clean picture's mirrored latent. A decoder that trusts its
+latent gains by the clean one and loses by the mirrored one. Choose settings on the validation pictures (val,
+half); CBSD68 is a test set.
 """
 
 from __future__ import annotations
@@ -36,15 +39,23 @@ DAMAGES = {
 }
 """What is done to a picture, as in `_cases.VALIDATION`."""
 STEPS = (1, 4)
-SOURCES = ("damaged", "regression", *(f"{count} steps" if count > 1 else "1 step" for count in STEPS), "clean", "zero", "mirrored")
+SOURCES = (
+    "damaged",
+    "regression",
+    *(f"{count} steps" if count > 1 else "1 step" for count in STEPS),
+    "clean",
+    "zero",
+    "mirrored",
+)
 MEASURED = SOURCES[:4]
 """Those whose error is measured; the others are made of the truth, or of nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One damaged picture with one set of weights. errors: squared error of the latents by `MEASURED`, summed; spread: the clean latent's squared
-    deviation from its channels' means, summed over the same numbers. psnr: in dB, decoded from each of `SOURCES`; "input": of the damaged picture."""
+    """One damaged picture with one set of weights. errors: squared error of the latents by `MEASURED`,
+    summed; spread: the clean latent's squared deviation from its channels' means, summed over the same
+    numbers. psnr: in dB, decoded from each of `SOURCES`; "input": of the damaged picture."""
 
     damage: str
     picture: str
@@ -59,7 +70,10 @@ def latents(walk: Walk, prior, clean: torch.Tensor) -> dict[str, torch.Tensor]:
     made = walk.decode({"samples": prior.latent}, prior)
     # Through the prior's encoding, which pads as the damaged picture was padded.
     truth = walk.encode(clean).latent
-    sampled = {source: walk.sample(prior, count)["samples"] for source, count in zip(SOURCES[2:4], STEPS, strict=True)}
+    sampled = {
+        source: walk.sample(prior, count)["samples"]
+        for source, count in zip(SOURCES[2:4], STEPS, strict=True)
+    }
     return {
         "damaged": prior.latent, "regression": walk.encode(made).latent, **sampled,
         "clean": truth, "zero": torch.zeros_like(truth), "mirrored": truth.flip(3),
@@ -67,16 +81,23 @@ def latents(walk: Walk, prior, clean: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def measured(walk: Walk, weights: str, case: Case) -> Row:
-    psnr, to_unit, as_8bit = room("aior_core.metrics").psnr, room("aior_core.picture").to_unit, room("aior_core.metrics").as_8bit
+    psnr, to_unit, as_8bit = (
+        room("aior_core.metrics").psnr,
+        room("aior_core.picture").to_unit,
+        room("aior_core.metrics").as_8bit,
+    )
     prior = walk.encode(image(case.lq))
     held = latents(walk, prior, image(case.gt))
     truth = held["clean"]
-    results = {source: as_8bit(to_unit(walk.decode({"samples": latent}, prior))) for source, latent in held.items()}
+    results = {
+        source: as_8bit(to_unit(walk.decode({"samples": latent}, prior))) for source, latent in held.items()
+    }
     return Row(
         case.degradation, case.picture, weights,
         {source: (held[source] - truth).square().sum().item() for source in MEASURED},
         (truth - truth.mean(dim=(0, 2, 3), keepdim=True)).square().sum().item(),
-        {"input": psnr(case.lq, case.gt).item()} | {source: psnr(result, case.gt).item() for source, result in results.items()},
+        {"input": psnr(case.lq, case.gt).item()}
+        | {source: psnr(result, case.gt).item() for source, result in results.items()},
     )  # fmt: skip
 
 
@@ -86,7 +107,9 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     if options.pictures == "cbsd68":
         files, opened = sorted((options.data / "test" / "CBSD68").glob("*.png")), read
         if not files:
-            raise FileNotFoundError(f"{options.data / 'test' / 'CBSD68'} holds no pictures; point --data at the folder that does")
+            raise FileNotFoundError(
+                f"{options.data / 'test' / 'CBSD68'} holds no pictures; point --data at the folder that does"
+            )
     else:
         files = held_out(options.data)
 
@@ -99,11 +122,14 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         for index, file in spaced(list(enumerate(files)), options.limit):
             clean = opened(file)
             clean = clean[..., : clean.shape[-2] // 8 * 8, : clean.shape[-1] // 8 * 8]
-            yield Case(options.pictures, label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean)
+            yield Case(
+                options.pictures, label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean
+            )
 
 
 def summaries(rows: list[Row]) -> list[dict]:
-    """Per damage and set of weights: `errors` over the variance of all pictures' clean latents, and mean `psnr`."""
+    """Per damage and set of weights: `errors` over the variance of all pictures' clean latents, and mean
+    `psnr`."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.damage, row.weights), []).append(row)
@@ -112,7 +138,9 @@ def summaries(rows: list[Row]) -> list[dict]:
         spread = sum(row.spread for row in chosen)
         errors = {source: sum(row.errors[source] for row in chosen) / spread for source in MEASURED}
         psnr = {source: sum(row.psnr[source] for row in chosen) / len(chosen) for source in chosen[0].psnr}
-        found.append({"damage": label, "weights": weights, "pictures": len(chosen), "errors": errors, "psnr": psnr})
+        found.append(
+            {"damage": label, "weights": weights, "pictures": len(chosen), "errors": errors, "psnr": psnr}
+        )
     return found
 
 
@@ -121,52 +149,107 @@ def tables(rows: list[Row]) -> str:
     markdown, errors, decoded = room("aior_core.metrics.report").markdown, [], []
     for found in summaries(rows):
         name = [found["damage"], found["weights"], str(found["pictures"])]
-        ratios = [found["errors"][source] / found["errors"]["damaged"] if found["errors"]["damaged"] > 1e-6 else None for source in MEASURED[2:]]
-        errors.append([*name, *(f"{found['errors'][source]:.3f}" for source in MEASURED), *("-" if r is None else f"{r:.2f}" for r in ratios)])
-        decoded.append([*name, *(f"{found['psnr'][source]:.2f}" for source in ("input", *SOURCES) if source != "regression")])
+        ratios = [
+            found["errors"][source] / found["errors"]["damaged"]
+            if found["errors"]["damaged"] > 1e-6
+            else None
+            for source in MEASURED[2:]
+        ]
+        errors.append(
+            [
+                *name,
+                *(f"{found['errors'][source]:.3f}" for source in MEASURED),
+                *("-" if r is None else f"{r:.2f}" for r in ratios),
+            ]
+        )
+        decoded.append(
+            [
+                *name,
+                *(f"{found['psnr'][source]:.2f}" for source in ("input", *SOURCES) if source != "regression"),
+            ]
+        )
     heads = (
         ["latent's error", "weights", "n", *MEASURED, *(f"{source} : damaged" for source in MEASURED[2:])],
-        ["decoded from, dB", "weights", "n", "input", *(source for source in SOURCES if source != "regression")],
+        [
+            "decoded from, dB",
+            "weights",
+            "n",
+            "input",
+            *(source for source in SOURCES if source != "regression"),
+        ],
     )
     return "\n\n".join(markdown(head, lines) for head, lines in zip(heads, (errors, decoded), strict=True))
 
 
 def autoencoder(walk: Walk, files: list[torch.Tensor]) -> float:
     """PSNR of clean pictures through the autoencoder alone: the ceiling of whatever the latent says."""
-    psnr, to_unit, as_8bit = room("aior_core.metrics").psnr, room("aior_core.picture").to_unit, room("aior_core.metrics").as_8bit
+    psnr, to_unit, as_8bit = (
+        room("aior_core.metrics").psnr,
+        room("aior_core.picture").to_unit,
+        room("aior_core.metrics").as_8bit,
+    )
     found = []
     for clean in files:
         prior = walk.encode(image(clean))
-        plain = walk.daem_decode.decode_daem({"samples": prior.latent}, walk.vae, walk.restorer, prior, strength=0.0)
+        plain = walk.daem_decode.decode_daem(
+            {"samples": prior.latent}, walk.vae, walk.restorer, prior, strength=0.0
+        )
         found.append(psnr(as_8bit(to_unit(plain)), clean).item())
     return sum(found) / len(found)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with MANIFEST.csv, the val pictures it names, and test/CBSD68")
-    parser.add_argument("--pictures", choices=("val", "half", "cbsd68"), default="val", help="middle 256x256 of val, the same at half size, or CBSD68 whole")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="folder with MANIFEST.csv, the val pictures it names, and test/CBSD68",
+    )
+    parser.add_argument(
+        "--pictures",
+        choices=("val", "half", "cbsd68"),
+        default="val",
+        help="middle 256x256 of val, the same at half size, or CBSD68 whole",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per damage, evenly spaced")
     parser.add_argument("--only", help=f"only these damages, separated by commas, of: {', '.join(DAMAGES)}")
-    parser.add_argument("--weights", action="append", default=[], metavar="[NAME=]FILE", help="compact weights; may be repeated (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="compact weights; may be repeated (default: the bundled ones)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--out", type=Path, metavar="JSON", help="write everything to this file")
     options = parser.parse_args(argv)
     if options.only and (unknown := set(options.only.split(",")) - set(DAMAGES)):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(DAMAGES)}")
     torch.set_grad_enabled(False)
     sys.stdout.reconfigure(line_buffering=True)
-    weights = {name or Path(file).stem: file for name, file in (text.rpartition("=")[::2] for text in options.weights)} or {"bundled": str(bundled())}
+    weights = {
+        name or Path(file).stem: file
+        for name, file in (text.rpartition("=")[::2] for text in options.weights)
+    } or {"bundled": str(bundled())}
     walks = {name: Walk(file, options.device) for name, file in weights.items()}
     rows, clean = [], {}
     for case in counted("latent", cases(options)):
         clean[case.picture] = case.gt
         rows += [measured(walk, name, case) for name, walk in walks.items()]
     alone = {name: autoencoder(walk, list(clean.values())) for name, walk in walks.items()}
-    print(f"{tables(rows)}\n\nThe autoencoder alone, clean pictures: {', '.join(f'{name} {value:.2f} dB' for name, value in alone.items())}")
+    print(
+        f"{tables(rows)}\n\nThe autoencoder alone, clean pictures: "
+        + ", ".join(f"{name} {value:.2f} dB" for name, value in alone.items())
+    )
     if options.out:
         write_results(options.out, {
-            "benchmark": "latent", "set": options.pictures, "limit": options.limit, "weights": [weights_of(*each) for each in weights.items()],
+            "benchmark": "latent", "set": options.pictures, "limit": options.limit,
+            "weights": [weights_of(*each) for each in weights.items()],
             "autoencoder_psnr": alone, "damages": summaries(rows), "pictures": [asdict(row) for row in rows],
         })  # fmt: skip
     return 0

@@ -1,12 +1,13 @@
-"""Real damage with truth: what the weights gain over the damaged picture, set by set, and whether they find what is wrong.
+"""Real damage with truth: what weights gain over the damaged picture, and whether they find the damage.
 
-    python benchmarks/real.py                                            the bundled weights at default settings, all sets
-    python benchmarks/real.py --limit 3 --steps 0,4                      a quick look, DAEM alone beside it
+    python benchmarks/real.py                                  the bundled weights, default settings, all sets
+    python benchmarks/real.py --limit 3 --steps 0,4            a quick look, DAEM alone beside it
     python benchmarks/real.py --weights old=FILE --weights new=FILE --out benchmarks/results/real.json
 
-A set is a folder with lq/ and gt/. Every folder in DATA/real_val (to choose by), in DATA/test_published (to report, never to choose by) and
-in those given with --folder is one. Clean pictures are restored too: CBSD68, and the validation pictures val and val2, the middle 512x512.
-PSNR in dB over RGB, on results rounded to 8 bits as a saved picture is. Several weights see each picture one after the other.
+A set is a folder with lq/ and gt/. Every folder in DATA/real_val (to choose by), in DATA/test_published (to
+report, never to choose by) and in those given with --folder is one. Clean pictures are restored too: CBSD68,
+and the validation pictures val and val2, the middle 512x512. PSNR in dB over RGB, on results rounded to 8
+bits as a saved picture is. Several weights see each picture one after the other.
 """
 
 from __future__ import annotations
@@ -14,57 +15,40 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from _cases import Case, paired, read, spaced
 from _host import ROOT, Walk, bundled, image, room
+from _real_tables import CLEAN, Row, grouped, summary, tables
 from _results import weights_of, write_results
 from _sheet import counted
 
 MAIN = {
-    "Nam25": "noise", "PolyU100": "noise", "SIRR_val20": "rain", "GoPro_dongheehand": "blur", "NYU_motion_synth": "blur",
-    "I-HAZE_small": "haze", "ITS_indoor_train": "haze", "LOL_our485": "low_light", "LOL_eval15": "low_light", "Rain100L_481x321": "rain",
+    "Nam25": "noise", "PolyU100": "noise", "SIRR_val20": "rain", "GoPro_dongheehand": "blur",
+    "NYU_motion_synth": "blur",
+    "I-HAZE_small": "haze", "ITS_indoor_train": "haze", "LOL_our485": "low_light", "LOL_eval15": "low_light",
+    "Rain100L_481x321": "rain",
 }  # fmt: skip
 """What is wrong with the pictures of a set, first of all."""
-CLEAN, SIDE = "clean", 512
-WORSE, MUCH_WORSE = 0.2, 2.0
-"""By so many dB below its input a result counts as worse, and as much worse."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture restored by one set of weights. before, after: PSNR in dB of input and result; change: mean of |result - input|, in levels of 255.
-
-    found: the kinds of damage that the report calls found, worst first. main: whether the set's own is among them, None where that is not known.
-    certainty, severity: the head's for the set's own damage.
-    """
-
-    set: str
-    picture: str
-    weights: str
-    steps: int
-    before: float
-    after: float
-    change: float
-    found: list[str]
-    main: bool | None
-    certainty: float | None
-    severity: float | None
-    seconds: float
-
-    @property
-    def gain(self) -> float:
-        return self.after - self.before
+SIDE = 512
+"""Of clean pictures, the middle so many pixels are restored."""
 
 
 def sets_in(folder: Path) -> list[Path]:
     """The sets of a folder, by name. Raises FileNotFoundError if it holds none."""
-    found = sorted(place for place in folder.iterdir() if (place / "lq").is_dir() and (place / "gt").is_dir()) if folder.is_dir() else []
+    found = (
+        sorted(place for place in folder.iterdir() if (place / "lq").is_dir() and (place / "gt").is_dir())
+        if folder.is_dir()
+        else []
+    )
     if not found:
-        raise FileNotFoundError(f"{folder} holds no set: expected folders with lq/ and gt/ in it. Point --data or --folder at another one.")
+        raise FileNotFoundError(
+            f"{folder} holds no set: expected folders with lq/ and gt/ in it. "
+            "Point --data or --folder at another one."
+        )
     return found
 
 
@@ -92,7 +76,11 @@ def clean(name: str, files: list[Path], limit: int | None) -> Iterator[Case]:
 
 def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main: str | None) -> Iterator[Row]:
     """A row per number of steps."""
-    measure, to_unit, as_8bit = room("aior_core.metrics.report").measure, room("aior_core.picture").to_unit, room("aior_core.metrics").as_8bit
+    measure, to_unit, as_8bit = (
+        room("aior_core.metrics.report").measure,
+        room("aior_core.picture").to_unit,
+        room("aior_core.metrics").as_8bit,
+    )
     kinds, is_found = room("aior_core.degradations").KINDS, room("aior_core.host.report").is_found
     made = walk(image(case.lq), steps)
     worst = sorted(range(len(kinds)), key=lambda k: -made.severities[k] * made.probabilities[k])
@@ -104,86 +92,73 @@ def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main:
         yield Row(
             case.set, case.picture, weights, count, before, measure(result, case.gt).psnr[0],
             127.5 * (result - case.lq).abs().mean().item(), found, None if main is None else main in found,
-            None if own is None else made.probabilities[own], None if own is None else made.severities[own], made.seconds[count],
+            None if own is None else made.probabilities[own], None if own is None else made.severities[own],
+            made.seconds[count],
         )  # fmt: skip
-
-
-def mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return sum(values) / len(values)
-
-
-def summary(rows: list[Row]) -> dict[str, float | int | None]:
-    """The numbers of one set, one set of weights and one number of steps."""
-    whole = {"pictures": len(rows), "before": mean(r.before for r in rows), "after": mean(r.after for r in rows), "gain": mean(r.gain for r in rows)}
-    known = [row for row in rows if row.main is not None]
-    return whole | {
-        "least_gain": min(row.gain for row in rows),
-        "worse": mean(row.gain < 0 for row in rows),
-        "worse_by_0.2": sum(row.gain < -WORSE for row in rows),
-        "worse_by_2": sum(row.gain < -MUCH_WORSE for row in rows),
-        "main_found": mean(row.main for row in known) if known else None,
-        "certainty": mean(row.certainty for row in known) if known else None,
-        "something_found": mean(bool(row.found) for row in rows),
-        "change": mean(row.change for row in rows),
-        "largest_change": max(row.change for row in rows),
-        "least_after": min(row.after for row in rows),
-    }  # fmt: skip
-
-
-def grouped(rows: list[Row]) -> dict[tuple[str, str, int], list[Row]]:
-    """By set, weights and steps, in the order in which they came."""
-    groups: dict[tuple[str, str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.set, row.weights, row.steps), []).append(row)
-    return groups
-
-
-def tables(rows: list[Row]) -> str:
-    """Two Markdown tables: damaged sets, and clean ones."""
-    markdown, damaged, whole = room("aior_core.metrics.report").markdown, [], []
-    for (name, weights, steps), chosen in grouped(rows).items():
-        numbers = summary(chosen)
-        if name.startswith(CLEAN):
-            whole.append([
-                name, weights, str(steps), str(numbers["pictures"]), f"{numbers['something_found']:.0%}", f"{numbers['change']:.2f}",
-                f"{numbers['largest_change']:.2f}", f"{numbers['after']:.2f}", f"{numbers['least_after']:.2f}",
-            ])  # fmt: skip
-            continue
-        found = "-" if numbers["main_found"] is None else f"{numbers['main_found']:.0%}"
-        damaged.append([
-            name, weights, str(steps), str(numbers["pictures"]), f"{numbers['before']:.2f}", f"{numbers['after']:.2f}", f"{numbers['gain']:+.2f}",
-            f"{numbers['least_gain']:+.2f}", f"{numbers['worse']:.0%}", f"{numbers['worse_by_0.2']} / {numbers['worse_by_2']}", found,
-        ])  # fmt: skip
-    heads = (
-        ["set", "weights", "steps", "n", "input", "result", "gain", "least gain", "worse", "by 0.2 / 2 dB", "found"],
-        ["set", "weights", "steps", "n", "something found", "change", "at most", "PSNR", "at least"],
-    )
-    return "\n\n".join(markdown(head, lines) for head, lines in zip(heads, (damaged, whole), strict=True) if lines)
 
 
 def as_json(rows: list[Row], weights: dict[str, str], options: argparse.Namespace) -> dict:
     """Everything that was measured: settings, a summary per set, and every picture."""
     groups = grouped(rows)
     return {
-        "benchmark": "real", "limit": options.limit, "ensemble": options.ensemble, "weights": [weights_of(*each) for each in weights.items()],
-        "sets": [{"set": s, "weights": w, "steps": n, "main": options.kinds.get(s)} | summary(group) for (s, w, n), group in groups.items()],
+        "benchmark": "real", "limit": options.limit, "ensemble": options.ensemble,
+        "weights": [weights_of(*each) for each in weights.items()],
+        "sets": [
+            {"set": name, "weights": called, "steps": steps, "main": options.kinds.get(name)} | summary(group)
+            for (name, called, steps), group in groups.items()
+        ],
         "pictures": [asdict(row) for row in rows],
     }  # fmt: skip
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with real_val/, test_published/, test/ and MANIFEST.csv")
-    parser.add_argument("--folder", type=Path, action="append", default=[], help="a folder of more sets; may be repeated")
-    parser.add_argument("--kind", action="append", default=[], metavar="SET=KIND", help="what is wrong with a set's pictures; may be repeated")
-    parser.add_argument("--only", help="only sets whose name holds one of these texts, separated by commas, e.g. 'Nam,PolyU,clean'")
-    parser.add_argument("--weights", action="append", default=[], metavar="[NAME=]FILE", help="compact weights; may be repeated (default: the bundled ones)")
-    parser.add_argument("--steps", default="4", help="numbers of sampling steps, separated by commas; 0 is DAEM alone (default: 4, as the command has it)")
-    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="mean of N mirrored copies, 1 to 4 (default: 1, off)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="folder with real_val/, test_published/, test/ and MANIFEST.csv",
+    )
+    parser.add_argument(
+        "--folder", type=Path, action="append", default=[], help="a folder of more sets; may be repeated"
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="SET=KIND",
+        help="what is wrong with a set's pictures; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        help="only sets whose name holds one of these texts, separated by commas, e.g. 'Nam,PolyU,clean'",
+    )
+    parser.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="compact weights; may be repeated (default: the bundled ones)",
+    )
+    parser.add_argument(
+        "--steps",
+        default="4",
+        help="numbers of sampling steps, separated by commas; 0 is DAEM alone (default: 4, as the command's)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        type=int,
+        default=1,
+        metavar="N",
+        help="mean of N mirrored copies, 1 to 4 (default: 1, off)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set, evenly spaced")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--out", type=Path, metavar="JSON", help="write everything to this file")
     options = parser.parse_args(argv)
     options.steps = tuple(int(count) for count in options.steps.split(","))
@@ -192,8 +167,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if len(options.weights) != len(named):
         parser.error("--weights: two have one name; give NAME=FILE")
     kinds = dict(text.rpartition("=")[::2] for text in options.kind)
-    if unknown := set(kinds.values()) - set(room("aior_core.degradations").KINDS):
-        parser.error(f"--kind: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(room('aior_core.degradations').KINDS)}")
+    known = room("aior_core.degradations").KINDS
+    if unknown := set(kinds.values()) - set(known):
+        parser.error(
+            f"--kind: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
+        )
     options.kinds = MAIN | kinds
     return options
 
@@ -204,8 +182,14 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)
     weights = options.weights or {"bundled": str(bundled())}
     folders = [options.data / "real_val", options.data / "test_published", *options.folder]
-    sources = [(place.name, paired(place.name, place, options.limit)) for folder in folders for place in sets_in(folder)]
-    sources += [(name, clean(name, files, options.limit)) for name, files in clean_sets(options.data).items() if files]
+    sources = [
+        (place.name, paired(place.name, place, options.limit))
+        for folder in folders
+        for place in sets_in(folder)
+    ]
+    sources += [
+        (name, clean(name, files, options.limit)) for name, files in clean_sets(options.data).items() if files
+    ]
     wanted = options.only.split(",") if options.only else [""]
     walks = {name: Walk(file, options.device, options.ensemble) for name, file in weights.items()}
     rows: list[Row] = []

@@ -45,11 +45,14 @@ def networks() -> Networks:
 def stage(name: str) -> Stage:
     """With crops that do not depend on the clock, and a rate as above where its own is low."""
     whole = STAGES[name]
-    return dataclasses.replace(whole, crops=lambda progress, step: (32, 8), learning_rate=max(whole.learning_rate, 6e-4))
+    return dataclasses.replace(
+        whole, crops=lambda progress, step: (32, 8), learning_rate=max(whole.learning_rate, 6e-4)
+    )
 
 
 def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | None:
-    """Of what `kind` the batches are: "fresh" ones, made "ahead" by so many processes, or "recalled" from those that were encoded."""
+    """Of what `kind` the batches are: "fresh" ones, made "ahead" by so many processes, or "recalled" from
+    those that were encoded."""
     if kind == "maps":
         return Memory(held, photographs(), "cpu", kept=12, reused=2)
     made = None
@@ -62,7 +65,8 @@ def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | No
 
 
 def main() -> None:
-    """`train_tiny.py STAGE OUT STEPS SAVE_SECONDS [KIND WORKERS [KILLED_AT]]`: after step KILLED_AT the first process kills itself."""
+    """`train_tiny.py STAGE OUT STEPS SAVE_SECONDS [KIND WORKERS [KILLED_AT]]`: after step KILLED_AT the first
+    process kills itself."""
     name, out, steps, save_seconds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     kind, workers = (sys.argv[5], int(sys.argv[6])) if len(sys.argv) > 5 else ("fresh", 0)
     killed_at = int(sys.argv[7]) if len(sys.argv) > 7 else 0
@@ -79,7 +83,9 @@ def main() -> None:
         held, trained = networks(), stage(name)
         if kind == "recalled":
             trained = dataclasses.replace(trained, step=fusion_loss)
-        loop.train(held, trained, photographs(), options, watch=watch, draw=draw(kind, trained, held, workers))
+        loop.train(
+            held, trained, photographs(), options, watch=watch, draw=draw(kind, trained, held, workers)
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Damaged batches made ahead by processes of their own, so that a GPU does not wait for them.
 
-Drawing and damaging crops is work for processors, of which one makes about 8 megapixels a second; a GPU learns from five times as many.
+Drawing and damaging crops is work for processors, of which one makes about 8 megapixels a second; a GPU
+learns from five times as many.
 """
 
 from __future__ import annotations
@@ -51,14 +52,19 @@ class Source(Dataset):
         generator = seeded(self.seed, self.stage, number)
         clean, real = fresh(self.photographs, self.pairs, self.pair_share, "cpu")(count, side, generator)
         batch = damage(clean, generator, **self.mix, **real)
-        return tuple(getattr(replace(batch, lq=batch.lq.half(), target=batch.target.half()), field.name) for field in fields(Batch))
+        return tuple(
+            getattr(replace(batch, lq=batch.lq.half(), target=batch.target.half()), field.name)
+            for field in fields(Batch)
+        )
 
 
 class Ahead:
-    """A `loop.Draw` whose batches `workers` processes make. `ask` decides their sizes, not the caller of the draw.
+    """A `loop.Draw` whose batches `workers` processes make. `ask` decides their sizes, not the caller of the
+    draw.
 
-    Batches come in the order of their numbers, from 0 or, in a run that goes on, from the first that the run has
-    not used yet. In what is trained by several processes the workers are forked, so that they know which rows are theirs.
+    Batches come in the order of their numbers, from 0 or, in a run that goes on, from the first that the run
+    has not used yet. In what is trained by several processes the workers are forked, so that they know which
+    rows are theirs.
     """
 
     def __init__(self, source: Source, ask: Ask, workers: int, device: str):
@@ -68,8 +74,9 @@ class Ahead:
     @cached_property
     def _batches(self) -> Iterator[list[Tensor]]:
         return iter(DataLoader(
-            self.source, batch_size=None, sampler=_Numbered(self.ask, self.number), num_workers=self.workers, prefetch_factor=PREFETCHED,
-            pin_memory=self.device == "cuda", multiprocessing_context="fork" if distributed.world() > 1 else None,
+            self.source, batch_size=None, sampler=_Numbered(self.ask, self.number), num_workers=self.workers,
+            prefetch_factor=PREFETCHED, pin_memory=self.device == "cuda",
+            multiprocessing_context="fork" if distributed.world() > 1 else None,
         ))  # fmt: skip
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Batch]]:
@@ -84,12 +91,15 @@ class Ahead:
         return Remembered({"number": self.number})
 
     def go_on(self, step: int, memory: Remembered | None) -> None:
-        """Go on with the next batch; where its number is not known, with `step`, as no step uses more than one batch.
+        """Go on with the next batch; where its number is not known, with `step`, as no step uses more than
+        one batch.
 
         Raises RuntimeError when batches are being made already.
         """
         if "_batches" in vars(self):
-            raise RuntimeError("training: batches are being made already; a run is restored before its first step")
+            raise RuntimeError(
+                "training: batches are being made already; a run is restored before its first step"
+            )
         self.number = memory.numbers["number"] if memory else step
 
 
@@ -104,8 +114,11 @@ class _Numbered:
         return ((number, self.ask(number)) for number in itertools.count(self.first))
 
 
-def asking(crops: Callable[[float, int], tuple[int, int]], scale: float, progress: Callable[[], float]) -> Ask:
-    """What a stage with these `crops` asks for: `scale` times its samples, of the size that fits `progress` when it is asked."""
+def asking(
+    crops: Callable[[float, int], tuple[int, int]], scale: float, progress: Callable[[], float]
+) -> Ask:
+    """What a stage with these `crops` asks for: `scale` times its samples, of the size that fits `progress`
+    when it is asked."""
 
     def ask(number: int) -> Request:
         side, count = crops(progress(), number)

@@ -10,18 +10,23 @@ from torch import Tensor
 
 
 class Average:
-    """Exponential moving average of the trained parameters, fp32; short runs average over a tenth of what they did."""
+    """Exponential moving average of the trained parameters, fp32; short runs average over a tenth of what
+    they did."""
 
     def __init__(self, parameters: dict[str, Tensor], decay: float, values: dict[str, Tensor] | None = None):
         """`values`: what a resumed run had reached; without them the average begins with the parameters."""
         self.decay, self.parameters = decay, parameters
         # In each parameter's own layout in memory: updates of another layout may be rounded otherwise.
-        self.values = {k: torch.empty_like(p).copy_(values[k] if values else p).detach() for k, p in parameters.items()}
+        self.values = {
+            k: torch.empty_like(p).copy_(values[k] if values else p).detach() for k, p in parameters.items()
+        }
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.parameters.values()], weight)
+        torch._foreach_lerp_(
+            list(self.values.values()), [p.detach() for p in self.parameters.values()], weight
+        )
 
     @torch.no_grad()
     def put(self) -> None:

@@ -1,4 +1,5 @@
-"""What was learnt over time, kept beside a checkpoint and drawn for people: with Pillow, as ComfyUI brings no plotting library."""
+"""What was learnt over time, kept beside a checkpoint and drawn for people: with Pillow, as ComfyUI brings no
+plotting library."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ SMOOTH = 0.05
 
 @dataclass
 class Curve:
-    """`losses` per step and `decibels` (PSNR of the validation picture) now and then, each with the seconds of training before it.
+    """`losses` per step and `decibels` (PSNR of the validation picture) now and then, each with the seconds
+    of training before it.
 
     `picture` says which validation picture it was.
     """
@@ -39,17 +41,22 @@ class Curve:
     def load(cls, path: Path, picture: str) -> Curve:
         """What `save` wrote, without the decibels of another picture; empty where nothing was.
 
-        A file that holds no curve is said in the log, and the curve begins anew: it is a drawing for people, and what was learnt
-        lies in the checkpoint.
+        A file that holds no curve is said in the log, and the curve begins anew: it is a drawing for people,
+        and what was learnt lies in the checkpoint.
         """
         if not path.exists():
             return cls(picture)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            losses, decibels = ([(float(x), float(y)) for x, y in stored[name]] for name in ("losses", "decibels"))
+            losses, decibels = (
+                [(float(x), float(y)) for x, y in stored[name]] for name in ("losses", "decibels")
+            )
             same = stored["picture"] == picture
         except (ValueError, TypeError, LookupError) as error:
-            logging.warning(f"{path} holds no curve of a training ({error}); it begins anew, and nothing that was learnt is lost.")
+            logging.warning(
+                f"{path} holds no curve of a training ({error}); it begins anew. "
+                "Nothing that was learnt is lost."
+            )
             return cls(picture)
         return cls(picture, losses, decibels if same else [])
 
@@ -58,7 +65,8 @@ class Curve:
         write_text(path, json.dumps(asdict(self)))
 
     def cut(self, seconds: float) -> None:
-        """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those steps again."""
+        """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those
+        steps again."""
         self.losses = [point for point in self.losses if point[0] <= seconds]
         self.decibels = [point for point in self.decibels if point[0] <= seconds]
 
@@ -89,10 +97,21 @@ def _smoothed(points: Points) -> Points:
     """Each point's mean with those before it."""
     reach = max(1, round(SMOOTH * len(points)))
     sums = [0.0, *itertools.accumulate(y for _, y in points)]
-    return [(x, (sums[i + 1] - sums[max(0, i + 1 - reach)]) / min(reach, i + 1)) for i, (x, _) in enumerate(points)]
+    return [
+        (x, (sums[i + 1] - sums[max(0, i + 1 - reach)]) / min(reach, i + 1))
+        for i, (x, _) in enumerate(points)
+    ]
 
 
-def _panel(canvas: Image.Image, top: int, end: float, title: str, dots: Points, line: Points, color: tuple[int, int, int]) -> None:
+def _panel(
+    canvas: Image.Image,
+    top: int,
+    end: float,
+    title: str,
+    dots: Points,
+    line: Points,
+    color: tuple[int, int, int],
+) -> None:
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT)
     right, above, below = WIDTH - RIGHT, top + HEAD, top + PANEL - FOOT
     values = [y for _, y in line]
@@ -102,7 +121,9 @@ def _panel(canvas: Image.Image, top: int, end: float, title: str, dots: Points, 
 
     def place(x: float, y: float) -> tuple[float, float]:
         # Single steps reach far above the smoothed line: they are held at the border.
-        return LEFT + x / end * (right - LEFT), below - min(1.0, max(0.0, (y - low) / (high - low))) * (below - above)
+        return LEFT + x / end * (right - LEFT), below - min(1.0, max(0.0, (y - low) / (high - low))) * (
+            below - above
+        )
 
     draw.text((LEFT, top + HEAD // 2), title, fill=INK, font=font, anchor="lm")
     for part in range(5):
@@ -112,7 +133,9 @@ def _panel(canvas: Image.Image, top: int, end: float, title: str, dots: Points, 
         draw.text((LEFT - 8, height), f"{y:.4g}", fill=INK, font=font, anchor="rm")
         x = part / 4 * end
         anchor = {0: "lm", 4: "rm"}.get(part, "mm")
-        draw.text((place(x, 0)[0], below + FOOT // 2), f"{x / 60:.3g} min", fill=INK, font=font, anchor=anchor)
+        draw.text(
+            (place(x, 0)[0], below + FOOT // 2), f"{x / 60:.3g} min", fill=INK, font=font, anchor=anchor
+        )
     for x, y in dots:
         across, up = place(x, y)
         draw.point((across, up), fill=FAINT)

@@ -19,7 +19,8 @@ AREA_CAP = 1_500_000
 FLAT_SHARE = 0.16
 REDUCED_SHARE = 0.8
 REDUCED = (1.5, 3.0)
-"""How many times smaller, of as many crops as `REDUCED_SHARE` says: many photographs are soft at full size, and what repairs those best is their softness."""
+"""How many times smaller, of as many crops as `REDUCED_SHARE` says: many photographs are soft at full size,
+and what repairs those best is their softness."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,42 @@ TRAINING, VALIDATION = "train", "val"
 def splits(manifest: Path) -> dict[Path, str]:
     """The split of every file that a manifest lists, by its whole path without symbolic links.
 
-    A manifest is a CSV file with the columns `file`, relative to the manifest's folder, and `split`. Raises ValueError without those.
+    A manifest is a CSV file with the columns `file`, relative to the manifest's folder, and `split`. Raises
+    ValueError without those.
     """
     with manifest.open(newline="", encoding="utf-8") as lines:
         rows = csv.DictReader(lines)
         missing = [column for column in ("file", "split") if column not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"training: {manifest} has no column {' and '.join(missing)}; expected a CSV file with the columns file and split")
-        return {(manifest.parent / row["file"]).resolve(): (row["split"] or "").strip() for row in rows if row["file"]}
+            raise ValueError(
+                f"training: {manifest} has no column {' and '.join(missing)}; "
+                "expected a CSV file with the columns file and split"
+            )
+        return {
+            (manifest.parent / row["file"]).resolve(): (row["split"] or "").strip()
+            for row in rows
+            if row["file"]
+        }
 
 
 def find_pictures(folders: list[Path], *, validation: bool) -> list[Path]:
     """Pictures below `folders` to train on, or those kept for validation.
 
-    The MANIFEST.csv nearest above a folder says which is which: what it lists with a split that starts with "val" is for validation
-    (`val2` too), what it lists with one that starts with neither "val" nor "train" is for neither, and what it does not list trains.
-    Raises ValueError when there is nothing to train on; without a manifest nothing is held out for validation.
+    The MANIFEST.csv nearest above a folder says which is which: what it lists with a split that starts with
+    "val" is for validation (`val2` too), what it lists with one that starts with neither "val" nor "train" is
+    for neither, and what it does not list trains. Raises ValueError when there is nothing to train on;
+    without a manifest nothing is held out for validation.
     """
     files, seen = [], set()
     for folder in folders:
-        split_of = next((splits(place / "MANIFEST.csv") for place in _above(folder) if (place / "MANIFEST.csv").is_file()), {})
+        split_of = next(
+            (
+                splits(place / "MANIFEST.csv")
+                for place in _above(folder)
+                if (place / "MANIFEST.csv").is_file()
+            ),
+            {},
+        )
         for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
             whole = path.resolve()
             wanted = (split_of.get(whole) or TRAINING).startswith(VALIDATION if validation else TRAINING)
@@ -75,7 +92,8 @@ def _above(folder: Path) -> Iterator[Path]:
 
 
 def load(files: list[Path]) -> Photographs:
-    """Decode `files` as they are shown; pictures below 128 pixels a side are left out. Raises ValueError that names what is no picture."""
+    """Decode `files` as they are shown; pictures below 128 pixels a side are left out. Raises ValueError that
+    names what is no picture."""
     with ThreadPoolExecutor(2) as pool:
         decoded = list(pool.map(decode, files))
     kept = [(p, f.name) for p, f in zip(decoded, files) if min(p.shape[1:]) >= 128]
@@ -91,7 +109,8 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
 class Cut:
     """One crop: of which picture, where, how it is turned (0..7), and the jitter of its colours, if any.
 
-    `flat`: (contrast, level, saturation) of a crop made flat and pale: what it has of contrast, about which grey, and of colour.
+    `flat`: (contrast, level, saturation) of a crop made flat and pale: what it has of contrast, about which
+    grey, and of colour.
     """
 
     picture: int
@@ -104,13 +123,17 @@ class Cut:
     flat: tuple[float, float, float] | None = None
 
 
-def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *, faithful: bool = False) -> Cut:
-    """Draw a crop that becomes `size` x `size`; 80 % are reduced, 30 % get gamma and white balance of their own, 16 % are flat.
+def draw_cut(
+    photographs: Photographs, size: int, generator: torch.Generator, *, faithful: bool = False
+) -> Cut:
+    """Draw a crop that becomes `size` x `size`; 80 % are reduced, 30 % get gamma and white balance of their
+    own, 16 % are flat.
 
-    Reduced as far as the photograph reaches, they are as sharp as pictures that people see, and free of what 4:2:0 coding and demosaicing
-    left there: half of them 1.5 to 3 times by a filter, half 2 or 3 times by plain means, which leave the finest detail that there is.
-    Flat crops are pale and still clean: a wall or pale grass is no haze, and photographs have too few of them to learn it from.
-    `faithful`: none of the three.
+    Reduced as far as the photograph reaches, they are as sharp as pictures that people see, and free of what
+    4:2:0 coding and demosaicing left there: half of them 1.5 to 3 times by a filter, half 2 or 3 times by
+    plain means, which leave the finest detail that there is. Flat crops are pale and still clean: a wall or
+    pale grass is no haze, and photographs have too few of them to learn it from. `faithful`: none of the
+    three.
     """
     picture = torch.multinomial(photographs.weights, 1, generator=generator).item()
     height, width = photographs.pictures[picture].shape[1:]
@@ -118,7 +141,11 @@ def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *,
     least, most = REDUCED[0] * size, min(REDUCED[1] * size, height, width)
     if not faithful and most >= least and _uniform(generator, 0, 1) < REDUCED_SHARE:
         whole = _uniform(generator, 0, 1) < 0.5 and most >= 2 * size
-        side = size * int(_uniform(generator, 2, most // size + 1)) if whole else int(_uniform(generator, least, most))
+        side = (
+            size * int(_uniform(generator, 2, most // size + 1))
+            if whole
+            else int(_uniform(generator, least, most))
+        )
     top = int(_uniform(generator, 0, height - side + 1))
     left = int(_uniform(generator, 0, width - side + 1))
     turns = int(_uniform(generator, 0, 8))
@@ -126,7 +153,11 @@ def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *,
         return Cut(picture, side, top, left, turns)
     kind = _uniform(generator, 0, 1)
     if kind < FLAT_SHARE:
-        flat = _uniform(generator, 0.2, 0.9), _uniform(generator, 0.3, 0.7), max(0.0, _uniform(generator, -0.5, 1))
+        flat = (
+            _uniform(generator, 0.2, 0.9),
+            _uniform(generator, 0.3, 0.7),
+            max(0.0, _uniform(generator, -0.5, 1)),
+        )
         return Cut(picture, side, top, left, turns, flat=flat)
     if kind >= FLAT_SHARE + 0.3:
         return Cut(picture, side, top, left, turns)
@@ -137,7 +168,10 @@ def draw_cut(photographs: Photographs, size: int, generator: torch.Generator, *,
 def take(photographs: Photographs, cut: Cut, size: int) -> Tensor:
     """The crop `3 size size` in -1..1 that `cut` describes."""
     side = cut.side
-    crop = photographs.pictures[cut.picture][:, cut.top : cut.top + side, cut.left : cut.left + side].float() / 255
+    crop = (
+        photographs.pictures[cut.picture][:, cut.top : cut.top + side, cut.left : cut.left + side].float()
+        / 255
+    )
     if side != size:
         how = {"mode": "area"} if side % size == 0 else {"mode": "bicubic", "antialias": side > size}
         crop = F.interpolate(crop[None], size=(size, size), **how)[0].clamp(0, 1)
@@ -153,7 +187,9 @@ def take(photographs: Photographs, cut: Cut, size: int) -> Tensor:
     return crop * 2 - 1
 
 
-def draw_batch(photographs: Photographs, count: int, size: int, generator: torch.Generator, *, rows: slice = slice(None)) -> Tensor:
+def draw_batch(
+    photographs: Photographs, count: int, size: int, generator: torch.Generator, *, rows: slice = slice(None)
+) -> Tensor:
     """`rows` (default: all) of `count` crops, `B 3 size size` in -1..1, channels last in memory."""
     cuts = [draw_cut(photographs, size, generator) for _ in range(count)]
     return stack_crops([take(photographs, cut, size) for cut in cuts[rows]])

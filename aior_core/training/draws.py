@@ -1,4 +1,5 @@
-"""Where a stage's batches come from, and what such a source remembers so that a killed run goes on with the next batch."""
+"""Where a stage's batches come from, and what such a source remembers so that a killed run goes on with the
+next batch."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .data import Photographs, draw_batch
 from .pairs import Pairs, draw_mixed
 
 Draw = Callable[[int, int, torch.Generator], tuple[Any, dict]]
-"""`draw(count, side, generator)`: this process's part of a batch of `count`, as the stage's step takes it for `clean`, and its keywords."""
+"""`draw(count, side, generator)`: this process's part of a batch of `count`, as the stage's step takes it for
+`clean`, and its keywords."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class Remembers(Protocol):
         """What a checkpoint has to hold. All processes call this together."""
 
     def go_on(self, step: int, memory: Remembered | None) -> None:
-        """Before the first draw of a run that goes on after `step` steps. Without `memory` the checkpoint held none."""
+        """Before the first draw of a run that goes on after `step` steps. Without `memory` the checkpoint
+        held none."""
 
 
 def fresh(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:
-    """Clean crops, never the same, with what to tell the step about real pairs among them. The generator decides everything."""
+    """Clean crops, never the same, with what to tell the step about real pairs among them. The generator
+    decides everything."""
 
     def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, dict]:
         rows = distributed.rows(count)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from .data import Photographs
 from .draws import Draw, Remembered, Remembers, fresh
 from .networks import Networks
 from .optimizer import Optimizers
+from .pace import Meter, Watchful
 from .pairs import Pairs
 from .record import Record
 from .recorded import Recorded, unrecorded
@@ -34,9 +33,10 @@ GPU_GENERATOR = "gpu_generator"
 class Options:
     """`minutes` of training in all, those of an interrupted run counted in; `device` "cpu" or "cuda".
 
-    A batch holds `batch_scale` times the stage's samples, those of all processes together. `decay_share`: the last part of the time, in
-    which the learning rate falls. `pair_share`: of the samples, where there are real pairs. `session_minutes`: leave after so much time,
-    unfinished; the next call goes on. `recorded`: steps as CUDA graphs, where all that is drawn are tensors.
+    A batch holds `batch_scale` times the stage's samples, those of all processes together. `decay_share`: the
+    last part of the time, in which the learning rate falls. `pair_share`: of the samples, where there are
+    real pairs. `session_minutes`: leave after so much time, unfinished; the next call goes on. `recorded`:
+    steps as CUDA graphs, where all that is drawn are tensors.
     """
 
     out: Path
@@ -66,61 +66,23 @@ class Progress:
     losses: dict[str, float]
 
 
-def trained_parameters(networks: Networks, prefixes: tuple[str, ...], fixed: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The parameters whose names start with one of `prefixes` and none of `fixed`; all others stop asking for gradients."""
+def trained_parameters(
+    networks: Networks, prefixes: tuple[str, ...], fixed: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The parameters whose names start with one of `prefixes` and none of `fixed`; all others stop asking for
+    gradients."""
     chosen = {}
     for name, part in networks.parts().items():
         for key, parameter in part.named_parameters():
             full = f"{name}.{key}"
-            inside, outside = (any(full.startswith(prefix + ".") for prefix in names) for names in (prefixes, fixed))
+            inside, outside = (
+                any(full.startswith(prefix + ".") for prefix in names) for names in (prefixes, fixed)
+            )
             wanted = inside and not outside
             parameter.requires_grad_(wanted)
             if wanted:
                 chosen[full] = parameter
     return chosen
-
-
-class Meter:
-    """Averages since the last report, each over the steps that had it."""
-
-    def __init__(self):
-        self.begun = time.monotonic()
-        self.steps, self.samples, self.sums, self.counts = 0, 0, defaultdict(float), Counter()
-
-    def add(self, logs: Logs, samples: int) -> None:
-        self.steps, self.samples = self.steps + 1, self.samples + samples
-        self.counts.update(logs.keys())
-        for key, value in logs.items():
-            self.sums[key] = self.sums[key] + value
-
-    def averages(self) -> Logs:
-        means = {key: value / self.counts[key] for key, value in self.sums.items()}
-        return {key: mean.item() if isinstance(mean, Tensor) and mean.ndim == 0 else mean for key, mean in means.items()}
-
-    def per_second(self, count: int) -> float:
-        return count / max(1e-9, time.monotonic() - self.begun)
-
-
-class Watchful:
-    """Says when a checkpoint is due, so that a kill costs the work of `save_seconds` at most, as far as the last step and look foretell."""
-
-    def __init__(self, save_seconds: float):
-        self.save_seconds, self.last = save_seconds, time.monotonic()
-        self.took = {"step": 0.0, "look": math.inf}
-
-    def must_save(self, looking: bool) -> bool:
-        """Whether the next step, with a look at the validation pictures before it or not, would come too late."""
-        ahead = self.took["step"] + (self.took["look"] if looking else 0.0)
-        return time.monotonic() - self.last + ahead > self.save_seconds
-
-    def saved(self) -> None:
-        self.last = time.monotonic()
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.took[what] = time.monotonic() - begun
 
 
 def train(
@@ -135,16 +97,20 @@ def train(
     pairs: Pairs | None = None,
     draw: Draw | None = None,
 ) -> Networks:
-    """Train `stage` for `options.minutes`, resuming from `options.out` where there is an unfinished run of it.
+    """Train `stage` for `options.minutes`, resuming from `options.out` where there is an unfinished run of
+    it.
 
-    A run that was killed goes on from its last checkpoint as if it had never stopped: with the weights, averages and optimizers' state
-    of that moment, its place in the schedule, its random generators and the next batch. It loses the work of `options.save_seconds` at most.
+    A run that was killed goes on from its last checkpoint as if it had never stopped: with the weights,
+    averages and optimizers' state of that moment, its place in the schedule, its random generators and the
+    next batch. It loses the work of `options.save_seconds` at most.
 
-    Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as `Record.validated` takes
-    them. `watch` is called after every step; when it returns False the run ends as if its time were up, and when it raises, the run is
-    saved unfinished before the error goes on. `pairs` are mixed in where the stage restores. `draw` takes the place of fresh crops and
-    pairs. Under `torchrun` all processes call this alike; the first one's weights, files and clock count, and only it says, watches and
-    validates. Raises RuntimeError when the loss is no longer finite, ValueError when the checkpoint is of a stage that trains something else.
+    Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as
+    `Record.validated` takes them. `watch` is called after every step; when it returns False the run ends as
+    if its time were up, and when it raises, the run is saved unfinished before the error goes on. `pairs` are
+    mixed in where the stage restores. `draw` takes the place of fresh crops and pairs. Under `torchrun` all
+    processes call this alike; the first one's weights, files and clock count, and only it says, watches and
+    validates. Raises RuntimeError when the loss is no longer finite, ValueError when the checkpoint is of a
+    stage that trains something else.
     """
     first = distributed.rank() == 0
     path = options.out / f"{stage.name}.safetensors"
@@ -153,9 +119,15 @@ def train(
     if first and path.exists():
         averaged, state = checkpoint.resume(path, networks, generator)
         extras = checkpoint.extras(path)
-        say(f"{stage.name}: resumed at step {state['step']}, {state['seconds'] / 60:.1f} of {options.minutes:g} minutes used")
+        say(
+            f"{stage.name}: resumed at step {state['step']}, "
+            f"{state['seconds'] / 60:.1f} of {options.minutes:g} minutes used"
+        )
         if "warmed_from" not in state:
-            say(f"{stage.name}: {path} is of an older version and holds no optimizer state; the learning rate warms up once more")
+            say(
+                f"{stage.name}: {path} is of an older version and holds no optimizer state; "
+                "the learning rate warms up once more"
+            )
     networks.to(options.device)
     parameters = trained_parameters(networks, stage.trains, stage.fixed)
     average = Average(parameters, stage.ema_decay or options.ema_decay, averaged)
@@ -164,15 +136,28 @@ def train(
     extras = distributed.spread(extras)
     generator.set_state(generator_state)
     record = Record(options.out, stage.name, state["step"], say) if first else None
-    slow = [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)] if stage.slow else []
-    optimizer = Optimizers(list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow, in_place=options.recorded)
+    slow = (
+        [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)]
+        if stage.slow
+        else []
+    )
+    optimizer = Optimizers(
+        list(parameters.values()), stage.learning_rate, muon=stage.muon, slow=slow, in_place=options.recorded
+    )
     try:
         optimizer.restore(parameters, _under("optimizer/", extras))
     except ValueError as error:
-        raise ValueError(f"training {stage.name}: {path}: {error}. Go on with the options it began with, or give another --out.") from error
+        raise ValueError(
+            f"training {stage.name}: {path}: {error}. "
+            "Go on with the options it began with, or give another --out."
+        ) from error
     gradients = unrecorded(networks, stage, options.device)
     if options.recorded:
-        gradients = Recorded(networks, stage, 0 if GPU_GENERATOR in extras else torch.randint(2**62, (), generator=generator).item())
+        gradients = Recorded(
+            networks,
+            stage,
+            0 if GPU_GENERATOR in extras else torch.randint(2**62, (), generator=generator).item(),
+        )
         if GPU_GENERATOR in extras:
             gradients.generator.set_state(extras[GPU_GENERATOR])
     draw = draw or fresh(photographs, pairs if stage.restores else None, options.pair_share, options.device)
@@ -183,12 +168,20 @@ def train(
 
     def require_finite(norm: Tensor) -> None:
         if not torch.isfinite(norm):
-            raise RuntimeError(f"training {stage.name}: gradient is {norm.item()} at step {step}; lower the learning rate and resume from {path}")
+            raise RuntimeError(
+                f"training {stage.name}: gradient is {norm.item()} at step {step}; "
+                f"lower the learning rate and resume from {path}"
+            )
 
     def report(meter: Meter, elapsed: float, rate: float) -> None:
         averages, speed = meter.averages(), meter.per_second(meter.samples)
-        text = "  ".join(f"{k} {experts.line(v) if isinstance(v, Tensor) else f'{v:.4f}'}" for k, v in averages.items())
-        say(f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s  {speed:.1f} samples/s  {text}")
+        text = "  ".join(
+            f"{k} {experts.line(v) if isinstance(v, Tensor) else f'{v:.4f}'}" for k, v in averages.items()
+        )
+        say(
+            f"{stage.name} {elapsed / 60:6.2f} min  step {step}  {meter.per_second(meter.steps):.2f} steps/s"
+            f"  {speed:.1f} samples/s  {text}"
+        )
         record.trained(step, elapsed, speed, rate, averages)
 
     def save(elapsed: float, finished: bool) -> None:
@@ -197,7 +190,8 @@ def train(
         remembered = draw.remembered() if isinstance(draw, Remembers) and not finished else None
         if not first:
             return
-        # A GPU is not asked after every step, as it would wait for its processor; what it was asked last holds for all before.
+        # A GPU is not asked after every step, as it would wait for its processor. A later answer holds for
+        # all steps before.
         if meter.steps:
             require_finite(meter.sums["norm"])
         held = {f"optimizer/{key}": value for key, value in optimizer.state(parameters).items()}
@@ -226,7 +220,9 @@ def train(
     stopped, failure = False, None
     while True:
         elapsed = time.monotonic() - begun
-        looking = bool(first and validate and step > state["step"] and elapsed - validated > options.validate_seconds)
+        looking = bool(
+            first and validate and step > state["step"] and elapsed - validated > options.validate_seconds
+        )
         due = step > state["step"] and watchful.must_save(looking)
         elapsed, stopped, failed, due = distributed.of_first(elapsed, stopped, failure is not None, due)
         finished = not failed and (bool(stopped) or elapsed >= budget)
@@ -241,7 +237,11 @@ def train(
             validated = elapsed
         with watchful.timed("step"):
             progress = elapsed / budget
-            rate = stage.learning_rate * options.learning_rate_scale * stage.schedule(progress, step - warmed_from, options.decay_share)
+            rate = (
+                stage.learning_rate
+                * options.learning_rate_scale
+                * stage.schedule(progress, step - warmed_from, options.decay_share)
+            )
             size, count = stage.crops(progress, step)
             samples = distributed.whole(count * options.batch_scale)
             clean, mix = draw(samples, size, generator)

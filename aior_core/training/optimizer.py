@@ -1,8 +1,8 @@
 """What turns gradients into steps: Muon for the weights of convolutions, AdamW for everything else.
 
-Muon (Jordan et al., 2024) steps along the nearest orthogonal matrix to the momentum, so that every direction of a weight
-moves equally far. Measured on all damages at once, three minutes each from nothing, dB of noise 25 / rain: AdamW 27.5 / 18.5
-after 467 steps, Muon 28.9 / 19.5 after 282.
+Muon (Jordan et al., 2024) steps along the nearest orthogonal matrix to the momentum, so that every direction
+of a weight moves equally far. Measured on all damages at once, three minutes each from nothing, dB of noise
+25 / rain: AdamW 27.5 / 18.5 after 467 steps, Muon 28.9 / 19.5 after 282.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Newton-Schulz: `N m n` -> the same matrices with all singular values near 1 (0.7 to 1.2), in the dtype given."""
+    """Newton-Schulz: `N m n` -> the same matrices with all singular values near 1 (0.7 to 1.2), in the dtype
+    given."""
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -34,7 +35,8 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for convolutions' weights `O I k k`, each as a matrix `O I*k*k`; equal shapes go through Newton-Schulz together."""
+    """Muon for convolutions' weights `O I k k`, each as a matrix `O I*k*k`; equal shapes go through
+    Newton-Schulz together."""
 
     def __init__(self, parameters, lr: float, momentum: float = 0.95):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -52,30 +54,53 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[p]["momentum"] for p in parameters]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for parameter, ahead in zip(parameters, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True):
-                # In the order of channels last, in which weights lie in memory: which column is which makes no difference.
+            for parameter, ahead in zip(
+                parameters, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True
+            ):
+                # In the order of channels last, in which weights lie in memory: the order of columns makes no
+                # difference.
                 waiting[len(ahead), ahead[0].numel()].append((parameter, ahead.permute(0, 2, 3, 1)))
             for (rows, columns), entries in waiting.items():
                 matrices = torch.stack([ahead.reshape(rows, columns) for _, ahead in entries])
                 steps = orthogonalise(matrices.to(fast_dtype(matrices.device.type))).to(matrices.dtype)
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                changes = [step.view(ahead.shape).permute(0, 3, 1, 2) for (_, ahead), step in zip(entries, steps, strict=True)]
+                changes = [
+                    step.view(ahead.shape).permute(0, 3, 1, 2)
+                    for (_, ahead), step in zip(entries, steps, strict=True)
+                ]
                 torch._foreach_add_([parameter for parameter, _ in entries], changes, alpha=-rate)
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether Muon takes it: the weight of a convolution that mixes channels, wide enough to have directions."""
-    return parameter.ndim == 4 and parameter.shape[1] > 1 and min(len(parameter), parameter[0].numel()) >= SMALLEST
+    """Whether Muon takes it: the weight of a convolution that mixes channels, wide enough to have
+    directions."""
+    return (
+        parameter.ndim == 4
+        and parameter.shape[1] > 1
+        and min(len(parameter), parameter[0].numel()) >= SMALLEST
+    )
 
 
 class Optimizers:
     """All at once, driven by one learning rate, that of AdamW."""
 
-    def __init__(self, parameters: list[Tensor], learning_rate: float, *, muon: bool = True, slow: list[Tensor] = (), in_place: bool = False):
-        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`: those at a tenth of the rate, by AdamW.
-        `in_place`: gradients stay where they are and become zero."""
+    def __init__(
+        self,
+        parameters: list[Tensor],
+        learning_rate: float,
+        *,
+        muon: bool = True,
+        slow: list[Tensor] = (),
+        in_place: bool = False,
+    ):
+        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`:
+        those at a tenth of the rate, by AdamW. `in_place`: gradients stay where they are and become zero."""
         self.in_place = in_place
-        settings = {"betas": (0.9, 0.99), "weight_decay": 1e-4} if muon else {"betas": (0.9, 0.999), "weight_decay": 1e-2}
+        settings = (
+            {"betas": (0.9, 0.99), "weight_decay": 1e-4}
+            if muon
+            else {"betas": (0.9, 0.999), "weight_decay": 1e-2}
+        )
         held = {id(p) for p in slow}
         matrices = [p for p in parameters if muon and is_matrix(p) and id(p) not in held]
         held |= {id(p) for p in matrices}
@@ -83,7 +108,9 @@ class Optimizers:
         self.parts: list[tuple[torch.optim.Optimizer, float]] = []
         for group, scale in ((others, 1.0), (list(slow), SLOW_RATE)):
             if group:
-                self.parts.append((torch.optim.AdamW(group, lr=scale * learning_rate, **settings, fused=True), scale))
+                self.parts.append(
+                    (torch.optim.AdamW(group, lr=scale * learning_rate, **settings, fused=True), scale)
+                )
         if matrices:
             self.parts.append((Muon(matrices, lr=MUON_RATE * learning_rate), MUON_RATE))
 
@@ -96,23 +123,36 @@ class Optimizers:
             part.zero_grad(set_to_none=not self.in_place)
 
     def state(self, names: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the optimizers know of the parameters `names`, as `NAME/SLOT`; the tensors themselves, not copies."""
+        """What the optimizers know of the parameters `names`, as `NAME/SLOT`; the tensors themselves, not
+        copies."""
         return {
-            f"{name}/{slot}": value for name, parameter in names.items() for part, _ in self.parts for slot, value in part.state.get(parameter, {}).items()
+            f"{name}/{slot}": value
+            for name, parameter in names.items()
+            for part, _ in self.parts
+            for slot, value in part.state.get(parameter, {}).items()
         }
 
     def restore(self, names: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         """Put back what `state` gave, for parameters of the same names and shapes.
 
-        Tensors get the device, the dtype and the layout in memory of their parameter, so that the next step is rounded as
-        it would have been. Raises ValueError for a name that is not trained here, or another shape.
+        Tensors get the device, the dtype and the layout in memory of their parameter, so that the next step
+        is rounded as it would have been. Raises ValueError for a name that is not trained here, or another
+        shape.
         """
-        owners = {id(parameter): part for part, _ in self.parts for group in part.param_groups for parameter in group["params"]}
+        owners = {
+            id(parameter): part
+            for part, _ in self.parts
+            for group in part.param_groups
+            for parameter in group["params"]
+        }
         for key, value in state.items():
             name, _, slot = key.rpartition("/")
             parameter = names.get(name)
             if parameter is None or value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"the checkpoint holds the optimizer's {slot} of {name}, which is not trained here or has another shape")
+                raise ValueError(
+                    f"the checkpoint holds the optimizer's {slot} of {name}, "
+                    "which is not trained here or has another shape"
+                )
             counts = slot == "step"
             like = torch.empty((), device=parameter.device) if counts else torch.empty_like(parameter)
             owners[id(parameter)].state[parameter][slot] = like.copy_(value)

@@ -25,13 +25,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield picture
     # Pillow raises SyntaxError for some broken PNG files.
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}. Replace it, or take it out of the folder.") from error
+        raise ValueError(
+            f"{path} is not a picture that can be read: {error}. Replace it, or take it out of the folder."
+        ) from error
 
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height as shown, turned as the camera says. Raises ValueError as `opened` does."""
     with opened(path) as picture:
-        # Of a TIFF file Pillow itself, since some version, gives the size as shown: the file's own tags say the stored one.
+        # Of a TIFF file some versions of Pillow give the size as shown; its own tags say the stored one.
         stored = (picture.tag_v2[WIDTH], picture.tag_v2[HEIGHT]) if picture.format == "TIFF" else picture.size
         turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= SIDEWAYS
         return stored[::-1] if turned else stored
@@ -43,11 +45,14 @@ def decode(path: Path) -> Tensor:
     Raises ValueError as `opened` does, and for floating-point pictures, whose white is not known.
     """
     with opened(path) as picture:
-        # Pillow turns a TIFF file while it reads the pixels; asked for its orientation before that, it would be turned twice.
+        # Pillow turns a TIFF file while it reads the pixels. Asked before that, it would be turned twice.
         picture.load()
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == "F":
-            raise ValueError(f"{path} holds floating-point numbers, whose white is not known. Save it with 8 or 16 bits a channel.")
+            raise ValueError(
+                f"{path} holds floating-point numbers, whose white is not known. "
+                "Save it with 8 or 16 bits a channel."
+            )
         if picture.mode.startswith("I"):
             # Pillow itself cuts 16 bits off at 255, and the picture comes out white.
             values = np.asarray(picture).astype(np.int64)

@@ -1,6 +1,8 @@
-"""For stages that leave the encoders as they are: damaged crops are encoded once and learnt from several times.
+"""For stages that leave the encoders as they are: damaged crops are encoded once and learnt from several
+times.
 
-Encoding costs several times what a step of such a stage does. What is random in the stage itself (noise, time) is drawn anew every time.
+Encoding costs several times what a step of such a stage does. What is random in the stage itself (noise,
+time) is drawn anew every time.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from .restoration import encoded
 
 
 class Recall(ABC):
-    """A `loop.Draw` of the newest `kept` samples, each learnt from `reused` times on average. `names`: of a sample's parts after the first."""
+    """A `loop.Draw` of the newest `kept` samples, each learnt from `reused` times on average. `names`: of a
+    sample's parts after the first."""
 
     names: tuple[str, ...]
 
@@ -28,8 +31,8 @@ class Recall(ABC):
         self.count, self.next = 0, 0
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Every `reused`-th time encode a batch of `count` new crops; then draw this process's part of such a batch from all: the first parts,
-        and the others by name, fp32."""
+        """Every `reused`-th time encode a batch of `count` new crops; then draw this process's part of such a
+        batch from all: the first parts, and the others by name, fp32."""
         if self.calls % self.reused == 0:
             self.remember(self.encode(count, side, generator))
         self.calls += 1
@@ -55,7 +58,9 @@ class Recall(ABC):
     def remembered(self) -> Remembered:
         """The samples of all processes, each part `B ...`, and the place of the next one."""
         numbers = {"calls": self.calls, "count": self.count, "next": self.next, "kept": self.kept}
-        tensors = {f"part{index}": distributed.gather(part[: self.count]) for index, part in enumerate(self.parts)}
+        tensors = {
+            f"part{index}": distributed.gather(part[: self.count]) for index, part in enumerate(self.parts)
+        }
         return Remembered(numbers, tensors)
 
     def go_on(self, step: int, memory: Remembered | None) -> None:
@@ -70,7 +75,9 @@ class Recall(ABC):
         before = memory.numbers
         if before["kept"] != self.kept:
             # Oldest first: the ring is full where its next place is not simply the end.
-            own = [part.roll(-before["next"], 0) if before["count"] == before["kept"] else part for part in own]
+            own = [
+                part.roll(-before["next"], 0) if before["count"] == before["kept"] else part for part in own
+            ]
         self.remember(tuple(own))
         self.calls = before["calls"]
         if before["kept"] == self.kept:
@@ -82,12 +89,14 @@ class Recall(ABC):
 
 
 class Latents(Recall):
-    """What `fusion` learns from: a wished picture's latent `16 h w`, the damaged one's coarsest LQ `feature` `C h w`, and the `severities` to
-    be removed, `K`."""
+    """What `fusion` learns from: a wished picture's latent `16 h w`, the damaged one's coarsest LQ `feature`
+    `C h w`, and the `severities` to be removed, `K`."""
 
     names = ("feature", "severities")
 
-    def __init__(self, networks: Networks, fresh: Draw, device: str, *, kept: int = 1536, reused: int = 6, **mix):
+    def __init__(
+        self, networks: Networks, fresh: Draw, device: str, *, kept: int = 1536, reused: int = 6, **mix
+    ):
         """`fresh` draws the clean crops; `mix`: more keywords of `restoration.damage`."""
         super().__init__(kept, reused, device)
         self.networks, self.fresh, self.mix = networks, fresh, mix
@@ -95,7 +104,11 @@ class Latents(Recall):
     def remembered(self) -> Remembered:
         """What `fresh` remembers too."""
         own = super().remembered()
-        return Remembered(own.numbers | {"fresh": self.fresh.remembered().numbers}, own.tensors) if isinstance(self.fresh, Remembers) else own
+        return (
+            Remembered(own.numbers | {"fresh": self.fresh.remembered().numbers}, own.tensors)
+            if isinstance(self.fresh, Remembers)
+            else own
+        )
 
     def go_on(self, step: int, memory: Remembered | None) -> None:
         super().go_on(step, memory)

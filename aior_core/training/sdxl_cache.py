@@ -76,7 +76,7 @@ class Cache:
     """Latents and LQ features of `count` samples in `folder`, for networks that do not learn.
 
     Values are kept in the dtype in which they were made, so that nothing is rounded. The LQ encoder itself is rounded to fp16 before its
-    features are made: that is what a checkpoint keeps of it, and what a run that goes on and the next stage have.
+    features are made: that is what an exported file keeps of it, and what the next stage may begin with.
     """
 
     def __init__(self, folder: Path, networks: SDXLNetworks, sources: Sources, count: int, device: str, say: Callable[[str], None] = print):

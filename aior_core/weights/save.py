@@ -25,21 +25,24 @@ def save_weights(
     dtype: torch.dtype | None = torch.float16,
     max_bytes: int = 127 * 2**17,
 ) -> list[Path]:
-    """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more safetensors files.
+    """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more
+    safetensors files.
 
     dtype: of all floats; None leaves each tensor in its own.
-    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` (15.875 MiB) plus its header (a single
-    tensor is never split). Every file carries the whole metadata and the id of its set. All files are written beside
-    their places first and then moved there, and files of an earlier set with the same stem are removed, so a reader sees
-    the old set, the new one, or an error naming the mixture. Returns the paths in order.
-    Raises ValueError before anything is written if there is nothing to save, a metadata value is no string, or a weight is NaN,
-    infinite, or too large for `dtype` (`as_saved`).
+    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` (15.875 MiB)
+    plus its header (a single tensor is never split). Every file carries the whole metadata and the id of its
+    set. All files are written beside their places first and then moved there, and files of an earlier set
+    with the same stem are removed, so a reader sees the old set, the new one, or an error naming the mixture.
+    Returns the paths in order. Raises ValueError before anything is written if there is nothing to save, a
+    metadata value is no string, or a weight is NaN, infinite, or too large for `dtype` (`as_saved`).
     """
     stem = Path(path_stem)
     stem = stem.with_name(stem_of(stem.name))
     wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
     if wrong or not state_dict:
-        raise ValueError(f"save_weights: nothing to save, or metadata that is no text: {wrong or 'empty state dict'}.")
+        raise ValueError(
+            f"save_weights: nothing to save, or metadata that is no text: {wrong or 'empty state dict'}."
+        )
     tensors = as_saved(state_dict, stem.name, dtype=dtype)
     shards = _split(tensors, max_bytes)
     header = {**metadata, "set": _digest(tensors), "shards": str(len(shards))}
@@ -60,23 +63,30 @@ def save_weights(
     return paths
 
 
-def as_saved(state_dict: dict[str, Tensor], name: str, *, dtype: torch.dtype | None = torch.float16) -> dict[str, Tensor]:
-    """The tensors as a file holds them: copies on the CPU, sorted by name, all floats but `KEPT_EXACT` in `dtype` (None: in their own).
+def as_saved(
+    state_dict: dict[str, Tensor], name: str, *, dtype: torch.dtype | None = torch.float16
+) -> dict[str, Tensor]:
+    """The tensors as a file holds them: copies on the CPU, sorted by name, all floats but `KEPT_EXACT` in
+    `dtype` (None: in their own).
 
-    Raises ValueError that calls them `name` when a weight is NaN or infinite, or when `dtype` makes it so: loading would refuse the file,
-    and by then the training may be gone.
+    Raises ValueError that calls them `name` when a weight is NaN or infinite, or when `dtype` makes it so:
+    loading would refuse the file, and by then the training may be gone.
     """
     broken = not_finite(state_dict)
     if broken:
-        raise ValueError(f"{name}: NaN or infinite weights in {listed(broken)} are not saved. The training went wrong; go back to an earlier checkpoint.")
+        raise ValueError(
+            f"{name}: NaN or infinite weights in {listed(broken)} are not saved. "
+            "The training went wrong; go back to an earlier checkpoint."
+        )
     tensors = {key: _ready(key, tensor, dtype) for key, tensor in sorted(state_dict.items())}
     large = not_finite(tensors)
     if large:
         kept, most = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
         sizes = listed(f"{key} ({state_dict[key].detach().float().abs().max().item():.3g})" for key in large)
         raise ValueError(
-            f"{name} cannot be saved in {kept}, whose numbers end at {most:g}: {sizes} would become infinite. Go back to an earlier "
-            "checkpoint and train with a lower learning rate; published weights can be converted with --fp32."
+            f"{name} cannot be saved in {kept}, whose numbers end at {most:g}: {sizes} would become "
+            "infinite. Go back to an earlier checkpoint and lower the learning rate; published weights "
+            "can be converted with --fp32."
         )
     return tensors
 

@@ -1,4 +1,5 @@
-"""Batches made ahead by other processes: which numbers they are drawn from, in which order they come, and where a run goes on."""
+"""Batches made ahead by other processes: which numbers they are drawn from, in which order they come, and
+where a run goes on."""
 
 from __future__ import annotations
 
@@ -40,13 +41,19 @@ def test_batches_come_in_order_whoever_makes_them():
         drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
     for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
         assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
-        assert torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
+        assert (
+            torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
+        )
     assert [tuple(clean.shape) for clean, _ in drawn[1]] == [(8, 3, 32, 32), (4, 3, 64, 64)] * 2
     # Pictures travel in half precision; all else is what a process by itself draws.
     generator = seeded(7, "detail", 1)
     alone = damage(data.draw_batch(photographs(), 4, 64, generator), generator, selective=0.5)
     made = drawn[1][1][1]["made"]
-    assert torch.allclose(made.lq, alone.lq, atol=2e-3) and torch.equal(made.keep, alone.keep) and torch.equal(made.severities, alone.severities)
+    assert (
+        torch.allclose(made.lq, alone.lq, atol=2e-3)
+        and torch.equal(made.keep, alone.keep)
+        and torch.equal(made.severities, alone.severities)
+    )
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 2**31), (3, 3 + 2**32), (-1, 0)])
@@ -61,11 +68,16 @@ def test_every_stage_draws_batches_of_its_own():
 
 
 def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
-    parts = [(seed, stage, number) for seed in (0, 1, 12, 2**32, 2**40) for stage in ("detail", "joint") for number in (0, 1, 2, 23)]
+    parts = [
+        (seed, stage, number)
+        for seed in (0, 1, 12, 2**32, 2**40)
+        for stage in ("detail", "joint")
+        for number in (0, 1, 2, 23)
+    ]
     found = {seed_of(*each) for each in parts}
     assert len(found) == len(parts) and all(0 <= seed < 2**32 for seed in found)
     assert seed_of(1, 23) != seed_of(12, 3)
-    # The bytes of the hash in this order, whatever the machine: runs and the files of the SDXL cache go on elsewhere.
+    # The bytes in this order, whatever the machine: runs and the files of the SDXL cache go on elsewhere.
     assert seed_of(2, 5) == 0x46D63F68
 
 
@@ -95,7 +107,9 @@ def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
     assert ask(2) == (2, 128)
 
 
-@pytest.mark.parametrize("world, count, whole", [(1, 0.4, 1), (1, 2.5, 3), (2, 5, 6), (3, 4, 6), (4, 1, 4), (4, 16, 16)])
+@pytest.mark.parametrize(
+    "world, count, whole", [(1, 0.4, 1), (1, 2.5, 3), (2, 5, 6), (3, 4, 6), (4, 1, 4), (4, 16, 16)]
+)
 def test_a_batch_has_a_multiple_of_the_processes_and_never_fewer_than_asked(monkeypatch, world, count, whole):
     monkeypatch.setattr(distributed, "world", lambda: world)
     assert distributed.whole(count) == whole

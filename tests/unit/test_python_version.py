@@ -13,21 +13,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OLDEST = tuple(int(part) for part in re.search(r'requires-python = ">=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")).groups())
+OLDEST = tuple(
+    int(part)
+    for part in re.search(
+        r'requires-python = ">=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    ).groups()
+)
 SKIPPED = {".host", ".git", "__pycache__", "runs"}
 LATER = {
     (3, 11): {
-        "tomllib", "wsgiref.types", "ExceptionGroup", "BaseExceptionGroup", "datetime.UTC", "typing.Self", "typing.assert_never", "typing.assert_type",
-        "typing.reveal_type", "typing.LiteralString", "typing.Never", "typing.Required", "typing.NotRequired", "typing.Unpack", "typing.TypeVarTuple",
-        "enum.StrEnum", "enum.ReprEnum", "enum.verify", "contextlib.chdir", "hashlib.file_digest", "asyncio.TaskGroup", "asyncio.timeout",
-        "asyncio.Runner", "asyncio.Barrier", "logging.getLevelNamesMapping", "math.cbrt", "math.exp2", "operator.call", "re.NOFLAG",
+        "tomllib", "wsgiref.types", "ExceptionGroup", "BaseExceptionGroup", "datetime.UTC", "typing.Self",
+        "typing.assert_never", "typing.assert_type",
+        "typing.reveal_type", "typing.LiteralString", "typing.Never", "typing.Required",
+        "typing.NotRequired", "typing.Unpack", "typing.TypeVarTuple",
+        "enum.StrEnum", "enum.ReprEnum", "enum.verify", "contextlib.chdir", "hashlib.file_digest",
+        "asyncio.TaskGroup", "asyncio.timeout",
+        "asyncio.Runner", "asyncio.Barrier", "logging.getLevelNamesMapping", "math.cbrt", "math.exp2",
+        "operator.call", "re.NOFLAG",
         "inspect.getmembers_static", "sys.exception", "threading.setprofile_all_threads",
     },
     (3, 12): {
-        "itertools.batched", "typing.override", "typing.TypeAliasType", "math.sumprod", "calendar.Month", "os.listdrives", "shutil.rmtree.onexc",
-        "importlib.resources.as_file_dir", "sys.monitoring", "collections.abc.Buffer", "inspect.markcoroutinefunction",
+        "itertools.batched", "typing.override", "typing.TypeAliasType", "math.sumprod", "calendar.Month",
+        "os.listdrives", "shutil.rmtree.onexc",
+        "importlib.resources.as_file_dir", "sys.monitoring", "collections.abc.Buffer",
+        "inspect.markcoroutinefunction",
     },
-    (3, 13): {"copy.replace", "warnings.deprecated", "os.process_cpu_count", "typing.ReadOnly", "typing.TypeIs", "queue.ShutDown", "random.binomialvariate"},
+    (3, 13): {
+        "copy.replace", "warnings.deprecated", "os.process_cpu_count", "typing.ReadOnly", "typing.TypeIs",
+        "queue.ShutDown", "random.binomialvariate",
+    },
 }  # fmt: skip
 """Names of the standard library by the version that brought them."""
 METHODS = {"add_note": (3, 11), "is_junction": (3, 12)}
@@ -72,8 +86,12 @@ def too_new(source: str, oldest: tuple[int, int]) -> list[str]:
             if node.attr in methods:
                 found.append(f"{node.lineno}: .{node.attr}")
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and oldest < (3, 11):
-            # The byte order has had a default since 3.11. For `int.from_bytes` and `n.to_bytes` it is the second argument.
-            ordered = len(node.args) > 1 or any(isinstance(given, ast.Starred) for given in node.args) or any(keyword.arg in ("byteorder", None) for keyword in node.keywords)
+            # The byte order has had a default since 3.11. It is the second argument of both.
+            ordered = (
+                len(node.args) > 1
+                or any(isinstance(given, ast.Starred) for given in node.args)
+                or any(keyword.arg in ("byteorder", None) for keyword in node.keywords)
+            )
             if node.func.attr in ("from_bytes", "to_bytes") and not ordered:
                 found.append(f"{node.lineno}: {node.func.attr} without byteorder")
         found += [f"{node.lineno}: {name}" for name in sorted(used & names)]
@@ -84,7 +102,9 @@ def test_no_file_needs_a_newer_python_than_promised():
     checked = 0
     for path in python_files(ROOT):
         found = too_new(path.read_text(encoding="utf-8"), OLDEST)
-        assert not found, f"{path.relative_to(ROOT)}, which Python {OLDEST[0]}.{OLDEST[1]} is to run: {'; '.join(found)}"
+        assert not found, (
+            f"{path.relative_to(ROOT)}, which Python {OLDEST[0]}.{OLDEST[1]} is to run: {'; '.join(found)}"
+        )
         checked += 1
     assert checked > 200
 
@@ -92,13 +112,18 @@ def test_no_file_needs_a_newer_python_than_promised():
 def test_the_documents_promise_the_same():
     oldest = f"{OLDEST[0]}.{OLDEST[1]}"
     assert f"Python {oldest} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f'target-version = "py{OLDEST[0]}{OLDEST[1]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'target-version = "py{OLDEST[0]}{OLDEST[1]}"' in (ROOT / "pyproject.toml").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("source", [
-    "int.from_bytes(data)", "n.to_bytes(4)", "int.from_bytes(data, signed=True)", "import tomllib", "from tomllib import load",
-    "from datetime import UTC", "import datetime\ndatetime.UTC", "from enum import StrEnum", "raise ExceptionGroup('x', [])",
-    "error.add_note('x')", "import itertools\nitertools.batched(x, 2)", "try:\n    pass\nexcept* ValueError:\n    pass", "def f[T](x: T): pass",
+    "int.from_bytes(data)", "n.to_bytes(4)", "int.from_bytes(data, signed=True)", "import tomllib",
+    "from tomllib import load",
+    "from datetime import UTC", "import datetime\ndatetime.UTC", "from enum import StrEnum",
+    "raise ExceptionGroup('x', [])",
+    "error.add_note('x')", "import itertools\nitertools.batched(x, 2)",
+    "try:\n    pass\nexcept* ValueError:\n    pass", "def f[T](x: T): pass",
     "type X = int",
 ])  # fmt: skip
 def test_what_is_too_new_is_found(source):
@@ -106,7 +131,8 @@ def test_what_is_too_new_is_found(source):
 
 
 @pytest.mark.parametrize("source", [
-    "int.from_bytes(data, 'big')", "int.from_bytes(data, byteorder='big')", "n.to_bytes(4, 'little')", "match x:\n    case 1: pass",
+    "int.from_bytes(data, 'big')", "int.from_bytes(data, byteorder='big')", "n.to_bytes(4, 'little')",
+    "match x:\n    case 1: pass",
     "zip(a, b, strict=True)", "def f(x: int | None): pass", "int.from_bytes(*both)", "int.from_bytes(**both)",
 ])  # fmt: skip
 def test_what_is_old_enough_is_left_alone(source):

@@ -1,4 +1,5 @@
-"""A run that was killed and resumed is the run that never stopped, bit for bit; and what a checkpoint holds for that."""
+"""A run that was killed and resumed is the run that never stopped, bit for bit; and what a checkpoint holds
+for that."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from aior_pack.aior_core.training import checkpoint, files, loop, optimizer
+from aior_pack.aior_core.training import checkpoint, loop, optimizer, pace
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -42,8 +43,19 @@ class Killed(Exception):
     """Stands for a kill: nothing is saved when it is raised within a step."""
 
 
-def train(tiny, out: Path, name: str, kind: str, workers: int, *, until: int = STEPS, killed: int = 0, save_seconds: float = 0.0) -> list[int]:
-    """Train a stage up to step `until`, in the middle of step `killed` as if the process ended there; the steps that were seen."""
+def train(
+    tiny,
+    out: Path,
+    name: str,
+    kind: str,
+    workers: int,
+    *,
+    until: int = STEPS,
+    killed: int = 0,
+    save_seconds: float = 0.0,
+) -> list[int]:
+    """Train a stage up to step `until`, in the middle of step `killed` as if the process ended there; the
+    steps that were seen."""
     held, stage = tiny.networks(), tiny.stage(name)
     step = tiny.fusion_loss if kind == "recalled" else stage.step
     calls, seen = [0], []
@@ -78,7 +90,8 @@ def require_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("name, kind, workers", [
-    ("detail", "fresh", 0), ("detail", "fresh", 2), ("polish", "fresh", 0), ("joint", "fresh", 1), ("autoencoder", "fresh", 0),
+    ("detail", "fresh", 0), ("detail", "fresh", 2), ("polish", "fresh", 0), ("joint", "fresh", 1),
+    ("autoencoder", "fresh", 0),
     ("fusion", "recalled", 0), ("fusion", "recalled", 1), ("maps", "maps", 0),
 ])  # fmt: skip
 def test_a_killed_run_ends_as_one_that_never_stopped(tiny, tmp_path, name, kind, workers):
@@ -101,7 +114,7 @@ def test_what_was_trained_since_the_last_checkpoint_is_trained_again(tiny, tmp_p
         return len(steps) % 2 == 0
 
     train(tiny, tmp_path / "whole", "detail", "fresh", 1, save_seconds=1e9)
-    monkeypatch.setattr(loop.Watchful, "must_save", every_second)
+    monkeypatch.setattr(pace.Watchful, "must_save", every_second)
     for killed, kept in ((3, 2), (6, 4)):
         steps.clear()
         with pytest.raises(Killed):
@@ -122,70 +135,48 @@ def test_a_run_ended_by_an_error_or_given_more_steps_goes_on_too(tiny, tmp_path)
 
 
 def test_two_killed_processes_end_as_two_that_never_stopped(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(SCRIPT),
+    ]
     for folder, save_seconds, killed in (("whole", "1e9", 0), ("parts", "0", KILLED), ("parts", "1e9", 0)):
         (tmp_path / folder).mkdir(exist_ok=True)
-        command = [*torchrun, "fusion", str(tmp_path / folder), str(STEPS), save_seconds, "recalled", "1", str(killed)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        command = [
+            *torchrun,
+            "fusion",
+            str(tmp_path / folder),
+            str(STEPS),
+            save_seconds,
+            "recalled",
+            "1",
+            str(killed),
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
         assert (done.returncode != 0) == bool(killed), done.stderr
         if killed:
             assert checkpoint.state(tmp_path / folder / "fusion.safetensors")["step"] == KILLED - 1
     require_same(tmp_path / "parts" / "fusion.safetensors", tmp_path / "whole" / "fusion.safetensors")
 
 
-def test_a_checkpoint_keeps_every_number_as_it_is(tiny, tmp_path):
-    networks = tiny.networks()
-    odd = {key: value.clone() for key, value in networks.state_dict().items()}
-    # Beyond fp16's range, and between its steps.
-    odd[min(odd)].mul_(1 + 1e-6).add_(1e5)
-    networks.load_state_dict(odd)
-    ema = {key: value * (1 - 1e-6) for key, value in odd.items() if key.startswith("daem.")}
-    path = tmp_path / "detail.safetensors"
-    extras = {"optimizer/a/b": torch.tensor([1e-30, 7e4]), "draw/part0": torch.tensor([0.1], dtype=torch.bfloat16)}
-    checkpoint.save(path, networks, ema, {"step": 1, "seconds": 2.0}, torch.Generator().manual_seed(3), extras)
-    averaged, raw, state, generator = checkpoint.load(path)
-    assert all(torch.equal(averaged[key], ema.get(key, value)) for key, value in odd.items()) and averaged.keys() == odd.keys()
-    assert raw.keys() == ema.keys() and all(torch.equal(raw[key], odd[key]) for key in raw)
-    assert state == {"step": 1, "seconds": 2.0} and torch.equal(generator, torch.Generator().manual_seed(3).get_state())
-    assert all(torch.equal(checkpoint.extras(path)[key], value) for key, value in extras.items())
-    # What shipped weights hold is kept in their 16 bits, which loses nothing and halves the file.
-    networks.load_state_dict({key: value.half().float().clamp(-6e4, 6e4) for key, value in odd.items()})
-    checkpoint.save(path, networks, {}, {"step": 1, "seconds": 2.0}, torch.Generator())
-    assert {value.dtype for key, value in contents(path).items() if key.startswith("ema/")} == {torch.float16}
-
-
-def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(tiny, tmp_path, monkeypatch):
-    train(tiny, tmp_path, "prior", "fresh", 0, until=2)
-    path = tmp_path / "prior.safetensors"
-    before = path.read_bytes()
-
-    def half(tensors, place, **options):
-        save_file(tensors, place, **options)
-        with open(place, "rb+") as file:
-            file.truncate(100)
-        raise Killed
-
-    monkeypatch.setattr(checkpoint, "save_file", half)
-    with pytest.raises(Killed):
-        checkpoint.amend(path, {"seconds": 1.0}, {})
-    assert path.read_bytes() == before
-    monkeypatch.undo()
-    checkpoint.amend(path, {"seconds": 1.0}, {})
-    assert train(tiny, tmp_path, "prior", "fresh", 0, until=3) == [3]
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "plan.json"
-    files.write_text(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        files.write_text(path, "second \ud800")
-    assert path.read_text() == "first"
-
-
 def test_a_checkpoint_of_an_older_version_goes_on_and_warms_up_again(tiny, tmp_path):
     train(tiny, tmp_path, "prior", "fresh", 0, until=3)
     path = tmp_path / "prior.safetensors"
-    old = {key: value.half() if value.is_floating_point() else value for key, value in contents(path).items() if not key.startswith("optimizer/")}
+    old = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in contents(path).items()
+        if not key.startswith("optimizer/")
+    }
     save_file(old, path, metadata={"state": json.dumps({"step": 300, "seconds": 5.0})})
     lines, rates = [], []
     options = dataclasses.replace(tiny.OPTIONS, out=tmp_path)
@@ -198,7 +189,14 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_warms_up_again(tiny, tmp_p
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(optimizer.Optimizers, "step", noted)
         for _ in range(2):
-            loop.train(tiny.networks(), tiny.stage("prior"), tiny.photographs(), options, say=lines.append, watch=lambda p: p.step % 2 == 1)
+            loop.train(
+                tiny.networks(),
+                tiny.stage("prior"),
+                tiny.photographs(),
+                options,
+                say=lines.append,
+                watch=lambda p: p.step % 2 == 1,
+            )
             checkpoint.amend(path, {"seconds": 5.0}, {})
     assert sum("older version" in line for line in lines) == 1
     assert checkpoint.state(path)["step"] == 304
@@ -210,16 +208,25 @@ def test_a_checkpoint_of_another_training_is_refused_by_its_name(tiny, tmp_path)
     train(tiny, tmp_path, "prior", "fresh", 0, until=2)
     stage = dataclasses.replace(tiny.stage("prior"), trains=("prior.tokens",))
     checkpoint.amend(tmp_path / "prior.safetensors", {"seconds": 1.0}, {})
-    with pytest.raises(ValueError, match="prior.safetensors: the checkpoint holds the optimizer's .* of unet"):
-        loop.train(tiny.networks(), stage, tiny.photographs(), dataclasses.replace(tiny.OPTIONS, out=tmp_path), say=lambda line: None)
+    with pytest.raises(
+        ValueError, match="prior.safetensors: the checkpoint holds the optimizer's .* of unet"
+    ):
+        loop.train(
+            tiny.networks(),
+            stage,
+            tiny.photographs(),
+            dataclasses.replace(tiny.OPTIONS, out=tmp_path),
+            say=lambda line: None,
+        )
 
 
 @pytest.mark.parametrize("took, looking, due", [(1.0, False, False), (30.0, False, True), (1.0, True, True)])
 def test_a_checkpoint_is_due_before_too_much_could_be_lost(monkeypatch, took, looking, due):
-    """100 seconds after the last one: before a step that may take longer than what is left, and before a first look of unknown length."""
+    """100 seconds after the last one: before a step that may take longer than what is left, and before a
+    first look of unknown length."""
     now = [0.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    watchful = loop.Watchful(120.0)
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    watchful = pace.Watchful(120.0)
     with watchful.timed("step"):
         now[0] += took
     now[0] = 100.0

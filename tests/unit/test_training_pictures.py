@@ -11,7 +11,8 @@ from aior_pack.aior_core.training import data, own_pictures, pictures
 from PIL import Image
 
 LISTED = {
-    "train/one/a.png": "train", "train/two/a.png": "val", "train/one/b.png": "val", "train/two/b.png": "train", "more/c.png": "val2",
+    "train/one/a.png": "train", "train/two/a.png": "val", "train/one/b.png": "val",
+    "train/two/b.png": "train", "more/c.png": "val2",
     "more/d.png": "test", "more/e.png": "real_val", "more/f.png": "", "more/g.png": "train2",
 }  # fmt: skip
 
@@ -64,7 +65,10 @@ def test_the_manifest_is_found_however_a_folder_is_named(listed, tmp_path, monke
 
 def test_without_a_manifest_all_train_and_a_wrong_one_is_said(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    assert found(tmp_path, validation=False) == [f"{tmp_path.name}/a.png"] and found(tmp_path, validation=True) == []
+    assert (
+        found(tmp_path, validation=False) == [f"{tmp_path.name}/a.png"]
+        and found(tmp_path, validation=True) == []
+    )
     with pytest.raises(ValueError, match="no training pictures"):
         data.find_pictures([tmp_path / "nowhere"], validation=False)
     (tmp_path / "MANIFEST.csv").write_text("name,split\na.png,val\n")
@@ -80,8 +84,10 @@ def shown() -> np.ndarray:
 
 
 UNDO = {
-    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
 }  # fmt: skip
 """How a camera that notes this orientation has stored what is to be seen."""
 
@@ -95,7 +101,11 @@ def test_photographs_and_pairs_are_turned_as_the_camera_says(tmp_path, orientati
     exif[pictures.EXIF_ORIENTATION] = orientation
     for side in ("lq", "gt"):
         (tmp_path / side).mkdir()
-        stored.save(tmp_path / side / f"a{suffix}", exif=exif, **({"quality": 100} if suffix in (".jpg", ".webp") else {}))
+        stored.save(
+            tmp_path / side / f"a{suffix}",
+            exif=exif,
+            **({"quality": 100} if suffix in (".jpg", ".webp") else {}),
+        )
     path = tmp_path / "gt" / f"a{suffix}"
     assert pictures.size(path) == (200, 140)
     pairs = own_pictures.load(own_pictures.find(tmp_path), 0).pairs
@@ -114,13 +124,21 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path):
     assert np.abs(read[0].numpy() - ramp / 257).max() <= 0.5
 
 
-@pytest.mark.parametrize("read", [lambda path: data.load([path]), lambda path: own_pictures.load([(path, None)], 0)], ids=["data", "own"])
+@pytest.mark.parametrize(
+    "read",
+    [lambda path: data.load([path]), lambda path: own_pictures.load([(path, None)], 0)],
+    ids=["data", "own"],
+)
 def test_what_cannot_be_read_is_named(tmp_path, read):
     Image.fromarray(shown()).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
     (tmp_path / "text.jpg").write_text("no picture")
     Image.fromarray(np.ones((140, 200), np.float32)).save(tmp_path / "float.tif")
-    for name, words in {"cut.png": "cannot|can be read", "text.jpg": "not a picture", "float.tif": "floating-point"}.items():
+    for name, words in {
+        "cut.png": "cannot|can be read",
+        "text.jpg": "not a picture",
+        "float.tif": "floating-point",
+    }.items():
         with pytest.raises(ValueError, match=f"{name} .*({words})"):
             read(tmp_path / name)
 
