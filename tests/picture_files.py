@@ -73,7 +73,9 @@ def shown(data: bytes) -> numpy.ndarray:
     """`H W 3` as a colour-managed viewer shows the file: Pillow, upright, by the profile, in sRGB."""
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = Image.open(io.BytesIO(data))
+    image.load()  # a TIFF is turned by that; asked before, its orientation would count twice
+    image = ImageOps.exif_transpose(image)
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((numpy.asarray(image) / 257).round().astype(numpy.uint8))

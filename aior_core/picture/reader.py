@@ -59,7 +59,8 @@ class PictureFile:
     """A decoded file.
 
     `pixels`: `N H W 3`, uint8 or uint16, one for each frame or page. `alpha`: `N H W` of the same type, None without
-    transparency. `grey`: the file has no colour. `bits`: 8 or 16. `remarks`: sentences about what was not taken over.
+    transparency. `grey`: the file has no colour. `bits`: 8 or 16. `remarks`: sentences about what was not taken over. `cut_off`: the
+    file ends before its picture does, and what is missing is black or grey.
     """
 
     pixels: np.ndarray
@@ -68,6 +69,17 @@ class PictureFile:
     bits: int
     metadata: Metadata = field(default_factory=Metadata)
     remarks: tuple[str, ...] = ()
+    cut_off: bool = False
+
+    def in_8_bits(self) -> PictureFile:
+        """The same with 8 bits a channel, rounded."""
+        if self.bits == 8:
+            return self
+
+        def narrow(values: np.ndarray) -> np.ndarray:
+            return np.rint(values / 257.0).astype(np.uint8)
+
+        return replace(self, pixels=narrow(self.pixels), alpha=None if self.alpha is None else narrow(self.alpha), bits=8)
 
     def unit(self) -> np.ndarray:
         """Colours as float32 `N H W 3` in 0..1, with invisible ones replaced by those around them.
@@ -119,6 +131,7 @@ def _read(data: bytes) -> PictureFile:
             picture = _decode(data)
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
+    picture = replace(picture, cut_off=True)
     if data.startswith(TOLD_WHEN_CUT_OFF):
         return picture
     return replace(picture, remarks=(*picture.remarks, "the file is damaged or cut off; what is missing is restored from nothing"))
@@ -135,7 +148,8 @@ def _decode(data: bytes) -> PictureFile:
         deep = _deep_pixels(data, image) if count == 1 else None
         frames: list[PictureFile] = []
         for number in range(count):
-            image.seek(number) if count > 1 else image.load()
+            if count > 1:
+                image.seek(number)
             if number and image.format == "TIFF" and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED_PAGE:
                 continue
             frames.append(_frame(image, deep))
@@ -154,7 +168,7 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
         remarks.append(f"{len(frames) - len(same)} of {len(frames)} pages have another size than the first ({width}x{height}) "
                        "and are left out: save them as files of their own")
     bits = min(frame.bits for frame in same)
-    same = [_to_8_bits(frame) if frame.bits > bits else frame for frame in same]
+    same = [frame.in_8_bits() if bits == 8 else frame for frame in same]
     alpha = None
     if any(frame.alpha is not None for frame in same):
         opaque = np.full(first.pixels.shape[:3], 2**bits - 1, same[0].pixels.dtype)
@@ -165,6 +179,10 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
 
 def _frame(image: Image.Image, deep: np.ndarray | None) -> PictureFile:
     """The current frame, upright, in sRGB or in the profile that it keeps. `deep`: what `_deep_pixels` gave."""
+    if image.format == "TIFF" and deep is not None:
+        deep = upright(deep, orientation_of(image))
+    # Pillow turns a TIFF while it loads it, and no other format. Asked before that, the orientation would count twice.
+    image.load()
     metadata, remarks = read_metadata(image)
     orientation = orientation_of(image)
     stored = image.mode
@@ -229,13 +247,6 @@ def _deep_pixels(data: bytes, image: Image.Image) -> np.ndarray | None:
             return frame.to_ndarray(format="rgb48le" if image.mode == "RGB" and not is_transparent(image) else "rgba64le")
     except (av.FFmpegError, StopIteration, ValueError):
         return None  # `_frame` says so
-
-
-def _to_8_bits(picture: PictureFile) -> PictureFile:
-    def narrow(values: np.ndarray) -> np.ndarray:
-        return np.rint(values / 257.0).astype(np.uint8)
-
-    return replace(picture, pixels=narrow(picture.pixels), alpha=None if picture.alpha is None else narrow(picture.alpha), bits=8)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from ..picture.reader import UnreadablePicture, read_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 EXIF_ORIENTATION, WIDTH, HEIGHT = 0x0112, 256, 257
@@ -40,24 +41,14 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def decode(path: Path) -> Tensor:
-    """The pixels `3 H W`, uint8, as shown; alpha is dropped, 16 bits are rounded to 8.
+    """The pixels `3 H W`, uint8, as shown (`picture.reader`): alpha is dropped, 16 bits are rounded to 8, of several pages the first counts.
 
-    Raises ValueError as `opened` does, and for floating-point pictures, whose white is not known.
+    Raises ValueError that names the file when it is none, or cannot be read right.
     """
-    with opened(path) as picture:
-        # Pillow turns a TIFF file while it reads the pixels. Asked before that, it would be turned twice.
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode == "F":
-            raise ValueError(
-                f"{path} holds floating-point numbers, whose white is not known. "
-                "Save it with 8 or 16 bits a channel."
-            )
-        if picture.mode.startswith("I"):
-            # Pillow itself cuts 16 bits off at 255, and the picture comes out white.
-            values = np.asarray(picture).astype(np.int64)
-            grey = ((values.clip(0, 65535) + 128) // 257).astype(np.uint8)
-            array = np.repeat(grey[..., None], 3, axis=2)
-        else:
-            array = np.array(picture.convert("RGB"))
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    try:
+        picture = read_picture(path.read_bytes())
+        if picture.cut_off:
+            raise UnreadablePicture("the file is cut off")
+    except (OSError, UnreadablePicture) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Replace it, or take it out of the folder.") from error
+    return torch.from_numpy(picture.in_8_bits().pixels[0].copy()).permute(2, 0, 1).contiguous()

@@ -5,7 +5,7 @@ import io
 import numpy
 import pytest
 from aior_pack.aior_core.picture import profiles
-from aior_pack.aior_core.picture.reader import UnreadablePicture, fill_invisible, read_picture
+from aior_pack.aior_core.picture.reader import UnreadablePicture, fill_invisible, read_picture, upright
 from aior_pack.aior_core.picture.writer import PLACEHOLDER, WriteOptions, check_writable, write_picture
 from aior_pack.tests import picture_files as files
 from PIL import Image, PngImagePlugin
@@ -25,7 +25,7 @@ def opened(data):
     return image
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_turned_upright_once(orientation, format):
     data = files.oriented(orientation, format)
@@ -127,6 +127,23 @@ def test_sixteen_bits_come_in_and_go_out(make):
     assert read_picture(write(picture, format="jpg")).bits == 8
     eight = read_picture(files.encode(files.scene(), "PNG"))
     assert read_picture(write(eight, bits=16)).bits == 16 and read_picture(write(eight)).bits == 8
+
+
+@pytest.mark.parametrize("orientation", [3, 5, 6])
+def test_a_deep_tiff_and_its_pages_are_turned_once(orientation):
+    """Pillow turns a TIFF while it loads it, PyAV does not."""
+    deep = numpy.random.default_rng(1).integers(0, 65536, (48, 64, 3), dtype=numpy.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    small = [files.scene(seed=seed) for seed in range(2)]
+    pages = files.encode(small[0], "TIFF", save_all=True, append_images=small[1:], exif=exif)
+    assert (read_picture(pages).pixels[0] == files.shown(pages)).all()
+    buffer = io.BytesIO()
+    tifffile = pytest.importorskip("tifffile")  # it comes with scikit-image
+    tifffile.imwrite(buffer, deep, photometric="rgb", extratags=[(0x0112, "H", 1, orientation, True)])
+    directory = buffer.getvalue()
+    picture = read_picture(directory)
+    assert picture.bits == 16 and (picture.pixels[0] == upright(deep, orientation)).all()
 
 
 def test_sixteen_bits_keep_profile_transparency_and_texts():
