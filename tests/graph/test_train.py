@@ -99,8 +99,8 @@ def test_cancel_keeps_what_was_learnt(comfy, weights, pairs):
     (curve,) = set(runs.glob("*/curve.json")) - before
     losses = json.loads(curve.read_text())["losses"]
     spent = losses[-1][0]
-    # Time for some more steps, however slow a busy machine makes them.
-    longer, summary = prompt((spent + max(6.0, 4 * spent / len(losses))) / 60)
+    # Time for the first look and some more steps, however slow a busy machine makes them.
+    longer, summary = prompt((spent + 20 + 4 * spent / len(losses)) / 60)
     text = comfy.run(longer).items("text", summary)[0]
     assert int(re.search(r"(\d+) steps", text)[1]) > len(losses) and list(restorers.glob("kept_*"))
 
