@@ -13,6 +13,9 @@ from torch.nn import functional as F
 NAN = float("nan")
 SEEN = 10.0
 """A pixel counts as part of a rain or snow layer from this many of 255 levels on."""
+FEWEST_TOLD, LEAST_CONTRAST = 0.5, 0.15
+"""A tone curve is fitted where more than this share of the pixels is above black, and where the standard
+deviation of the truth's natural logarithm is above this."""
 
 
 def decoded(picture: torch.Tensor) -> torch.Tensor:
@@ -152,14 +155,20 @@ def low_light(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
     """`stops` of linear light that are missing, mean `level` (of 255), `gamma` of the tone curve in display
     values, standard deviation of the noise in flat regions as it is (`noise`) and `amplified` to the truth's
     mean, its correlation with the `next` pixel and between red and green, its strength in red over green, and
-    the cast (`red`, `blue`: the gain of a channel over green's)."""
+    the cast (`red`, `blue`: the gain of a channel over green's).
+
+    `gamma` is NaN where the fit knows too little. Where more than half of the pixels are below three levels,
+    only those are left that noise lifted. Where the truth has almost one brightness, the slope is that of
+    uneven lighting."""
     values = {
         "stops": math.log2(decoded(gt).mean().item() / max(decoded(lq).mean().item(), 1e-7)),
         "level": lq.mean().item() * 255,
     }
     dark, clean = lq.mean(0), gt.mean(0)
-    told = (dark > 2 / 255) & (clean > 8 / 255) & (clean < 250 / 255)
-    values["gamma"] = slope(clean[told].log(), dark[told].log())
+    fair = (clean > 8 / 255) & (clean < 250 / 255)
+    told = fair & (dark > 2 / 255)
+    known = told.sum() > FEWEST_TOLD * fair.sum() and clean[told].log().std() > LEAST_CONTRAST
+    values["gamma"] = slope(clean[told].log(), dark[told].log()) if known else NAN
     gain = gt.mean().item() / max(lq.mean().item(), 1e-3)
     rest = lq * 255 - gt * 255 / gain
     rest = rest - smoothed(rest, 2.0)

@@ -37,15 +37,16 @@ class InRegistry:
 
     def draw(self, draw, severity: float) -> dict:
         """The parameters of the step, and under `recipe` the recipe as JSON."""
-        recipe, photograph = (room(f"aior_core.degradations.{name}") for name in ("recipe", "photograph"))
+        names = ("recipe", "sampling", "photograph")
+        recipe, sampling, photograph = (room(f"aior_core.degradations.{name}") for name in names)
         camera = photograph.draw_camera(draw)
-        step = recipe.styled_step(self.kind, self.look, severity, draw, camera=camera)
+        step = sampling.styled_step(self.kind, self.look, severity, draw, camera=camera)
         made = recipe.Recipe((step,), camera if step.linear else None)
         return {**step.params, "recipe": made.to_json()}
 
     def apply(self, picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
         """`B 3 H W` in 0..1; all seeds stand in the recipe."""
-        recipe = room("aior_core.degradations.sampling")
+        recipe = room("aior_core.degradations.recipe")
         return recipe.apply_recipe(picture * 2 - 1, recipe.Recipe.from_json(params["recipe"])) * 0.5 + 0.5
 
 
@@ -93,11 +94,27 @@ def clean_files(data: Path) -> list[Path]:
         return sorted(data / row["file"] for row in csv.DictReader(lines) if row["split"] in ("val", "val2"))
 
 
+def exposed(picture: torch.Tensor, stops: float) -> torch.Tensor:
+    """`B 3 H W` in -1..1, exposed so many stops darker in linear light and rounded to 8 bits; as it is at
+    0."""
+    if stops == 0.0:
+        return picture
+    light = room("aior_core.degradations.published.light")
+    darker = light.encode(light.decode(picture * 0.5 + 0.5) * 2.0**-stops)
+    return (darker * 255.0).round() / 127.5 - 1.0
+
+
 def made_pairs(
-    styles: dict, names: list[str], files: list[Path], count: int, seed: int, side: int = SIDE
+    styles: dict,
+    names: list[str],
+    files: list[Path],
+    count: int,
+    seed: int,
+    side: int = SIDE,
+    darker: tuple[float, ...] = (0.0,),
 ) -> Iterator[Pair]:
     """`count` clean crops, each damaged by the next of the styles, at a severity drawn evenly from what the
-    style spans."""
+    style spans. The crops are exposed `darker` by these stops in turn, before they are damaged."""
     draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     as_8bit = room("aior_core.metrics").as_8bit
@@ -108,7 +125,7 @@ def made_pairs(
         file = order[index % len(order)]
         if file not in kept:
             kept[file] = middle_of(read(file), side)
-        clean = kept[file]
+        clean = exposed(kept[file], darker[index % len(darker)])
         name = names[index % len(names)]
         draw = draw_of(stream(seed + index))
         severity = draw.uniform(*styles[name].severities)

@@ -37,7 +37,8 @@ class Compared:
 
     sets: folders of `real_val`; without one only ours is printed. styles: names; those that do not exist are
     left out, and said. stated: numbers of a paper or of damage.md, `{style: {measure: value}}`. shown:
-    "picture", "rest" (what was added, enlarged) or "brightened"."""
+    "picture", "rest" (what was added, enlarged) or "brightened". darker: stops by which our truths are exposed
+    darker, in turn, where the real set has darker scenes than our photographs."""
 
     sets: tuple[str, ...]
     styles: tuple[str, ...]
@@ -45,10 +46,18 @@ class Compared:
     stated: dict[str, dict[str, float]]
     shown: str = "picture"
     side: int = SIDE
+    darker: tuple[float, ...] = (0.0,)
 
 
 COMPARED = {
-    "noise": Compared(("Nam25", "PolyU100"), ("noise.camera",), measures.noise, {}, "rest"),
+    "noise": Compared(
+        ("Nam25", "PolyU100"),
+        ("noise.camera",),
+        measures.noise,
+        {},
+        "rest",
+        darker=(0.0,) * 7 + (4.0,),
+    ),
     "rain": Compared(
         ("SIRR_val20",),
         ("sirr_streaks", "sirr_curtain", "sirr_drops"),
@@ -133,7 +142,7 @@ def compared(name: str, row: Compared, styles: dict, real: Path, files: list[Pat
     """`(numbers, real pairs, our pairs, missing styles)` of one row."""
     theirs = list(real_pairs([real / folder for folder in row.sets], row.side))
     names = [style for style in row.styles if style in styles]
-    ours = list(made_pairs(styles, names, files, count, seed, row.side)) if names else []
+    ours = list(made_pairs(styles, names, files, count, seed, row.side, row.darker)) if names else []
     of_real, of_ours = (
         by_name([row.measure(pair.lq, pair.gt) for pair in pairs]) for pairs in (theirs, ours)
     )

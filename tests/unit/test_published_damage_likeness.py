@@ -160,3 +160,45 @@ def test_the_benchmark_tells_a_set_that_ours_covers_from_one_that_it_does_not(tm
         [*command, "--real", str(tmp_path / "no")], capture_output=True, text=True, check=False
     )
     assert lost.returncode != 0 and "lq/ and gt/" in lost.stderr
+
+
+LOOKS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from _host import room
+from _likeness_jpeg import jpeg_of_params
+from _likeness_sets import all_styles, exposed
+
+styles = all_styles()
+draw = room("aior_core.degradations.draw").Draw(torch.Generator().manual_seed(3))
+picture = torch.linspace(0.1, 0.9, 3 * 48 * 48).view(1, 3, 48, 48)
+params = styles["noise.camera"].draw(draw, 0.3)
+made = styles["noise.camera"].apply(picture, params, 0)
+assert made.shape == picture.shape and 4 < (made - picture).std() * 255 < 60, (made - picture).std() * 255
+assert len(jpeg_of_params(styles, 4, 5)[0]) == 4
+# Half of the light of mid-grey 128 is 0.108 in linear light, 92 of 255 in sRGB.
+half = exposed(torch.full((1, 3, 2, 2), 128 / 127.5 - 1), 1.0) * 127.5 + 127.5
+assert abs(half.mean() - 92) < 1.01, half.mean()
+assert torch.equal(exposed(picture, 0.0), picture)
+"""
+
+
+def test_the_benchmark_draws_and_applies_looks_of_the_registry():
+    """It reaches the pack's parts by their names: a function that moves must not go unnoticed."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS, str(ROOT / "benchmarks")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_tone_curve_of_low_light_is_fitted_only_where_it_is_told():
+    clean = texture()
+    dark = 0.3 * clean**1.5
+    assert measures.low_light(dark, clean)["gamma"] == pytest.approx(1.5, abs=0.05)
+    # One pixel in three is above black: noise chose it.
+    black = torch.where(torch.rand(1, SIDE, SIDE, generator=stream(4)) < 0.33, dark, torch.zeros(()))
+    assert math.isnan(measures.low_light(black, clean)["gamma"])
+    # A wall under uneven light has no curve.
+    wall = 0.5 + (clean - clean.mean()) * 0.1
+    assert math.isnan(measures.low_light(0.05 * wall**4, wall)["gamma"])

@@ -43,7 +43,8 @@ def draw_color(draw: Draw) -> dict:
     """Draw gains of red and blue between lamp light and shade, a colour matrix, and a saturation."""
     warmth = draw.uniform(-1.0, 1.0)
     red = math.exp(0.66 + 0.3 * warmth + normal(draw, 0.0, 0.13))
-    blue = math.exp(0.52 - 0.34 * warmth + normal(draw, 0.0, 0.13))
+    # Lamp light has little blue: its gain is up to three, and blue's noise grows with it.
+    blue = math.exp(0.52 - (0.34 if warmth > 0.0 else 0.42) * warmth + normal(draw, 0.0, 0.13))
     strength = max(0.2, normal(draw, 1.0, 0.25, 2.0))
     matrix = []
     for row in range(3):
@@ -69,7 +70,7 @@ def draw_development(draw: Draw, phone: bool | None = None) -> dict:
         "luma": luma,
         "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
         "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
-        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.4) + luma, 6),
+        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.6) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
         "noise": [],
     }

@@ -22,6 +22,9 @@ CHROMA = (
     47, 66, 99, 99, 99, 99, 99, 99,
 ) + (99,) * 32  # fmt: skip
 
+# Share of odd tables among those that are not the standard's.
+_ODD = 0.1
+
 
 def standard_tables(quality: int) -> dict:
     """Luma and chroma steps as the IJG's library scales them at ``quality`` (1..100). Raises ValueError
@@ -53,6 +56,9 @@ def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35
     # exponent.
     steep, ramp, bend = max(0.3, normal(draw, 1.0, 0.22, 2.5)), draw.uniform(), draw.uniform(0.6, 2.2)
     ramp = ramp if draw.uniform() < 0.4 else 0.0
+    if draw.uniform() < _ODD:
+        # Falling towards high frequencies, or many times as steep as the standard.
+        steep, ramp = draw.choice((draw.uniform(-0.6, 0.1), draw.uniform(1.8, 4.5))), 0.0
     coarse = math.exp(normal(draw, 0.0, 0.35, 2.5))
     rough = abs(normal(draw, 0.0, 0.12))
     luma = _shape(draw, LUMA, scale, steep, ramp, bend, rough)

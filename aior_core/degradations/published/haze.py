@@ -99,16 +99,19 @@ def _draw_outdoor(draw: Draw, severity: float) -> dict:
 
 
 def _draw_machine(draw: Draw, severity: float) -> dict:
-    # From a dim lamp's 90 to a window's 200 of 255, a little blue or yellow.
-    level, lean = draw.uniform(0.4, 0.85), draw.uniform(-1.0, 1.0) * draw.uniform() * 0.3
+    # From a dim lamp's 90 to a window's 240 of 255, a little blue or yellow.
+    level, lean = draw.uniform(0.4, 0.95), draw.uniform(-1.0, 1.0) * draw.uniform() * 0.3
+    # Fresh vapour hangs in patches and leaves what is near clear.
+    fresh = draw.uniform() < 0.15
     return {
         "beta": beta_of(severity),
         "light": [round(level * (1.0 - lean), 6), level, round(level * (1.0 + lean), 6)],
-        "near": draw.uniform(0.0, 0.8),
-        "patches": draw.uniform(0.0, 0.6),
+        "near": 0.0 if fresh else draw.uniform(0.0, 0.8),
+        "patches": draw.uniform(0.6, 1.0) if fresh else draw.uniform(0.0, 0.6),
         "uneven": draw.uniform(0.0, 0.5),
         "angle": draw.uniform(0.0, 360.0),
-        "follow": draw.uniform(0.0, 1.0),
+        # A lamp of its own lights the haze of one scene in three, however dark the things in it are.
+        "follow": 0.0 if draw.uniform() < 0.33 else draw.uniform(0.0, 1.0),
         "scene": draw.choice(("indoor", "slope"), (0.6, 0.4)),
     }
 
