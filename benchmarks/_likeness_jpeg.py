@@ -28,7 +28,7 @@ def nearest_ijg(luma: list) -> tuple[int, float]:
     jpeg = room("aior_core.degradations.jpeg")
     distances = []
     for quality in range(1, 101):
-        table = jpeg._table(jpeg._LUMA, quality)
+        table = jpeg.scaled_table(jpeg.LUMA, quality)
         distances.append((sum(abs(a - b) for a, b in zip(table, luma)) / 64, quality))
     off, quality = min(distances)
     return quality, off
@@ -70,7 +70,7 @@ def jpeg_of_params(styles: dict, count: int, seed: int) -> tuple[list[dict[str, 
         file = first_file(style.draw(draw, draw.uniform(*style.severities)))
         if file is None:
             continue
-        luma = file.get("luma") or list(jpeg._table(jpeg._LUMA, file["quality"]))
-        chroma = file.get("chroma") or list(jpeg._table(jpeg._CHROMA, file["quality"]))
+        luma = file.get("luma") or list(jpeg.scaled_table(jpeg.LUMA, file["quality"]))
+        chroma = file.get("chroma") or list(jpeg.scaled_table(jpeg.CHROMA, file["quality"]))
         rows.append(numbers_of(luma, chroma, file["subsampling"]))
     return rows, [name for name in STYLES if name not in names]

@@ -7,12 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-_LUMA = (
+LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
     14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
     49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
-_CHROMA = (
+CHROMA = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99,
 ) + (99,) * 32  # fmt: skip
@@ -35,8 +35,8 @@ def compress_jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tenso
         if picture.device.index is None
         else f"{picture.device.type}:{picture.device.index}"
     )
-    luma = _quantise(luma[:, None].round() - 128.0, _table(_LUMA, params["quality"]), device) + 128.0
-    chroma = _quantise(chroma.round(), _table(_CHROMA, params["quality"]), device)
+    luma = _quantise(luma[:, None].round() - 128.0, scaled_table(LUMA, params["quality"]), device) + 128.0
+    chroma = _quantise(chroma.round(), scaled_table(CHROMA, params["quality"]), device)
     if halved:
         chroma = F.interpolate(chroma.round(), scale_factor=2, mode="bilinear", align_corners=False)
     y, (cb, cr) = luma.round()[:, 0], chroma.round().unbind(1)
@@ -44,7 +44,7 @@ def compress_jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tenso
     return back[..., :height, :width].round().clamp(0.0, 255.0) / 255.0
 
 
-def _table(base: tuple, quality: int) -> tuple:
+def scaled_table(base: tuple, quality: int) -> tuple:
     """Quantisation table scaled as libjpeg's ``jpeg_quality_scaling`` does."""
     quality = min(100, max(1, int(quality)))
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality

@@ -9,18 +9,8 @@ standard's tables by four numbers.
 import math
 
 from ..draw import Draw
+from ..jpeg import CHROMA, LUMA, scaled_table
 from .chance import normal
-
-# ITU-T T.81, Annex K, tables K.1 and K.2, in raster order.
-LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
-    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
-CHROMA = (
-    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
-    47, 66, 99, 99, 99, 99, 99, 99,
-) + (99,) * 32  # fmt: skip
 
 # Share of odd tables among those that are not the standard's.
 _ODD = 0.1
@@ -32,12 +22,7 @@ def standard_tables(quality: int) -> dict:
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"camera: JPEG quality is {quality}; expected a number in 1..100")
-    quality = int(quality)
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return {
-        "luma": [min(255, max(1, (step * scale + 50) // 100)) for step in LUMA],
-        "chroma": [min(255, max(1, (step * scale + 50) // 100)) for step in CHROMA],
-    }
+    return {"luma": list(scaled_table(LUMA, quality)), "chroma": list(scaled_table(CHROMA, quality))}
 
 
 def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35) -> dict:
