@@ -105,7 +105,7 @@ def _walk(folder: Path, remarks: list[str]) -> Iterator[Path]:
     if left_out:
         counts = Counter({suffix: len(names) for suffix, names in left_out.items()})
         kinds = [f"{count} {suffix}" + (f" ({', '.join(left_out[suffix])})" if count <= 3 else "") for suffix, count in counts.most_common()]
-        remarks.append(f"{folder}: left out as of kinds that are not read: {', '.join(kinds)}")
+        remarks.append(f"{folder}: left out, as their kind is not read: {', '.join(kinds)}")
     if not found:
         remarks.append(f"{folder}: no pictures in this folder (looked for {_kinds()})")
 
