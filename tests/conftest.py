@@ -62,7 +62,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--host-only", action="store_true", help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version")
 
 
+TIERS = {
+    "unit": "numbers in seconds, without ComfyUI",
+    "host": "in tests/unit, but with ComfyUI imported",
+    "graph": "real graphs on a real server",
+    "browser": "the real front end, with --browser only",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in TIERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The name in `TIERS` of a test, by its folder and by whether it asks for ComfyUI."""
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    return "host" if folder == "unit" and "comfyui" in item.fixturenames else folder
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(tier_of(item))
     if config.getoption("--host-only"):
         graph = ROOT / "tests" / "graph"
         others = [item for item in items if graph not in item.path.parents and "comfyui" not in item.fixturenames]
