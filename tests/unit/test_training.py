@@ -88,7 +88,7 @@ def test_autoencoder_learns(networks):
             return losses.reconstruction(networks.vae.decode(networks.vae.encode(held_out)), held_out).item()
 
     before = fit()
-    for _ in range(280):
+    for _ in range(420):
         loss, _ = stage.step(networks, data.draw_batch(photographs(), 4, 32, generator), generator)
         loss.backward()
         optimizer.step()
