@@ -187,12 +187,12 @@ class Engine:
     def _prompt_for(self, name: str, file: str) -> dict:
         """The prompt for one picture, with the command's own nodes for Load Image and Save Image: they read what ComfyUI's get
         wrong, and write what its cannot. In the saved files stands the workflow as it is, with the picture's name."""
-        info, options = self.client.object_info(), self.workflow.options
+        info, options, graph = self.client.object_info(), self.workflow.options, self.workflow.graph
         prompt = json.loads(json.dumps(self.prompt))
         prompt[self.loader]["inputs"]["image"] = os.fsencode(name).decode("utf-8", "replace")
         settings = {"format": options.get("format", "png"), "quality": options.get("quality", DEFAULT_QUALITY), "bits": options.get("bits"),
                     "metadata": options.get("metadata") != "drop", "grey": bool(find_nodes(prompt, "AIOR_DecodeDAEM")), "prompt": prompt,
-                    "workflow": None if is_api_format(self.workflow.graph) else sync_widgets(self.workflow.graph, prompt, info)}
+                    "workflow": None if is_api_format(graph) else sync_widgets(graph, prompt, info)}
         settings_text = json.dumps(settings)
         changed = dict(prompt)
         changed[self.loader] = {**prompt[self.loader], "class_type": "AIOR_ReadPicture", "inputs": {"file": file, "format": settings["format"]}}

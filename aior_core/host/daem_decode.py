@@ -105,13 +105,17 @@ def decode_daem(
     return image.contiguous()
 
 
+def _damaged(prior: Prior, index: int, like: Tensor) -> Tensor:
+    """The damaged picture `H W 3`, 0..1, that picture `index` of a result was made of: one may serve for all."""
+    return prior.unpadded[index if len(prior.latent) > 1 else 0].to(like).clamp(0.0, 1.0)
+
+
 def _leave_sound(image: Tensor, prior: Prior) -> None:
     """Put the damaged picture back into IMAGE `B H W 3`, in place, as far as no degradation is found in it: nothing is wrong with it then."""
-    for index, picture in enumerate(image):
-        own = index if len(prior.latent) > 1 else 0
-        share = float(share_changed(prior.probabilities[own : own + 1]))
+    shares = share_changed(prior.probabilities).expand(len(image)).tolist()
+    for index, (picture, share) in enumerate(zip(image, shares)):
         if share < 1:
-            picture.copy_(torch.lerp(prior.unpadded[own].to(picture).clamp(0.0, 1.0), picture, share))
+            picture.copy_(torch.lerp(_damaged(prior, index, picture), picture, share))
 
 
 def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
@@ -120,8 +124,7 @@ def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
         # The host stretches and repeats masks like this for its samplers, over the latent instead of the
         # picture.
         mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
-        damaged = prior.unpadded[index if len(prior.latent) > 1 else 0].to(picture).clamp(0.0, 1.0)
-        picture.copy_(torch.lerp(damaged, picture, feathered(mask)[0].movedim(0, -1).to(picture)))
+        picture.copy_(torch.lerp(_damaged(prior, index, picture), picture, feathered(mask)[0].movedim(0, -1).to(picture)))
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:

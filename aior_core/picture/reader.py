@@ -73,13 +73,8 @@ class PictureFile:
 
     def in_8_bits(self) -> PictureFile:
         """The same with 8 bits a channel, rounded."""
-        if self.bits == 8:
-            return self
-
-        def narrow(values: np.ndarray) -> np.ndarray:
-            return np.rint(values / 257.0).astype(np.uint8)
-
-        return replace(self, pixels=narrow(self.pixels), alpha=None if self.alpha is None else narrow(self.alpha), bits=8)
+        alpha = None if self.alpha is None else to_bits(self.alpha, self.bits, 8)
+        return replace(self, pixels=to_bits(self.pixels, self.bits, 8), alpha=alpha, bits=8)
 
     def unit(self) -> np.ndarray:
         """Colours as float32 `N H W 3` in 0..1, with invisible ones replaced by those around them.
@@ -90,6 +85,13 @@ class PictureFile:
         if self.alpha is None or self.alpha.all():
             return colours
         return np.stack([fill_invisible(frame, alpha > 0) for frame, alpha in zip(colours, self.alpha)])
+
+
+def to_bits(values: np.ndarray, source: int, target: int) -> np.ndarray:
+    """Levels of `source` bits (8 or 16) as levels of `target` bits, rounded."""
+    if source == target:
+        return values
+    return values.astype(np.uint16) * 257 if target == 16 else np.rint(values / 257.0).astype(np.uint8)
 
 
 def read_picture(data: bytes) -> PictureFile:

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from .reader import PictureFile
+from .reader import PictureFile, to_bits
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 DEEP_FORMATS = ("png", "tiff")
@@ -71,7 +71,7 @@ def write_picture(image: np.ndarray, source: PictureFile, frame: int, options: W
     if alpha is not None and source.alpha is not None and alpha.shape == source.alpha.shape[1:]:
         # Colours that nobody sees go back as they came.
         hidden = source.alpha[frame] == 0
-        result[hidden] = _to_bits(source.pixels[frame][hidden], source.bits, bits)
+        result[hidden] = to_bits(source.pixels[frame][hidden], source.bits, bits)
     if alpha is not None:
         result = np.concatenate([result, alpha[..., None]], -1)
     is_grey = source.grey and bool((result[..., :1] == result[..., 1:3]).all())
@@ -85,12 +85,6 @@ def write_picture(image: np.ndarray, source: PictureFile, frame: int, options: W
     return encode(result, source, icc, texts if options.metadata else {}, options)
 
 
-def _to_bits(values: np.ndarray, source: int, target: int) -> np.ndarray:
-    if source == target:
-        return values
-    return values.astype(np.uint16) * 257 if target == 16 else np.rint(values / 257.0).astype(np.uint8)
-
-
 def _alpha(image: np.ndarray, source: PictureFile, frame: int, bits: int) -> np.ndarray | None:
     """`H W` transparency of the result: the source's, scaled where the result has another size."""
     height, width = image.shape[:2]
@@ -98,7 +92,7 @@ def _alpha(image: np.ndarray, source: PictureFile, frame: int, bits: int) -> np.
         if image.shape[-1] < 4:
             return None
         return np.rint(np.clip(image[..., 3], 0, 1) * (2**bits - 1)).astype(np.uint16 if bits == 16 else np.uint8)
-    alpha = _to_bits(source.alpha[frame], source.bits, bits)
+    alpha = to_bits(source.alpha[frame], source.bits, bits)
     if alpha.shape == (height, width):
         return alpha
     scaled = Image.fromarray(alpha.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
@@ -122,7 +116,7 @@ def _exif(source: PictureFile, texts: dict[str, str], options: WriteOptions, *, 
     return exif
 
 
-def _fields(source: PictureFile, icc: bytes, options: WriteOptions) -> dict:
+def _fields(source: PictureFile, icc: bytes) -> dict:
     """What Pillow's `save` takes for every format."""
     fields: dict = {"icc_profile": icc} if icc else {}
     if source.metadata.dpi:
@@ -139,7 +133,7 @@ def _png(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, s
             info.add_itxt("XML:com.adobe.xmp", source.metadata.xmp.decode("utf-8", "replace"))
     for name, text in texts.items():
         info.add_text(name, text)
-    fields = _fields(source, icc, options) | {"pnginfo": info, "compress_level": 4}
+    fields = _fields(source, icc) | {"pnginfo": info, "compress_level": 4}
     exif = _exif(source, {}, options, key=False)
     if len(exif):
         fields["exif"] = exif.tobytes()
@@ -190,14 +184,14 @@ def _jpg(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, s
         block = _exif(source, {}, options, key=True).tobytes()
     if len(block) > _MOST_EXIF:
         block = _exif(source, {}, WriteOptions(metadata=False), key=True).tobytes()
-    fields = _fields(source, icc, options) | {"exif": block, "quality": options.quality, "subsampling": 0 if options.quality >= 90 else 2}
+    fields = _fields(source, icc) | {"exif": block, "quality": options.quality, "subsampling": 0 if options.quality >= 90 else 2}
     if options.metadata and source.metadata.xmp and len(source.metadata.xmp) < _MOST_EXIF:
         fields["xmp"] = source.metadata.xmp
     return _saved(result, "JPEG", fields)
 
 
 def _webp(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions) -> bytes:
-    fields = _fields(source, icc, options) | {"exif": _exif(source, texts, options, key=True).tobytes(), "quality": options.quality, "exact": True}
+    fields = _fields(source, icc) | {"exif": _exif(source, texts, options, key=True).tobytes(), "quality": options.quality, "exact": True}
     if options.metadata and source.metadata.xmp:
         fields["xmp"] = source.metadata.xmp
     if result.ndim == 2 or result.shape[-1] == 2:
