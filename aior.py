@@ -3,6 +3,7 @@
 
 Needs nothing but Python 3.10 with venv: the first call sets ComfyUI up in .host/.
 """
+
 import signal
 
 # Until `main` catches it, Ctrl+C just ends the program: while modules are imported it would be a traceback.
@@ -23,7 +24,9 @@ def ray_address(text):
     """The value of --ray. Raises what argparse prints when a picture's name landed here."""
     if text in ("local", "auto") or ":" in text:
         return text
-    raise argparse.ArgumentTypeError(f"{text} is no address of a Ray cluster (auto or HOST:PORT). Name the pictures before --ray.")
+    raise argparse.ArgumentTypeError(
+        f"{text} is no address of a Ray cluster (auto or HOST:PORT). Name the pictures before --ray."
+    )
 
 
 def worker_count(text):
@@ -42,7 +45,9 @@ def number(kind, low, high):
         except ValueError:
             value = None
         if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not {'a whole number' if kind is int else 'a number'} from {low} to {high}")
+            raise argparse.ArgumentTypeError(
+                f"{text} is not {'a whole number' if kind is int else 'a number'} from {low} to {high}"
+            )
         return value
 
     return read
@@ -57,28 +62,86 @@ def parse(arguments):
         return argparse.Namespace(command="test", comfyui=chosen.comfyui, rest=rest)
     parser = argparse.ArgumentParser(prog="aior.py", description="All-in-one image restoration in ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    restore = commands.add_parser("restore", help="restore photographs", description="Restore photographs: NAME_restored.png beside each, or in OUT.")
-    restore.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER", help="pictures, or folders that are walked")
-    restore.add_argument("-o", "--out", help="folder for the results; a folder's own structure is kept under it")
-    restore.add_argument("--steps", type=number(int, 1, 200), help="sampling steps (default: as in the workflow)")
-    restore.add_argument("--seed", type=number(int, 0, 2**64 - 1), help="seed of the noise (default: as in the workflow)")
-    restore.add_argument("--fidelity", type=number(float, 0.0, 1.0), help="0: free to invent detail .. 1: close to the input (default: as in the workflow)")
-    restore.add_argument("--tile", type=number(int, 0, 8192), help="tile size in pixels for large pictures, 0: as memory demands (default: as in the workflow)")
-    restore.add_argument("--ensemble", type=number(int, 1, 4), metavar="N", help="mean of N mirrored copies, 1 to 4: better, and N times as long to decode (default: as in the workflow)")
-    restore.add_argument("--format", choices=("png", "jpg", "webp", "tiff"), help="of the results (default: png)")
-    restore.add_argument("--quality", type=number(int, 1, 100), help="of jpg and webp, 1 to 100 (default: 95)")
-    restore.add_argument("--bits", type=number(int, 8, 16), help="8 or 16 bits a channel, 16 with png and tiff (default: as the picture has)")
-    restore.add_argument("--metadata", choices=("keep", "drop"),
-                         help="date, camera, place and the workflow in the results (default: keep); the colour profile always stays")
-    restore.add_argument("--workflow", metavar="FILE", help="another ComfyUI workflow with one LoadImage (default: workflows/restore.json)")
-    restore.add_argument("--ray", nargs="?", const="local", type=ray_address, metavar="ADDRESS",
-                         help="spread the pictures over the GPUs of a Ray cluster: auto or HOST:PORT; without ADDRESS over those of this machine")
-    restore.add_argument("--workers", type=worker_count, metavar="N", help="with --ray: so many workers (default: one per GPU)")
-    serve = commands.add_parser("serve", help="run ComfyUI with this pack", description="Run ComfyUI with this pack until Ctrl+C.")
+    restore = commands.add_parser(
+        "restore",
+        help="restore photographs",
+        description="Restore photographs: NAME_restored.png beside each, or in OUT.",
+    )
+    restore.add_argument(
+        "pictures", nargs="+", metavar="PHOTO_OR_FOLDER", help="pictures, or folders that are walked"
+    )
+    restore.add_argument(
+        "-o", "--out", help="folder for the results; a folder's own structure is kept under it"
+    )
+    restore.add_argument(
+        "--steps", type=number(int, 1, 200), help="sampling steps (default: as in the workflow)"
+    )
+    restore.add_argument(
+        "--seed", type=number(int, 0, 2**64 - 1), help="seed of the noise (default: as in the workflow)"
+    )
+    restore.add_argument(
+        "--fidelity",
+        type=number(float, 0.0, 1.0),
+        help="0: free to invent detail .. 1: close to the input (default: as in the workflow)",
+    )
+    restore.add_argument(
+        "--tile",
+        type=number(int, 0, 8192),
+        help="tile size in pixels for large pictures, 0: as memory demands (default: as in the workflow)",
+    )
+    restore.add_argument(
+        "--ensemble",
+        type=number(int, 1, 4),
+        metavar="N",
+        help="mean of N mirrored copies, 1 to 4: better, and N times as long to decode (default: as in the workflow)",
+    )
+    restore.add_argument(
+        "--format", choices=("png", "jpg", "webp", "tiff"), help="of the results (default: png)"
+    )
+    restore.add_argument(
+        "--quality", type=number(int, 1, 100), help="of jpg and webp, 1 to 100 (default: 95)"
+    )
+    restore.add_argument(
+        "--bits",
+        type=number(int, 8, 16),
+        help="8 or 16 bits a channel, 16 with png and tiff (default: as the picture has)",
+    )
+    restore.add_argument(
+        "--metadata",
+        choices=("keep", "drop"),
+        help="date, camera, place and the workflow in the results (default: keep); the colour profile always stays",
+    )
+    restore.add_argument(
+        "--workflow",
+        metavar="FILE",
+        help="another ComfyUI workflow with one LoadImage (default: workflows/restore.json)",
+    )
+    restore.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        type=ray_address,
+        metavar="ADDRESS",
+        help="spread the pictures over the GPUs of a Ray cluster: auto or HOST:PORT; without ADDRESS over those of this machine",
+    )
+    restore.add_argument(
+        "--workers", type=worker_count, metavar="N", help="with --ray: so many workers (default: one per GPU)"
+    )
+    serve = commands.add_parser(
+        "serve", help="run ComfyUI with this pack", description="Run ComfyUI with this pack until Ctrl+C."
+    )
     serve.add_argument("--port", type=int, default=8188)
     for command in (restore, serve):
-        command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if torch can use one (default)")
-    commands.add_parser("test", help="run the tests, on ComfyUI 0.30.0 or on --comfyui VERSION; all other arguments go to pytest")
+        command.add_argument(
+            "--device",
+            choices=("auto", "cpu", "gpu"),
+            default="auto",
+            help="auto: a GPU if torch can use one (default)",
+        )
+    commands.add_parser(
+        "test",
+        help="run the tests, on ComfyUI 0.30.0 or on --comfyui VERSION; all other arguments go to pytest",
+    )
     parsed = parser.parse_args(arguments)
     if parsed.command == "restore" and parsed.workers and not parsed.ray:
         restore.error("--workers goes with --ray")

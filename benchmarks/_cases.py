@@ -73,15 +73,22 @@ def spaced(items: list, limit: int | None) -> list:
 
 def _need(path: Path, what: str) -> Path:
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: {what}. Point --data at the folder that holds it, or leave the set out of --sets.")
+        raise FileNotFoundError(
+            f"{path} is missing: {what}. Point --data at the folder that holds it, or leave the set out of --sets."
+        )
     return path
 
 
 def damage(clean: torch.Tensor, steps: tuple, seed: int) -> torch.Tensor:
     """Apply preset steps (kind, severity, parameters) to `1 3 H W`, -1..1, each with a seed of its own."""
     degradations = room("aior_core.degradations")
-    single = [degradations.preset_recipe(kind, severity, seed + index, **params) for index, (kind, severity, params) in enumerate(steps)]
-    return degradations.apply_recipe(clean, degradations.Recipe(tuple(step for recipe in single for step in recipe.steps)))
+    single = [
+        degradations.preset_recipe(kind, severity, seed + index, **params)
+        for index, (kind, severity, params) in enumerate(steps)
+    ]
+    return degradations.apply_recipe(
+        clean, degradations.Recipe(tuple(step for recipe in single for step in recipe.steps))
+    )
 
 
 def held_out(data: Path) -> list[Path]:
@@ -124,7 +131,10 @@ def cbsd68(data: Path, limit: int | None) -> Iterator[Case]:
         for form in ("float", "8-bit")
         for sigma in (15, 25, 50)
     ]
-    for label, kind, params in [*noise, *((f"jpeg q{quality}", "jpeg", {"quality": quality}) for quality in (10, 20, 40))]:
+    for label, kind, params in [
+        *noise,
+        *((f"jpeg q{quality}", "jpeg", {"quality": quality}) for quality in (10, 20, 40)),
+    ]:
         for index, file in spaced(list(enumerate(files)), limit):
             clean = read(file)
             damaged = damage(clean, ((kind, 0.5, params),), index)
@@ -141,11 +151,24 @@ def set5(data: Path, limit: int | None) -> Iterator[Case]:
         for file in spaced(files, limit):
             clean = read(file)
             clean = clean[..., : clean.shape[-2] // scale * scale, : clean.shape[-1] // scale * scale]
-            small = _need(file.parents[1] / f"lq_x{scale}" / f"{file.stem}x{scale}.png", "a low-resolution picture of Set5")
+            small = _need(
+                file.parents[1] / f"lq_x{scale}" / f"{file.stem}x{scale}.png",
+                "a low-resolution picture of Set5",
+            )
             with Image.open(small) as picture:
                 enlarged = picture.convert("RGB").resize(clean.shape[:1:-1], Image.Resampling.BICUBIC)
             lq = torch.from_numpy(np.asarray(enlarged, dtype=np.float32) / 255).movedim(-1, 0)[None] * 2 - 1
-            yield Case("Set5", f"x{scale}", file.stem, lq, clean, kinds=("low_resolution",), scale=scale, border=scale, channel="y")
+            yield Case(
+                "Set5",
+                f"x{scale}",
+                file.stem,
+                lq,
+                clean,
+                kinds=("low_resolution",),
+                scale=scale,
+                border=scale,
+                channel="y",
+            )
 
 
 def partner(stem: str, truths: dict[str, Path]) -> Path | None:
@@ -158,7 +181,11 @@ def paired(name: str, folder: Path, limit: int | None) -> Iterator[Case]:
     """A published set as `folder/lq` and `folder/gt`, paired by name, or by order if no name fits and the counts agree."""
     sides = []
     for side in ("lq", "gt"):
-        found = sorted(path for path in _need(folder / side, f"{side}/ of the set {name}").iterdir() if path.suffix.lower() in PICTURES)
+        found = sorted(
+            path
+            for path in _need(folder / side, f"{side}/ of the set {name}").iterdir()
+            if path.suffix.lower() in PICTURES
+        )
         sides.append({path.stem: path for path in found})
     degraded, truths = sides
     pairs = [(path, partner(stem, truths)) for stem, path in degraded.items()]
@@ -166,7 +193,9 @@ def paired(name: str, folder: Path, limit: int | None) -> Iterator[Case]:
         pairs = list(zip(degraded.values(), truths.values(), strict=True))
     for lq_file, gt_file in spaced(pairs, limit):
         if gt_file is None:
-            raise ValueError(f"{name}: no picture in {folder / 'gt'} belongs to {lq_file.name}; give both the same name.")
+            raise ValueError(
+                f"{name}: no picture in {folder / 'gt'} belongs to {lq_file.name}; give both the same name."
+            )
         lq, gt = read(lq_file), read(gt_file)
         if lq.shape != gt.shape:
             raise ValueError(

@@ -23,10 +23,14 @@ def _denoise(image: np.ndarray, sigma: float, method: str) -> np.ndarray:
         return bm3d.bm3d_rgb(image, sigma)
     from skimage.restoration import denoise_nl_means
 
-    return denoise_nl_means(image, patch_size=5, patch_distance=6, h=0.6 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1)
+    return denoise_nl_means(
+        image, patch_size=5, patch_distance=6, h=0.6 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1
+    )
 
 
-def dehaze(image: np.ndarray, patch: int = 15, radius: int = 40, keep: float = 0.95, floor: float = 0.1) -> np.ndarray:
+def dehaze(
+    image: np.ndarray, patch: int = 15, radius: int = 40, keep: float = 0.95, floor: float = 0.1
+) -> np.ndarray:
     """Dark channel prior (He, Sun, Tang, TPAMI 2011) with the guided filter for the transmission; `H W 3`, 0..1."""
     from scipy.ndimage import minimum_filter, uniform_filter
 
@@ -73,4 +77,6 @@ def classical(case: Case, method: str = "auto") -> tuple[str, torch.Tensor | Non
         name, result = "dark channel", dehaze(image)
     else:
         name, result = "CLAHE", brighten(image)
-    return name, torch.from_numpy(np.ascontiguousarray(result)).float().movedim(-1, 0)[None].clamp(0, 1) * 2 - 1
+    return name, torch.from_numpy(np.ascontiguousarray(result)).float().movedim(-1, 0)[None].clamp(
+        0, 1
+    ) * 2 - 1

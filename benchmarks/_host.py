@@ -66,7 +66,9 @@ def find_comfyui() -> Path:
         if (folder / "comfy" / "model_management.py").is_file():
             return folder
     looked = ", ".join(str(folder) for folder in candidates)
-    raise FileNotFoundError(f"No ComfyUI in {looked}. Set COMFYUI_PATH to one, or let `python3 aior.py restore` set one up in .host/.")
+    raise FileNotFoundError(
+        f"No ComfyUI in {looked}. Set COMFYUI_PATH to one, or let `python3 aior.py restore` set one up in .host/."
+    )
 
 
 def start_comfy(device: str = "cpu") -> None:
@@ -131,7 +133,19 @@ class Walk:
         latent = torch.zeros_like(prior.latent)
         noise = comfy.sample.prepare_noise(latent, 0)
         chosen = model if patched else self.model
-        return comfy.sample.sample(chosen, noise, steps, 1.0, "euler", "simple", positive, negative, latent, disable_pbar=True, seed=0)
+        return comfy.sample.sample(
+            chosen,
+            noise,
+            steps,
+            1.0,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            latent,
+            disable_pbar=True,
+            seed=0,
+        )
 
     def __call__(self, image, steps: tuple[int, ...], seed: int = 0) -> Restored:
         """Restore one IMAGE with each number of steps; the prior is encoded once and its time counted for each."""

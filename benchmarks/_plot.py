@@ -19,8 +19,14 @@ def draw_gains(gains: dict[str, dict[str, float]], path: Path, title: str) -> No
     axes = figure.subplots()
     height = 1 / (len(methods) + 1)
     for index, method in enumerate(methods):
-        rows = [(place, by_method[method]) for place, by_method in enumerate(gains.values()) if method in by_method]
-        axes.barh([place + index * height for place, _ in rows], [value for _, value in rows], height, label=method)
+        rows = [
+            (place, by_method[method])
+            for place, by_method in enumerate(gains.values())
+            if method in by_method
+        ]
+        axes.barh(
+            [place + index * height for place, _ in rows], [value for _, value in rows], height, label=method
+        )
     axes.set_yticks([place + height * (len(methods) - 1) / 2 for place in range(len(gains))], list(gains))
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)

@@ -46,14 +46,19 @@ def scratch(light: Tensor, generator: torch.Generator) -> Tensor:
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
     for _ in range(int(_uniform(generator, 2, 6))):
         start, lean, sway, phase = (
-            _uniform(generator, *span).item() for span in ((0, width), (-0.06, 0.06), (0.0, 1.5), (0, 2 * math.pi))
+            _uniform(generator, *span).item()
+            for span in ((0, width), (-0.06, 0.06), (0.0, 1.5), (0, 2 * math.pi))
         )
         centre = start + lean * rows + sway * torch.sin(rows / height * 2 * math.pi + phase)
         thickness = _uniform(generator, 0.5, 1.1).item()
         depth = 0.65 + 0.35 * torch.sin(rows / height * _uniform(generator, 6, 30).item() + phase)
         cover = depth * torch.exp(-(((columns - centre) / thickness) ** 2) / 2)
-        tint = torch.stack([_uniform(generator, 0.6, 1.0), _uniform(generator, 0.85, 1.0), _uniform(generator, 0.6, 1.0)])
-        light = torch.lerp(light, tint[None, :, None, None].expand_as(light), cover[None, None].expand_as(light))
+        tint = torch.stack(
+            [_uniform(generator, 0.6, 1.0), _uniform(generator, 0.85, 1.0), _uniform(generator, 0.6, 1.0)]
+        )
+        light = torch.lerp(
+            light, tint[None, :, None, None].expand_as(light), cover[None, None].expand_as(light)
+        )
     return light
 
 
@@ -83,8 +88,13 @@ def _speck(cover: Tensor, generator: torch.Generator) -> None:
     rows = torch.arange(max(0, row - reach), min(height, row + reach + 1))
     columns = torch.arange(max(0, column - reach), min(width, column + reach + 1))
     y, x = (rows - row)[:, None].float(), (columns - column)[None].float()
-    along, across = (x * math.cos(turn) + y * math.sin(turn)) / stretch, y * math.cos(turn) - x * math.sin(turn)
-    distance = (along.square() + across.square()).sqrt() + _uniform(generator, -0.4, 0.4, len(rows), len(columns))
+    along, across = (
+        (x * math.cos(turn) + y * math.sin(turn)) / stretch,
+        y * math.cos(turn) - x * math.sin(turn),
+    )
+    distance = (along.square() + across.square()).sqrt() + _uniform(
+        generator, -0.4, 0.4, len(rows), len(columns)
+    )
     inside = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     torch.maximum(inside, (radius + 0.5 - distance).clamp(0, 1), out=inside)
 
@@ -94,7 +104,10 @@ def _fibre(cover: Tensor, generator: torch.Generator) -> None:
     height, width = cover.shape
     length = _uniform(generator, 20, 60).item()
     start = _uniform(generator, 0, 1, 2) * torch.tensor([height, width])
-    bend, end = start + _uniform(generator, -length, length, 2), start + _uniform(generator, -length, length, 2)
+    bend, end = (
+        start + _uniform(generator, -length, length, 2),
+        start + _uniform(generator, -length, length, 2),
+    )
     t = torch.linspace(0, 1, 400)[:, None]
     path = ((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end).round().long()
     path = path[(path[:, 0] >= 0) & (path[:, 0] < height) & (path[:, 1] >= 0) & (path[:, 1] < width)]

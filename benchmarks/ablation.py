@@ -109,7 +109,9 @@ def started(variant: Variant, state: dict[str, Tensor], config):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         daff = room("aior_core.architecture.daff").DAFF(
-            dataclasses.replace(config.restorer.daff, double_blocks=doubles, single_blocks=singles, width=width)
+            dataclasses.replace(
+                config.restorer.daff, double_blocks=doubles, single_blocks=singles, width=width
+            )
         )
         layers.initialise(daff, torch.Generator().manual_seed(SEED))
         fusion = variant.wrap(daff) if variant.wrap else daff
@@ -123,7 +125,9 @@ class Crops:
 
     def __init__(self, networks, photographs, count: int):
         fresh = room("aior_core.training.loop").fresh(photographs, None, 0.0, "cpu")
-        self.recall = room("aior_core.training.recall").Latents(networks, fresh, "cpu", kept=count, selective=0.0)
+        self.recall = room("aior_core.training.recall").Latents(
+            networks, fresh, "cpu", kept=count, selective=0.0
+        )
         side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)
         generator = torch.Generator().manual_seed(SEED)
         while self.recall.count < count:
@@ -138,7 +142,15 @@ def train(networks, stage, photographs, steps: int, draw: Callable | None = None
     loop = room("aior_core.training.loop")
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         options = loop.Options(Path(folder), minutes=1e6, seed=SEED, ema_decay=0.99)
-        loop.train(networks, stage, photographs, options, say=lambda text: None, watch=lambda now: now.step < steps, draw=draw)
+        loop.train(
+            networks,
+            stage,
+            photographs,
+            options,
+            say=lambda text: None,
+            watch=lambda now: now.step < steps,
+            draw=draw,
+        )
 
 
 @torch.no_grad()
@@ -147,9 +159,17 @@ def measure(crops: list[Tensor], restore: Callable[[Tensor], Tensor]) -> list[fl
     degradations, psnr = room("aior_core.degradations"), room("aior_core.metrics").psnr
     means = []
     for kind, severity, parameters in room("aior_core.training.validation").PRESETS.values():
-        recipes = [degradations.preset_recipe(kind, severity, 1000 + index, **parameters) for index in range(len(crops))]
-        results = [restore(degradations.apply_recipe(clean, recipe)).float().clamp(-1, 1) for clean, recipe in zip(crops, recipes, strict=True)]
-        means.append(sum(psnr(result, clean).mean().item() for result, clean in zip(results, crops)) / len(crops))
+        recipes = [
+            degradations.preset_recipe(kind, severity, 1000 + index, **parameters)
+            for index in range(len(crops))
+        ]
+        results = [
+            restore(degradations.apply_recipe(clean, recipe)).float().clamp(-1, 1)
+            for clean, recipe in zip(crops, recipes, strict=True)
+        ]
+        means.append(
+            sum(psnr(result, clean).mean().item() for result, clean in zip(results, crops)) / len(crops)
+        )
     return means
 
 
@@ -160,19 +180,33 @@ def walk(networks, *, detail: bool) -> Callable[[Tensor], Tensor]:
     def restore(lq: Tensor) -> Tensor:
         estimate = restoration.look(networks, lq)
         latent = restoration.sample(networks, estimate, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
-        return restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
+        return (
+            restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
+        )
 
     return restore
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"], help="folders of photographs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        default=[ROOT.parent / "shared" / "data" / "train"],
+        help="folders of photographs",
+    )
     parser.add_argument("--steps", type=int, default=400, help="training steps per variant")
-    parser.add_argument("--forget", type=int, default=200, help="steps of unconditional training before, the same for all")
+    parser.add_argument(
+        "--forget", type=int, default=200, help="steps of unconditional training before, the same for all"
+    )
     parser.add_argument("--crops", type=int, default=1024, help="damaged crops that all of them learn from")
     parser.add_argument("--pictures", type=int, default=4, help="validation pictures")
-    parser.add_argument("--weights", type=Path, help="compact weights to begin with (default: the bundled ones)")
+    parser.add_argument(
+        "--weights", type=Path, help="compact weights to begin with (default: the bundled ones)"
+    )
     options = parser.parse_args(argv)
     start_comfy("cpu")
     data, weights = room("aior_core.training.data"), room("aior_core.weights")
@@ -182,24 +216,45 @@ def main(argv: list[str] | None = None) -> int:
     photographs = data.load(data.find_pictures(options.data, validation=False))
     held_out = data.find_pictures(options.data, validation=True)
     if not held_out:
-        raise SystemExit("ablation: no validation pictures; --data needs a MANIFEST.csv with a column `split`")
-    crops = [data.centre_crop(p, SIDE) for p in data.load(held_out[:: max(1, len(held_out) // options.pictures)]).pictures[: options.pictures]]
+        raise SystemExit(
+            "ablation: no validation pictures; --data needs a MANIFEST.csv with a column `split`"
+        )
+    crops = [
+        data.centre_crop(p, SIDE)
+        for p in data.load(held_out[:: max(1, len(held_out) // options.pictures)]).pictures[
+            : options.pictures
+        ]
+    ]
     common = room("aior_core.training.networks").build(config, seed=SEED)
     common.load_state_dict(state)
-    stages, fusion_loss = room("aior_core.training.stages").STAGES, room("aior_core.training.stages").fusion_loss
+    stages, fusion_loss = (
+        room("aior_core.training.stages").STAGES,
+        room("aior_core.training.stages").fusion_loss,
+    )
     train(common, stages["prior"], photographs, options.forget)
     encoded = Crops(common, photographs, options.crops)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
     rows = [["damaged", *measure(crops, lambda lq: lq)]]
     for variant in VARIANTS:
         networks = started(variant, state, config)
-        train(networks, dataclasses.replace(stages["fusion"], step=fusion_loss), photographs, options.steps, encoded)
+        train(
+            networks,
+            dataclasses.replace(stages["fusion"], step=fusion_loss),
+            photographs,
+            options.steps,
+            encoded,
+        )
         rows.append([variant.name, *measure(crops, walk(networks, detail=False))])
         print(f"{variant.name}: {sum(rows[-1][1:]) / len(rows[-1][1:]):.2f} dB", flush=True)
     rows.append([f"{VARIANTS[-1].name} + DAEM", *measure(crops, walk(networks, detail=True))])
-    cells = [[name, f"{sum(values) / len(values):.2f}", *(f"{value:.2f}" for value in values)] for name, *values in rows]
+    cells = [
+        [name, f"{sum(values) / len(values):.2f}", *(f"{value:.2f}" for value in values)]
+        for name, *values in rows
+    ]
     damages = list(room("aior_core.training.validation").PRESETS)
-    print(f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n")
+    print(
+        f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n"
+    )
     print(room("aior_core.metrics.report").markdown(["variant", "mean", *damages], cells))
     return 0
 

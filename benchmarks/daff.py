@@ -24,7 +24,14 @@ class Forms:
 
     def __init__(self, latent: int, device: str, dtype: torch.dtype):
         config = room("aior_core.architecture.config").DAFFConfig(
-            mode="official", unet_width=320, condition_width=512, width=1024, heads=16, mlp_ratio=4.0, patch=1, condition_norm="group"
+            mode="official",
+            unet_width=320,
+            condition_width=512,
+            width=1024,
+            heads=16,
+            mlp_ratio=4.0,
+            patch=1,
+            condition_norm="group",
         )
         with torch.device(device):
             self.daff = room("aior_core.architecture.daff").DAFF(config).to(dtype).requires_grad_(False)
@@ -45,7 +52,11 @@ class Forms:
         if all_queries:
             self.double.forward = lambda *args, update_latent: forward(self.double, *args, update_latent=True)
         try:
-            out = self.daff(self.h.expand(halves, -1, -1, -1), condition.expand(halves, -1, -1, -1), self.timestep.expand(halves))
+            out = self.daff(
+                self.h.expand(halves, -1, -1, -1),
+                condition.expand(halves, -1, -1, -1),
+                self.timestep.expand(halves),
+            )
         finally:
             self.double.__dict__.pop("forward", None)
         return out.expand(2, -1, -1, -1)
@@ -76,8 +87,12 @@ ROWS = {
 
 @torch.inference_mode()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--latent", type=int, default=32, help="side of the latent, an eighth of the picture's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--latent", type=int, default=32, help="side of the latent, an eighth of the picture's"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--half", action="store_true", help="fp16, as on a GPU")
@@ -90,13 +105,17 @@ def main(argv: list[str] | None = None) -> int:
         return timed(lambda: forms.step(**form), options.repeats)
 
     plain_seconds, plain = measured(PLAIN)
-    print(f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n")
+    print(
+        f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n"
+    )
     print("| form | seconds | of plain | largest difference, relative |\n|---|---:|---:|---:|")
     for name, changes in ROWS.items():
         seconds, result = (plain_seconds, plain) if not changes else measured({**PLAIN, **changes})
         difference = ((result - plain).abs().max() / plain.abs().max()).item()
         print(f"| {name} | {seconds:.3f} | {seconds / plain_seconds:.0%} | {difference:.1e} |")
-    print("\n| the condition's tokens | halves | seconds | of the whole step | largest difference, relative |\n|---|---:|---:|---:|---:|")
+    print(
+        "\n| the condition's tokens | halves | seconds | of the whole step | largest difference, relative |\n|---|---:|---:|---:|---:|"
+    )
     for halves, whole in ((2, plain_seconds), (1, seconds)):
         expected = forms.condition_tokens(halves, kept=False)
         for kept, name in ((False, "made at every step"), (True, "kept for the run")):

@@ -65,14 +65,30 @@ def strip(pictures: list[torch.Tensor]) -> Image.Image:
 
 def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None) -> list[list]:
     """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case under every setting."""
-    measure, to_unit, as_8bit = room("aior_core.metrics.report").measure, room("aior_core.picture").to_unit, room("aior_core.metrics").as_8bit
+    measure, to_unit, as_8bit = (
+        room("aior_core.metrics.report").measure,
+        room("aior_core.picture").to_unit,
+        room("aior_core.metrics").as_8bit,
+    )
     rows, drawn = [], set()
     for case in cases:
         prior = walk.encode(image(case.lq))
-        results = [("damaged", case.lq), *((s.name, as_8bit(to_unit(restore(walk, prior, s)))) for s in SETTINGS)]
+        results = [
+            ("damaged", case.lq),
+            *((s.name, as_8bit(to_unit(restore(walk, prior, s)))) for s in SETTINGS),
+        ]
         for name, result in results:
             scores = measure(result, case.gt, learned=learned)
-            rows.append([case.degradation, case.picture, name, scores.psnr[0], scores.ssim[0], scores.perceptual[0] if learned else None])
+            rows.append(
+                [
+                    case.degradation,
+                    case.picture,
+                    name,
+                    scores.psnr[0],
+                    scores.ssim[0],
+                    scores.perceptual[0] if learned else None,
+                ]
+            )
         if pictures is not None and case.degradation not in drawn:
             drawn.add(case.degradation)
             path = pictures / f"{case.degradation.replace(' ', '_')}.png"
@@ -93,18 +109,42 @@ def summary(rows: list[list]) -> str:
     lines = []
     for setting in dict.fromkeys(row[2] for row in rows):
         distance = [f"{mean(setting, 5):.4f}"] if learned else []
-        lines.append([setting, f"{mean(setting, 3):.2f}", f"{mean(setting, 4):.4f}", *distance, *(f"{mean(setting, 3, d):.2f}" for d in damages)])
-    return room("aior_core.metrics.report").markdown(["setting", "PSNR", "SSIM", *(["ST-LPIPS"] if learned else []), *damages], lines)
+        lines.append(
+            [
+                setting,
+                f"{mean(setting, 3):.2f}",
+                f"{mean(setting, 4):.4f}",
+                *distance,
+                *(f"{mean(setting, 3, d):.2f}" for d in damages),
+            ]
+        )
+    return room("aior_core.metrics.report").markdown(
+        ["setting", "PSNR", "SSIM", *(["ST-LPIPS"] if learned else []), *damages], lines
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with MANIFEST.csv and the pictures it names")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="folder with MANIFEST.csv and the pictures it names",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per damage, evenly spaced")
     parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--perceptual", action="store_true", help="add ST-LPIPS")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the first picture of each damage, all results side by side")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="write the first picture of each damage, all results side by side",
+    )
     parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
     options = parser.parse_args(argv)
     torch.set_grad_enabled(False)

@@ -38,9 +38,13 @@ def slides(folders: list[Path], size: int, seed: int) -> list[torch.Tensor]:
     crops = []
     for wanted, candidates in ((TRAINED, shuffled[0]), (OTHERS, others)):
         made = (crop(path, size) for path in candidates)
-        kept = [picture for picture, _ in zip((picture for picture in made if picture is not None), range(wanted))]
+        kept = [
+            picture for picture, _ in zip((picture for picture in made if picture is not None), range(wanted))
+        ]
         if len(kept) < wanted:
-            raise SystemExit(f"finetune: {wanted} photographs of at least {size}x{size} pixels are needed, {len(kept)} found; give --data")
+            raise SystemExit(
+                f"finetune: {wanted} photographs of at least {size}x{size} pixels are needed, {len(kept)} found; give --data"
+            )
         crops += kept
     return crops
 
@@ -59,7 +63,9 @@ def crop(path: Path, size: int) -> torch.Tensor | None:
 def encoded(picture: torch.Tensor) -> bytes:
     """`1 3 H W` in -1..1 as a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(room("aior_core.picture").from_unit(picture)[0].mul(255).round().byte().numpy()).save(buffer, "PNG")
+    Image.fromarray(room("aior_core.picture").from_unit(picture)[0].mul(255).round().byte().numpy()).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
@@ -75,7 +81,9 @@ def compact(prompt: dict, file: str) -> list[list]:
     return [["compact", slot] for slot in range(3)]
 
 
-def train(client, file: str, folder: str, watched: tuple[str, str], options: argparse.Namespace) -> tuple[str, bytes]:
+def train(
+    client, file: str, folder: str, watched: tuple[str, str], options: argparse.Namespace
+) -> tuple[str, bytes]:
     """Fine-tune and save through /prompt; the node's summary and its plot as a PNG."""
     prompt: dict = {}
     model, vae, restorer = compact(prompt, file)
@@ -85,8 +93,14 @@ def train(client, file: str, folder: str, watched: tuple[str, str], options: arg
         "model": model, "vae": vae, "restorer": restorer, "folder": folder, "stage": options.stage, "minutes": options.minutes,
         "learning_rate": options.learning_rate, "seed": options.seed, **dict.fromkeys(room("aior_core.degradations").KINDS, True),
         "damaged": ["damaged", 0], "clean": ["clean", 0]}}  # fmt: skip
-    prompt["save"] = {"class_type": "AIOR_SaveRestorer", "inputs": {"restorer": ["train", 0], "filename_prefix": "restorers/scanner"}}
-    prompt["plot"] = {"class_type": "SaveImage", "inputs": {"images": ["train", 1], "filename_prefix": "plot"}}
+    prompt["save"] = {
+        "class_type": "AIOR_SaveRestorer",
+        "inputs": {"restorer": ["train", 0], "filename_prefix": "restorers/scanner"},
+    }
+    prompt["plot"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["train", 1], "filename_prefix": "plot"},
+    }
     prompt["summary"] = {"class_type": "PreviewAny", "inputs": {"source": ["train", 2]}}
     result = client.run(prompt, timeout=60 * options.minutes + 1800)
     return result.items("text", "summary")[0], client.view(result.items("images", "plot")[0])
@@ -101,16 +115,24 @@ def restore(client, file: str, trained: str, picture: str) -> dict[str, torch.Te
         prompt[f"{name} prior"] = {"class_type": "AIOR_EncodePrior", "inputs": {
             "restorer": restorer, "vae": vae, "image": ["photo", 0], "tile": 0}}  # fmt: skip
         both = {"restorer": restorer, "prior": [f"{name} prior", 0]}
-        prompt[f"{name} sample"] = {"class_type": "AIOR_DAFFSampler", "inputs": {"model": model, **both, **SAMPLER}}
+        prompt[f"{name} sample"] = {
+            "class_type": "AIOR_DAFFSampler",
+            "inputs": {"model": model, **both, **SAMPLER},
+        }
         prompt[f"{name} decode"] = {"class_type": "AIOR_DecodeDAEM", "inputs": {
             "samples": [f"{name} sample", 0], "vae": vae, **both, "strength": 1.0, "tile": 0, "color_fix": "none"}}  # fmt: skip
-        prompt[name] = {"class_type": "SaveImage", "inputs": {"images": [f"{name} decode", 0], "filename_prefix": name}}
+        prompt[name] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"{name} decode", 0], "filename_prefix": name},
+        }
     result = client.run(prompt)
     return {name: decoded(client.view(result.items("images", name)[0])) for name in ("stock", "fine-tuned")}
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"],
         help="folders of photographs (default: ../shared/data/train beside the repository)",
@@ -118,7 +140,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--size", type=int, default=320, help="side of the crops in pixels, a multiple of 8")
     parser.add_argument("--stage", default="detail", choices=["detail", "fusion"])
-    parser.add_argument("--learning-rate", type=float, default=1.0, help="as on the node: times the stage's own")
+    parser.add_argument(
+        "--learning-rate", type=float, default=1.0, help="as on the node: times the stage's own"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", choices=["cpu", "auto"])
     parser.add_argument("--keep", type=Path, help="a folder for the pictures and the plot of the loss")
@@ -139,7 +163,9 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(encoded(pictures[index]))
         client = client_room.ComfyClient(server.port, server.alive)
-        names = [client.upload(encoded(picture), f"other_{i}.png") for i, picture in enumerate(scans[TRAINED:])]
+        names = [
+            client.upload(encoded(picture), f"other_{i}.png") for i, picture in enumerate(scans[TRAINED:])
+        ]
         truth = client.upload(encoded(clean[TRAINED]), "clean.png")
         listed = client.object_info()["AIOR_LoadCompact"]["input"]["required"]["file"][1]["options"]
         file = next(name for name in listed if name.startswith("aior_compact"))
@@ -157,7 +183,9 @@ def main() -> None:
         print(f"| {label} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
     gain = statistics.fmean(row[2] - row[0] for row in rows)
     over_stock = statistics.fmean(row[2] - row[1] for row in rows)
-    print(f"\nFine-tuned gains {gain:+.2f} dB over the scan (wanted: at least {TARGET:g}) and {over_stock:+.2f} dB over stock.")
+    print(
+        f"\nFine-tuned gains {gain:+.2f} dB over the scan (wanted: at least {TARGET:g}) and {over_stock:+.2f} dB over stock."
+    )
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
         (options.keep / "finetune.png").write_bytes(encoded(torch.cat(kept, dim=2)))

@@ -36,12 +36,16 @@ def scene(path: Path, count: int, sigma: float) -> tuple[torch.Tensor, torch.Ten
     return clean, image(torch.cat(frames))
 
 
-def measure(walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[int], steps: int) -> dict[str, tuple[float, float, float]]:
+def measure(
+    walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[int], steps: int
+) -> dict[str, tuple[float, float, float]]:
     """Flicker of pixels and blocks, and dB, by what was done."""
     metrics, picture = room("aior_core.metrics"), room("aior_core.picture")
 
     def numbers(made: torch.Tensor) -> tuple[float, float, float]:
-        return *flicker(made), metrics.psnr(picture.to_unit(made), clean.expand(len(made), -1, -1, -1)).mean().item()
+        return *flicker(made), metrics.psnr(
+            picture.to_unit(made), clean.expand(len(made), -1, -1, -1)
+        ).mean().item()
 
     rows = {"input": numbers(frames)}
     ways = [("noise per picture", 0, "per picture"), ("same noise", 0, "same for all")]
@@ -54,26 +58,51 @@ def measure(walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[i
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, default=ROOT / "tests" / "clean", help="folder of photographs (default: those of the tests)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        default=ROOT / "tests" / "clean",
+        help="folder of photographs (default: those of the tests)",
+    )
     parser.add_argument("--limit", type=int, default=3, help="photographs (default: 3)")
     parser.add_argument("--frames", type=int, default=12, help="frames of each (default: 12)")
     parser.add_argument("--sigma", type=float, default=25.0, help="noise of 255 (default: 25)")
-    parser.add_argument("--radius", default="2,5", help="frames on either side that are averaged (default: 2,5)")
+    parser.add_argument(
+        "--radius", default="2,5", help="frames on either side that are averaged (default: 2,5)"
+    )
     parser.add_argument("--steps", type=int, default=4, help="sampling steps (default: 4)")
     parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     start_comfy(options.device)
     walk = Walk(options.weights, options.device)
-    files = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".webp", ".jpg"))[: options.limit]
-    every = [measure(walk, *scene(path, options.frames, options.sigma), [int(r) for r in options.radius.split(",")], options.steps) for path in files]
+    files = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".webp", ".jpg"))[
+        : options.limit
+    ]
+    every = [
+        measure(
+            walk,
+            *scene(path, options.frames, options.sigma),
+            [int(r) for r in options.radius.split(",")],
+            options.steps,
+        )
+        for path in files
+    ]
     rows = []
     for name in every[0]:
-        pixels, blocks, decibels = (sum(values) / len(every) for values in zip(*(measured[name] for measured in every)))
+        pixels, blocks, decibels = (
+            sum(values) / len(every) for values in zip(*(measured[name] for measured in every))
+        )
         rows.append([name, f"{pixels:.2f}", f"{blocks:.3f}", f"{decibels:.2f}"])
-    print(room("aior_core.metrics.report").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows))
+    print(
+        room("aior_core.metrics.report").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows)
+    )
     return 0
 
 

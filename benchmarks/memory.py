@@ -24,7 +24,14 @@ import torch
 from _cases import PICTURES, damage, read
 from _host import ROOT, Walk, image, peak_mib, room, start_comfy
 
-SIZES = {1: (1152, 864), 2: (1632, 1224), 4: (2000, 2000), 9: (3456, 2592), 12: (4000, 3000), 24: (6000, 4000)}
+SIZES = {
+    1: (1152, 864),
+    2: (1632, 1224),
+    4: (2000, 2000),
+    9: (3456, 2592),
+    12: (4000, 3000),
+    24: (6000, 4000),
+}
 """Megapixels to width and height, those of cameras where there are such; 4 are cut into tiles nearly as large as those of 24."""
 
 
@@ -40,10 +47,14 @@ def card(width: int, height: int) -> torch.Tensor:
     return made.clamp_(0, 1)
 
 
-def restore(walk: Walk, picture: torch.Tensor, steps: int, tile: int, latent: dict | None = None) -> tuple[torch.Tensor, dict]:
+def restore(
+    walk: Walk, picture: torch.Tensor, steps: int, tile: int, latent: dict | None = None
+) -> tuple[torch.Tensor, dict]:
     """encode, sample and decode in tiles -> IMAGE, LATENT; `latent` instead of sampling one."""
     prior = walk.prior_encode.encode_prior(walk.restorer, walk.vae, picture, tile=tile)
-    latent = latent or walk.sampling.sample_daff(walk.model, walk.restorer, prior, seed=0, steps=steps, tile=tile)
+    latent = latent or walk.sampling.sample_daff(
+        walk.model, walk.restorer, prior, seed=0, steps=steps, tile=tile
+    )
     return walk.daem_decode.decode_daem(latent, walk.vae, walk.restorer, prior, tile=tile), latent
 
 
@@ -62,7 +73,12 @@ def measure_row(megapixels: int, options: argparse.Namespace) -> dict[str, float
 
 def in_a_process(megapixels: int, argv: list[str]) -> dict[str, float]:
     """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
-    done = subprocess.run([sys.executable, __file__, *argv, "--row", str(megapixels)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, *argv, "--row", str(megapixels)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"{megapixels} MP failed with code {done.returncode}:\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -73,15 +89,31 @@ def sizes_table(options: argparse.Namespace, argv: list[str]) -> str:
     for megapixels in options.megapixels:
         numbers[megapixels] = in_a_process(megapixels, argv)
         width, height = SIZES[megapixels]
-        print(f"{width}x{height}: {numbers[megapixels]['seconds']:.0f} s, {numbers[megapixels]['cpu']:.0f} of the processor, {numbers[megapixels]['peak']:.0f} MiB", file=sys.stderr, flush=True)
+        print(
+            f"{width}x{height}: {numbers[megapixels]['seconds']:.0f} s, {numbers[megapixels]['cpu']:.0f} of the processor, {numbers[megapixels]['peak']:.0f} MiB",
+            file=sys.stderr,
+            flush=True,
+        )
     area = {n: SIZES[n][0] * SIZES[n][1] / 1e6 for n in numbers}
     rate = sum(row["cpu"] for row in numbers.values()) / sum(area.values())
     for megapixels, row in numbers.items():
         width, height = SIZES[megapixels]
         grows = f"{row['peak'] / numbers[4]['peak']:.2f}" if 4 in numbers else "-"
         share = row["cpu"] / area[megapixels] / rate
-        rows.append([f"{width}x{height}", f"{area[megapixels]:.1f}", f"{row['seconds']:.0f}", f"{row['cpu']:.0f}", f"{share - 1:+.0%}", f"{row['peak']:.0f}", grows])
-    return room("aior_core.metrics.report").markdown(["picture", "MP", "seconds", "CPU s", "s/MP", "peak MiB", "grows"], rows)
+        rows.append(
+            [
+                f"{width}x{height}",
+                f"{area[megapixels]:.1f}",
+                f"{row['seconds']:.0f}",
+                f"{row['cpu']:.0f}",
+                f"{share - 1:+.0%}",
+                f"{row['peak']:.0f}",
+                grows,
+            ]
+        )
+    return room("aior_core.metrics.report").markdown(
+        ["picture", "MP", "seconds", "CPU s", "s/MP", "peak MiB", "grows"], rows
+    )
 
 
 def seam_energy(picture: torch.Tensor, tile: int) -> float:
@@ -110,12 +142,20 @@ def photographs(folder: Path, count: int, side: int) -> list[tuple[str, torch.Te
             found.append((path.stem[:24], picture[..., top : top + tall, left : left + wide]))
         if len(found) == count:
             return found
-    raise FileNotFoundError(f"{folder} holds fewer than {count} photographs of {side} pixels; give another folder with --pictures")
+    raise FileNotFoundError(
+        f"{folder} holds fewer than {count} photographs of {side} pixels; give another folder with --pictures"
+    )
 
 
 def seams_table(options: argparse.Namespace) -> str:
     walk = Walk(options.weights, options.device)
-    damages = ((("noise", 0.42, {"sigma": 25.0}),), (("rain", 0.5, {}),), (("haze", 0.6, {}),), (("jpeg", 1.0, {}),), (("low_light", 0.6, {}),))
+    damages = (
+        (("noise", 0.42, {"sigma": 25.0}),),
+        (("rain", 0.5, {}),),
+        (("haze", 0.6, {}),),
+        (("jpeg", 1.0, {}),),
+        (("low_light", 0.6, {}),),
+    )
     rows = []
     for (name, clean), steps in zip(photographs(options.pictures, len(damages), options.side), damages):
         lq = image(damage(clean, steps, 1))
@@ -124,7 +164,9 @@ def seams_table(options: argparse.Namespace) -> str:
         for tile in options.tile:
             tiled, _ = restore(walk, lq, options.steps, tile)
             same, _ = restore(walk, lq, options.steps, tile, latent)
-            core = walk.vae.decode_tiled(latent["samples"], tile_x=tile // 8, tile_y=tile // 8, overlap=tile // 32)
+            core = walk.vae.decode_tiled(
+                latent["samples"], tile_x=tile // 8, tile_y=tile // 8, overlap=tile // 32
+            )
             row = [name, steps[0][0], str(tile)]
             for made, reference in ((same, whole), (tiled, whole), (core, plain)):
                 difference = 255 * (made - reference).abs()
@@ -132,33 +174,67 @@ def seams_table(options: argparse.Namespace) -> str:
                 row += [f"{difference.mean():.3f} / {difference.max():.2f}", f"{seam:.4f}"]
             rows.append(row)
             print(" ".join(row), file=sys.stderr, flush=True)
-    head = ["photograph", "damage", "tile", "decode, same latent", "seam", "all three stages", "seam", "core's decode_tiled", "seam"]
+    head = [
+        "photograph",
+        "damage",
+        "tile",
+        "decode, same latent",
+        "seam",
+        "all three stages",
+        "seam",
+        "core's decode_tiled",
+        "seam",
+    ]
     return room("aior_core.metrics.report").markdown(head, rows)
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megapixels", default="1,4,9,24", help=f"sizes, of {', '.join(map(str, SIZES))} (default: 1,4,9,24)")
-    parser.add_argument("--tile", default="1024", help="tile in pixels; with --seams several, separated by commas (default: 1024)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--megapixels", default="1,4,9,24", help=f"sizes, of {', '.join(map(str, SIZES))} (default: 1,4,9,24)"
+    )
+    parser.add_argument(
+        "--tile",
+        default="1024",
+        help="tile in pixels; with --seams several, separated by commas (default: 1024)",
+    )
     parser.add_argument("--steps", type=int, default=1, help="sampling steps (default: 1)")
     parser.add_argument("--seams", action="store_true", help="whole against tiled pictures instead")
-    parser.add_argument("--pictures", type=Path, default=ROOT.parent / "shared" / "data" / "train", help="folder of photographs for --seams")
-    parser.add_argument("--side", type=int, default=1024, help="of those photographs the middle, so many pixels a side (default: 1024)")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "train",
+        help="folder of photographs for --seams",
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        default=1024,
+        help="of those photographs the middle, so many pixels a side (default: 1024)",
+    )
     parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     options.megapixels = [int(count) for count in options.megapixels.split(",")]
     options.tile = [int(side) for side in options.tile.split(",")]
     if unknown := set(options.megapixels) - set(SIZES):
-        parser.error(f"--megapixels: unknown {sorted(unknown)}; expected some of {', '.join(map(str, SIZES))}")
+        parser.error(
+            f"--megapixels: unknown {sorted(unknown)}; expected some of {', '.join(map(str, SIZES))}"
+        )
     torch.set_grad_enabled(False)
     if options.row:
         print(json.dumps(measure_row(options.row, options)))
         return 0
     start_comfy(options.device)
-    print(f"PyTorch {torch.__version__}, device {options.device}, {torch.get_num_threads()} threads, {options.steps} steps, tile {options.tile}\n")
+    print(
+        f"PyTorch {torch.__version__}, device {options.device}, {torch.get_num_threads()} threads, {options.steps} steps, tile {options.tile}\n"
+    )
     print(seams_table(options) if options.seams else sizes_table(options, argv))
     return 0
 

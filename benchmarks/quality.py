@@ -58,7 +58,9 @@ class Naming:
 
 def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
     """Measure a `1 3 H W`, -1..1 result by the case's protocol."""
-    scores = room("aior_core.metrics.report").measure(result, case.gt, border=case.border, channel=case.channel, learned=learned)
+    scores = room("aior_core.metrics.report").measure(
+        result, case.gt, border=case.border, channel=case.channel, learned=learned
+    )
     return Row(
         case.set, case.degradation, case.picture, method,
         scores.psnr[0], scores.ssim[0], scores.perceptual[0] if learned else None, seconds,
@@ -66,7 +68,12 @@ def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds:
 
 
 def evaluate(
-    cases: Iterable[Case], restore: Callable[..., Restored] | None, steps: tuple[int, ...], *, baseline: str = "auto", learned: bool = False
+    cases: Iterable[Case],
+    restore: Callable[..., Restored] | None,
+    steps: tuple[int, ...],
+    *,
+    baseline: str = "auto",
+    learned: bool = False,
 ) -> Iterator[tuple[list[Row], Naming | None]]:
     """Yield, per case, its measurements and, where it has one damage, how the damage was named.
 
@@ -86,7 +93,10 @@ def evaluate(
                 result = metrics.as_8bit(picture.to_unit(made))
                 rows.append(score(case, str(count), result, learned, restored.seconds[count]))
             if len(case.kinds) == 1:
-                said = [kinds[max(range(len(kinds)), key=values.__getitem__)] for values in (restored.severities, restored.probabilities)]
+                said = [
+                    kinds[max(range(len(kinds)), key=values.__getitem__)]
+                    for values in (restored.severities, restored.probabilities)
+                ]
                 naming = Naming(case.kinds[0], *said)
         yield rows, naming
 
@@ -97,7 +107,10 @@ def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
     def cell(chosen: list[Row]) -> str:
         if not chosen:
             return BLIND
-        columns = [(f"{sum(row.psnr for row in chosen) / len(chosen):.2f}"), f"{sum(row.ssim for row in chosen) / len(chosen):.4f}"]
+        columns = [
+            (f"{sum(row.psnr for row in chosen) / len(chosen):.2f}"),
+            f"{sum(row.ssim for row in chosen) / len(chosen):.4f}",
+        ]
         if chosen[0].perceptual is not None:
             columns.append(f"{sum(row.perceptual for row in chosen) / len(chosen):.4f}")
         return " / ".join(columns)
@@ -119,7 +132,11 @@ def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
                 *(cell(methods[name]) for name in ours if name in methods),
             ]
         )
-    shown = [f"{name} steps" if name != "1" else "1 step" for name in ours if any(name in methods for methods in grouped.values())]
+    shown = [
+        f"{name} steps" if name != "1" else "1 step"
+        for name in ours
+        if any(name in methods for methods in grouped.values())
+    ]
     return room("aior_core.metrics.report").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
 
 
@@ -127,9 +144,14 @@ def gains(rows: list[Row], steps: tuple[int, ...]) -> dict[str, dict[str, float]
     """Mean PSNR of each method less that of the input, by degradation; without clean pictures, whose input is perfect."""
     grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        name = {"0": "0 steps", "1": "1 step"}.get(row.method, f"{row.method} steps" if row.method in map(str, steps) else row.method)
+        name = {"0": "0 steps", "1": "1 step"}.get(
+            row.method, f"{row.method} steps" if row.method in map(str, steps) else row.method
+        )
         grouped[f"{row.set}: {row.degradation}"][name].append(row.psnr)
-    means = {damage: {name: sum(values) / len(values) for name, values in methods.items()} for damage, methods in grouped.items()}
+    means = {
+        damage: {name: sum(values) / len(values) for name, values in methods.items()}
+        for damage, methods in grouped.items()
+    }
     return {
         damage: {name: value - methods[INPUT] for name, value in methods.items() if name != INPUT}
         for damage, methods in means.items()
@@ -148,40 +170,82 @@ def naming_summary(namings: list[Naming]) -> str:
         for kind, found in by_kind.items()
     ]  # fmt: skip
     right = [sum(getattr(n, name) == n.truth for n in namings) for name in ("by_severity", "by_probability")]
-    lines.append(["all", str(len(namings)), *(str(count) for count in right), f"{right[0] / len(namings):.0%} by severity"])
-    return room("aior_core.metrics.report").markdown(["damage", "n", "right by severity", "right by probability", "taken for"], lines)
+    lines.append(
+        [
+            "all",
+            str(len(namings)),
+            *(str(count) for count in right),
+            f"{right[0] / len(namings):.0%} by severity",
+        ]
+    )
+    return room("aior_core.metrics.report").markdown(
+        ["damage", "n", "right by severity", "right by probability", "taken for"], lines
+    )
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--sets", default="val,cbsd68,set5", help="which of val, half, cbsd68, set5, separated by commas; '' for none (default: all but half)"
+        "--data",
+        type=Path,
+        help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)",
     )
     parser.add_argument(
-        "--paired", action="append", default=[], metavar="NAME=DIR", help="also a set of pairs in DIR/lq and DIR/gt; may be repeated"
+        "--sets",
+        default="val,cbsd68,set5",
+        help="which of val, half, cbsd68, set5, separated by commas; '' for none (default: all but half)",
     )
     parser.add_argument(
-        "--steps", default="0,1,4", help="numbers of sampling steps, separated by commas (default: 0,1,4; 20 is for texture)"
+        "--paired",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="also a set of pairs in DIR/lq and DIR/gt; may be repeated",
     )
-    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="mean of N mirrored copies, 1 to 4 (default: 1, off)")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set and degradation, evenly spaced")
-    parser.add_argument("--only", help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'")
+    parser.add_argument(
+        "--steps",
+        default="0,1,4",
+        help="numbers of sampling steps, separated by commas (default: 0,1,4; 20 is for texture)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        type=int,
+        default=1,
+        metavar="N",
+        help="mean of N mirrored copies, 1 to 4 (default: 1, off)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="at most N pictures per set and degradation, evenly spaced"
+    )
+    parser.add_argument(
+        "--only",
+        help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'",
+    )
     parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument(
         "--classical",
         choices=("auto", "CBM3D", "NLM", "none"),
         default="auto",
         help="denoiser to compare with; none: no classical method at all (default: CBM3D, 5 to 20 s per picture, if installed, else NLM)",
     )
-    parser.add_argument("--perceptual", action="store_true", help="add ST-LPIPS (not LPIPS; needs the package stlpips-pytorch)")
-    parser.add_argument("--no-model", action="store_true", help="measure the inputs and the classical methods only")
+    parser.add_argument(
+        "--perceptual",
+        action="store_true",
+        help="add ST-LPIPS (not LPIPS; needs the package stlpips-pytorch)",
+    )
+    parser.add_argument(
+        "--no-model", action="store_true", help="measure the inputs and the classical methods only"
+    )
     parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the gains over the damaged pictures (needs matplotlib)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the gains over the damaged pictures (needs matplotlib)"
+    )
     options = parser.parse_args(argv)
     options.steps = tuple(int(count) for count in options.steps.split(","))
     options.sets = [name for name in options.sets.lower().split(",") if name]
@@ -209,14 +273,18 @@ def main(argv: list[str] | None = None) -> int:
     walk = None if options.no_model else Walk(options.weights, options.device, options.ensemble)
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
-    print(f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}.")
+    print(
+        f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
+    )
     everything: list[Row] = []
     with sheet(options.out, Row) as add:
         for name, cases in sources:
             rows, namings = [], []
             wanted = options.only.split(",") if options.only else [""]
             cases = (case for case in cases if any(text in case.degradation for text in wanted))
-            measurements = evaluate(cases, walk, options.steps, baseline=options.classical, learned=options.perceptual)
+            measurements = evaluate(
+                cases, walk, options.steps, baseline=options.classical, learned=options.perceptual
+            )
             for measured, naming in counted(name, measurements):
                 rows += measured
                 namings += [naming] if naming else []

@@ -169,9 +169,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     kinds = dict(text.rpartition("=")[::2] for text in options.kind)
     known = room("aior_core.degradations").KINDS
     if unknown := set(kinds.values()) - set(known):
-        parser.error(
-            f"--kind: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
-        )
+        parser.error(f"--kind: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(known)}")
     options.kinds = MAIN | kinds
     return options
 

@@ -63,9 +63,15 @@ class Row:
 def clean_pictures(data: Path) -> list[Path]:
     """The MANIFEST's `val` pictures, or all pictures of a folder without one. Raises FileNotFoundError if there are none."""
     listed = (data / "MANIFEST.csv").exists()
-    files = held_out(data) if listed else sorted(path for path in data.glob("*") if path.suffix.lower() in PICTURES)
+    files = (
+        held_out(data)
+        if listed
+        else sorted(path for path in data.glob("*") if path.suffix.lower() in PICTURES)
+    )
     if not files:
-        raise FileNotFoundError(f"No pictures in {data}. Point --data at a folder of undamaged photographs, or one with a MANIFEST.csv.")
+        raise FileNotFoundError(
+            f"No pictures in {data}. Point --data at a folder of undamaged photographs, or one with a MANIFEST.csv."
+        )
     return files
 
 
@@ -75,13 +81,23 @@ def recipe_of(done: tuple, seed: int):
     steps = []
     for index, (kind, severity, mask) in enumerate(done):
         step = degradations.preset_recipe(kind, severity, seed + index).steps[0]
-        steps.append(degradations.Step(step.kind, step.severity, step.seed, step.params, mask and {"seed": seed + index, "kind": mask}))
+        steps.append(
+            degradations.Step(
+                step.kind,
+                step.severity,
+                step.seed,
+                step.params,
+                mask and {"seed": seed + index, "kind": mask},
+            )
+        )
     return degradations.Recipe(tuple(steps))
 
 
 def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[Row]:
     """One row per case, each on the next of the pictures."""
-    degradations, report, drawing = (room(f"aior_core.{name}") for name in ("degradations", "host.report", "host.drawing"))
+    degradations, report, drawing = (
+        room(f"aior_core.{name}") for name in ("degradations", "host.report", "host.drawing")
+    )
     as_8bit = room("aior_core.metrics").as_8bit
     for index, done in enumerate(cases):
         recipe = recipe_of(done, seed + 10 * index)
@@ -92,7 +108,9 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
         corner = 0
         for kind, _, mask in done:
             if mask:
-                heat = drawing.as_sheet(drawing.heat_colors(truth[degradations.KINDS.index(kind)])).resize((CROP // 4, CROP // 4))
+                heat = drawing.as_sheet(drawing.heat_colors(truth[degradations.KINDS.index(kind)])).resize(
+                    (CROP // 4, CROP // 4)
+                )
                 sheet.paste(heat, (corner, CROP - CROP // 4))
                 corner += CROP // 4
         certain = report.is_found(prior.severities[0], prior.probabilities[0])
@@ -101,13 +119,17 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
         chart = drawing.as_sheet(report.report_plot(prior)[0])
         chart = chart.resize((CHART, round(CHART * chart.height / chart.width)), Image.Resampling.LANCZOS)
         found = {kind for kind, there in zip(degradations.KINDS, certain.tolist()) if there}
-        yield Row([sheet, chart, *(drawing.as_sheet(maps[k]) for k in worst)], found, {kind for kind, _, _ in done})
+        yield Row(
+            [sheet, chart, *(drawing.as_sheet(maps[k]) for k in worst)], found, {kind for kind, _, _ in done}
+        )
 
 
 def caption(done: tuple, row: Row) -> str:
     """What was done and what the report made of it, in words."""
     label = room("aior_core.host.report").label
-    said = "done: " + ", ".join(f"{label(kind)} {severity:.0%}{' of a part' if mask else ''}" for kind, severity, mask in done)
+    said = "done: " + ", ".join(
+        f"{label(kind)} {severity:.0%}{' of a part' if mask else ''}" for kind, severity, mask in done
+    )
     for word, kinds in (("missed", row.done - row.found), ("not done", row.found - row.done)):
         if kinds:
             said += f"; {word}: {', '.join(map(label, sorted(kinds)))}"
@@ -134,7 +156,11 @@ def column(rows: list[Row], cases: tuple, title: str) -> Image.Image:
 def sheet_of(columns: list[Image.Image], width: int | None) -> Image.Image:
     """The columns beside each other, as a whole at most `width` wide."""
     margin = 2 * GAP
-    made = Image.new("RGB", (margin + sum(c.width + 2 * margin for c in columns) - margin, 2 * margin + columns[0].height), PAPER)
+    made = Image.new(
+        "RGB",
+        (margin + sum(c.width + 2 * margin for c in columns) - margin, 2 * margin + columns[0].height),
+        PAPER,
+    )
     left = margin
     for each in columns:
         made.paste(each, (left, margin))
@@ -145,14 +171,35 @@ def sheet_of(columns: list[Image.Image], width: int | None) -> Image.Image:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with MANIFEST.csv, or of undamaged photographs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="folder with MANIFEST.csv, or of undamaged photographs",
+    )
     parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
-    parser.add_argument("--rows", type=int, default=10, metavar="N", help="the first N of the ten pictures of either column (default: 10)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=10,
+        metavar="N",
+        help="the first N of the ten pictures of either column (default: 10)",
+    )
     parser.add_argument("--seed", type=int, default=17, help="of the damages (default: 17)")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="make the sheet at most so wide")
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "runs" / "report_sheet.png", help="where to (default: runs/report_sheet.png)")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=ROOT / "runs" / "report_sheet.png",
+        help="where to (default: runs/report_sheet.png)",
+    )
     options = parser.parse_args(argv)
     torch.set_grad_enabled(False)
     walk = Walk(options.weights, options.device)
@@ -160,13 +207,22 @@ def main(argv: list[str] | None = None) -> int:
     columns, done, found, extra = [], 0, 0, 0
     for title, cases, offset in (("One damage", SINGLY, 0), ("Two damages", DOUBLY, len(SINGLY))):
         cases = cases[: options.rows]
-        rows = list(rows_of(walk, cases, files[offset % len(files) :] + files[: offset % len(files)], options.seed + offset))
+        rows = list(
+            rows_of(
+                walk,
+                cases,
+                files[offset % len(files) :] + files[: offset % len(files)],
+                options.seed + offset,
+            )
+        )
         columns.append(column(rows, cases, title))
         done += sum(len(row.done) for row in rows)
         found += sum(len(row.done & row.found) for row in rows)
         extra += sum(len(row.found - row.done) for row in rows)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet_of(columns, options.width).save(options.out, **({"quality": 85} if options.out.suffix.lower() in (".jpg", ".jpeg") else {}))
+    sheet_of(columns, options.width).save(
+        options.out, **({"quality": 85} if options.out.suffix.lower() in (".jpg", ".jpeg") else {})
+    )
     print(f"{options.out}: {done} damages done, {found} of them found, {extra} found that were not done")
     return 0
 

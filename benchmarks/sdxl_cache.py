@@ -30,11 +30,15 @@ def networks(width: int, device: str):
         "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
     }  # fmt: skip
     logging.disable(logging.WARNING)  # The host warns that it found no weights.
-    vae = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": config, "embed_dim": 4}}).first_stage_model.requires_grad_(False)
+    vae = comfy.sd.VAE(
+        sd={}, config={"params": {"ddconfig": config, "embed_dim": 4}}
+    ).first_stage_model.requires_grad_(False)
     logging.disable(logging.NOTSET)
     generator = torch.Generator().manual_seed(0)
     for parameter in vae.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) / max(1, parameter[0].numel()) ** 0.5)
+        parameter.copy_(
+            torch.randn(parameter.shape, generator=generator) / max(1, parameter[0].numel()) ** 0.5
+        )
     sdxl = room("aior_core.training.sdxl")
     prior_config = room("aior_core.architecture.config").PriorConfig(
         kind="kl", widths=tuple(width * m for m in multiples), blocks=(2, 2, 2, 2), plain=()
@@ -56,8 +60,16 @@ def forget(folder: Path) -> None:
 
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=32, choices=(32, 128), help="of the autoencoder's first level; 128 is SDXL's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=32,
+        choices=(32, 128),
+        help="of the autoencoder's first level; 128 is SDXL's",
+    )
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
@@ -76,13 +88,20 @@ def main(argv: list[str] | None = None) -> int:
             cache = cache_room.Cache(Path(folder), made_of, sources, 4096, options.device)
             numbers = list(range(turn * options.batch, (turn + 1) * options.batch))
             fresh = room("aior_core.training.sdxl").Fresh(made_of, cache.held(numbers).batch)
-            actions = {"pictures": lambda: cache.held(numbers).batch, "target": lambda: fresh.latent("target"), "feature": fresh.feature}
+            actions = {
+                "pictures": lambda: cache.held(numbers).batch,
+                "target": lambda: fresh.latent("target"),
+                "feature": fresh.feature,
+            }
             seconds = {kind: timed(action, 1)[0] for kind, action in actions.items()}
             held = cache.held(numbers)
             held.latent("target"), held.feature()
             forget(Path(folder))
             held = cache.held(numbers)
-            fetched = {kind: timed(action, 1)[0] for kind, action in {"target": lambda: held.latent("target"), "feature": held.feature}.items()}
+            fetched = {
+                kind: timed(action, 1)[0]
+                for kind, action in {"target": lambda: held.latent("target"), "feature": held.feature}.items()
+            }
             if turn == 0:
                 continue  # to warm up
             for kind in said:
@@ -90,11 +109,19 @@ def main(argv: list[str] | None = None) -> int:
                 read[kind] += fetched.get(kind, 0.0) / options.repeats / options.batch
         for kind in ("target", "feature"):
             size[kind] = next(Path(folder).glob(f"{kind}-*.safetensors")).stat().st_size
-    print(f"Crops of {options.crop}, batches of {options.batch}, first level {options.width} wide, {options.device}; a crop each\n")
+    print(
+        f"Crops of {options.crop}, batches of {options.batch}, first level {options.width} wide, {options.device}; a crop each\n"
+    )
     print("| | made, s | read, s | on disk, KiB |\n|---|---:|---:|---:|")
     for kind, text in said.items():
-        print(f"| {text} | {made[kind]:.4f} | {read[kind]:.4f} | {size[kind] / 1024:.0f} |" if size[kind] else f"| {text} | {made[kind]:.4f} | - | - |")
-    print(f"| phase a in all | {sum(made.values()):.4f} | {sum(read.values()):.4f} | {sum(size.values()) / 1024:.0f} |")
+        print(
+            f"| {text} | {made[kind]:.4f} | {read[kind]:.4f} | {size[kind] / 1024:.0f} |"
+            if size[kind]
+            else f"| {text} | {made[kind]:.4f} | - | - |"
+        )
+    print(
+        f"| phase a in all | {sum(made.values()):.4f} | {sum(read.values()):.4f} | {sum(size.values()) / 1024:.0f} |"
+    )
     return 0
 
 

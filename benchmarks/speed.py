@@ -28,8 +28,12 @@ def picture(size: int) -> torch.Tensor:
     """A noisy, hazy test card as IMAGE `1 size size 3`: always the same."""
     degradations = room("aior_core.degradations")
     line = torch.linspace(0, 12, size)
-    card = torch.stack([torch.sin(line[:, None] * (2 + k) + line[None] * (3 - k)) for k in range(3)])[None] * 0.7
-    plan = degradations.Recipe(degradations.preset_recipe("haze", 0.4, 1).steps + degradations.preset_recipe("noise", 0.4, 2).steps)
+    card = (
+        torch.stack([torch.sin(line[:, None] * (2 + k) + line[None] * (3 - k)) for k in range(3)])[None] * 0.7
+    )
+    plan = degradations.Recipe(
+        degradations.preset_recipe("haze", 0.4, 1).steps + degradations.preset_recipe("noise", 0.4, 2).steps
+    )
     return room("aior_core.picture").from_unit(degradations.apply_recipe(card, plan))
 
 
@@ -37,7 +41,10 @@ def share(walk: Walk, prior, repeats: int) -> tuple[float, float]:
     """Seconds of one sampling step without and with DAFF on the same MODEL, latent and conditioning."""
     per_step = []
     for patched in (False, True):
-        short, long = (timed(partial(walk.stock_sample, prior, steps, patched=patched), repeats)[0] for steps in STEPS_FOR_SHARE)
+        short, long = (
+            timed(partial(walk.stock_sample, prior, steps, patched=patched), repeats)[0]
+            for steps in STEPS_FOR_SHARE
+        )
         per_step.append((long - short) / (STEPS_FOR_SHARE[1] - STEPS_FOR_SHARE[0]))
     return per_step[0], per_step[1]
 
@@ -62,7 +69,12 @@ def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str,
 
 def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
     """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
-    done = subprocess.run([sys.executable, __file__, *argv, "--row", f"{size}x{steps}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, *argv, "--row", f"{size}x{steps}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"{size}x{size} at {steps} steps failed:\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -70,13 +82,19 @@ def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="256,512,1024", help="sides of the square pictures (default: 256,512,1024)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", default="256,512,1024", help="sides of the square pictures (default: 256,512,1024)"
+    )
     parser.add_argument("--steps", default="1,4,20", help="numbers of sampling steps (default: 1,4,20)")
     parser.add_argument("--repeats", type=int, default=3, help="runs whose median counts (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     options.steps = [int(count) for count in options.steps.split(",")]
@@ -87,7 +105,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     start_comfy(options.device)
     threads = options.threads or torch.get_num_threads()
-    print(f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the median of {options.repeats} runs.\n")
+    print(
+        f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the median of {options.repeats} runs.\n"
+    )
     rows, shares = [], []
     for size in (int(side) for side in options.sizes.split(",")):
         for steps in options.steps:
@@ -97,7 +117,9 @@ def main(argv: list[str] | None = None) -> int:
             rows.append([f"{size}x{size}", str(steps), *numbers, f"{total:.2f}", f"{row['peak']:.0f}"])
             if "daff_step" in row:
                 plain, patched = row["plain_step"], row["daff_step"]
-                shares.append([f"{size}x{size}", f"{plain:.3f}", f"{patched:.3f}", f"{patched / plain - 1:+.0%}"])
+                shares.append(
+                    [f"{size}x{size}", f"{plain:.3f}", f"{patched:.3f}", f"{patched / plain - 1:+.0%}"]
+                )
     markdown = room("aior_core.metrics.report").markdown
     print(markdown(["picture", "steps", "load", "encode", "sample", "decode", "total", "peak MiB"], rows))
     print("\n" + markdown(["picture", "plain step", "DAFF step", "DAFF adds"], shares))

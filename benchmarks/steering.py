@@ -40,7 +40,12 @@ from torch.nn import functional as F
 
 SIGMA, RAIN = 12.0, 0.5
 DAMAGED, STEERED, REMOVED = "damaged", "noise steered to 0", "everything removed"
-TO_WISH, TO_CLEAN, KEPT, RESIDUE = "PSNR to clean + grain", "PSNR to clean", "grain kept", "fine residue in flat places"
+TO_WISH, TO_CLEAN, KEPT, RESIDUE = (
+    "PSNR to clean + grain",
+    "PSNR to clean",
+    "grain kept",
+    "fine residue in flat places",
+)
 GAIN_WANTED, KEPT_WANTED, IOU_WANTED = 4.0, (0.8, 1.2), 0.5
 HALVES = {"noise": 0.42, "blur": 0.5, "rain": 0.5, "haze": 0.6}
 OURS, EVERYWHERE = "IoU", "IoU of everywhere"
@@ -113,7 +118,9 @@ def grain_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
     rain = degradations.preset_recipe("rain", RAIN, seed)
     noise = degradations.preset_recipe("noise", 0.0, seed + 1, sigma=SIGMA, model="grey")
     recipe = degradations.Recipe(rain.steps + noise.steps)
-    grainy, lq = (metrics.as_8bit(degradations.apply_recipe(clean, each)) for each in (recipe.only(("noise",)), recipe))
+    grainy, lq = (
+        metrics.as_8bit(degradations.apply_recipe(clean, each)) for each in (recipe.only(("noise",)), recipe)
+    )
     prior = walk.encode(image(lq))
     results = {DAMAGED: lq}
     for name, each in ((STEERED, steer_prior(prior, {"noise": 0.0})), (REMOVED, prior)):
@@ -140,9 +147,17 @@ def map_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
         recipe = degradations.Recipe((replace(step, mask={"seed": seed + 1, "kind": "half"}),))
         _, labels = degradations.recipe_labels(recipe, *case.gt.shape[-2:])
         truth = labels[index] >= 0.5 * severity
-        found = walk.encode(image(metrics.as_8bit(degradations.apply_recipe(case.gt, recipe)))).maps[0, index].float().cpu()
+        found = (
+            walk.encode(image(metrics.as_8bit(degradations.apply_recipe(case.gt, recipe))))
+            .maps[0, index]
+            .float()
+            .cpu()
+        )
         found = found >= 0.5 * found.quantile(0.95)
-        values = {OURS: intersection_over_union(found, truth), EVERYWHERE: intersection_over_union(torch.ones_like(truth), truth)}
+        values = {
+            OURS: intersection_over_union(found, truth),
+            EVERYWHERE: intersection_over_union(torch.ones_like(truth), truth),
+        }
         yield from (Row("map", kind, case.picture, measure, value) for measure, value in values.items())
 
 
@@ -171,9 +186,14 @@ def grain_summary(rows: list[Row]) -> str:
     steered = by_method[STEERED]
     gained = sum(after - start >= GAIN_WANTED for after, start in zip(steered[TO_WISH], before))
     kept = sum(KEPT_WANTED[0] <= share <= KEPT_WANTED[1] for share in steered[KEPT])
-    text = room("aior_core.metrics.report").markdown(["", "n", TO_WISH, "gain", TO_CLEAN, KEPT, RESIDUE], lines)
+    text = room("aior_core.metrics.report").markdown(
+        ["", "n", TO_WISH, "gain", TO_CLEAN, KEPT, RESIDUE], lines
+    )
     low, high = KEPT_WANTED
-    return text + f"\n\n{STEERED}: {gained} of {len(before)} gain {GAIN_WANTED:g} dB or more, {kept} keep {low:.0%} to {high:.0%} of the grain."
+    return (
+        text
+        + f"\n\n{STEERED}: {gained} of {len(before)} gain {GAIN_WANTED:g} dB or more, {kept} keep {low:.0%} to {high:.0%} of the grain."
+    )
 
 
 def map_summary(rows: list[Row]) -> str:
@@ -192,16 +212,24 @@ SUMMARIES = {"grain": grain_summary, "map": map_summary}
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data",
         help="folder with MANIFEST.csv and the val pictures it names (default: ../shared/data beside the repository)",
     )  # fmt: skip
-    parser.add_argument("--parts", default="grain,map", help="which of grain, map, separated by commas (default: both)")
-    parser.add_argument("--steps", type=int, default=4, help="sampling steps of the restoration (default: 4; 0 is DAEM alone)")
+    parser.add_argument(
+        "--parts", default="grain,map", help="which of grain, map, separated by commas (default: both)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=4, help="sampling steps of the restoration (default: 4; 0 is DAEM alone)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures, evenly spaced")
     parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+    )
     parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
     options = parser.parse_args(argv)
     options.parts = [name for name in options.parts.split(",") if name]

@@ -41,7 +41,9 @@ class WritePicture(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, source, settings: str) -> io.NodeOutput:
-        return io.NodeOutput(ui={"images": save_results(images, source, settings), "aior_remarks": list(source.remarks)})
+        return io.NodeOutput(
+            ui={"images": save_results(images, source, settings), "aior_remarks": list(source.remarks)}
+        )
 
 
 NODES = [ReadPicture, WritePicture]

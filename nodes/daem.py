@@ -26,7 +26,10 @@ class DecodeDAEM(io.ComfyNode):
                 ),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
-                PRIOR.Input("prior", tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture."),
+                PRIOR.Input(
+                    "prior",
+                    tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture.",
+                ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -61,13 +64,27 @@ class DecodeDAEM(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The restored picture, of exactly the size that came in, alpha as it was.")
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The restored picture, of exactly the size that came in, alpha as it was.",
+                )
             ],
         )
 
     @classmethod
     @in_its_name
-    def execute(cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1) -> io.NodeOutput:
+    def execute(
+        cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1
+    ) -> io.NodeOutput:
         return io.NodeOutput(
-            decode_daem(samples, vae, restorer, prior, strength=strength, tile=tile, color_fix=color_fix, ensemble=ensemble)
+            decode_daem(
+                samples,
+                vae,
+                restorer,
+                prior,
+                strength=strength,
+                tile=tile,
+                color_fix=color_fix,
+                ensemble=ensemble,
+            )
         )

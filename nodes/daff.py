@@ -25,9 +25,15 @@ class ApplyDAFF(io.ComfyNode):
             description="Makes a MODEL restore the picture of a prior, with any sampler or guider: Degradation-Aware Feature Fusion.",
             search_aliases=ALIASES,
             inputs=[
-                io.Model.Input("model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer. It is not changed."),
+                io.Model.Input(
+                    "model",
+                    tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer. It is not changed.",
+                ),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
-                PRIOR.Input("prior", tooltip="From Encode Degradation Prior; its picture has the size of the latent that is sampled."),
+                PRIOR.Input(
+                    "prior",
+                    tooltip="From Encode Degradation Prior; its picture has the size of the latent that is sampled.",
+                ),
                 io.Conditioning.Input("positive", optional=True, tooltip=POSITIVE),
                 io.Conditioning.Input("negative", optional=True, tooltip=NEGATIVE),
                 io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip=STRENGTH),
@@ -52,18 +58,41 @@ class ApplyDAFF(io.ComfyNode):
                 io.Clip.Input("clip", optional=True, tooltip=CLIP),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="For any sampler or guider, together with the two conditionings."),
-                io.Conditioning.Output(display_name="positive", tooltip="Carries the prior: use this one, not the one that came in."),
-                io.Conditioning.Output(display_name="negative", tooltip="Carries the prior: use this one, not the one that came in."),
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="For any sampler or guider, together with the two conditionings.",
+                ),
+                io.Conditioning.Output(
+                    display_name="positive",
+                    tooltip="Carries the prior: use this one, not the one that came in.",
+                ),
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="Carries the prior: use this one, not the one that came in.",
+                ),
             ],
         )
 
     @classmethod
     @in_its_name
     def execute(
-        cls, model, restorer, prior, strength: float, start_percent: float, end_percent: float, positive=None, negative=None, clip=None
+        cls,
+        model,
+        restorer,
+        prior,
+        strength: float,
+        start_percent: float,
+        end_percent: float,
+        positive=None,
+        negative=None,
+        clip=None,
     ) -> io.NodeOutput:
-        options = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent, "clip": clip}
+        options = {
+            "strength": strength,
+            "start_percent": start_percent,
+            "end_percent": end_percent,
+            "clip": clip,
+        }
         return io.NodeOutput(*apply_daff(model, restorer, prior, positive, negative, **options))
 
 
@@ -79,7 +108,9 @@ class DAFFSampler(io.ComfyNode):
             description="Restores the picture of a prior in latent space: Apply DAFF and a sampler in one, with tiles and a fidelity dial.",
             search_aliases=[*ALIASES, "sampler", "ksampler"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer."),
+                io.Model.Input(
+                    "model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer."
+                ),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior."),
                 io.Conditioning.Input("positive", optional=True, tooltip=POSITIVE),
@@ -99,7 +130,11 @@ class DAFFSampler(io.ComfyNode):
                     tooltip="The noise. The same seed gives the same picture.",
                 ),
                 io.Int.Input(
-                    "steps", default=4, min=1, max=200, tooltip="1 is closest to the truth on average, 4 sharper, 20 for texture."
+                    "steps",
+                    default=4,
+                    min=1,
+                    max=200,
+                    tooltip="1 is closest to the truth on average, 4 sharper, 20 for texture.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -109,7 +144,13 @@ class DAFFSampler(io.ComfyNode):
                     step=0.1,
                     tooltip=CFG,
                 ),
-                io.Combo.Input("sampler_name", options=sampler_names(), default="euler", advanced=True, tooltip="ComfyUI's sampler."),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=sampler_names(),
+                    default="euler",
+                    advanced=True,
+                    tooltip="ComfyUI's sampler.",
+                ),
                 io.Combo.Input(
                     "scheduler",
                     options=scheduler_names(),
@@ -162,15 +203,34 @@ class DAFFSampler(io.ComfyNode):
                     tooltip="For the frames of a video, 'same for all': then nothing flickers that the noise has made.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip=CLIP),
-                io.Vae.Input("vae", optional=True, tooltip="For the start point lq_official_2i-1: the VAE of the SDXL checkpoint. Not used otherwise."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="For the start point lq_official_2i-1: the VAE of the SDXL checkpoint. Not used otherwise.",
+                ),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode).")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="The restored latent, for DAEM Decode (or VAE Decode)."
+                )
+            ],
         )
 
     @classmethod
     @in_its_name
     def execute(
-        cls, model, restorer, prior, start_point: str, positive=None, negative=None, latent=None, vae=None, **options
+        cls,
+        model,
+        restorer,
+        prior,
+        start_point: str,
+        positive=None,
+        negative=None,
+        latent=None,
+        vae=None,
+        **options,
     ) -> io.NodeOutput:
         prior, start = started(restorer, prior, start_point, vae, latent)
-        return io.NodeOutput(sample_daff(model, restorer, prior, positive, negative, latent, start=start, **options))
+        return io.NodeOutput(
+            sample_daff(model, restorer, prior, positive, negative, latent, start=start, **options)
+        )

@@ -2,7 +2,16 @@
 
 from comfy_api.latest import io
 
-from ..aior_core.degradations import KINDS, PRESETS, Recipe, apply_recipe, named_recipe, preset_recipe, random_mixture, random_world
+from ..aior_core.degradations import (
+    KINDS,
+    PRESETS,
+    Recipe,
+    apply_recipe,
+    named_recipe,
+    preset_recipe,
+    random_mixture,
+    random_world,
+)
 from ..aior_core.host.inputs import require_numbers
 from ..aior_core.host.node_name import in_its_name
 from ..aior_core.picture import distance_of, from_unit, join_alpha, split_alpha, to_unit
@@ -46,7 +55,10 @@ class Degrade(io.ComfyNode):
                 "AIOR",
             ],
             inputs=[
-                io.Image.Input("image", tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is.",
+                ),
                 io.Combo.Input(
                     "degradation",
                     options=[*KINDS, *PRESETS, RANDOM, WORLD, WRITTEN],
@@ -95,17 +107,24 @@ class Degrade(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The damaged picture, of the same size."),
-                io.String.Output(display_name="recipe", tooltip=f"What was done, as JSON: feed it back with '{WRITTEN}' to do it again."),
+                io.String.Output(
+                    display_name="recipe",
+                    tooltip=f"What was done, as JSON: feed it back with '{WRITTEN}' to do it again.",
+                ),
             ],
         )
 
     @classmethod
     @in_its_name
-    def execute(cls, image, degradation: str, severity: float, seed: int, recipe: str = "", depth=None) -> io.NodeOutput:
+    def execute(
+        cls, image, degradation: str, severity: float, seed: int, recipe: str = "", depth=None
+    ) -> io.NodeOutput:
         require_numbers(severity=severity, seed=seed)
         if degradation == WRITTEN:
             if not recipe.strip():
-                raise ValueError(f"'{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node.")
+                raise ValueError(
+                    f"'{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node."
+                )
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:
             plan = random_mixture(seed)

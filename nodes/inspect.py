@@ -18,15 +18,31 @@ class Inspect(io.ComfyNode):
             display_name="Look Inside",
             category="image/restoration",
             description="Restores the picture of a prior and shows how: what DAFF adds at every step, and which of DAEM's experts each region speaks for.",
-            search_aliases=["AIOR", "inspect", "explain", "daff influence", "experts", "router", "mixture of experts", "debug restoration", "UniLDiff"],
+            search_aliases=[
+                "AIOR",
+                "inspect",
+                "explain",
+                "daff influence",
+                "experts",
+                "router",
+                "mixture of experts",
+                "debug restoration",
+                "UniLDiff",
+            ],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer."),
+                io.Model.Input(
+                    "model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer."
+                ),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
                 PRIOR.Input("prior", tooltip="From Encode Degradation Prior."),
-                io.Conditioning.Input("positive", optional=True, tooltip="As on DAFF Sampler: leave open for the compact model."),
-                io.Conditioning.Input("negative", optional=True, tooltip="As on DAFF Sampler: leave open for the compact model."),
+                io.Conditioning.Input(
+                    "positive", optional=True, tooltip="As on DAFF Sampler: leave open for the compact model."
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="As on DAFF Sampler: leave open for the compact model."
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -35,7 +51,13 @@ class Inspect(io.ComfyNode):
                     control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="The noise. The same seed gives the same picture, here and in DAFF Sampler as it comes.",
                 ),
-                io.Int.Input("steps", default=4, min=1, max=200, tooltip="Steps of the sampler; the chart has a bar for each."),
+                io.Int.Input(
+                    "steps",
+                    default=4,
+                    min=1,
+                    max=200,
+                    tooltip="Steps of the sampler; the chart has a bar for each.",
+                ),
                 io.Float.Input(
                     "cfg",
                     default=1.0,
@@ -69,7 +91,10 @@ class Inspect(io.ComfyNode):
                     display_name="experts",
                     tooltip="Which of DAEM's experts each region of 32 pixels speaks for, level by level, and which was chosen: a sheet per picture.",
                 ),
-                io.Image.Output(display_name="image", tooltip="The restored picture, as DAFF Sampler and DAEM Decode make it."),
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The restored picture, as DAFF Sampler and DAEM Decode make it.",
+                ),
             ],
         )
 

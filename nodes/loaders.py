@@ -22,12 +22,26 @@ class LoadCompact(io.ComfyNode):
             display_name="Load AIOR Compact",
             category="image/restoration",
             description="Loads the small restoration model that comes with this pack: denoiser, autoencoder and restorer in one file.",
-            search_aliases=["AIOR", "restore", "photo repair", "denoise", "derain", "dehaze", "deblur", "enhance", "checkpoint"],
+            search_aliases=[
+                "AIOR",
+                "restore",
+                "photo repair",
+                "denoise",
+                "derain",
+                "dehaze",
+                "deblur",
+                "enhance",
+                "checkpoint",
+            ],
             inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The denoiser, for Apply DAFF and any sampler."),
+                io.Model.Output(
+                    display_name="model", tooltip="The denoiser, for Apply DAFF and any sampler."
+                ),
                 io.Vae.Output(display_name="vae", tooltip="The autoencoder; stock VAE nodes take it too."),
-                RESTORER.Output(display_name="restorer", tooltip="LQ encoder, DAFF and DAEM, for the other AIOR nodes."),
+                RESTORER.Output(
+                    display_name="restorer", tooltip="LQ encoder, DAFF and DAEM, for the other AIOR nodes."
+                ),
             ],
         )
 
@@ -51,9 +65,24 @@ class LoadRestorer(io.ComfyNode):
             display_name="Load AIOR Restorer",
             category="image/restoration",
             description="Loads LQ encoder, DAFF and DAEM only, to go with a MODEL and a VAE of their own loaders; reads UniLDiff's and FaithDiff's files too.",
-            search_aliases=["AIOR", "UniLDiff", "FaithDiff", "SDXL restore", "photo repair", "denoise", "derain", "dehaze", "deblur"],
+            search_aliases=[
+                "AIOR",
+                "UniLDiff",
+                "FaithDiff",
+                "SDXL restore",
+                "photo repair",
+                "denoise",
+                "derain",
+                "dehaze",
+                "deblur",
+            ],
             inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
-            outputs=[RESTORER.Output(display_name="restorer", tooltip="For Encode Degradation Prior, Apply DAFF and DAEM Decode.")],
+            outputs=[
+                RESTORER.Output(
+                    display_name="restorer",
+                    tooltip="For Encode Degradation Prior, Apply DAFF and DAEM Decode.",
+                )
+            ],
         )
 
     @classmethod
@@ -78,7 +107,12 @@ class LoadUNet(io.ComfyNode):
             description="The SDXL denoiser inside a UniLDiff or FaithDiff checkpoint, which was trained together with its restorer.",
             search_aliases=["AIOR", "UniLDiff", "FaithDiff", "SDXL restore", "diffusion model"],
             inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
-            outputs=[io.Model.Output(display_name="model", tooltip="In the place of the MODEL of your SDXL checkpoint; its VAE and CLIP stay.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="In the place of the MODEL of your SDXL checkpoint; its VAE and CLIP stay.",
+                )
+            ],
         )
 
     @classmethod

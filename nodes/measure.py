@@ -23,14 +23,26 @@ class Measure(io.ComfyNode):
             description=(
                 "Compares a picture with the one it should be: PSNR, SSIM, optionally a learned distance, a table and a map of the errors."
             ),
-            search_aliases=["psnr", "ssim", "lpips", "compare images", "image quality", "metric", "difference", "error map", "AIOR"],
+            search_aliases=[
+                "psnr",
+                "ssim",
+                "lpips",
+                "compare images",
+                "image quality",
+                "metric",
+                "difference",
+                "error map",
+                "AIOR",
+            ],
             is_output_node=True,
             inputs=[
                 io.Image.Input(
                     "reference",
                     tooltip="The picture as it should be: as many as there are pictures, or one for all. Alpha is ignored.",
                 ),
-                io.Image.Input("image", tooltip="The picture to measure, of the reference's size. Alpha is ignored."),
+                io.Image.Input(
+                    "image", tooltip="The picture to measure, of the reference's size. Alpha is ignored."
+                ),
                 io.Int.Input(
                     "border",
                     default=0,
@@ -81,13 +93,21 @@ class Measure(io.ComfyNode):
                     display_name="psnr",
                     tooltip="Peak signal-to-noise ratio in dB, mean over the batch; more is better, 100 is equal.",
                 ),
-                io.Float.Output("ssim", display_name="ssim", tooltip="Structural similarity, mean over the batch; 1 is equal."),
+                io.Float.Output(
+                    "ssim",
+                    display_name="ssim",
+                    tooltip="Structural similarity, mean over the batch; 1 is equal.",
+                ),
                 io.Float.Output(
                     "distance",
                     display_name="perceptual",
                     tooltip="ST-LPIPS (not LPIPS), mean over the batch; less is better, 0 is equal; -1 if it was not asked for.",
                 ),
-                io.String.Output("table", display_name="table", tooltip="All numbers as a Markdown table, one row per picture."),
+                io.String.Output(
+                    "table",
+                    display_name="table",
+                    tooltip="All numbers as a Markdown table, one row per picture.",
+                ),
                 io.Image.Output(
                     "error_map",
                     display_name="error map",
@@ -99,7 +119,14 @@ class Measure(io.ComfyNode):
     @classmethod
     @in_its_name
     def execute(
-        cls, reference, image, border: int = 0, channel: str = "rgb", perceptual: bool = False, error_gain: float = 8.0, csv: str = ""
+        cls,
+        reference,
+        image,
+        border: int = 0,
+        channel: str = "rgb",
+        perceptual: bool = False,
+        error_gain: float = 8.0,
+        csv: str = "",
     ) -> io.NodeOutput:
         require_numbers(error_gain=error_gain)
         wanted, given = to_unit(reference), to_unit(image)
@@ -108,4 +135,6 @@ class Measure(io.ComfyNode):
         heat = from_unit(error_map(given, wanted, gain=error_gain))
         saved = save_csv(csv_table(scores), csv)
         shown = ui.PreviewText(f"{text}\n\nSaved: {saved}" if saved else text)
-        return io.NodeOutput(scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=shown)
+        return io.NodeOutput(
+            scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=shown
+        )

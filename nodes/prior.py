@@ -27,7 +27,8 @@ class EncodePrior(io.ComfyNode):
                 RESTORER.Input("restorer", tooltip="From Load AIOR Compact or Load AIOR Restorer."),
                 io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
                 io.Image.Input(
-                    "image", tooltip="The damaged picture or pictures, any size from 16x16. Alpha is kept and comes back as it was."
+                    "image",
+                    tooltip="The damaged picture or pictures, any size from 16x16. Alpha is kept and comes back as it was.",
                 ),
                 io.Int.Input(
                     "tile",
@@ -49,9 +50,13 @@ class EncodePrior(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PRIOR.Output(display_name="prior", tooltip="For Apply DAFF, DAFF Sampler, DAEM Decode and Degradation Report."),
+                PRIOR.Output(
+                    display_name="prior",
+                    tooltip="For Apply DAFF, DAFF Sampler, DAEM Decode and Degradation Report.",
+                ),
                 io.Latent.Output(
-                    display_name="latent", tooltip="The damaged picture's latent: the right size for a sampler, or its start."
+                    display_name="latent",
+                    tooltip="The damaged picture's latent: the right size for a sampler, or its start.",
                 ),
                 io.String.Output(display_name="report", tooltip="What is wrong with the picture, in words."),
             ],
@@ -61,7 +66,9 @@ class EncodePrior(io.ComfyNode):
     @in_its_name
     def execute(cls, restorer, vae, image, tile: int = 0, smooth: int = 0) -> io.NodeOutput:
         prior = encode_prior(restorer, vae, image, tile=tile, smooth=smooth)
-        return io.NodeOutput(prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior)))
+        return io.NodeOutput(
+            prior, {"samples": prior.latent}, report_text(prior), ui=said(short_report(prior))
+        )
 
 
 class PriorFromBatch(io.ComfyNode):
@@ -127,14 +134,31 @@ class PriorReport(io.ComfyNode):
             display_name="Degradation Report",
             category="image/restoration",
             description="Shows what the restorer thinks is wrong with the picture: text, a chart, and a map per damage.",
-            search_aliases=["AIOR", "degradation estimate", "noise level", "image quality", "what is wrong", "heat map", "restore"],
+            search_aliases=[
+                "AIOR",
+                "degradation estimate",
+                "noise level",
+                "image quality",
+                "what is wrong",
+                "heat map",
+                "restore",
+            ],
             is_output_node=True,
             inputs=[PRIOR.Input("prior", tooltip="From Encode Degradation Prior.")],
             outputs=[
-                io.String.Output(display_name="text", tooltip="Severity and certainty of each damage, worst first; and where it mostly is, if a part of the picture stands out."),
+                io.String.Output(
+                    display_name="text",
+                    tooltip="Severity and certainty of each damage, worst first; and where it mostly is, if a part of the picture stands out.",
+                ),
                 io.Image.Output(display_name="plot", tooltip="The same as a bar chart, one per picture."),
-                io.Image.Output(display_name="maps", tooltip="Where each damage is: one heat map over the picture per damage, with its name."),
-                io.Mask.Output(display_name="masks", tooltip="The same as masks, one per damage, for inpainting or compositing."),
+                io.Image.Output(
+                    display_name="maps",
+                    tooltip="Where each damage is: one heat map over the picture per damage, with its name.",
+                ),
+                io.Mask.Output(
+                    display_name="masks",
+                    tooltip="The same as masks, one per damage, for inpainting or compositing.",
+                ),
             ],
         )
 

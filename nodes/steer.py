@@ -7,6 +7,7 @@ from ..aior_core.host.interface import PRIOR
 from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.steer import steer_prior
 
+
 class SteerPrior(io.ComfyNode):
     """Wraps `steer_prior`."""
 
@@ -17,9 +18,20 @@ class SteerPrior(io.ComfyNode):
             display_name="Steer Degradations",
             category="image/restoration",
             description="Chooses what to remove from the picture and what to leave in: rain may go and film grain stay.",
-            search_aliases=["AIOR", "selective restoration", "keep film grain", "keep noise", "keep fog", "restore", "degradation weights"],
+            search_aliases=[
+                "AIOR",
+                "selective restoration",
+                "keep film grain",
+                "keep noise",
+                "keep fog",
+                "restore",
+                "degradation weights",
+            ],
             inputs=[
-                PRIOR.Input("prior", tooltip="From Encode Degradation Prior, or from another Steer Degradations: weights multiply."),
+                PRIOR.Input(
+                    "prior",
+                    tooltip="From Encode Degradation Prior, or from another Steer Degradations: weights multiply.",
+                ),
                 *(
                     io.Float.Input(
                         each.name,

@@ -10,6 +10,7 @@ from ..aior_core.host.restorer_file import save_restorer
 STAGES = ("detail", "fusion")
 """Those of `training.finetune`, which is imported when it is used: it is slow to import."""
 
+
 class TrainRestorer(io.ComfyNode):
     """Wraps `train_restorer`."""
 
@@ -23,11 +24,28 @@ class TrainRestorer(io.ComfyNode):
             display_name="Train AIOR Restorer",
             category="image/restoration",
             description="Goes on training a restorer on your own pictures: pairs of damaged and clean ones, or clean ones that it damages.",
-            search_aliases=["AIOR", "train", "fine-tune", "finetune", "learn", "film scan", "dust", "scratches", "faded", "own damage"],
+            search_aliases=[
+                "AIOR",
+                "train",
+                "fine-tune",
+                "finetune",
+                "learn",
+                "film scan",
+                "dust",
+                "scratches",
+                "faded",
+                "own damage",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL of Load AIOR Compact. It is not changed: the result goes with the same one."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The MODEL of Load AIOR Compact. It is not changed: the result goes with the same one.",
+                ),
                 io.Vae.Input("vae", tooltip="The VAE of Load AIOR Compact. It is not changed either."),
-                RESTORER.Input("restorer", tooltip="Where to start from: of Load AIOR Compact, or one trained before. It is not changed."),
+                RESTORER.Input(
+                    "restorer",
+                    tooltip="Where to start from: of Load AIOR Compact, or one trained before. It is not changed.",
+                ),
                 io.String.Input(
                     "folder",
                     default="",
@@ -83,12 +101,23 @@ class TrainRestorer(io.ComfyNode):
                     optional=True,
                     tooltip="A damaged picture to watch being repaired. Open: the first picture of the folder. Its middle 256x256 are shown.",
                 ),
-                io.Image.Input("clean", optional=True, tooltip="The same picture undamaged: the result is measured against it as it goes."),
+                io.Image.Input(
+                    "clean",
+                    optional=True,
+                    tooltip="The same picture undamaged: the result is measured against it as it goes.",
+                ),
             ],
             outputs=[
-                RESTORER.Output(display_name="restorer", tooltip="The trained restorer: use it in place of the other, with the same MODEL and VAE."),
-                io.Image.Output(display_name="loss_plot", tooltip="The loss, and PSNR of the watched picture, over time."),
-                io.String.Output(display_name="summary", tooltip="What was trained on, for how long, and how far it came."),
+                RESTORER.Output(
+                    display_name="restorer",
+                    tooltip="The trained restorer: use it in place of the other, with the same MODEL and VAE.",
+                ),
+                io.Image.Output(
+                    display_name="loss_plot", tooltip="The loss, and PSNR of the watched picture, over time."
+                ),
+                io.String.Output(
+                    display_name="summary", tooltip="What was trained on, for how long, and how far it came."
+                ),
             ],
         )
 
@@ -105,7 +134,9 @@ class TrainRestorer(io.ComfyNode):
 
         kinds = tuple(each.name for each in DEGRADATIONS if options.pop(each.name))
         settings = Settings(kinds=kinds, **options)
-        trained, plot, summary = train_restorer(model, vae, restorer, folder, settings, damaged=damaged, clean=clean)
+        trained, plot, summary = train_restorer(
+            model, vae, restorer, folder, settings, damaged=damaged, clean=clean
+        )
         return io.NodeOutput(trained, plot, summary, ui=said(summary))
 
 
@@ -119,7 +150,14 @@ class SaveRestorer(io.ComfyNode):
             display_name="Save AIOR Restorer",
             category="image/restoration",
             description="Saves a restorer as a file for Load AIOR Restorer, in ComfyUI's output folder.",
-            search_aliases=["AIOR", "save restorer", "export restorer", "checkpoint save", "train", "fine-tune"],
+            search_aliases=[
+                "AIOR",
+                "save restorer",
+                "export restorer",
+                "checkpoint save",
+                "train",
+                "fine-tune",
+            ],
             is_output_node=True,
             inputs=[
                 RESTORER.Input("restorer", tooltip="The restorer to save, usually from Train AIOR Restorer."),

@@ -53,7 +53,13 @@ def _write_unnamed(path: Path, data: bytes) -> bool:
             os.fsync(file.fileno())
             try:
                 # With a folder given, Python calls linkat, which follows this link of /proc to the file.
-                os.link(f"/proc/self/fd/{file.fileno()}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+                os.link(
+                    f"/proc/self/fd/{file.fileno()}",
+                    path.name,
+                    src_dir_fd=folder,
+                    dst_dir_fd=folder,
+                    follow_symlinks=True,
+                )
             except FileExistsError:
                 raise
             except OSError:

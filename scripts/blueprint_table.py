@@ -52,8 +52,16 @@ def _photo() -> Blueprint:
         "Restore Photo",
         "Repairs a photograph with the bundled AIOR model: noise, blur, low resolution, rain, snow, haze, low light and JPEG damage, alone or "
         "mixed.",
-        ALIASES, (IMAGE, *SETTINGS), {"image": "decode.image", "report": "prior.report"},
-        (_model(), _prior(), Column("3 Sample", PURPLE, (_sampler(),)), Column("4 Decode", AMBER, (decode("sampler.latent"),))))
+        ALIASES,
+        (IMAGE, *SETTINGS),
+        {"image": "decode.image", "report": "prior.report"},
+        (
+            _model(),
+            _prior(),
+            Column("3 Sample", PURPLE, (_sampler(),)),
+            Column("4 Decode", AMBER, (decode("sampler.latent"),)),
+        ),
+    )
 
 
 def _large() -> Blueprint:
@@ -62,22 +70,43 @@ def _large() -> Blueprint:
         "Restore Large Photo",
         "Repairs a large photograph in tiles, to save memory: one setting, tile, for all three steps, in pixels. The sampler's windows overlap, "
         "so that no seam shows.",
-        (*ALIASES, "tile", "tiled", "large", "big", "memory"), (IMAGE, TILE, *SETTINGS), {"image": "decode.image", "report": "prior.report"},
-        (_model(), _prior(tile="in.tile"), Column("3 Sample in tiles", PURPLE, (_sampler(tile="in.tile"),)),
-         Column("4 Decode in tiles", AMBER, (Node(whole.name, whole.type, {**whole.inputs, "tile": "in.tile"}),))))
+        (*ALIASES, "tile", "tiled", "large", "big", "memory"),
+        (IMAGE, TILE, *SETTINGS),
+        {"image": "decode.image", "report": "prior.report"},
+        (
+            _model(),
+            _prior(tile="in.tile"),
+            Column("3 Sample in tiles", PURPLE, (_sampler(tile="in.tile"),)),
+            Column(
+                "4 Decode in tiles",
+                AMBER,
+                (Node(whole.name, whole.type, {**whole.inputs, "tile": "in.tile"}),),
+            ),
+        ),
+    )
 
 
 def _masked() -> Blueprint:
     return Blueprint(
         "Restore Masked Area",
         "Repairs only what the mask covers; every pixel outside of it keeps its value. Paint the mask in the Mask Editor, or take one of Degradation Report.",
-        (*ALIASES, "mask", "masked", "inpaint", "area", "selective"), (IMAGE, Port("mask", "MASK"), *SETTINGS),
+        (*ALIASES, "mask", "masked", "inpaint", "area", "selective"),
+        (IMAGE, Port("mask", "MASK"), *SETTINGS),
         {"image": "decode.image", "report": "prior.report"},
-        (_model(), _prior(),
-         Column("3 Sample under the mask", PURPLE, (
-             Node("masked", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "in.mask"}),
-             _sampler(latent="masked.LATENT"))),
-         Column("4 Decode", AMBER, (decode("sampler.latent"),))))
+        (
+            _model(),
+            _prior(),
+            Column(
+                "3 Sample under the mask",
+                PURPLE,
+                (
+                    Node("masked", "SetLatentNoiseMask", {"samples": "prior.latent", "mask": "in.mask"}),
+                    _sampler(latent="masked.LATENT"),
+                ),
+            ),
+            Column("4 Decode", AMBER, (decode("sampler.latent"),)),
+        ),
+    )
 
 
 BLUEPRINTS = (_photo(), _large(), _masked())

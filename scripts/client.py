@@ -74,7 +74,7 @@ def _id_order(name: str) -> tuple:
 
 
 def node_label(prompt: dict, node_id: str) -> str:
-    """"Title (class, node id)" of a prompt's node, for messages."""
+    """ "Title (class, node id)" of a prompt's node, for messages."""
     node = prompt.get(node_id, {})
     kind = node.get("class_type", "unknown class")
     title = node.get("_meta", {}).get("title") or kind
@@ -100,7 +100,9 @@ class ComfyClient:
         self._socket: WebSocket | None = None
         self._object_info: dict | None = None
 
-    def request(self, path: str, data: bytes | dict | None = None, headers: dict[str, str] | None = None) -> bytes:
+    def request(
+        self, path: str, data: bytes | dict | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
         """GET, or POST when there is `data` (a dict is sent as JSON). Raises urllib.error.HTTPError for an error status,
         ConnectionError when no server answers."""
         headers = dict(headers or {})
@@ -135,22 +137,40 @@ class ComfyClient:
         safe = name.replace('"', "_").replace("\r", "_").replace("\n", "_")
         body = b""
         for key, value in (("overwrite", "true"), ("type", "input"), ("subfolder", subfolder)):
-            body += f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-        body += (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{safe}"\r\n'
-                 "Content-Type: application/octet-stream\r\n\r\n").encode() + data + f"\r\n--{boundary}--\r\n".encode()
-        answer = json.loads(self.request("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}))
+            body += (
+                f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+            )
+        body += (
+            (
+                f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{safe}"\r\n'
+                "Content-Type: application/octet-stream\r\n\r\n"
+            ).encode()
+            + data
+            + f"\r\n--{boundary}--\r\n".encode()
+        )
+        answer = json.loads(
+            self.request("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        )
         return "/".join(part for part in (answer["subfolder"], answer["name"]) if part)
 
     def view(self, image: dict) -> bytes:
         """The file of one entry of an output's "images"."""
-        return self.request("/view?" + urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")}))
+        return self.request(
+            "/view?" + urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
+        )
 
     def interrupt(self) -> None:
         """Stop the running prompt at its next step."""
         self.request("/interrupt", {})
 
-    def run(self, prompt: dict, *, workflow: dict | None = None, on_progress: Callable[[Progress], None] | None = None,
-            timeout: float = 3600.0) -> Result:
+    def run(
+        self,
+        prompt: dict,
+        *,
+        workflow: dict | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        timeout: float = 3600.0,
+    ) -> Result:
         """Queue an API-format prompt and wait for its end. `workflow` (UI format) is stored in saved pictures.
 
         Raises PromptError when the server refuses it or a node fails, ConnectionError when the server dies,
@@ -196,7 +216,9 @@ class ComfyClient:
             lines = [": ".join(part for part in parts if part)]
         return PromptError("\n".join(lines), "refused", tuple(node_errors))
 
-    def _follow(self, prompt: dict, result: Result, on_progress: Callable[[Progress], None] | None, deadline: float) -> None:
+    def _follow(
+        self, prompt: dict, result: Result, on_progress: Callable[[Progress], None] | None, deadline: float
+    ) -> None:
         """Read the socket until this prompt has ended, keeping executed and cached nodes, previews and progress."""
         while True:
             if time.monotonic() > deadline:
@@ -220,11 +242,15 @@ class ComfyClient:
                 continue
             event = json.loads(message)
             data = event.get("data") or {}
-            if data.get("prompt_id") == result.prompt_id and self._event(prompt, result, event["type"], data, on_progress):
+            if data.get("prompt_id") == result.prompt_id and self._event(
+                prompt, result, event["type"], data, on_progress
+            ):
                 return
 
     @staticmethod
-    def _event(prompt: dict, result: Result, kind: str, data: dict, on_progress: Callable[[Progress], None] | None) -> bool:
+    def _event(
+        prompt: dict, result: Result, kind: str, data: dict, on_progress: Callable[[Progress], None] | None
+    ) -> bool:
         """Take one event into `result`; True at the end of the prompt. Raises PromptError."""
         if kind == "execution_cached":
             result.cached += data["nodes"]
@@ -236,13 +262,24 @@ class ComfyClient:
             if running:
                 finished = sum(state["state"] == "finished" for state in states) + len(result.cached)
                 share = running["value"] / running["max"] if running["max"] else 0.0
-                on_progress(Progress(finished + min(share, 1.0), len(prompt), running["display_node_id"],
-                                     running["value"], running["max"]))
+                on_progress(
+                    Progress(
+                        finished + min(share, 1.0),
+                        len(prompt),
+                        running["display_node_id"],
+                        running["value"],
+                        running["max"],
+                    )
+                )
         elif kind == "execution_error":
             message = data["exception_message"].strip()
-            raise PromptError(f"{node_label(prompt, data['node_id'])}: {message}", "failed", (data["node_id"],), message)
+            raise PromptError(
+                f"{node_label(prompt, data['node_id'])}: {message}", "failed", (data["node_id"],), message
+            )
         elif kind == "execution_interrupted":
-            raise PromptError(f"{node_label(prompt, data['node_id'])}: interrupted", "interrupted", (data["node_id"],))
+            raise PromptError(
+                f"{node_label(prompt, data['node_id'])}: interrupted", "interrupted", (data["node_id"],)
+            )
         return kind == "execution_success"
 
     def _history(self, prompt_id: str) -> dict:

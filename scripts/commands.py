@@ -49,9 +49,21 @@ def _pytest(root: Path, host: Host, rest: list[str]) -> int:
     # Not `-m pytest`: that puts the checkout on sys.path, where its folder `nodes` would hide ComfyUI's module `nodes`.
     start = "import sys; sys.path[:] = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in rest)
-    command = [str(host.python), "-c", start, "--import-mode=importlib", "--rootdir", str(root), *([] if named else [str(root / "tests")]), *rest]
+    command = [
+        str(host.python),
+        "-c",
+        start,
+        "--import-mode=importlib",
+        "--rootdir",
+        str(root),
+        *([] if named else [str(root / "tests")]),
+        *rest,
+    ]
     # The tests, and the commands that they call, find the host by this variable.
     code = subprocess.run(command, env={**os.environ, "COMFYUI_PATH": str(host.comfyui)}).returncode
     version = host.setup.release.version if host.setup else f"in {host.comfyui}"
-    print(f"Tests on ComfyUI {version} ended with code {code} after {time.monotonic() - started:.1f} s", flush=True)
+    print(
+        f"Tests on ComfyUI {version} ended with code {code} after {time.monotonic() - started:.1f} s",
+        flush=True,
+    )
     return code

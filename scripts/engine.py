@@ -18,7 +18,13 @@ from .server import Server, ServerError
 from .steps import Say
 
 # Option -> the names of the inputs it sets. A stock workflow calls its seed noise_seed.
-INPUTS = {"steps": ("steps",), "seed": ("seed", "noise_seed"), "fidelity": ("fidelity",), "tile": ("tile",), "ensemble": ("ensemble",)}
+INPUTS = {
+    "steps": ("steps",),
+    "seed": ("seed", "noise_seed"),
+    "fidelity": ("fidelity",),
+    "tile": ("tile",),
+    "ensemble": ("ensemble",),
+}
 
 FILE_OPTIONS = ("format", "quality", "bits", "metadata")
 """Options of the files that are written, not of a node."""
@@ -80,8 +86,15 @@ class Engine:
     """One workflow on one server. The server starts with the first picture and is started anew when it died; stop it
     with `close`. `device` is "auto", "cpu" or "gpu"; `say` gets a line for everything that takes long."""
 
-    def __init__(self, root: Path, workflow: Workflow, device: str, *, say: Say = print,
-                 watch: Watch = lambda prompt, name: contextlib.nullcontext()):
+    def __init__(
+        self,
+        root: Path,
+        workflow: Workflow,
+        device: str,
+        *,
+        say: Say = print,
+        watch: Watch = lambda prompt, name: contextlib.nullcontext(),
+    ):
         self.root, self.workflow, self.device, self.say, self.watch = root, workflow, device, say, watch
         self.host = self.server = self.client = self.prompt = None
         self.loader, self.savers = "", []
@@ -154,14 +167,20 @@ class Engine:
         try:
             prompt = to_prompt(self.workflow.graph, info)
         except GraphError as error:
-            log = f"\nThe end of the server's log:\n{self.server.log_tail()}" if "does not have" in str(error) else ""
+            log = (
+                f"\nThe end of the server's log:\n{self.server.log_tail()}"
+                if "does not have" in str(error)
+                else ""
+            )
             raise WorkflowError(f"{path}: {error}{log}") from None
         for option, value in self.workflow.options.items():
             if option in INPUTS and not override(prompt, info, INPUTS[option], value):
                 raise WorkflowError(f"--{option} has no effect: no node of {path} has such an input")
         loaders = find_nodes(prompt, "LoadImage")
         if len(loaders) != 1:
-            raise WorkflowError(f"{path} has {len(loaders)} LoadImage nodes; one is needed, for the picture to restore")
+            raise WorkflowError(
+                f"{path} has {len(loaders)} LoadImage nodes; one is needed, for the picture to restore"
+            )
         savers = find_nodes(prompt, "SaveImage") or find_nodes(prompt, "PreviewImage")
         useless = [option for option in FILE_OPTIONS if option in self.workflow.options and not savers]
         if useless:
@@ -190,14 +209,28 @@ class Engine:
         info, options, graph = self.client.object_info(), self.workflow.options, self.workflow.graph
         prompt = json.loads(json.dumps(self.prompt))
         prompt[self.loader]["inputs"]["image"] = os.fsencode(name).decode("utf-8", "replace")
-        settings = {"format": options.get("format", "png"), "quality": options.get("quality", DEFAULT_QUALITY), "bits": options.get("bits"),
-                    "metadata": options.get("metadata") != "drop", "grey": bool(find_nodes(prompt, "AIOR_DecodeDAEM")), "prompt": prompt,
-                    "workflow": None if is_api_format(graph) else sync_widgets(graph, prompt, info)}
+        settings = {
+            "format": options.get("format", "png"),
+            "quality": options.get("quality", DEFAULT_QUALITY),
+            "bits": options.get("bits"),
+            "metadata": options.get("metadata") != "drop",
+            "grey": bool(find_nodes(prompt, "AIOR_DecodeDAEM")),
+            "prompt": prompt,
+            "workflow": None if is_api_format(graph) else sync_widgets(graph, prompt, info),
+        }
         settings_text = json.dumps(settings)
         changed = dict(prompt)
-        changed[self.loader] = {**prompt[self.loader], "class_type": "AIOR_ReadPicture", "inputs": {"file": file, "format": settings["format"]}}
+        changed[self.loader] = {
+            **prompt[self.loader],
+            "class_type": "AIOR_ReadPicture",
+            "inputs": {"file": file, "format": settings["format"]},
+        }
         for saver in self.savers:
-            inputs = {"images": prompt[saver]["inputs"].get("images"), "source": [self.loader, 2], "settings": settings_text}
+            inputs = {
+                "images": prompt[saver]["inputs"].get("images"),
+                "source": [self.loader, 2],
+                "settings": settings_text,
+            }
             changed[saver] = {**prompt[saver], "class_type": "AIOR_WritePicture", "inputs": inputs}
         return changed
 
@@ -212,7 +245,9 @@ class Engine:
         data = tuple(self.client.view(image) for image in chosen)
         for image in chosen:
             # The server's folder is this command's own; a night's results would fill it.
-            (self.server.folder / image["type"] / image["subfolder"] / image["filename"]).unlink(missing_ok=True)
+            (self.server.folder / image["type"] / image["subfolder"] / image["filename"]).unlink(
+                missing_ok=True
+            )
         return data
 
     def _obituary(self) -> str:

@@ -17,16 +17,30 @@ from pathlib import Path
 from .client import ComfyClient
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-PLACES = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium",
-          "C:/Program Files/Google/Chrome/Application/chrome.exe", "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
+)
 # Without a sandbox, which does not start for root, as whom containers run: the page is ours.
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SETTINGS = {
     # Otherwise a dialog of templates opens over an empty profile.
     "Comfy.TutorialCompleted": True,
-    "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.RightSidePanel.IsOpen": False,
-    "Comfy.VueNodes.Enabled": False, "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.RightSidePanel.IsOpen": False,
+    "Comfy.VueNodes.Enabled": False,
+    "Comfy.Locale": "en",
     # Titles and widgets are drawn however far one is away.
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
@@ -34,7 +48,8 @@ START_NOISE = re.compile(
     # Pages, files and templates that are asked for whether they are there or not; the last is left out of our host.
     r"status of 404 .*(/user\.css|/api/userdata|/templates/)|Error loading (core workflow templates|fuse options)"
     # The front end's own start: its picture of a graph that is not there yet, and the models of the workflow that it opens with.
-    r"|ComfyApp graph accessed before initialization|huggingface\.co")
+    r"|ComfyApp graph accessed before initialization|huggingface\.co"
+)
 """What the front end says by itself while it starts with this host, whatever packs there are."""
 HELP_NOISE = re.compile(r"status of 404 .*/docs/\w+/\w+\.md")
 """The page of a language is asked for first, then the one without: English pages have no language."""
@@ -101,7 +116,13 @@ class FrontEnd:
         self.problems: list[str] = []
         self.refused: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
-        page.on("console", lambda message: message.type == "error" and self.problems.append(f"{message.text} {message.location.get('url', '')}"))
+        page.on(
+            "console",
+            lambda message: (
+                message.type == "error"
+                and self.problems.append(f"{message.text} {message.location.get('url', '')}")
+            ),
+        )
         page.route("**/*", self._route)
 
     def _route(self, route) -> None:
@@ -118,7 +139,9 @@ class FrontEnd:
         self.client.request("/settings", SETTINGS | chosen)
         self.page.goto(f"http://127.0.0.1:{self.client.port}", wait_until="commit", timeout=2 * PATIENCE)
         self.page.get_by_test_id("queue-button").wait_for(timeout=2 * PATIENCE)
-        self.page.wait_for_function("app.canvas?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=PATIENCE)
+        self.page.wait_for_function(
+            "app.canvas?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=PATIENCE
+        )
         self.page.wait_for_load_state("networkidle")
         self.page.evaluate(_WATCH)
 
@@ -134,7 +157,9 @@ class FrontEnd:
         self.page.evaluate(_DROP, [path.name, path.read_text(encoding="utf-8")])
         self.page.wait_for_function(
             "n => app.extensionManager.workflow.openWorkflows.length > n && app.graph._nodes.length && !document.querySelector('.p-blockui-mask')",
-            arg=tabs, timeout=PATIENCE)
+            arg=tabs,
+            timeout=PATIENCE,
+        )
         self.settle()
 
     def settle(self) -> None:
@@ -183,8 +208,12 @@ class FrontEnd:
             self.page.get_by_test_id("info-button").click()
         content.wait_for()
         self.settle()
-        return content.inner_text(), [tuple(row) for row in content.locator("img").evaluate_all(
-            "pictures => pictures.map(one => [one.src, one.naturalWidth, one.naturalHeight])")]
+        return content.inner_text(), [
+            tuple(row)
+            for row in content.locator("img").evaluate_all(
+                "pictures => pictures.map(one => [one.src, one.naturalWidth, one.naturalHeight])"
+            )
+        ]
 
     def search(self, words: str, picture: Path | None = None, take: str = "") -> list[str]:
         """Type into the search for nodes; returns what each of the results says, best first. With `take` the first that begins so is put
@@ -225,7 +254,9 @@ class FrontEnd:
 
 
 @contextmanager
-def front_end(client: ComfyClient, size: tuple[int, int] = (2400, 1200), scale: float = 1.0) -> Iterator[FrontEnd]:
+def front_end(
+    client: ComfyClient, size: tuple[int, int] = (2400, 1200), scale: float = 1.0
+) -> Iterator[FrontEnd]:
     """A browser of its own, `size` CSS pixels of `scale` device pixels each, with a page for the server of `client`, not opened yet.
 
     Raises FrontEndError where the browser is missing.
@@ -237,8 +268,13 @@ def front_end(client: ComfyClient, size: tuple[int, int] = (2400, 1200), scale: 
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=find_chromium(), headless=True, args=list(FLAGS), device_scale_factor=scale,
-            viewport={"width": size[0], "height": size[1]})
+            profile,
+            executable_path=find_chromium(),
+            headless=True,
+            args=list(FLAGS),
+            device_scale_factor=scale,
+            viewport={"width": size[0], "height": size[1]},
+        )
         context.set_default_timeout(PATIENCE)
         try:
             yield FrontEnd(context.pages[0], client)

@@ -12,8 +12,20 @@ from .subgraphs import PROMOTED, expand
 
 MUTED, BYPASSED = 2, 4
 _NOTES = {"Note", "MarkdownNote"}
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COLORS", "BOUNDING_BOX", "BOUNDING_BOXES",
-                "CURVE", "RANGE", "COMFY_DYNAMICCOMBO_V3"}
+WIDGET_TYPES = {
+    "INT",
+    "FLOAT",
+    "STRING",
+    "BOOLEAN",
+    "COMBO",
+    "COLOR",
+    "COLORS",
+    "BOUNDING_BOX",
+    "BOUNDING_BOXES",
+    "CURVE",
+    "RANGE",
+    "COMFY_DYNAMICCOMBO_V3",
+}
 # A widget that is not saved; the browser sends two empty pictures for it.
 _SENT_ALWAYS = {"IMAGECOMPARE": {"__value__": ["", ""]}}
 _AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}
@@ -26,7 +38,9 @@ class GraphError(ValueError):
 
 def is_api_format(workflow: dict) -> bool:
     """Whether `workflow` already is a prompt (node id -> class_type and inputs)."""
-    return bool(workflow) and all(isinstance(node, dict) and "class_type" in node for node in workflow.values())
+    return bool(workflow) and all(
+        isinstance(node, dict) and "class_type" in node for node in workflow.values()
+    )
 
 
 def to_prompt(workflow: dict, object_info: dict) -> dict[str, dict]:
@@ -39,15 +53,19 @@ def to_prompt(workflow: dict, object_info: dict) -> dict[str, dict]:
         missing = sorted({node["class_type"] for node in workflow.values()} - object_info.keys())
         if missing:
             raise GraphError(_missing_text(missing))
-        return {node_id: {**node, "inputs": dict(node.get("inputs", {}))} for node_id, node in workflow.items()}
+        return {
+            node_id: {**node, "inputs": dict(node.get("inputs", {}))} for node_id, node in workflow.items()
+        }
     if not isinstance(workflow.get("nodes"), list):
         raise GraphError("this JSON is no ComfyUI workflow: it has neither 'nodes' nor class types")
     return _Graph(workflow, object_info).prompt()
 
 
 def _missing_text(classes: list[str]) -> str:
-    return (f"this workflow needs nodes that ComfyUI does not have: {', '.join(classes)}. "
-            "Either their pack is not installed or its import failed (see the server's log)")
+    return (
+        f"this workflow needs nodes that ComfyUI does not have: {', '.join(classes)}. "
+        "Either their pack is not installed or its import failed (see the server's log)"
+    )
 
 
 def widget_slots(node: dict, object_info: dict) -> dict[str, int]:
@@ -72,14 +90,27 @@ def widget_slots(node: dict, object_info: dict) -> dict[str, int]:
             slots[full] = position
             position += 1
             if spec[0] == "COMFY_DYNAMICCOMBO_V3":
-                chosen = next((option for option in options.get("options", []) if option["key"] == values[position - 1]), None)
+                chosen = next(
+                    (
+                        option
+                        for option in options.get("options", [])
+                        if option["key"] == values[position - 1]
+                    ),
+                    None,
+                )
                 if chosen:
                     place(_input_specs(chosen["inputs"]), f"{full}.")
             following = values[position] if position < len(values) else None
             controlled = options.get("control_after_generate") or name in ("seed", "noise_seed")
             if controlled and isinstance(following, str) and following in _AFTER_SEED:
                 position += 1
-            elif any(options.get(key) for key in UPLOADS) and following in ("image", "video", "audio", "upload", None):
+            elif any(options.get(key) for key in UPLOADS) and following in (
+                "image",
+                "video",
+                "audio",
+                "upload",
+                None,
+            ):
                 position += 1
 
     place(_input_specs(object_info[node["type"]]["input"], object_info[node["type"]].get("input_order")), "")
@@ -114,7 +145,9 @@ class _Graph:
             raise GraphError(f"a subgraph of this workflow cannot be taken apart: {error!r}") from error
         self.nodes = {str(node["id"]): node for node in workflow["nodes"]}
         self.links: dict[object, tuple[str, int, str]] = {
-            link["id"]: (str(link["origin_id"]), int(link["origin_slot"]), str(link.get("type"))) for link in workflow["links"]}
+            link["id"]: (str(link["origin_id"]), int(link["origin_slot"]), str(link.get("type")))
+            for link in workflow["links"]
+        }
 
     @staticmethod
     def _runs(node: dict) -> bool:
@@ -125,15 +158,22 @@ class _Graph:
         return f"node {node['id']} ({node.get('title') or node['type']})"
 
     def prompt(self) -> dict[str, dict]:
-        real = {node_id: node for node_id, node in self.nodes.items()
-                if self._runs(node) and node["type"] not in _NOTES | {"Reroute", "PrimitiveNode"}}
+        real = {
+            node_id: node
+            for node_id, node in self.nodes.items()
+            if self._runs(node) and node["type"] not in _NOTES | {"Reroute", "PrimitiveNode"}
+        }
         missing = sorted({node["type"] for node in real.values()} - self.info.keys())
         if missing:
             raise GraphError(_missing_text(missing))
         prompt = {}
         for node_id, node in real.items():
             title = node.get("title") or self.info[node["type"]].get("display_name") or node["type"]
-            prompt[node_id] = {"class_type": node["type"], "inputs": self._inputs(node), "_meta": {"title": title}}
+            prompt[node_id] = {
+                "class_type": node["type"],
+                "inputs": self._inputs(node),
+                "_meta": {"title": title},
+            }
         return prompt
 
     def _inputs(self, node: dict) -> dict[str, object]:
@@ -145,8 +185,14 @@ class _Graph:
             inputs = {name: values[slot] for name, slot in widget_slots(node, self.info).items()}
         inputs |= node.get(PROMOTED, {})
         # A list would be read as a link by the server; wrapped like this it is a value.
-        inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in inputs.items()}
-        inputs |= {name: _SENT_ALWAYS[spec[0]] for name, spec in _input_specs(self.info[node["type"]]["input"]) if kind_of(spec) in _SENT_ALWAYS}
+        inputs = {
+            name: {"__value__": value} if isinstance(value, list) else value for name, value in inputs.items()
+        }
+        inputs |= {
+            name: _SENT_ALWAYS[spec[0]]
+            for name, spec in _input_specs(self.info[node["type"]]["input"])
+            if kind_of(spec) in _SENT_ALWAYS
+        }
         for socket in node.get("inputs") or []:
             if socket.get("link") is None:
                 continue
@@ -188,9 +234,11 @@ class _Graph:
         wanted = str(outputs[slot]["type"]) if slot < len(outputs) else kind
 
         def fits(socket: dict) -> bool:
-            return "*" in (wanted, socket.get("type")) or bool(set(wanted.split(",")) & set(str(socket.get("type")).split(",")))
+            return "*" in (wanted, socket.get("type")) or bool(
+                set(wanted.split(",")) & set(str(socket.get("type")).split(","))
+            )
 
-        same_place = inputs[slot:slot + 1]
+        same_place = inputs[slot : slot + 1]
         return next((socket for socket in (*same_place, *inputs) if fits(socket)), None)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host_setup import CURRENT, LINK_NAME, RELEASES, TEST_PACKAGES, HostSetup, Release
 from .atomic import write_atomic
+from .host_setup import CURRENT, LINK_NAME, RELEASES, TEST_PACKAGES, HostSetup, Release
 from .steps import Say, SetupError
 
 
@@ -28,7 +28,14 @@ class Host:
     setup: HostSetup | None = None
 
 
-def find_host(root: Path, *, test: bool = False, browser: bool = False, environment: Mapping[str, str] = os.environ, say: Say = print) -> Host:
+def find_host(
+    root: Path,
+    *,
+    test: bool = False,
+    browser: bool = False,
+    environment: Mapping[str, str] = os.environ,
+    say: Say = print,
+) -> Host:
     """The host for the checkout at `root`, ready to use; sets `.host/` up when there is no other.
 
     Order: COMFYUI_PATH, then the ComfyUI whose custom_nodes folder holds the pack, then `.host/`. With `test` the
@@ -51,7 +58,9 @@ def find_host(root: Path, *, test: bool = False, browser: bool = False, environm
     return Host(python, comfyui, LINK_NAME, extra_paths=_extra_paths(root, HostSetup(root).folder))
 
 
-def set_up_host(root: Path, release: Release = CURRENT, *, test: bool = False, browser: bool = False, say: Say = print) -> Host:
+def set_up_host(
+    root: Path, release: Release = CURRENT, *, test: bool = False, browser: bool = False, say: Say = print
+) -> Host:
     """The host of that release in `.host/`, set up where it is not yet. Raises SetupError."""
     setup = HostSetup(root, say, release)
     setup.ensure(test=test, browser=browser)
@@ -64,8 +73,10 @@ def existing_comfyui(root: Path, environment: Mapping[str, str]) -> Path | None:
     if named:
         path = Path(named).expanduser().absolute()
         if not _is_comfyui(path):
-            raise SetupError(f"COMFYUI_PATH is {named}, but no ComfyUI is there (main.py and comfy/ are missing). "
-                             "Correct it, or unset it to use the host that this command sets up itself.")
+            raise SetupError(
+                f"COMFYUI_PATH is {named}, but no ComfyUI is there (main.py and comfy/ are missing). "
+                "Correct it, or unset it to use the host that this command sets up itself."
+            )
         return path
     for place in (root.absolute(), root.resolve()):
         if place.parent.name == "custom_nodes" and _is_comfyui(place.parent.parent):
@@ -78,25 +89,38 @@ def _is_comfyui(path: Path) -> bool:
 
 
 def _python_with_torch(comfyui: Path) -> Path:
-    candidates = [comfyui / folder / tail for folder in ("venv", ".venv") for tail in ("bin/python", "Scripts/python.exe")]
+    candidates = [
+        comfyui / folder / tail
+        for folder in ("venv", ".venv")
+        for tail in ("bin/python", "Scripts/python.exe")
+    ]
     # The portable ComfyUI for Windows keeps its interpreter beside the ComfyUI folder.
     candidates += [comfyui.parent / "python_embeded" / "python.exe", Path(sys.executable)]
     probe = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"
     for python in candidates:
-        if python.is_file() and subprocess.run([str(python), "-c", probe], capture_output=True).returncode == 0:
+        if (
+            python.is_file()
+            and subprocess.run([str(python), "-c", probe], capture_output=True).returncode == 0
+        ):
             return python
-    raise SetupError(f"No Python with torch was found for the ComfyUI in {comfyui}. "
-                     "Call this command with the Python that starts that ComfyUI.")
+    raise SetupError(
+        f"No Python with torch was found for the ComfyUI in {comfyui}. "
+        "Call this command with the Python that starts that ComfyUI."
+    )
 
 
 def _require_test_packages(python: Path) -> None:
     modules = {"scikit-image": "skimage"}
     probe = "import importlib.util, sys; print(' '.join(m for m in sys.argv[1:] if not importlib.util.find_spec(m)))"
     names = {modules.get(package, package): package for package in TEST_PACKAGES}
-    missing = subprocess.run([str(python), "-c", probe, *names], capture_output=True, text=True).stdout.split()
+    missing = subprocess.run(
+        [str(python), "-c", probe, *names], capture_output=True, text=True
+    ).stdout.split()
     if missing:
-        raise SetupError(f"The tests need packages that this ComfyUI lacks. Install them with:\n"
-                         f"  {python} -m pip install {' '.join(names[module] for module in missing)}")
+        raise SetupError(
+            f"The tests need packages that this ComfyUI lacks. Install them with:\n"
+            f"  {python} -m pip install {' '.join(names[module] for module in missing)}"
+        )
 
 
 def _extra_paths(root: Path, folder: Path) -> Path:
@@ -116,9 +140,11 @@ def _extra_paths(root: Path, folder: Path) -> Path:
 
 def _torch_build(python: Path) -> tuple[str, bool]:
     """torch's version and whether it was built for a GPU, read from its files without importing it (seconds)."""
-    find = ("import importlib.util, pathlib, runpy; p = pathlib.Path(importlib.util.find_spec('torch').origin);"
-            "v = runpy.run_path(str(p.parent / 'version.py'));"
-            "print(v['__version__'], bool(v.get('cuda') or v.get('hip') or v.get('xpu')))")
+    find = (
+        "import importlib.util, pathlib, runpy; p = pathlib.Path(importlib.util.find_spec('torch').origin);"
+        "v = runpy.run_path(str(p.parent / 'version.py'));"
+        "print(v['__version__'], bool(v.get('cuda') or v.get('hip') or v.get('xpu')))"
+    )
     result = subprocess.run([str(python), "-c", find], capture_output=True, text=True)
     version, _, gpu = result.stdout.strip().partition(" ")
     return version or "unknown", gpu == "True" or sys.platform == "darwin"
@@ -133,7 +159,9 @@ def _has_cuda_device() -> bool:
         return False
 
 
-def choose_device(host: Host, wanted: str, *, has_gpu: Callable[[], bool] = _has_cuda_device) -> tuple[str, str]:
+def choose_device(
+    host: Host, wanted: str, *, has_gpu: Callable[[], bool] = _has_cuda_device
+) -> tuple[str, str]:
     """`("cpu" | "auto", sentence)` for the wanted `cpu`, `auto` or `gpu`; "auto" lets ComfyUI choose its GPU.
 
     Raises SetupError when a GPU is wanted and there is none.

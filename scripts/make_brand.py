@@ -33,7 +33,11 @@ def scene(width: int, height: int, sun: float) -> Image.Image:
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=SUN)
     across = numpy.linspace(0, width / height * 2.6, 400)
     for index, (level, color) in enumerate(HILLS):
-        ridge = level + 0.055 * numpy.sin(across * (1.5 + 0.45 * index) + 1.9 * index) + 0.03 * numpy.sin(across * 3.7 + 1.3 * index)
+        ridge = (
+            level
+            + 0.055 * numpy.sin(across * (1.5 + 0.45 * index) + 1.9 * index)
+            + 0.03 * numpy.sin(across * 3.7 + 1.3 * index)
+        )
         points = list(zip(numpy.linspace(0, width, 400), ridge * height))
         draw.polygon([*points, (width, height), (0, height)], fill=color)
     return picture
@@ -47,7 +51,9 @@ def damaged(picture: Image.Image, unit: float) -> Image.Image:
     height, width = pixels.shape[:2]
     rain = Image.new("L", (width, height))
     draw = ImageDraw.Draw(rain)
-    for x, y, long in draws.uniform((-0.1, -0.1, 0.5), (1.1, 1, 1), (int(width * height / (38 * unit) ** 2 * 2.2), 3)):
+    for x, y, long in draws.uniform(
+        (-0.1, -0.1, 0.5), (1.1, 1, 1), (int(width * height / (38 * unit) ** 2 * 2.2), 3)
+    ):
         x, y, long = x * width, y * height, long * 30 * unit
         draw.line((x, y, x + 0.25 * long, y + long), fill=150, width=max(1, round(0.9 * unit)))
     pixels = pixels + (235 - pixels) * (numpy.asarray(rain, numpy.float64) / 255)[..., None]
@@ -75,7 +81,9 @@ def icon() -> Image.Image:
     """Square, with round corners."""
     picture = halves(ICON, 0.5, 0.5, 2.0)
     corners = Image.new("L", picture.size)
-    ImageDraw.Draw(corners).rounded_rectangle((0, 0, picture.width - 1, picture.height - 1), radius=0.18 * picture.width, fill=255)
+    ImageDraw.Draw(corners).rounded_rectangle(
+        (0, 0, picture.width - 1, picture.height - 1), radius=0.18 * picture.width, fill=255
+    )
     picture.putalpha(corners)
     return picture.resize(ICON, Image.Resampling.LANCZOS)
 
@@ -85,8 +93,20 @@ def banner() -> Image.Image:
     picture = halves(BANNER, 0.4, 0.4, 2.4)
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
-    draw.text((0.545 * width, 0.27 * height), NAME, fill=PAPER, font=ImageFont.load_default(0.24 * height), anchor="lm")
-    draw.text((0.55 * width, 0.45 * height), LINE, fill=PAPER, font=ImageFont.load_default(0.052 * height), anchor="lm")
+    draw.text(
+        (0.545 * width, 0.27 * height),
+        NAME,
+        fill=PAPER,
+        font=ImageFont.load_default(0.24 * height),
+        anchor="lm",
+    )
+    draw.text(
+        (0.55 * width, 0.45 * height),
+        LINE,
+        fill=PAPER,
+        font=ImageFont.load_default(0.052 * height),
+        anchor="lm",
+    )
     return picture.resize(BANNER, Image.Resampling.LANCZOS)
 
 
@@ -95,7 +115,9 @@ def main() -> None:
     for name, picture in (("icon", icon()), ("banner", banner())):
         path = DOCS / f"{name}.png"
         picture.save(path, optimize=True)
-        print(f"{path.relative_to(DOCS.parent)}: {picture.width}x{picture.height}, {path.stat().st_size / 1024:.0f} KiB")
+        print(
+            f"{path.relative_to(DOCS.parent)}: {picture.width}x{picture.height}, {path.stat().st_size / 1024:.0f} KiB"
+        )
 
 
 if __name__ == "__main__":

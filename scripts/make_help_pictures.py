@@ -60,7 +60,13 @@ def refer(node: str, language: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("nodes", nargs="*", default=sorted(path.stem for path in PAGES.glob("*.md")), metavar="NODE", help="default: all")
+    parser.add_argument(
+        "nodes",
+        nargs="*",
+        default=sorted(path.stem for path in PAGES.glob("*.md")),
+        metavar="NODE",
+        help="default: all",
+    )
     chosen = parser.parse_args().nodes
     total = 0
     with Server(find_host(ROOT)) as server:

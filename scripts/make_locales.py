@@ -29,7 +29,10 @@ def english(info: Mapping[str, dict]) -> dict[str, dict]:
     nodes = {name: node for name, node in info.items() if name.startswith(OURS)}
     parts = (part for node in nodes.values() for part in node["category"].split("/"))
     categories = {part: part for part in sorted(set(parts) - HOST_CATEGORIES)}
-    return {"main.json": {"nodeCategories": categories}, "nodeDefs.json": {name: node_words(node) for name, node in nodes.items()}}
+    return {
+        "main.json": {"nodeCategories": categories},
+        "nodeDefs.json": {name: node_words(node) for name, node in nodes.items()},
+    }
 
 
 def node_words(node: dict) -> dict:
@@ -43,7 +46,12 @@ def node_words(node: dict) -> dict:
         str(slot): {"name": name, "tooltip": tooltip}
         for slot, (name, tooltip) in enumerate(zip(node["output_name"], node["output_tooltips"], strict=True))
     }
-    words = {"display_name": node["display_name"], "description": node["description"], "inputs": inputs, "outputs": outputs}
+    words = {
+        "display_name": node["display_name"],
+        "description": node["description"],
+        "inputs": inputs,
+        "outputs": outputs,
+    }
     return {key: value for key, value in words.items() if value}
 
 

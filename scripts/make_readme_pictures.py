@@ -59,7 +59,11 @@ def find(folder: Path, stem: str) -> Path:
 
 def strip(entry: Strip, restored_folder: Path) -> tuple[Image.Image, float, float]:
     """The strip of one picture, and the PSNR before and after."""
-    paths = (find(PICTURES, entry.name), find(restored_folder, f"{entry.name}_restored"), find(CLEAN, entry.clean))
+    paths = (
+        find(PICTURES, entry.name),
+        find(restored_folder, f"{entry.name}_restored"),
+        find(CLEAN, entry.clean),
+    )
     damaged, restored, clean = (Image.open(path).convert("RGB") for path in paths)
     before, after = psnr(damaged, clean), psnr(restored, clean)
     labels = (f"{entry.damage}: {before:.1f} dB", f"restored: {after:.1f} dB", "before the damage")
@@ -75,8 +79,10 @@ def strip(entry: Strip, restored_folder: Path) -> tuple[Image.Image, float, floa
 
 def detail(entry: Strip, restored_folder: Path, box: tuple[int, int, int, int]) -> Image.Image:
     """One part of a damaged picture and of its result, three times enlarged, side by side."""
-    parts = [Image.open(find(folder, stem)).convert("RGB").crop(box)
-             for folder, stem in ((PICTURES, entry.name), (restored_folder, f"{entry.name}_restored"))]
+    parts = [
+        Image.open(find(folder, stem)).convert("RGB").crop(box)
+        for folder, stem in ((PICTURES, entry.name), (restored_folder, f"{entry.name}_restored"))
+    ]
     width, height = 3 * parts[0].width, 3 * parts[0].height
     sheet = Image.new("RGB", (2 * width + GAP, height), PAPER)
     for number, part in enumerate(parts):
@@ -96,13 +102,20 @@ def make(restored_folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--restored", type=Path, metavar="FOLDER", help="results of `aior.py restore tests/pictures/ -o FOLDER`")
+    parser.add_argument(
+        "--restored",
+        type=Path,
+        metavar="FOLDER",
+        help="results of `aior.py restore tests/pictures/ -o FOLDER`",
+    )
     restored = parser.parse_args().restored
     if restored:
         make(restored)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        code = subprocess.run([sys.executable, ROOT / "aior.py", "restore", PICTURES, "-o", folder]).returncode
+        code = subprocess.run(
+            [sys.executable, ROOT / "aior.py", "restore", PICTURES, "-o", folder]
+        ).returncode
         if code == 0:
             make(Path(folder))
     return code

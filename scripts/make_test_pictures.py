@@ -34,8 +34,15 @@ class Damaged:
 
     @property
     def recipe(self) -> Recipe:
-        steps = (preset_recipe(kind, options.get("severity", 1.0), seed, **{key: value for key, value in options.items() if key != "severity"})
-                 for kind, seed, options in self.damages)
+        steps = (
+            preset_recipe(
+                kind,
+                options.get("severity", 1.0),
+                seed,
+                **{key: value for key, value in options.items() if key != "severity"},
+            )
+            for kind, seed, options in self.damages
+        )
         return Recipe(tuple(step for recipe in steps for step in recipe.steps))
 
 
@@ -57,25 +64,35 @@ def find_source(folders: list[Path], stem: str) -> Path:
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES and (path.stem == stem or path.stem.endswith(f"_{stem}")):
                 return path
-    raise FileNotFoundError(f"{stem} with one of the suffixes {', '.join(SUFFIXES)} is in none of {', '.join(map(str, folders))}")
+    raise FileNotFoundError(
+        f"{stem} with one of the suffixes {', '.join(SUFFIXES)} is in none of {', '.join(map(str, folders))}"
+    )
 
 
 def damage(picture: Image.Image, recipe: Recipe) -> Image.Image:
     """`picture` after `recipe`, rounded to 8 bits."""
     array = numpy.asarray(picture.convert("RGB"), numpy.float32) / 127.5 - 1.0
     damaged = apply_recipe(torch.from_numpy(array).movedim(-1, 0)[None], recipe)
-    return Image.fromarray(((damaged[0].movedim(0, -1) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy())
+    return Image.fromarray(
+        ((damaged[0].movedim(0, -1) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    )
 
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format of its suffix, as small as that goes without visible loss."""
-    options = {".png": {"optimize": True}, ".jpg": {"quality": 97, "subsampling": 0, "optimize": True}, ".webp": {"quality": 95, "method": 6}}
+    options = {
+        ".png": {"optimize": True},
+        ".jpg": {"quality": 97, "subsampling": 0, "optimize": True},
+        ".webp": {"quality": 95, "method": 6},
+    }
     picture.save(path, **options[path.suffix])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="where the clean photographs lie")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="where the clean photographs lie"
+    )
     folders = parser.parse_args().folders
     damaged_folder, clean_folder = ROOT / "tests" / "pictures", ROOT / "tests" / "clean"
     for folder in (damaged_folder, clean_folder):
@@ -86,7 +103,9 @@ def main() -> None:
         damaged = damaged_folder / f"{entry.name}{entry.suffix}"
         save(damage(clean, entry.recipe), damaged)
         save(clean, clean_folder / f"{entry.source}.webp")
-        print(f"{damaged.relative_to(ROOT)}: {clean.width}x{clean.height}, {damaged.stat().st_size / 1024:.0f} KiB")
+        print(
+            f"{damaged.relative_to(ROOT)}: {clean.width}x{clean.height}, {damaged.stat().st_size / 1024:.0f} KiB"
+        )
 
 
 if __name__ == "__main__":

@@ -65,8 +65,16 @@ def interpolating_upscaler(path: Path) -> None:
                     rest = [offset - 2 - n for offset, n in zip((row, column), near)]
                     feature = channel * 9 + (near[0] + 1) * 3 + near[1] + 1
                     last[channel * 4 + phase, feature, rest[0] + 1, rest[1] + 1] = kernel[row, column]
-    save_file({"body.0.weight": first, "body.0.bias": torch.zeros(27), "body.1.weight": torch.ones(27),
-               "body.2.weight": last, "body.2.bias": torch.zeros(12)}, path)
+    save_file(
+        {
+            "body.0.weight": first,
+            "body.0.bias": torch.zeros(27),
+            "body.1.weight": torch.ones(27),
+            "body.2.weight": last,
+            "body.2.bias": torch.zeros(12),
+        },
+        path,
+    )
 
 
 def masked(picture: Image.Image) -> Image.Image:
@@ -94,7 +102,10 @@ def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
     """Run one workflow; returns what came of it and its inputs, for a video its frames. Raises PromptError or GraphError."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     labels = INPUTS[name]
-    files = [next(folder / file for folder in (PICTURES, CLEAN) if (folder / file).is_file()).read_bytes() for file in labels]
+    files = [
+        next(folder / file for folder in (PICTURES, CLEAN) if (folder / file).is_file()).read_bytes()
+        for file in labels
+    ]
     before = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
     if name == "restore_keep_grain":
         before = [grainy(picture) for picture in before]
@@ -114,9 +125,13 @@ def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
             prompt[node]["inputs"][field] = names[0]
     for node in find_nodes(prompt, "UpscaleModelLoader"):
         spec = info["UpscaleModelLoader"]["input"]["required"]["model_name"]
-        prompt[node]["inputs"]["model_name"] = (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[0]
+        prompt[node]["inputs"]["model_name"] = (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[
+            0
+        ]
     result = client.run(prompt)
-    print(f"{name}: {result.seconds:.1f} s; {'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}")
+    print(
+        f"{name}: {result.seconds:.1f} s; {'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}"
+    )
     return result, before
 
 
@@ -143,9 +158,14 @@ def thumbnail(client: ComfyClient, name: str, result: Result, before: list[Image
     saved = [image for image in result.items("images") if image["type"] == "output"]
     after = [Image.open(io.BytesIO(client.view(image))).convert("RGB") for image in saved]
     if name == "restore_masked":
-        return after[0].resize((WIDTH, round(WIDTH * after[0].height / after[0].width)), Image.Resampling.LANCZOS)
+        return after[0].resize(
+            (WIDTH, round(WIDTH * after[0].height / after[0].width)), Image.Resampling.LANCZOS
+        )
     # A folder is loaded in the order of the file system, so a result is known by the input it is closest to.
-    parts = [split(min(before, key=lambda picture: change(picture, made)), made, WIDTH // len(after)) for made in after]
+    parts = [
+        split(min(before, key=lambda picture: change(picture, made)), made, WIDTH // len(after))
+        for made in after
+    ]
     sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), "black")
     for number, part in enumerate(parts):
         sheet.paste(part, (number * parts[0].width, 0))
@@ -154,14 +174,30 @@ def thumbnail(client: ComfyClient, name: str, result: Result, before: list[Image
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=list(INPUTS), metavar="NAME", help="workflows (default: all)")
+    parser.add_argument(
+        "names", nargs="*", default=list(INPUTS), metavar="NAME", help="workflows (default: all)"
+    )
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="weights in place of the bundled ones")
     parser.add_argument("--upscaler", type=Path, metavar="FILE", help="an upscale model for restore_upscale")
-    parser.add_argument("--out", type=Path, default=ROOT / "workflows", metavar="FOLDER", help="where the thumbnails go (default: workflows/)")
-    parser.add_argument("--finetuned", type=Path, metavar="FOLDER", help="what benchmarks/finetune.py --keep wrote: makes finetune.jpg of it")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "workflows",
+        metavar="FOLDER",
+        help="where the thumbnails go (default: workflows/)",
+    )
+    parser.add_argument(
+        "--finetuned",
+        type=Path,
+        metavar="FOLDER",
+        help="what benchmarks/finetune.py --keep wrote: makes finetune.jpg of it",
+    )
     options = parser.parse_args()
     if options.finetuned:
-        before, after = (Image.open(options.finetuned / f"{FINETUNED}_{name}.png").convert("RGB") for name in ("scan", "finetuned"))
+        before, after = (
+            Image.open(options.finetuned / f"{FINETUNED}_{name}.png").convert("RGB")
+            for name in ("scan", "finetuned")
+        )
         split(before, after).save(options.out / "finetune.jpg", quality=88)
         return
     with tempfile.TemporaryDirectory() as temporary:

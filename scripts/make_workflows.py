@@ -42,24 +42,46 @@ def build(workflow: Workflow, info: dict) -> dict:
     laid = lay_out(workflow.columns, info, first=2, left=note["size"][0] + COLUMN_GAP)
     nodes = [note, *({**node, "order": node["order"] + 1} for node in laid.nodes)]
     return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"aior/{workflow.name}")), "revision": 0,
-        "last_node_id": len(nodes), "last_link_id": len(laid.links), "nodes": nodes, "links": laid.links, "groups": laid.groups,
-        "config": {}, "extra": {"ds": {"scale": 0.65, "offset": [160, 220]}}, "version": 0.4,
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"aior/{workflow.name}")),
+        "revision": 0,
+        "last_node_id": len(nodes),
+        "last_link_id": len(laid.links),
+        "nodes": nodes,
+        "links": laid.links,
+        "groups": laid.groups,
+        "config": {},
+        "extra": {"ds": {"scale": 0.65, "offset": [160, 220]}},
+        "version": 0.4,
     }
 
 
 def _note(workflow: Workflow) -> dict:
-    return {"id": 1, "type": "MarkdownNote", "pos": [0, 0], "size": [400, workflow.note_height], "flags": {}, "order": 0, "mode": 0,
-            "inputs": [], "outputs": [], "title": "About this workflow", "properties": {}, "widgets_values": [workflow.note],
-            "color": NOTE[0], "bgcolor": NOTE[1]}
+    return {
+        "id": 1,
+        "type": "MarkdownNote",
+        "pos": [0, 0],
+        "size": [400, workflow.note_height],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "title": "About this workflow",
+        "properties": {},
+        "widgets_values": [workflow.note],
+        "color": NOTE[0],
+        "bgcolor": NOTE[1],
+    }
 
 
 def main() -> None:
     with Server(find_host(ROOT)) as server:
         info = ComfyClient(server.port, server.alive).object_info()
     info["AIOR_LoadCompact"]["input"]["required"]["file"][1]["default"] = weights_file(info)
-    made = {f"workflows/{workflow.name}.json": build(workflow, info)
-            for workflow in (*WORKFLOWS, *LOOKING_WORKFLOWS, *VIDEO_WORKFLOWS, *SDXL_WORKFLOWS)}
+    made = {
+        f"workflows/{workflow.name}.json": build(workflow, info)
+        for workflow in (*WORKFLOWS, *LOOKING_WORKFLOWS, *VIDEO_WORKFLOWS, *SDXL_WORKFLOWS)
+    }
     made |= {f"subgraphs/{blueprint.name}.json": build_blueprint(blueprint, info) for blueprint in BLUEPRINTS}
     for name, content in made.items():
         path = ROOT / name

@@ -14,8 +14,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif",
-            ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"}
+SUFFIXES = {
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".webp",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".avif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+}
 MOST_BYTES = 2**31
 RESULT_NAME = re.compile(r"_restored(_\d+)?$")
 PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
@@ -104,7 +123,10 @@ def _walk(folder: Path, remarks: list[str]) -> Iterator[Path]:
                 left_out[file.suffix.lower() or "without a suffix"].append(name)
     if left_out:
         counts = Counter({suffix: len(names) for suffix, names in left_out.items()})
-        kinds = [f"{count} {suffix}" + (f" ({', '.join(left_out[suffix])})" if count <= 3 else "") for suffix, count in counts.most_common()]
+        kinds = [
+            f"{count} {suffix}" + (f" ({', '.join(left_out[suffix])})" if count <= 3 else "")
+            for suffix, count in counts.most_common()
+        ]
         remarks.append(f"{folder}: left out, as their kind is not read: {', '.join(kinds)}")
     if not found:
         remarks.append(f"{folder}: no pictures in this folder (looked for {_kinds()})")
@@ -130,7 +152,9 @@ def _told_apart(pictures: list[Picture]) -> list[Picture]:
         source, target = picture.source, picture.target
         if beside[source.parent][source.stem] > 1 or len(together[target]) > 1:
             suffix = source.suffix[1:].lower()
-            told.append(replace(picture, target=target.with_name(_fitting(f"{source.stem}_{suffix}")), former=target))
+            told.append(
+                replace(picture, target=target.with_name(_fitting(f"{source.stem}_{suffix}")), former=target)
+            )
         else:
             told.append(picture)
     return told
@@ -143,7 +167,10 @@ def _fitting(stem: str) -> str:
     if len(data) <= room:
         return stem
     tail = "~" + hashlib.sha256(data).hexdigest()[:8]
-    return os.fsdecode(data[: room - len(tail)].decode("utf-8", "ignore").encode() or data[: room - len(tail)]) + tail
+    return (
+        os.fsdecode(data[: room - len(tail)].decode("utf-8", "ignore").encode() or data[: room - len(tail)])
+        + tail
+    )
 
 
 def read_source(path: Path) -> bytes:
@@ -155,7 +182,9 @@ def read_source(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"this is {_kind_of_file(status.st_mode)}, not a file")
         if status.st_size > MOST_BYTES:
-            raise ValueError(f"the file has {status.st_size / 2**30:.1f} GiB; at most {MOST_BYTES // 2**30} are read")
+            raise ValueError(
+                f"the file has {status.st_size / 2**30:.1f} GiB; at most {MOST_BYTES // 2**30} are read"
+            )
         data = file.read()
     if not data:
         raise ValueError("the file is empty")
@@ -163,8 +192,13 @@ def read_source(path: Path) -> bytes:
 
 
 def _kind_of_file(mode: int) -> str:
-    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-             (stat.S_ISDIR, "a folder"))
+    kinds = (
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISDIR, "a folder"),
+    )
     return next((name for test, name in kinds if test(mode)), "something special")
 
 
@@ -172,7 +206,9 @@ def explain(error: Exception) -> str:
     """What an error says to a person: no numbers of the system's."""
     if isinstance(error, OSError) and error.strerror:
         where = error.filename2 or error.filename
-        return f"{error.strerror}: {os.fsdecode(where)}" if isinstance(where, (str, bytes)) else error.strerror
+        return (
+            f"{error.strerror}: {os.fsdecode(where)}" if isinstance(where, (str, bytes)) else error.strerror
+        )
     return str(error) or type(error).__name__
 
 

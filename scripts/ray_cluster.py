@@ -53,22 +53,39 @@ def plan_slots(nodes: list[dict], device: str, workers: int | None) -> list[Slot
     gpus = [0 if device == "cpu" else int(resources.get("GPU", 0)) for _, resources in machines]
     cores = [max(int(resources.get("CPU", 0)), 1) for _, resources in machines]
     if not any(gpus) and device == "gpu":
-        raise SetupError("--device gpu: no machine of this Ray cluster has a GPU that Ray knows of. Use --device auto or cpu.")
+        raise SetupError(
+            "--device gpu: no machine of this Ray cluster has a GPU that Ray knows of. Use --device auto or cpu."
+        )
     if not machines:
         raise SetupError("this Ray cluster has no living machine")
     if any(gpus):
         if workers and workers > sum(gpus):
-            raise SetupError(f"--workers {workers}: the cluster has {sum(gpus)} GPUs, and each worker needs one. "
-                             "Ask for fewer workers, or for --device cpu.")
+            raise SetupError(
+                f"--workers {workers}: the cluster has {sum(gpus)} GPUs, and each worker needs one. "
+                "Ask for fewer workers, or for --device cpu."
+            )
         counts = _deal(workers or sum(gpus), gpus)
     else:
         memory = [int(resources.get("memory", 0) / 2**32) for _, resources in machines]
-        counts = _deal(workers, [workers] * len(machines)) if workers else [max(min(c // 4, m), 1) for c, m in zip(cores, memory)]
+        counts = (
+            _deal(workers, [workers] * len(machines))
+            if workers
+            else [max(min(c // 4, m), 1) for c, m in zip(cores, memory)]
+        )
     slots = []
     for (node, _), has_gpu, available, count in zip(machines, gpus, cores, counts):
-        share = available // count if count and available >= count else int(10000 * available / max(count, 1)) / 10000
-        slot = Slot(node["NodeID"], node.get("NodeManagerHostname") or node["NodeID"][:8], min(has_gpu, 1),
-                    0 if has_gpu else share, max(int(share), 1))
+        share = (
+            available // count
+            if count and available >= count
+            else int(10000 * available / max(count, 1)) / 10000
+        )
+        slot = Slot(
+            node["NodeID"],
+            node.get("NodeManagerHostname") or node["NodeID"][:8],
+            min(has_gpu, 1),
+            0 if has_gpu else share,
+            max(int(share), 1),
+        )
         slots += [slot] * count
     return slots
 
@@ -131,7 +148,9 @@ class Crew:
         """Put a new actor into a hand's slot."""
         slot = hand.slot
         near = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=True)
-        actor = self.ray.remote(Worker).options(num_gpus=slot.gpus, num_cpus=slot.cores, scheduling_strategy=near)
+        actor = self.ray.remote(Worker).options(
+            num_gpus=slot.gpus, num_cpus=slot.cores, scheduling_strategy=near
+        )
         hand.actor = actor.remote(str(self.root), self.batch.workflow, self.device, slot.threads)
         self.calls[hand.actor.start.remote()] = hand, None
         if hand not in self.hands:
@@ -148,11 +167,16 @@ class Crew:
             if not (busy or self.waiting or self.batch.left):
                 return
             if not self.calls:
-                raise SetupError("no worker of the Ray cluster is left. The same call again goes on where this one stopped.")
+                raise SetupError(
+                    "no worker of the Ray cluster is left. The same call again goes on where this one stopped."
+                )
             ready, _ = self.ray.wait(list(self.calls), timeout=60)
             if not ready and not busy and not told:
                 told = True
-                print("No worker has started yet: the cluster's devices are taken, or a machine sets its ComfyUI up.", flush=True)
+                print(
+                    "No worker has started yet: the cluster's devices are taken, or a machine sets its ComfyUI up.",
+                    flush=True,
+                )
             for call in ready:
                 self._receive(call, *self.calls.pop(call))
 
@@ -195,7 +219,10 @@ class Crew:
         """Put a picture back, or let it fail when that has been done too often."""
         self.tries[job.number] += 1
         if self.tries[job.number] < ATTEMPTS:
-            print(f"{job.picture.source}: its worker died and it is given to another; {reason.splitlines()[0]}", flush=True)
+            print(
+                f"{job.picture.source}: its worker died and it is given to another; {reason.splitlines()[0]}",
+                flush=True,
+            )
             self.waiting.appendleft(job)
         else:
             self.batch.settle(job, Outcome("failed", text=reason))
@@ -222,8 +249,10 @@ def import_ray() -> ModuleType:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.util.scheduling_strategies")
     except ImportError as error:
-        raise SetupError(f"--ray needs Ray, which the Python of this call lacks ({error}). Install it there and call again:\n"
-                         f"  {sys.executable} -m pip install ray\nor leave --ray out: one server on this machine needs nothing more.") from None
+        raise SetupError(
+            f"--ray needs Ray, which the Python of this call lacks ({error}). Install it there and call again:\n"
+            f"  {sys.executable} -m pip install ray\nor leave --ray out: one server on this machine needs nothing more."
+        ) from None
     return ray
 
 
@@ -242,8 +271,10 @@ def connect(ray: ModuleType, address: str) -> None:
         text = str(error).strip() or type(error).__name__
         if address == LOCAL:
             raise SetupError(f"--ray: Ray did not start on this machine: {text}") from None
-        raise SetupError(f"--ray {address}: no connection to this Ray cluster: {text}\nThis machine must be one of the cluster's "
-                         "(ray start --address=HOST:PORT), with the same versions of Ray and Python, and have its token (RAY_AUTH_TOKEN).") from None
+        raise SetupError(
+            f"--ray {address}: no connection to this Ray cluster: {text}\nThis machine must be one of the cluster's "
+            "(ray start --address=HOST:PORT), with the same versions of Ray and Python, and have its token (RAY_AUTH_TOKEN)."
+        ) from None
 
 
 def run_on_ray(root: Path, batch: Batch, device: str, address: str, workers: int | None) -> None:
@@ -258,7 +289,10 @@ def run_on_ray(root: Path, batch: Batch, device: str, address: str, workers: int
         slots = plan_slots(ray.nodes(), device, workers)
         kind = "GPU" if slots[0].gpus else "CPU"
         for (machine, threads), count in Counter((slot.machine, slot.threads) for slot in slots).items():
-            print(f"Ray: {count} {kind} worker{'s' * (count > 1)} with {threads} thread{'s' * (threads > 1)} on {machine}", flush=True)
+            print(
+                f"Ray: {count} {kind} worker{'s' * (count > 1)} with {threads} thread{'s' * (threads > 1)} on {machine}",
+                flush=True,
+            )
         for slot in slots:
             crew.hire(Hand(slot))
         crew.work()

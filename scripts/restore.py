@@ -21,7 +21,6 @@ from .results import RESULT_SUFFIXES, choose_target, part_key, request_key, with
 from .server import ServerError
 from .steps import SetupError
 
-
 _NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
@@ -100,7 +99,10 @@ class Batch:
             return
         self.done += 1
         found = f"{outcome.text}\n  " if outcome.text else ""
-        print(f"[{job.number}/{self.total}] {job.picture.source}: {found}{outcome.seconds:.1f} s -> {', '.join(map(str, written))}", flush=True)
+        print(
+            f"[{job.number}/{self.total}] {job.picture.source}: {found}{outcome.seconds:.1f} s -> {', '.join(map(str, written))}",
+            flush=True,
+        )
 
     def _open(self, number: int, picture: Picture) -> Job | None:
         """The job of a picture, None when its result is there already."""
@@ -115,7 +117,10 @@ class Batch:
         if picture.target.parent in self._blocked:
             raise ValueError(self._blocked[picture.target.parent])
         if is_cut_off(data):
-            print(f"{picture.source}: this file is cut off; what is missing is restored from nothing", flush=True)
+            print(
+                f"{picture.source}: this file is cut off; what is missing is restored from nothing",
+                flush=True,
+            )
         return Job(number, picture, key, data)
 
     def _choose(self, picture: Picture, key: str) -> tuple[Path, bool]:
@@ -132,7 +137,10 @@ class Batch:
         first, _ = self._choose(job.picture, job.key)
         self._taken.add(first)
         try:
-            others = [self._place(job, image, part_key(job.key, number)) for number, image in enumerate(images[1:], 1)]
+            others = [
+                self._place(job, image, part_key(job.key, number))
+                for number, image in enumerate(images[1:], 1)
+            ]
         finally:
             self._taken.discard(first)
         return [self._place(job, images[0], job.key), *others]
@@ -179,7 +187,10 @@ def run_here(root: Path, batch: Batch, device: str) -> None:
             outcome = engine.attempt(job.name, job.key, job.data)
             if outcome.fate == "died":
                 # Perhaps for another reason than this picture, and between two of them.
-                print(f"{job.picture.source}: {outcome.text.splitlines()[0]} It is started anew, and the picture tried once more.", flush=True)
+                print(
+                    f"{job.picture.source}: {outcome.text.splitlines()[0]} It is started anew, and the picture tried once more.",
+                    flush=True,
+                )
                 outcome = engine.attempt(job.name, job.key, job.data)
             batch.settle(job, outcome)
     finally:
@@ -216,5 +227,12 @@ def restore(root: Path, arguments: Namespace) -> int:
     except (WorkflowError, SetupError, ServerError) as error:
         print(f"Error: {error}", flush=True)
         return 1
-    print(f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {time.monotonic() - started:.1f} s", flush=True)
-    return 1 if batch.failed or any("left alone" not in remark and "left out" not in remark for remark in remarks) else 0
+    print(
+        f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {time.monotonic() - started:.1f} s",
+        flush=True,
+    )
+    return (
+        1
+        if batch.failed or any("left alone" not in remark and "left out" not in remark for remark in remarks)
+        else 0
+    )

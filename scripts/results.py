@@ -12,7 +12,17 @@ from pathlib import Path
 
 from .pictures import PNG_END, PNG_HEAD, Picture, find_pictures, is_cut_off
 
-__all__ = ["Picture", "choose_target", "find_pictures", "is_complete_png", "is_cut_off", "part_key", "read_key", "request_key", "with_key"]
+__all__ = [
+    "Picture",
+    "choose_target",
+    "find_pictures",
+    "is_complete_png",
+    "is_cut_off",
+    "part_key",
+    "read_key",
+    "request_key",
+    "with_key",
+]
 
 RESULT_SUFFIXES = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """What the name of a result ends with, by the format."""
@@ -24,12 +34,19 @@ _PLACEHOLDER = _KEY_WORD + b"=" + b"0" * 64  # what the writer of a result puts 
 def request_key(source_name: str, source: bytes, workflow: bytes, options: dict) -> str:
     """What identifies a result: the picture's name and bytes, the workflow file and the options it was asked with."""
     digest = hashlib.sha256()
-    for part in (source_name.encode("utf-8", "surrogateescape"), source, workflow, json.dumps(options, sort_keys=True).encode()):
+    for part in (
+        source_name.encode("utf-8", "surrogateescape"),
+        source,
+        workflow,
+        json.dumps(options, sort_keys=True).encode(),
+    ):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
 
-def choose_target(target: Path, key: str, taken: set[Path], suffix: str = ".png", former: Path | None = None) -> tuple[Path, bool]:
+def choose_target(
+    target: Path, key: str, taken: set[Path], suffix: str = ".png", former: Path | None = None
+) -> tuple[Path, bool]:
     """`(path, done)` for a result: the first of NAME_restored.png, NAME_restored_2.png, ... that is free, or that
     already holds the complete result with this key (`done`). Paths in `taken` belong to other pictures of this call.
     Under `former` a result is only looked for."""
@@ -59,7 +76,13 @@ def with_key(data: bytes, key: str) -> bytes:
     Raises ValueError when it is no complete PNG and has no such place."""
     if is_complete_png(data):
         body = b"tEXt" + _KEY_WORD + b"\0" + key.encode("latin-1")
-        return data[:-len(PNG_END)] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + PNG_END
+        return (
+            data[: -len(PNG_END)]
+            + struct.pack(">I", len(body) - 4)
+            + body
+            + struct.pack(">I", zlib.crc32(body))
+            + PNG_END
+        )
     if data.startswith(PNG_HEAD) or _PLACEHOLDER not in data:
         raise ValueError("the workflow's result is not a complete PNG file")
     return data.replace(_PLACEHOLDER, _KEY_WORD + b"=" + key.encode("latin-1"), 1)
@@ -78,7 +101,7 @@ def read_key(path: Path) -> str | None:
             tail = file.read()
     except OSError:
         return None
-    found = re.search(rb"tEXt" + _KEY_WORD + rb"\0([0-9a-f]{64})....\Z", tail[:-len(PNG_END)], re.DOTALL)
+    found = re.search(rb"tEXt" + _KEY_WORD + rb"\0([0-9a-f]{64})....\Z", tail[: -len(PNG_END)], re.DOTALL)
     return found.group(1).decode() if found and tail.endswith(PNG_END) else None
 
 

@@ -27,7 +27,11 @@ LEAST_FREE = 64 * 2**20
 _PREFIX, _OWNER = "aior-", "owner"
 # Large tensors on the CPU are asked for and given back at every layer. Kept by glibc (up to 400 MB) and in huge pages they
 # need not be zeroed page by page each time, which is a quarter of a picture's seconds. Other C libraries ignore these.
-ALLOCATION = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "200000000", "MALLOC_TRIM_THRESHOLD_": "400000000"}
+ALLOCATION = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": "200000000",
+    "MALLOC_TRIM_THRESHOLD_": "400000000",
+}
 
 
 class ServerError(RuntimeError):
@@ -37,11 +41,28 @@ class ServerError(RuntimeError):
     code: int | None = None
 
 
-def start_comfyui(host: Host, port: int, flags: list, environment: dict[str, str] | None = None, **options: object) -> subprocess.Popen:
+def start_comfyui(
+    host: Host, port: int, flags: list, environment: dict[str, str] | None = None, **options: object
+) -> subprocess.Popen:
     """Start the host's ComfyUI on 127.0.0.1 with more `flags`; it ends with this process. What the person's environment says
     of memory allocation goes first; `environment` is added to it. `options` are Popen's."""
-    command = [host.python, LAUNCHER, host.comfyui / "main.py", "--listen", "127.0.0.1", "--port", port, "--disable-auto-launch", *flags]
-    return subprocess.Popen([str(part) for part in command], env=ALLOCATION | os.environ | (environment or {}), **ends_with_parent(), **options)
+    command = [
+        host.python,
+        LAUNCHER,
+        host.comfyui / "main.py",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--disable-auto-launch",
+        *flags,
+    ]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        env=ALLOCATION | os.environ | (environment or {}),
+        **ends_with_parent(),
+        **options,
+    )
 
 
 def free_port() -> int:
@@ -86,10 +107,14 @@ def own_folder() -> OwnFolder:
         folder = OwnFolder()
         free = shutil.disk_usage(folder.path).free
     except OSError as error:
-        raise ServerError(f"no folder for temporary files can be made: {error.strerror or error}. {advice}") from None
+        raise ServerError(
+            f"no folder for temporary files can be made: {error.strerror or error}. {advice}"
+        ) from None
     if free < LEAST_FREE:
         folder.close()
-        raise ServerError(f"the folder for temporary files, {folder.path.parent}, has only {free / 2**20:.0f} MiB left. {advice}")
+        raise ServerError(
+            f"the folder for temporary files, {folder.path.parent}, has only {free / 2**20:.0f} MiB left. {advice}"
+        )
     return folder
 
 
@@ -101,8 +126,17 @@ class Server:
     `command`: with the nodes that read and write pictures for `aior.py restore`. Raises ServerError where no temporary folder can be made.
     """
 
-    def __init__(self, host: Host, *, device: str = "cpu", port: int | None = None, folder: Path | None = None,
-                 models: Path | None = None, extra: tuple[str, ...] = (), command: bool = False):
+    def __init__(
+        self,
+        host: Host,
+        *,
+        device: str = "cpu",
+        port: int | None = None,
+        folder: Path | None = None,
+        models: Path | None = None,
+        extra: tuple[str, ...] = (),
+        command: bool = False,
+    ):
         self.host, self.device, self.models, self.extra = host, device, models, extra
         self._environment = {COMMAND: "1"} if command else {}
         self._wanted_port = port
@@ -118,9 +152,15 @@ class Server:
 
     def _flags(self) -> list:
         # In a file: ComfyUI 0.16 finds no tables in a database in memory.
-        flags = ["--database-url", f"sqlite:///{self.folder / 'user' / 'comfyui.db'}", "--disable-api-nodes",
-                 # Other packs cost start-up time and may change what a test or a restore does.
-                 "--disable-all-custom-nodes", "--whitelist-custom-nodes", self.host.pack_name]
+        flags = [
+            "--database-url",
+            f"sqlite:///{self.folder / 'user' / 'comfyui.db'}",
+            "--disable-api-nodes",
+            # Other packs cost start-up time and may change what a test or a restore does.
+            "--disable-all-custom-nodes",
+            "--whitelist-custom-nodes",
+            self.host.pack_name,
+        ]
         for name in FOLDERS:
             flags += [f"--{name}-directory", self.folder / name]
         if self.device == "cpu":
@@ -141,7 +181,15 @@ class Server:
             self.port = self._wanted_port or free_port()
             with open(self.log_path, "wb") as log:
                 self.process = start_comfyui(
-                    self.host, self.port, self._flags(), self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
+                    self.host,
+                    self.port,
+                    self._flags(),
+                    self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.folder,
+                )
             try:
                 self._wait(timeout)
                 return self
@@ -168,7 +216,9 @@ class Server:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not self.alive():
-                error = ServerError(f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}")
+                error = ServerError(
+                    f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}"
+                )
                 error.code = self.process.returncode
                 raise error
             with contextlib.suppress(urllib.error.URLError, OSError):
@@ -225,10 +275,16 @@ def serve(host: Host, *, device: str, port: int) -> int:
         flags.append("--cpu")
     if host.extra_paths:
         flags += ["--extra-model-paths-config", host.extra_paths]
-    print(f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
-          f"Results are saved in {host.comfyui / 'output'}", flush=True)
+    print(
+        f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
+        f"Results are saved in {host.comfyui / 'output'}",
+        flush=True,
+    )
     if host.setup:
-        print("It will say that comfyui-workflow-templates is not installed: 430 MB that were left out on purpose, nothing here needs them.", flush=True)
+        print(
+            "It will say that comfyui-workflow-templates is not installed: 430 MB that were left out on purpose, nothing here needs them.",
+            flush=True,
+        )
     process = start_comfyui(host, port, flags)
     try:
         return process.wait()

@@ -19,7 +19,10 @@ def main(argv: list[str]) -> None:
     sys.argv = argv
     # As `python main.py` has it. The portable ComfyUI's Python does not put a script's folder first: its first entry stays.
     own = Path(__file__).resolve().parent
-    sys.path[:] = [str(Path(argv[0]).resolve().parent), *(entry for entry in sys.path if Path(entry).resolve() != own)]
+    sys.path[:] = [
+        str(Path(argv[0]).resolve().parent),
+        *(entry for entry in sys.path if Path(entry).resolve() != own),
+    ]
     runpy.run_path(argv[0], run_name="__main__")
 
 

@@ -67,8 +67,10 @@ def run_steps(steps: Iterable[Step], state_path: Path, say: Say = print) -> list
         say(f"  {step.title} ...")
         step.run()
         if not step.check():
-            raise SetupError(f"set-up step '{step.name}' ran, but its result is not there. "
-                             f"Run the command again; if that does not help, delete {state_path.parent} first.")
+            raise SetupError(
+                f"set-up step '{step.name}' ran, but its result is not there. "
+                f"Run the command again; if that does not help, delete {state_path.parent} first."
+            )
         state[step.name] = step.fingerprint
         write_atomic(state_path, json.dumps(state, indent=1).encode())
         say(f"  {step.title}: done in {time.monotonic() - started:.1f} s")

@@ -49,14 +49,23 @@ def _inline(host_id: str, host: dict, graph: dict, nodes: dict[str, dict], links
             if slot.get("link") == link["id"]:
                 slot["link"] = f"{host_id}:{link['id']}" if made else None
         if made:
-            links[f"{host_id}:{link['id']}"] = {**made, "id": f"{host_id}:{link['id']}", "target_id": target, "target_slot": link["target_slot"]}
+            links[f"{host_id}:{link['id']}"] = {
+                **made,
+                "id": f"{host_id}:{link['id']}",
+                "target_id": target,
+                "target_slot": link["target_slot"],
+            }
     for link_id, link in list(links.items()):
         if str(link["origin_id"]) == host_id:
             result = results.get(link["origin_slot"])
             # Nothing comes out of it: without the link the input that it fed is open.
             links.pop(link_id)
             if result:
-                links[link_id] = {**link, "origin_id": result["origin_id"], "origin_slot": result["origin_slot"]}
+                links[link_id] = {
+                    **link,
+                    "origin_id": result["origin_id"],
+                    "origin_slot": result["origin_slot"],
+                }
     for node_id, node in inner.items():
         nodes[node_id] = {**node, "id": node_id}
 
@@ -68,7 +77,11 @@ def _promote(host_id: str, host: dict, graph: dict, inner: dict[str, dict]) -> N
     shown = (host.get("properties") or {}).get("proxyWidgets")
     if not isinstance(shown, list):
         shown = [["-1", slot["name"]] for slot in host.get("inputs") or [] if "widget" in slot]
-    given = [(str(entry[0]), entry[1], value) for entry, value in zip(shown, values if isinstance(values, list) else []) if value is not None]
+    given = [
+        (str(entry[0]), entry[1], value)
+        for entry, value in zip(shown, values if isinstance(values, list) else [])
+        if value is not None
+    ]
     given += [("-1", name, value) for name, value in host.get(PROMOTED, {}).items()]
     for node, name, value in given:
         if node != "-1":
@@ -76,7 +89,11 @@ def _promote(host_id: str, host: dict, graph: dict, inner: dict[str, dict]) -> N
                 inner[f"{host_id}:{node}"].setdefault(PROMOTED, {})[name] = value
             continue
         for link in map(_as_dict, graph.get("links") or []):
-            if str(link["origin_id"]) == INPUTS and link["origin_slot"] == by_input.get(name) and str(link["target_id"]) != OUTPUTS:
+            if (
+                str(link["origin_id"]) == INPUTS
+                and link["origin_slot"] == by_input.get(name)
+                and str(link["target_id"]) != OUTPUTS
+            ):
                 target = inner[f"{host_id}:{link['target_id']}"]
                 target.setdefault(PROMOTED, {})[target["inputs"][link["target_slot"]]["name"]] = value
 

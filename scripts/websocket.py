@@ -26,12 +26,15 @@ class WebSocket:
         key = base64.b64encode(os.urandom(16))
         self._socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+            f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
         while b"\r\n\r\n" not in self._received:
             self._fill()
         head, _, self._received = self._received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+        }
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()
         if " 101 " not in f"{status} " or headers.get("sec-websocket-accept") != accept:
             self._socket.close()
@@ -46,7 +49,7 @@ class WebSocket:
     def _take(self, offset: int, count: int) -> bytes:
         while len(self._received) < offset + count:
             self._fill()
-        return self._received[offset:offset + count]
+        return self._received[offset : offset + count]
 
     def _frame(self) -> tuple[bool, int, bytes]:
         """One whole frame. Nothing is consumed before all of it is there, so a timeout in between loses no byte."""
@@ -60,7 +63,7 @@ class WebSocket:
         if second & 0x80:
             mask, offset = self._take(offset, 4), offset + 4
         payload = self._take(offset, length)
-        self._received = self._received[offset + length:]
+        self._received = self._received[offset + length :]
         if mask:
             payload = _masked(payload, mask)
         return bool(first & 0x80), first & 0x0F, payload
@@ -121,5 +124,5 @@ class WebSocket:
 
 
 def _masked(payload: bytes, mask: bytes) -> bytes:
-    repeated = (mask * (len(payload) // 4 + 1))[:len(payload)]
+    repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(len(payload), "big")

@@ -52,17 +52,27 @@ WALK = """**encode the prior -> fuse it while sampling -> decode with detail**
 
 
 def load() -> Column:
-    return Column("1 Photograph and model", GREEN, (
-        Node("photo", "LoadImage", {"image": "example.png"}, title="The damaged photograph"),
-        Node("compact", "AIOR_LoadCompact"),
-    ))
+    return Column(
+        "1 Photograph and model",
+        GREEN,
+        (
+            Node("photo", "LoadImage", {"image": "example.png"}, title="The damaged photograph"),
+            Node("compact", "AIOR_LoadCompact"),
+        ),
+    )
 
 
-def prior(image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it") -> Column:
-    return Column(title, BLUE, (
-        Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
-        found(),
-    ))
+def prior(
+    image: str = "photo.IMAGE", restorer: str = "compact.restorer", title: str = "2 What is wrong with it"
+) -> Column:
+    return Column(
+        title,
+        BLUE,
+        (
+            Node("prior", "AIOR_EncodePrior", {"restorer": restorer, "vae": "compact.vae", "image": image}),
+            found(),
+        ),
+    )
 
 
 def found(text: str = "prior.report", name: str = "found", title: str = "What was found") -> Node:
@@ -71,19 +81,33 @@ def found(text: str = "prior.report", name: str = "found", title: str = "What wa
 
 
 def apply() -> Node:
-    return Node("daff", "AIOR_ApplyDAFF", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"})
+    return Node(
+        "daff",
+        "AIOR_ApplyDAFF",
+        {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior"},
+    )
 
 
 def decode(samples: str, prior: str = "prior.prior", restorer: str = "compact.restorer") -> Node:
-    return Node("decode", "AIOR_DecodeDAEM", {"samples": samples, "vae": "compact.vae", "restorer": restorer, "prior": prior})
+    return Node(
+        "decode",
+        "AIOR_DecodeDAEM",
+        {"samples": samples, "vae": "compact.vae", "restorer": restorer, "prior": prior},
+    )
 
 
 def save(images: str = "decode.image", prefix: str = "AIOR", title: str = "The restored photograph") -> Node:
-    return Node("save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=540, more=130)
+    return Node(
+        "save", "SaveImage", {"images": images, "filename_prefix": prefix}, title=title, width=540, more=130
+    )
 
 
 def sampler(**inputs: str) -> Node:
-    return Node("sampler", "AIOR_DAFFSampler", {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs})
+    return Node(
+        "sampler",
+        "AIOR_DAFFSampler",
+        {"model": "compact.model", "restorer": "compact.restorer", "prior": "prior.prior", **inputs},
+    )
 
 
 def beside(name: str, one: str, other: str, direction: str, title: str) -> Node:

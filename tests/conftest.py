@@ -22,7 +22,9 @@ PACK = "aior_pack"
 def _load_pack() -> None:
     if PACK in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(
+        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = module
     spec.loader.exec_module(module)
@@ -55,11 +57,32 @@ _host_on_cpu()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-size", action="store_true", help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes")
-    parser.addoption("--stress", action="store_true", help="robustness tests at their full counts, not a sample of them: an hour")
-    parser.addoption("--browser", action="store_true", help="the front end in a headless Chromium too: every workflow dropped and run, ten minutes")
-    parser.addoption("--screenshots", type=Path, default=ROOT / "runs" / "screenshots", help="folder for what --browser saw (default: runs/screenshots)")
-    parser.addoption("--host-only", action="store_true", help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version")
+    parser.addoption(
+        "--full-size",
+        action="store_true",
+        help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes",
+    )
+    parser.addoption(
+        "--stress",
+        action="store_true",
+        help="robustness tests at their full counts, not a sample of them: an hour",
+    )
+    parser.addoption(
+        "--browser",
+        action="store_true",
+        help="the front end in a headless Chromium too: every workflow dropped and run, ten minutes",
+    )
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        default=ROOT / "runs" / "screenshots",
+        help="folder for what --browser saw (default: runs/screenshots)",
+    )
+    parser.addoption(
+        "--host-only",
+        action="store_true",
+        help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version",
+    )
 
 
 TIERS = {
@@ -86,7 +109,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(tier_of(item))
     if config.getoption("--host-only"):
         graph = ROOT / "tests" / "graph"
-        others = [item for item in items if graph not in item.path.parents and "comfyui" not in item.fixturenames]
+        others = [
+            item for item in items if graph not in item.path.parents and "comfyui" not in item.fixturenames
+        ]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
 
@@ -164,4 +189,6 @@ def walk(tiny_file):
     def patch(prior, *conditionings, **options):
         return apply_daff(model, restorer, prior, *conditionings, **options)
 
-    return SimpleNamespace(model=model, vae=vae, restorer=restorer, encode=encode, decode=decode, sample=sample, patch=patch)
+    return SimpleNamespace(
+        model=model, vae=vae, restorer=restorer, encode=encode, decode=decode, sample=sample, patch=patch
+    )

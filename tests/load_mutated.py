@@ -40,9 +40,15 @@ def sources() -> list[Source]:
     compact, restorer = stored(compact_state(TINY)), stored(restorer_state(TINY.restorer))
     colors = json.dumps([[0.01 * i, 0.1, -0.1] for i in range(TINY.autoencoder.latent_channels + 1)])
     return [
-        Source(compact, describe(TINY) | {"set": "a", "shards": "1"}, ("compact", "compact", "restorer", "unet")),
+        Source(
+            compact, describe(TINY) | {"set": "a", "shards": "1"}, ("compact", "compact", "restorer", "unet")
+        ),
         Source(compact, describe(TINY) | {"latent_rgb": colors}, ("compact",)),
-        Source(restorer, describe(TINY.restorer) | {"training": "none"}, ("restorer", "restorer", "restorer", "compact")),
+        Source(
+            restorer,
+            describe(TINY.restorer) | {"training": "none"},
+            ("restorer", "restorer", "restorer", "compact"),
+        ),
         Source(stored(filled(unildiff(NARROW) | UNET)), {}, ("restorer", "unet")),
         Source(stored(filled(faithdiff(NARROW))), {}, ("restorer", "unet", "compact")),
     ]
@@ -57,7 +63,9 @@ def attempt(case: Case, sound: tuple) -> None:
     if case.loader == "unet":
         load_unet(case.path)
         return
-    model, vae, restorer = load_compact(case.path) if case.loader == "compact" else (*sound[:2], load_restorer(case.path))
+    model, vae, restorer = (
+        load_compact(case.path) if case.loader == "compact" else (*sound[:2], load_restorer(case.path))
+    )
     prior = encode_prior(restorer, vae, IMAGE)
     latent = sample_daff(model, restorer, prior, steps=1, seed=1)
     image = decode_daem(latent, vae, restorer, prior)
@@ -67,7 +75,12 @@ def attempt(case: Case, sound: tuple) -> None:
 def sentence(error: Exception) -> bool:
     """Whether a person can read it: words, an end, no endless list, nothing that moves the cursor."""
     text = str(error)
-    return len(text) < 3000 and text.isprintable() and text.endswith(".") and len(re.findall(r"[a-z]{2,} [a-z]{2,}", text)) >= 2
+    return (
+        len(text) < 3000
+        and text.isprintable()
+        and text.endswith(".")
+        and len(re.findall(r"[a-z]{2,} [a-z]{2,}", text)) >= 2
+    )
 
 
 def peak() -> int:
@@ -80,7 +93,7 @@ def forget_peak() -> None:
 
 
 def judged(case: Case, sound: tuple) -> str:
-    """"loaded", "refused: ..." or "WRONG: ..."."""
+    """ "loaded", "refused: ..." or "WRONG: ..."."""
     try:
         attempt(case, sound)
     except EXPECTED as error:
@@ -100,7 +113,10 @@ def main() -> None:
     place.mkdir()
     base = place / "sound.safetensors"
     base.write_bytes(draft(made[0].tensors, made[0].metadata).bytes())
-    with torch.inference_mode(), (folder / "report.jsonl").open("a", encoding="utf-8", errors="replace") as report:
+    with (
+        torch.inference_mode(),
+        (folder / "report.jsonl").open("a", encoding="utf-8", errors="replace") as report,
+    ):
         sound = load_compact(base)
         # Warm: what the first walk allocates for good is not the mutations'.
         attempt(Case(base, "compact", "sound"), sound)
@@ -110,14 +126,23 @@ def main() -> None:
             shutil.rmtree(place)
             place.mkdir()
             case = mutate(made, number, place)
-            print(json.dumps({"begin": number, "what": case.what, "loader": case.loader}), file=report, flush=True)
+            print(
+                json.dumps({"begin": number, "what": case.what, "loader": case.loader}),
+                file=report,
+                flush=True,
+            )
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             forget_peak()
             before, started = peak(), time.monotonic()
             outcome = judged(case, sound)
             if (place / "ran").exists():
                 outcome = "WRONG: code was run"
-            line = {"end": number, "outcome": outcome, "bytes": peak() - before, "seconds": round(time.monotonic() - started, 2)}
+            line = {
+                "end": number,
+                "outcome": outcome,
+                "bytes": peak() - before,
+                "seconds": round(time.monotonic() - started, 2),
+            }
             print(json.dumps(line), file=report, flush=True)
             faulthandler.cancel_dump_traceback_later()
 

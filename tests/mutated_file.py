@@ -54,7 +54,11 @@ def draft(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Draft:
     header, body = ({"__metadata__": dict(metadata)} if metadata else {}), bytearray()
     for key, value in tensors.items():
         data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        header[key] = {"dtype": CODES[value.dtype], "shape": list(value.shape), "data_offsets": [len(body), len(body) + len(data)]}
+        header[key] = {
+            "dtype": CODES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
         body += data
     return Draft(header, body)
 

@@ -31,7 +31,24 @@ def pickled(dice: random.Random, source: Source, folder: Path) -> tuple[Path, st
     trace = str(folder / "ran")
     key = dice.choice(list(source.tensors))
     value = source.tensors[key]
-    kind = dice.choice(("plain", "open", "system", "eval", "bytearray", "expanded", "shared", "sparse", "int", "nested", "list", "none", "meta", "parameter"))
+    kind = dice.choice(
+        (
+            "plain",
+            "open",
+            "system",
+            "eval",
+            "bytearray",
+            "expanded",
+            "shared",
+            "sparse",
+            "int",
+            "nested",
+            "list",
+            "none",
+            "meta",
+            "parameter",
+        )
+    )
     strange = {
         "open": lambda: Payload(open, trace, "w"),
         "system": lambda: Payload(os.system, f"touch {trace}"),
@@ -59,7 +76,9 @@ def pickled(dice: random.Random, source: Source, folder: Path) -> tuple[Path, st
     else:
         torch.save(state, buffer, _use_new_zipfile_serialization=how == "zip")
     content = bytearray(buffer.getvalue())
-    hurt = dice.choice(("none", "none", "flip", "cut", "packed", "numel") if how == "zip" else ("none", "flip", "cut"))
+    hurt = dice.choice(
+        ("none", "none", "flip", "cut", "packed", "numel") if how == "zip" else ("none", "flip", "cut")
+    )
     if hurt == "flip":
         # Half of the flips into the first kilobytes, where the pickle is.
         reach = len(content) if dice.random() < 0.5 else min(len(content), 20_000)
@@ -85,6 +104,8 @@ def _rezipped(dice: random.Random, content: bytes, hurt: str) -> bytes:
                 places = [i for i in range(len(data) - 5) if data[i] in b"KMJ"]
                 for place in dice.sample(places, min(len(places), dice.choice((1, 4, 40)))):
                     width = {ord("K"): 1, ord("M"): 2, ord("J"): 4}[data[place]]
-                    data[place + 1 : place + 1 + width] = dice.choice((b"\xff" * width, b"\x00" * width, dice.randbytes(width)))
+                    data[place + 1 : place + 1 + width] = dice.choice(
+                        (b"\xff" * width, b"\x00" * width, dice.randbytes(width))
+                    )
             new.writestr(entry.filename, bytes(data))
     return out.getvalue()

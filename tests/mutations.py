@@ -18,9 +18,48 @@ from aior_pack.tests.mutated_file import CODES, Case, Draft, Source, draft, whol
 from aior_pack.tests.mutated_pickles import pickled
 
 OTHER_CODES = ("F4", "F6_E2M3", "F8_E8M0", "U16", "F128", "", "float16", None, 3)
-HOSTILE_NUMBERS = (0, -1, 1, 2, 3, 7, 1.5, 1e308, 10**9, 10**18, 2**63, 2**64, 10**5000, True, None, "4", [], {}, float("nan"), float("inf"), [[1]], -0.0)
+HOSTILE_NUMBERS = (
+    0,
+    -1,
+    1,
+    2,
+    3,
+    7,
+    1.5,
+    1e308,
+    10**9,
+    10**18,
+    2**63,
+    2**64,
+    10**5000,
+    True,
+    None,
+    "4",
+    [],
+    {},
+    float("nan"),
+    float("inf"),
+    [[1]],
+    -0.0,
+)
 SETTINGS = ("daff.mode", "daem.dilations", "daem.top_k", "daem.pools", "unet.head_channels")
-RUBBISH = ("", "null", "[]", "3", '"x"', "{", "nonsense", "NaN", "[" * 100_000, "{}" * 3, "\ud83d", '{"daem.pools": NaN}', "1" * 6000, "true", "[[1,2,3]]")
+RUBBISH = (
+    "",
+    "null",
+    "[]",
+    "3",
+    '"x"',
+    "{",
+    "nonsense",
+    "NaN",
+    "[" * 100_000,
+    "{}" * 3,
+    "\ud83d",
+    '{"daem.pools": NaN}',
+    "1" * 6000,
+    "true",
+    "[[1,2,3]]",
+)
 BIG = (2**31, 2**32 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 10**30)
 
 
@@ -74,7 +113,9 @@ def longer(dice: random.Random, source: Source, folder: Path) -> tuple[Path, str
 
 def lying_length(dice: random.Random, source: Source, folder: Path) -> tuple[Path, str]:
     content = whole(source).bytes()
-    length = dice.choice((0, 1, 2, 10**8, 10**8 + 1, 2**32, 2**63, 2**64 - 1, len(content), dice.randrange(len(content))))
+    length = dice.choice(
+        (0, 1, 2, 10**8, 10**8 + 1, 2**32, 2**63, 2**64 - 1, len(content), dice.randrange(len(content)))
+    )
     return write(folder, struct.pack("<Q", length) + content[8:]), f"{length}"
 
 
@@ -123,7 +164,9 @@ def resized(dice: random.Random, source: Source, folder: Path) -> tuple[Path, st
     if math.prod(shape) > 2**22:
         shape = shape[:1]
     changed = torch.zeros(shape, dtype=value.dtype)
-    return write(folder, draft(source.tensors | {key: changed}, source.metadata).bytes()), f"{key} {tuple(value.shape)} -> {shape}"
+    return write(
+        folder, draft(source.tensors | {key: changed}, source.metadata).bytes()
+    ), f"{key} {tuple(value.shape)} -> {shape}"
 
 
 def moved_offsets(dice: random.Random, source: Source, folder: Path) -> tuple[Path, str]:
@@ -147,7 +190,20 @@ def wrong_keys(dice: random.Random, source: Source, folder: Path) -> tuple[Path,
     key = dice.choice(list(tensors))
     number = dice.choice((1, 5, 999_999_999, 10**40, "007", "\u00b2", "-1"))
     numbered = ".".join(str(number) if part.isdigit() else part for part in key.split("."))
-    name = dice.choice((numbered, f"{key}.x", key.split(".", 1)[-1], f"unet.{key}", "", "\u202e" + key, "a" * 100_000, "\x1b[2J" + key, "vae.latent_mean", f"module.{key}"))
+    name = dice.choice(
+        (
+            numbered,
+            f"{key}.x",
+            key.split(".", 1)[-1],
+            f"unet.{key}",
+            "",
+            "\u202e" + key,
+            "a" * 100_000,
+            "\x1b[2J" + key,
+            "vae.latent_mean",
+            f"module.{key}",
+        )
+    )
     how = dice.choice(("rename", "remove", "double", "part", "swap"))
     if how == "rename":
         tensors[name] = tensors.pop(key)
@@ -174,7 +230,19 @@ def doubled_json(dice: random.Random, source: Source, folder: Path) -> tuple[Pat
     text = json.dumps(file.header)
     key = dice.choice(file.keys())
     entry = f"{json.dumps(key)}: {json.dumps(file.header[dice.choice(file.keys())])}"
-    text = dice.choice((f"{{{entry}, {text[1:]}", "[]", "null", "{}", '{"a":' * 5000, text[:-1], f"{text} {text}", text.replace('"', "'"), "\x00" * 64))
+    text = dice.choice(
+        (
+            f"{{{entry}, {text[1:]}",
+            "[]",
+            "null",
+            "{}",
+            '{"a":' * 5000,
+            text[:-1],
+            f"{text} {text}",
+            text.replace('"', "'"),
+            "\x00" * 64,
+        )
+    )
     encoded = text.encode()
     return write(folder, struct.pack("<Q", len(encoded)) + encoded + bytes(file.body)), text[:40]
 
@@ -184,8 +252,30 @@ def wrong_metadata(dice: random.Random, source: Source, folder: Path) -> tuple[P
     metadata = file.header.setdefault("__metadata__", {})
     key = dice.choice(("settings", "latent_rgb", "scale", "training", "format", "set", "base"))
     rows = [[0.1, 0.2, 0.3]] * dice.choice((16, 17, 17, 17))
-    colors = dice.choice((rows, [*rows[:-1], [float("nan")] * 3], [*rows[:-1], [1e300] * 3], [*rows[:-1], [1, 2]], [*rows[:-1], "abc"], [*rows[:-1], [None] * 3]))
-    value = dice.choice((*RUBBISH, json.dumps(colors), json.dumps(colors), "x" * 10**6, "compact", "sdxl", None, 3, [1], {"a": 1}))
+    colors = dice.choice(
+        (
+            rows,
+            [*rows[:-1], [float("nan")] * 3],
+            [*rows[:-1], [1e300] * 3],
+            [*rows[:-1], [1, 2]],
+            [*rows[:-1], "abc"],
+            [*rows[:-1], [None] * 3],
+        )
+    )
+    value = dice.choice(
+        (
+            *RUBBISH,
+            json.dumps(colors),
+            json.dumps(colors),
+            "x" * 10**6,
+            "compact",
+            "sdxl",
+            None,
+            3,
+            [1],
+            {"a": 1},
+        )
+    )
     if key == "latent_rgb" and dice.random() < 0.6:
         value = json.dumps(colors)
     if dice.random() < 0.1:
@@ -199,14 +289,27 @@ def wrong_settings(dice: random.Random, source: Source, folder: Path) -> tuple[P
     """One number of the settings: what the file's shapes cannot show."""
     settings = json.loads(source.metadata.get("settings", "{}"))
     key = dice.choice(SETTINGS)
-    value = dice.choice((*HOSTILE_NUMBERS, *([number] * 4 for number in HOSTILE_NUMBERS), [1, 1, 1, 4], [4, 2, 1, 1], [1], [1] * 5, "paper", "official"))
+    value = dice.choice(
+        (
+            *HOSTILE_NUMBERS,
+            *([number] * 4 for number in HOSTILE_NUMBERS),
+            [1, 1, 1, 4],
+            [4, 2, 1, 1],
+            [1],
+            [1] * 5,
+            "paper",
+            "official",
+        )
+    )
     settings[key] = value
     # Python refuses to write a number of 5,000 digits, as a person would not.
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
     text = json.dumps(settings)
     sys.set_int_max_str_digits(limit)
-    return write(folder, draft(source.tensors, source.metadata | {"settings": text}).bytes()), f"{key} = {text[text.find(key) :][:70]}"
+    return write(
+        folder, draft(source.tensors, source.metadata | {"settings": text}).bytes()
+    ), f"{key} = {text[text.find(key) :][:70]}"
 
 
 def wrong_values(dice: random.Random, source: Source, folder: Path) -> tuple[Path, str]:
@@ -238,7 +341,11 @@ def widened(dice: random.Random, source: Source, folder: Path) -> tuple[Path, st
             shape = shape if 0 in shape else [0, *shape[1:]]
         else:
             data = source.tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes()
-        header[key] = {"dtype": CODES[source.tensors[key].dtype], "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        header[key] = {
+            "dtype": CODES[source.tensors[key].dtype],
+            "shape": shape,
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
         body += data
     return write(folder, Draft(header, body).bytes()), f"{len(some)} by {factor}"
 
@@ -253,7 +360,9 @@ def wrong_shards(dice: random.Random, source: Source, folder: Path) -> tuple[Pat
         thirds[1] = thirds[1] + thirds[0][:2]
     paths = []
     for index, (mine, number) in enumerate(zip(thirds, sets), start=1):
-        content = draft({key: source.tensors[key] for key in mine}, source.metadata | {"set": number, "shards": "3"}).bytes()
+        content = draft(
+            {key: source.tensors[key] for key in mine}, source.metadata | {"set": number, "shards": "3"}
+        ).bytes()
         paths.append(write(folder, content, f"wrong-{index:05d}-of-{count:05d}.safetensors"))
     hurt = dice.choice(("none", "missing", "empty", "pickle"))
     if hurt == "missing":

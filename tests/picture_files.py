@@ -22,7 +22,11 @@ def scene(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
     """A smooth picture with another colour in each corner, so that every turn of it is told apart."""
     width, height = size
     y, x = numpy.mgrid[:height, :width]
-    channels = [60 + 140 * x / width, 200 - 120 * y / height, 90 + 100 * ((x / width - 0.5) ** 2 + (y / height) ** 2)]
+    channels = [
+        60 + 140 * x / width,
+        200 - 120 * y / height,
+        90 + 100 * ((x / width - 0.5) ** 2 + (y / height) ** 2),
+    ]
     noise = numpy.random.default_rng(seed).normal(0, 2, (height, width, 3))
     return Image.fromarray((numpy.stack(channels, -1) + noise).clip(0, 255).astype(numpy.uint8))
 
@@ -46,13 +50,23 @@ def _profile(space: bytes, tags: list[tuple[bytes, bytes]]) -> bytes:
         table += name + struct.pack(">II", at, len(data))
         body, at = body + data, at + len(data)
     white = struct.pack(">3i", 63190, 65536, 54061)
-    head = struct.pack(">I4sI", at, bytes(4), 0x02400000) + b"mntr" + space + b"XYZ " + struct.pack(">6H", 2024, 1, 1, 0, 0, 0)
+    head = (
+        struct.pack(">I4sI", at, bytes(4), 0x02400000)
+        + b"mntr"
+        + space
+        + b"XYZ "
+        + struct.pack(">6H", 2024, 1, 1, 0, 0, 0)
+    )
     return (head + b"acsp" + bytes(28) + white).ljust(128, b"\0") + table + body
 
 
 def _common() -> list[tuple[bytes, bytes]]:
     described = b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(79)
-    return [(b"desc", described + bytes(-len(described) % 4)), (b"cprt", b"text" + bytes(4) + b"none"), (b"wtpt", _xyz(0.9642, 1, 0.8249))]
+    return [
+        (b"desc", described + bytes(-len(described) % 4)),
+        (b"cprt", b"text" + bytes(4) + b"none"),
+        (b"wtpt", _xyz(0.9642, 1, 0.8249)),
+    ]
 
 
 def _xyz(*values: float) -> bytes:
@@ -61,8 +75,14 @@ def _xyz(*values: float) -> bytes:
 
 def rgb_profile(gamma: float = 2.2) -> bytes:
     """An ICC profile with Adobe RGB's primaries."""
-    primaries = [(b"rXYZ", _xyz(0.6097, 0.3111, 0.0195)), (b"gXYZ", _xyz(0.2053, 0.6257, 0.0609)), (b"bXYZ", _xyz(0.1492, 0.0632, 0.7446))]
-    return _profile(b"RGB ", [*_common(), *primaries, *((name, _curve(gamma)) for name in (b"rTRC", b"gTRC", b"bTRC"))])
+    primaries = [
+        (b"rXYZ", _xyz(0.6097, 0.3111, 0.0195)),
+        (b"gXYZ", _xyz(0.2053, 0.6257, 0.0609)),
+        (b"bXYZ", _xyz(0.1492, 0.0632, 0.7446)),
+    ]
+    return _profile(
+        b"RGB ", [*_common(), *primaries, *((name, _curve(gamma)) for name in (b"rTRC", b"gTRC", b"bTRC"))]
+    )
 
 
 def grey_profile(gamma: float = 2.2) -> bytes:
@@ -82,7 +102,12 @@ def shown(data: bytes) -> numpy.ndarray:
     if image.mode in ("1", "P", "LA", "RGBA", "PA"):
         image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
     if profile:
-        image = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        image = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
     return numpy.asarray(image.convert("RGB"))
 
 
@@ -97,7 +122,12 @@ def deep_png(array: numpy.ndarray) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     head = struct.pack(">IIBBBBB", width, height, 16, 6 if channels == 4 else 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def deep_tiff(array: numpy.ndarray) -> bytes:

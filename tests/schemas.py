@@ -45,5 +45,10 @@ async def _new_kind(module) -> list[type]:
 def _describe(kind: type) -> dict:
     inputs = kind.INPUT_TYPES()
     names = list(getattr(kind, "RETURN_NAMES", None) or kind.RETURN_TYPES)
-    return {"input": inputs, "input_order": {group: list(value) for group, value in inputs.items()},
-            "output": [str(name) for name in kind.RETURN_TYPES], "output_name": names, "display_name": kind.__name__}
+    return {
+        "input": inputs,
+        "input_order": {group: list(value) for group, value in inputs.items()},
+        "output": [str(name) for name in kind.RETURN_TYPES],
+        "output_name": names,
+        "display_name": kind.__name__,
+    }

@@ -23,13 +23,24 @@ from aior_pack.aior_core.weights import describe, save_weights
 from torch import Tensor, nn
 
 TINY = CompactConfig(
-    autoencoder=AutoencoderConfig(widths=(8, 12, 16, 24), encoder_blocks=(1, 1, 1, 1), decoder_blocks=(1, 1, 1, 1), decoder_plain=(0, 1, 0, 0)),
+    autoencoder=AutoencoderConfig(
+        widths=(8, 12, 16, 24),
+        encoder_blocks=(1, 1, 1, 1),
+        decoder_blocks=(1, 1, 1, 1),
+        decoder_plain=(0, 1, 0, 0),
+    ),
     unet=UNetConfig(model_channels=32, channel_mult=(1, 2), context_dim=24, head_channels=16),
     restorer=RestorerConfig(
-        prior=PriorConfig(widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), plain=(0, 0, 1, 0), head_width=16, context_width=24),
+        prior=PriorConfig(
+            widths=(8, 12, 16, 24), blocks=(1, 1, 1, 1), plain=(0, 0, 1, 0), head_width=16, context_width=24
+        ),
         daff=DAFFConfig(unet_width=32, condition_width=24, width=48, heads=2),
         daem=DAEMConfig(
-            decoder_widths=(8, 12, 16, 24), skip_widths=(8, 12, 16, 24), widths=(8, 16, 16, 32), prior_width=24, context_width=12,
+            decoder_widths=(8, 12, 16, 24),
+            skip_widths=(8, 12, 16, 24),
+            widths=(8, 16, 16, 32),
+            prior_width=24,
+            context_width=12,
             anchor_starts=tuple(each.anchor_start for each in DEGRADATIONS),
         ),
     ),
@@ -65,13 +76,21 @@ def compact_state(config: CompactConfig = TINY, seed: int = 0) -> dict[str, Tens
     from aior_pack.aior_core.host.unet import unet_parameters
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    unet = UNetModel(**unet_parameters(config.unet), dtype=torch.float32, operations=comfy.ops.disable_weight_init)
-    return flat({"unet": unet, "vae": Autoencoder(config.autoencoder)}, seed) | restorer_state(config.restorer, seed)
+    unet = UNetModel(
+        **unet_parameters(config.unet), dtype=torch.float32, operations=comfy.ops.disable_weight_init
+    )
+    return flat({"unet": unet, "vae": Autoencoder(config.autoencoder)}, seed) | restorer_state(
+        config.restorer, seed
+    )
 
 
 def flat(networks: dict[str, nn.Module], seed: int) -> dict[str, Tensor]:
     """One state dict of several networks, each under its name."""
-    return {f"{name}.{key}": value for name, network in networks.items() for key, value in randomised(network, seed).state_dict().items()}
+    return {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in randomised(network, seed).state_dict().items()
+    }
 
 
 def save_tiny(folder: Path, config: CompactConfig = TINY, seed: int = 0) -> Path:
@@ -93,7 +112,18 @@ def ksampler(model, positive, negative, samples, *, seed=0, steps=3, cfg=1.0, **
 
     noise = comfy.sample.prepare_noise(samples, seed)
     return comfy.sample.sample(
-        model, noise, steps, cfg, "euler", "simple", positive, negative, samples, seed=seed, disable_pbar=True, **options
+        model,
+        noise,
+        steps,
+        cfg,
+        "euler",
+        "simple",
+        positive,
+        negative,
+        samples,
+        seed=seed,
+        disable_pbar=True,
+        **options,
     )
 
 

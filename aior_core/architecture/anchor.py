@@ -49,7 +49,9 @@ def believed(probabilities: Tensor, hazy: Tensor | None = None) -> Tensor:
     """
     counted = ramp(probabilities, DOUBTED, BELIEVED)
     if hazy is not None:
-        counted[:, HAZE] = ramp((probabilities[:, HAZE] + hazy) / 2, TWICE_DOUBTED, TWICE_BELIEVED) * clearly_hazy(probabilities)
+        counted[:, HAZE] = ramp(
+            (probabilities[:, HAZE] + hazy) / 2, TWICE_DOUBTED, TWICE_BELIEVED
+        ) * clearly_hazy(probabilities)
     return counted
 
 
@@ -68,7 +70,9 @@ def told(severities: Tensor, probabilities: Tensor, hazy: Tensor) -> Tensor:
 def clearly_hazy(probabilities: Tensor) -> Tensor:
     """How far haze may count at all, `B`, 0..1: only as far as the head is sure (`B K`), the more so where there is no noise to hide it."""
     noise, haze = probabilities[:, NOISE], probabilities[:, HAZE]
-    return noise * ramp(haze, NOISY_DOUBTED, NOISY_BELIEVED) + (1 - noise) * ramp(haze, CLEAR_DOUBTED, CLEAR_BELIEVED)
+    return noise * ramp(haze, NOISY_DOUBTED, NOISY_BELIEVED) + (1 - noise) * ramp(
+        haze, CLEAR_DOUBTED, CLEAR_BELIEVED
+    )
 
 
 def cleared(probabilities: Tensor) -> Tensor:
@@ -86,7 +90,9 @@ def held_back(lq: Tensor, repaired: Tensor, sigma: Tensor) -> Tensor:
     """
     tones = (_coarse(lq).float() + 1) / 2
     taken = 2 * torch.where(sigma > 0, unclipped(tones, sigma) - tones, 0.0)
-    return F.interpolate(_coarse(lq - repaired) + taken.to(lq), scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False)
+    return F.interpolate(
+        _coarse(lq - repaired) + taken.to(lq), scale_factor=ANCHOR_CELL, mode="bilinear", align_corners=False
+    )
 
 
 def _coarse(x: Tensor) -> Tensor:

@@ -25,7 +25,15 @@ def finish(walk: Walk, visit: Callable[[int, Tensor], Tensor] | None = None) -> 
         return end.value
 
 
-def stages(widths: tuple[int, ...], blocks: tuple[int, ...], plain: tuple[int, ...], *, operations=nn, device=None, dtype=None) -> nn.ModuleList:
+def stages(
+    widths: tuple[int, ...],
+    blocks: tuple[int, ...],
+    plain: tuple[int, ...],
+    *,
+    operations=nn,
+    device=None,
+    dtype=None,
+) -> nn.ModuleList:
     """Per level `blocks[i]` NAF blocks, then `plain[i]` plain ones (none where `plain` is empty)."""
     at = {"operations": operations, "device": device, "dtype": dtype}
     return nn.ModuleList(
@@ -42,13 +50,22 @@ class Trunk(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, ...], blocks: tuple[int, ...], plain: tuple[int, ...] = (), *, operations=nn, device=None, dtype=None
+        self,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        plain: tuple[int, ...] = (),
+        *,
+        operations=nn,
+        device=None,
+        dtype=None,
     ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         self.stem = operations.Conv2d(3, widths[0], 3, padding=1, **at)
         self.levels = stages(widths, blocks, plain, operations=operations, **at)
-        self.downs = nn.ModuleList(operations.Conv2d(a, b, 2, stride=2, **at) for a, b in zip(widths, widths[1:]))
+        self.downs = nn.ModuleList(
+            operations.Conv2d(a, b, 2, stride=2, **at) for a, b in zip(widths, widths[1:])
+        )
 
     def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
         """The features of the first `count` levels, or of all."""
@@ -108,7 +125,9 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """Encoder and decoder around latents normalised per channel to mean 0, deviation 1 over the training pictures."""
 
-    def __init__(self, config: AutoencoderConfig = AutoencoderConfig(), *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self, config: AutoencoderConfig = AutoencoderConfig(), *, operations=nn, device=None, dtype=None
+    ):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config

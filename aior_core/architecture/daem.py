@@ -50,9 +50,13 @@ class DAEM(nn.Module):
         self.config = config
         self.levels = nn.ModuleList(
             DAEMLevel(d, s, w, p, config, **ops)
-            for d, s, w, p in zip(config.decoder_widths, config.skip_widths, config.widths, config.pools, strict=True)
+            for d, s, w, p in zip(
+                config.decoder_widths, config.skip_widths, config.widths, config.pools, strict=True
+            )
         )
-        self.context1 = operations.Linear(2 * config.prior_width + 2 * config.degradations, 2 * config.context_width, **at)
+        self.context1 = operations.Linear(
+            2 * config.prior_width + 2 * config.degradations, 2 * config.context_width, **at
+        )
         self.context2 = operations.Linear(2 * config.context_width, config.context_width, **at)
         self.tone = starting_at(0.1, operations.Linear(config.context_width, 6, **at))
         self.anchor = operations.Linear(config.degradations, 1, **at) if config.anchored else None
@@ -69,13 +73,21 @@ class DAEM(nn.Module):
         if self.anchor is not None:
             nn.init.constant_(self.anchor.bias, 1 / ANCHOR_GAIN)
             given = self.config.anchor_starts
-            starts = [start / ANCHOR_GAIN for start in given] + [0.0] * (self.config.degradations - len(given))
+            starts = [start / ANCHOR_GAIN for start in given] + [0.0] * (
+                self.config.degradations - len(given)
+            )
             with torch.no_grad():
                 self.anchor.weight.copy_(self.anchor.weight.new_tensor([starts]))
 
     def silence(self) -> None:
         """Start from the plain decoder instead, exactly: for a decoder that is pretrained and stays as it is (SDXL's)."""
-        for layer in (*(layer for level in self.levels for layer in (level.out, level.link, level.modulate)), self.tone, self.head, self.anchor, self.kept and self.kept.parts):
+        for layer in (
+            *(layer for level in self.levels for layer in (level.out, level.link, level.modulate)),
+            self.tone,
+            self.head,
+            self.anchor,
+            self.kept and self.kept.parts,
+        ):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
@@ -87,7 +99,12 @@ class DAEM(nn.Module):
         return None if self.curve is None else impression_of(self.curve, damaged, device)
 
     def context(
-        self, feature: Tensor, severities: Tensor, steering: Tensor | None = None, probabilities: Tensor | None = None, impression: Impression | None = None
+        self,
+        feature: Tensor,
+        severities: Tensor,
+        steering: Tensor | None = None,
+        probabilities: Tensor | None = None,
+        impression: Impression | None = None,
     ) -> PictureContext:
         """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
 
@@ -135,7 +152,9 @@ class DAEM(nn.Module):
             return severities.new_zeros(len(severities), 1)
         return (ANCHOR_GAIN * self.anchor(severities).float()).clamp(0, 1)
 
-    def output(self, h: Tensor, decoded: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:
+    def output(
+        self, h: Tensor, decoded: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
+    ) -> Tensor:
         """Last decoder feature, decoded picture and LQ picture -> picture `B 3 H W`, -1..1 before clamping.
 
         decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` is a gain and
@@ -169,7 +188,9 @@ def unsteered_tone_curve(
     return daem.curve.unsteered(context.probabilities, context.steering, looks, now)
 
 
-def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0) -> Tensor:
+def with_tone(
+    daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
+) -> Tensor:
     """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
     if daem.curve is None:
         return picture
@@ -182,7 +203,14 @@ def with_tone(daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, 
 
 
 def decode_with_detail(
-    walk: Walk, daem: DAEM, skips: list[Tensor], context: PictureContext, lq: Tensor, *, strength: float = 1.0, noise: torch.Generator | None = None
+    walk: Walk,
+    daem: DAEM,
+    skips: list[Tensor],
+    context: PictureContext,
+    lq: Tensor,
+    *,
+    strength: float = 1.0,
+    noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
     """Run a decoder's walk with the experts at every level: picture `B 3 H W` and each level's routing, deepest first."""
     routings = []

@@ -33,7 +33,11 @@ class LevelStatistics:
 
     def __add__(self, other: LevelStatistics) -> LevelStatistics:
         return LevelStatistics(
-            self.total + other.total, self.gram + other.gram, self.q2 + other.q2, self.k2 + other.k2, self.pixels + other.pixels
+            self.total + other.total,
+            self.gram + other.gram,
+            self.q2 + other.q2,
+            self.k2 + other.k2,
+            self.pixels + other.pixels,
         )
 
 
@@ -54,7 +58,18 @@ class Routing:
 class DAEMLevel(nn.Module):
     """The experts of one decoder level."""
 
-    def __init__(self, decoder: int, skip: int, width: int, pool: int, config: DAEMConfig, *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self,
+        decoder: int,
+        skip: int,
+        width: int,
+        pool: int,
+        config: DAEMConfig,
+        *,
+        operations=nn,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         ops = {"operations": operations, **at}
@@ -70,7 +85,8 @@ class DAEMLevel(nn.Module):
         self.router = operations.Linear(width + config.context_width, len(config.kernels), **at)
         self.gate = operations.Linear(width + config.context_width, width, **at)
         self.experts = nn.ModuleList(
-            NAFBlock(width, kernel=k, dilation=d, **ops) for k, d in zip(config.kernels, config.dilations, strict=True)
+            NAFBlock(width, kernel=k, dilation=d, **ops)
+            for k, d in zip(config.kernels, config.dilations, strict=True)
         )
         self.out = operations.Conv2d(width, decoder, 1, **at)
         self.link = operations.Conv2d(skip, decoder, 1, **at)
@@ -105,7 +121,10 @@ class DAEMLevel(nn.Module):
         logits = self.router(pooled).float()
         noisy = logits
         if noise is not None:
-            noisy = logits + torch.randn(logits.shape, generator=noise, device=noise.device).to(logits) / logits.shape[1]
+            noisy = (
+                logits
+                + torch.randn(logits.shape, generator=noise, device=noise.device).to(logits) / logits.shape[1]
+            )
         probabilities = noisy.softmax(dim=1)
         kept = probabilities.topk(self.top_k, dim=1).indices
         gates = torch.zeros_like(probabilities).scatter(1, kept, probabilities.gather(1, kept))
@@ -122,9 +141,14 @@ class DAEMLevel(nn.Module):
 
     def shared(self, x: Tensor, statistics: LevelStatistics) -> Tensor:
         """Transposed attention (Restormer's MDTA): channels of x attend to channels with the picture's own Gram matrix."""
-        norms = statistics.q2.clamp_min(1e-12).sqrt()[..., :, None] * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]
+        norms = (
+            statistics.q2.clamp_min(1e-12).sqrt()[..., :, None]
+            * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]
+        )
         weights = (statistics.gram / norms * self.temperature.float()).softmax(dim=-1)
-        weights = rearrange(torch.diag_embed(rearrange(weights, "b n c d -> b c d n")), "b c d n m -> b (m d) (n c)")
+        weights = rearrange(
+            torch.diag_embed(rearrange(weights, "b n c d -> b c d n")), "b c d n m -> b (m d) (n c)"
+        )
         mixed = _tokens(x) @ weights.to(x.dtype)
         return self.shared_out(rearrange(mixed, "b (h w) c -> b h w c", h=x.shape[2]).permute(0, 3, 1, 2))
 
@@ -135,13 +159,26 @@ class DAEMLevel(nn.Module):
         sample, counts = sample[order], torch.bincount(expert, minlength=len(self.experts)).tolist()
         # Rows of the layout that convolutions work in: a plain x[...] would come back in the other one.
         parts = x.permute(0, 2, 3, 1).index_select(0, sample).permute(0, 3, 1, 2).split(counts)
-        made = [e(part, g) for e, part, g in zip(self.experts, parts, gate[sample].split(counts), strict=True) if len(part)]
-        rows = torch.cat([m.permute(0, 2, 3, 1) for m in made]) * gates[sample, expert[order]].to(x)[:, None, None, None]
+        made = [
+            e(part, g)
+            for e, part, g in zip(self.experts, parts, gate[sample].split(counts), strict=True)
+            if len(part)
+        ]
+        rows = (
+            torch.cat([m.permute(0, 2, 3, 1) for m in made])
+            * gates[sample, expert[order]].to(x)[:, None, None, None]
+        )
         back = sample.argsort(stable=True)
         return rows.index_select(0, back).unflatten(0, (len(x), -1)).sum(dim=1).permute(0, 3, 1, 2)
 
     def forward(
-        self, h: Tensor, skip: Tensor, context: Tensor, *, statistics: LevelStatistics | None = None, noise: torch.Generator | None = None
+        self,
+        h: Tensor,
+        skip: Tensor,
+        context: Tensor,
+        *,
+        statistics: LevelStatistics | None = None,
+        noise: torch.Generator | None = None,
     ) -> tuple[Tensor, Routing]:
         """What to add to the decoder's feature `h` (`B decoder H W`), and how it was routed."""
         x, small = self.combine(h, skip)
@@ -150,4 +187,6 @@ class DAEMLevel(nn.Module):
         routing = self.route(pooled, noise)
         mixed = self.mix(x, routing.gates, 2 * torch.sigmoid(self.gate(pooled)))
         scale, shift = self.modulate(pooled)[:, :, None, None].chunk(2, dim=1)
-        return self.out(mixed * self.shared(x, statistics)) + (1 + scale) * self.link(skip.to(h)) + shift, routing
+        return self.out(mixed * self.shared(x, statistics)) + (1 + scale) * self.link(
+            skip.to(h)
+        ) + shift, routing

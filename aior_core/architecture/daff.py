@@ -110,7 +110,9 @@ class DoubleBlock(nn.Module):
                 ),
             )
 
-    def forward(self, latent: Tensor, condition: Tensor, vector: Tensor, *, update_latent: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, latent: Tensor, condition: Tensor, vector: Tensor, *, update_latent: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Tokens `B N C`, `B N C`, time vector `B C` -> the two streams. Without `update_latent` only the condition's is made."""
         img, txt = self.img_mod(vector), self.txt_mod(vector)
         q_i, k_i, v_i = self.img_attn(modulate(latent, img[0], img[1]))
@@ -154,7 +156,9 @@ class FinalLayer(nn.Module):
     def __init__(self, width: int, out_width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
         self.linear = operations.Linear(width, out_width, device=device, dtype=dtype)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), operations.Linear(width, 2 * width, device=device, dtype=dtype))
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), operations.Linear(width, 2 * width, device=device, dtype=dtype)
+        )
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(vector)[:, None].chunk(2, dim=-1)
@@ -173,8 +177,12 @@ class FusionTransformer(nn.Module):
         self.cond_in = operations.Linear(token, width, device=device, dtype=dtype)
         self.time_in = TimeEmbedding(width, **at)
         self.time_in2 = TimeEmbedding(2 * width, **at)
-        self.double_blocks = nn.ModuleList(DoubleBlock(width, config.heads, config.mlp_ratio, **at) for _ in range(config.double_blocks))
-        self.single_blocks = nn.ModuleList(SingleBlock(2 * width, config.heads, config.mlp_ratio, **at) for _ in range(config.single_blocks))
+        self.double_blocks = nn.ModuleList(
+            DoubleBlock(width, config.heads, config.mlp_ratio, **at) for _ in range(config.double_blocks)
+        )
+        self.single_blocks = nn.ModuleList(
+            SingleBlock(2 * width, config.heads, config.mlp_ratio, **at) for _ in range(config.single_blocks)
+        )
         self.final_layer = FinalLayer(2 * width, width, **at)
 
     def forward(self, latent: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
@@ -203,8 +211,14 @@ class AlignerBlock(nn.Module):
         at = {"device": device, "dtype": dtype}
         hidden = int(width * mlp_ratio)
         self.ln_1, self.ln_2 = operations.LayerNorm(width, **at), operations.LayerNorm(width, **at)
-        self.value, self.out_proj = operations.Linear(width, width, **at), operations.Linear(width, width, **at)
-        self.c_fc, self.c_proj = operations.Linear(width, hidden, **at), operations.Linear(hidden, width, **at)
+        self.value, self.out_proj = (
+            operations.Linear(width, width, **at),
+            operations.Linear(width, width, **at),
+        )
+        self.c_fc, self.c_proj = (
+            operations.Linear(width, hidden, **at),
+            operations.Linear(hidden, width, **at),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.out_proj(self.value(self.ln_1(x)))
@@ -218,7 +232,9 @@ class Aligner(nn.Module):
     def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
-        self.blocks = nn.ModuleList(AlignerBlock(config.width, config.mlp_ratio, **at) for _ in range(config.aligner_blocks))
+        self.blocks = nn.ModuleList(
+            AlignerBlock(config.width, config.mlp_ratio, **at) for _ in range(config.aligner_blocks)
+        )
 
     def forward(self, latent: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
         """Tokens `B N token`, `B N token` -> `B N 2*token`."""
@@ -259,7 +275,8 @@ class DAFF(nn.Module):
         else:
             self.information_transformer_layers = FusionTransformer(config, **at)
         self.spatial_ch_projs = starting_at(
-            0.0, operations.Linear(config.width, config.unet_width * config.patch**2, device=device, dtype=dtype)
+            0.0,
+            operations.Linear(config.width, config.unet_width * config.patch**2, device=device, dtype=dtype),
         )
 
     def embed(self, feature: Tensor) -> Tensor:

@@ -18,7 +18,17 @@ class DegradationHead(nn.Module):
     `place_width` 0: the maps have no network of their own, and are nearly flat.
     """
 
-    def __init__(self, channels: int, degradations: int, width: int, place_width: int = 0, *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self,
+        channels: int,
+        degradations: int,
+        width: int,
+        place_width: int = 0,
+        *,
+        operations=nn,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         self.norm = ChannelNorm(channels, operations=operations, **at)
@@ -27,7 +37,9 @@ class DegradationHead(nn.Module):
         self.local = operations.Conv2d(width, degradations, 1, **at)
         self.pool1 = operations.Linear(2 * width + 2 * channels, 2 * width, **at)
         self.pool2 = operations.Linear(2 * width, 2 * degradations, **at)
-        self.places = Places(channels, degradations, place_width, operations=operations, **at) if place_width else None
+        self.places = (
+            Places(channels, degradations, place_width, operations=operations, **at) if place_width else None
+        )
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         presence, severity, local, narrow = self._look(feature)
@@ -61,13 +73,17 @@ class Places(nn.Module):
     depends on them. It looks far, and at the statistics of the whole picture: whether a place is blurred is told by the others.
     """
 
-    def __init__(self, channels: int, degradations: int, width: int, *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self, channels: int, degradations: int, width: int, *, operations=nn, device=None, dtype=None
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         self.enter = operations.Conv2d(channels, width, 1, **at)
         self.whole = operations.Linear(2 * width, width, **at)
         self.norms = nn.ModuleList(ChannelNorm(width, operations=operations, **at) for _ in PLACE_DILATIONS)
-        self.convs = nn.ModuleList(operations.Conv2d(width, width, 3, padding=d, dilation=d, **at) for d in PLACE_DILATIONS)
+        self.convs = nn.ModuleList(
+            operations.Conv2d(width, width, 3, padding=d, dilation=d, **at) for d in PLACE_DILATIONS
+        )
         # At first places differ as the head's own do, and the worst is what is said of the whole picture.
         self.out = starting_at(0.0, operations.Conv2d(width, 2 * degradations, 1, **at))
 
@@ -82,7 +98,9 @@ class Places(nn.Module):
         shares, levels = self.out(x).float().chunk(2, dim=1)
         shares = shares + local.float()
         held = shares.detach().sigmoid()
-        return shares, severity.float() + (held * levels).mean(dim=(2, 3)) / held.mean(dim=(2, 3)).clamp_min(1e-3)
+        return shares, severity.float() + (held * levels).mean(dim=(2, 3)) / held.mean(dim=(2, 3)).clamp_min(
+            1e-3
+        )
 
 
 def pooled_statistics(feature: Tensor) -> Tensor:

@@ -23,7 +23,14 @@ class Impression:
     @classmethod
     def joined(cls, impressions: Iterable[Impression]) -> Impression:
         """Those of several batches as that of one."""
-        return cls(*(torch.cat(rows) for rows in zip(*((each.appearance, each.hazy, each.clipped) for each in impressions), strict=True)))
+        return cls(
+            *(
+                torch.cat(rows)
+                for rows in zip(
+                    *((each.appearance, each.hazy, each.clipped) for each in impressions), strict=True
+                )
+            )
+        )
 
     def rows(self, mine: slice) -> Impression:
         """That of some of the pictures."""

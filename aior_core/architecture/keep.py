@@ -18,7 +18,9 @@ class Kept(nn.Module):
 
     def __init__(self, width: int, degradations: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
-        self.parts = starting_at(0.0, operations.Conv2d(width, 3 * degradations, 3, padding=1, device=device, dtype=dtype))
+        self.parts = starting_at(
+            0.0, operations.Conv2d(width, 3 * degradations, 3, padding=1, device=device, dtype=dtype)
+        )
 
     def forward(self, h: Tensor, steering: Tensor) -> Tensor | None:
         """`B width H W` and steering `B K`, 0..1 -> what is to be added, `B 3 H W`; None where all damage is to be removed."""

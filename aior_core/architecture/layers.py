@@ -40,13 +40,21 @@ class NAFBlock(nn.Module):
     computes once for the whole picture: a pooled value would differ from tile to tile.
     """
 
-    def __init__(self, channels: int, *, kernel: int = 3, dilation: int = 1, operations=nn, device=None, dtype=None):
+    def __init__(
+        self, channels: int, *, kernel: int = 3, dilation: int = 1, operations=nn, device=None, dtype=None
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         self.norm1 = ChannelNorm(channels, operations=operations, **at)
         self.expand = operations.Conv2d(channels, 2 * channels, 1, **at)
         self.depthwise = operations.Conv2d(
-            2 * channels, 2 * channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=2 * channels, **at
+            2 * channels,
+            2 * channels,
+            kernel,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            groups=2 * channels,
+            **at,
         )
         self.project = starting_at(0.5, operations.Conv2d(channels, channels, 1, **at))
         self.norm2 = ChannelNorm(channels, operations=operations, **at)
@@ -86,7 +94,9 @@ class PlainBlock(nn.Module):
 def sinusoid(t: Tensor, width: int, *, time_factor: float = 1.0, max_period: float = 10_000.0) -> Tensor:
     """Sinusoidal embedding of `t` (`B`): cosines, then sines, fp32, `B width` (unildiff.md 2.2)."""
     half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    frequencies = torch.exp(
+        -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    )
     angles = (time_factor * t.float())[:, None] * frequencies[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

@@ -51,7 +51,9 @@ class KLTrunk(nn.Module):
     Picture `B 3 H W` -> features before each step down, and last the middle block's: at 1, 1/2, 1/4, 1/8.
     """
 
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self, widths: tuple[int, ...], blocks: tuple[int, ...], *, operations=nn, device=None, dtype=None
+    ):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         conv = {"device": device, "dtype": dtype}
@@ -60,7 +62,9 @@ class KLTrunk(nn.Module):
         before = widths[0]
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             level = nn.Module()
-            level.block = nn.ModuleList(KLResBlock(before if n == 0 else width, width, **at) for n in range(count))
+            level.block = nn.ModuleList(
+                KLResBlock(before if n == 0 else width, width, **at) for n in range(count)
+            )
             if index < len(widths) - 1:
                 level.downsample = nn.Module()
                 level.downsample.conv = operations.Conv2d(width, width, 3, stride=2, **conv)
@@ -97,8 +101,16 @@ class PriorEncoder(nn.Module):
             self.trunk = KLTrunk(config.widths, config.blocks, **at)
         else:
             self.trunk = Trunk(config.widths, config.blocks, config.plain, **at)
-        self.head = DegradationHead(config.widths[-1], config.degradations, config.head_width, config.place_width, **at) if config.head_width else None
-        self.tokens = DegradationTokens(config.degradations, config.context_width, **at) if config.head_width else None
+        self.head = (
+            DegradationHead(
+                config.widths[-1], config.degradations, config.head_width, config.place_width, **at
+            )
+            if config.head_width
+            else None
+        )
+        self.tokens = (
+            DegradationTokens(config.degradations, config.context_width, **at) if config.head_width else None
+        )
 
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """Picture `B 3 H W` in -1..1 -> (features per level, presence logits `B K`, severity logits `B K`, map logits `B K h w`)."""

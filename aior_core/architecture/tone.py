@@ -108,13 +108,17 @@ def _solved(matrix: list[list[Tensor]], right: list[Tensor]) -> Tensor:
     for row in range(3):
         for column in range(row + 1):
             left = matrix[row][column] - sum(lower[row, k] * lower[column, k] for k in range(column))
-            lower[row, column] = left.clamp_min(SMALLEST).sqrt() if row == column else left / lower[column, column]
+            lower[row, column] = (
+                left.clamp_min(SMALLEST).sqrt() if row == column else left / lower[column, column]
+            )
     forward: list[Tensor] = []
     for row in range(3):
         forward.append((right[row] - sum(lower[row, k] * forward[k] for k in range(row))) / lower[row, row])
     found: dict[int, Tensor] = {}
     for row in reversed(range(3)):
-        found[row] = (forward[row] - sum(lower[k, row] * found[k] for k in range(row + 1, 3))) / lower[row, row]
+        found[row] = (forward[row] - sum(lower[k, row] * found[k] for k in range(row + 1, 3))) / lower[
+            row, row
+        ]
     return torch.stack([found[row] for row in range(3)], dim=-1)
 
 

@@ -70,7 +70,9 @@ def sample_world(
     mild = draw.uniform() < MILD
     camera = draw_camera(draw)
     chosen = choose_kinds(draw, weights, count)
-    steps = [_step(draw, kind, source, camera, mild, {kind} if separable else set(weights)) for kind in chosen]
+    steps = [
+        _step(draw, kind, source, camera, mild, {kind} if separable else set(weights)) for kind in chosen
+    ]
     if draw.uniform() < spatial:
         place = draw.index([1.0] * len(steps))
         steps[place] = replace(steps[place], mask={"seed": draw.seed(), "kind": draw.choice(MASK_KINDS)})

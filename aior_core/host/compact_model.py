@@ -66,7 +66,9 @@ class CompactModel(comfy.supported_models_base.BASE):
         return ModelType.FLOW
 
     def get_model(self, state_dict, prefix="", device=None):
-        return BaseModel(self, model_type=self.model_type(state_dict, prefix), device=device, unet_model=CompactUNet)
+        return BaseModel(
+            self, model_type=self.model_type(state_dict, prefix), device=device, unet_model=CompactUNet
+        )
 
     def inpaint_model(self):
         # The host takes more than four latent channels for a mask and a masked picture.
@@ -74,20 +76,32 @@ class CompactModel(comfy.supported_models_base.BASE):
 
 
 def build_model(
-    state_dict: dict[str, Tensor], config: UNetConfig, latent_format: type[CompactLatent], *, disable_dynamic: bool = False
+    state_dict: dict[str, Tensor],
+    config: UNetConfig,
+    latent_format: type[CompactLatent],
+    *,
+    disable_dynamic: bool = False,
 ) -> ModelPatcher:
     """Denoiser's state dict (keys of `UNetModel`) -> MODEL. Raises ValueError listing keys that do not fit."""
     parameters = unet_parameters(config)
     # Before there is memory for it: what the file does not hold is not asked for.
-    require_fit(state_dict, on_meta(lambda: CompactUNet(**parameters, operations=comfy.ops.disable_weight_init), "unet"), "unet")
+    require_fit(
+        state_dict,
+        on_meta(lambda: CompactUNet(**parameters, operations=comfy.ops.disable_weight_init), "unet"),
+        "unet",
+    )
     model_config = CompactModel(parameters)
     model_config.latent_format = latent_format()
     device, dtypes = management.get_torch_device(), CompactModel.supported_inference_dtypes
-    dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes)
+    dtype = management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes
+    )
     model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, dtypes))
     offload = management.unet_offload_device()
     model = model_config.get_model(state_dict, device=offload)
-    patcher = (ModelPatcher if disable_dynamic else CoreModelPatcher)(model, load_device=device, offload_device=offload)
+    patcher = (ModelPatcher if disable_dynamic else CoreModelPatcher)(
+        model, load_device=device, offload_device=offload
+    )
     # The host's loader empties the dict it is given, and warns where we raise.
     model.load_model_weights(dict(state_dict), assign=patcher.is_dynamic())
     return patcher
@@ -114,7 +128,9 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
     return model, vae, build_restorer(state_dict, config.restorer, Path(path).name, metadata.get(NOTE, ""))
 
 
-def _reload_model(path: str | Path, latent_format: type[CompactLatent], disable_dynamic: bool = False) -> ModelPatcher:
+def _reload_model(
+    path: str | Path, latent_format: type[CompactLatent], disable_dynamic: bool = False
+) -> ModelPatcher:
     """The MODEL once more, apart from the first; the host asks for it when it needs a full copy."""
     state_dict, metadata = load_weights(path)
     config = config_from(state_dict, metadata)
@@ -130,9 +146,15 @@ def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]]
         return None
     rows = read_json(metadata["latent_rgb"], "latent_rgb")
     if not isinstance(rows, list) or len(rows) != channels + 1 or not all(_is_color(row) for row in rows):
-        raise ValueError(f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The file is damaged; get it again.")
+        raise ValueError(
+            f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The file is damaged; get it again."
+        )
     return rows[:-1], rows[-1]
 
 
 def _is_color(row: object) -> bool:
-    return isinstance(row, list) and len(row) == 3 and all(type(x) in (int, float) and math.isfinite(x) and abs(x) < 1e6 for x in row)
+    return (
+        isinstance(row, list)
+        and len(row) == 3
+        and all(type(x) in (int, float) and math.isfinite(x) and abs(x) < 1e6 for x in row)
+    )

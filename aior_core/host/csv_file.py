@@ -32,8 +32,12 @@ def save_csv(text: str, prefix: str | None) -> Path | None:
     except ValueError as error:
         raise ValueError(f"csv: {error}") from error
     except OSError as error:
-        raise RuntimeError(f"the CSV file could not be written: {error.strerror or error}. Make room, or choose another name.") from error
-    raise RuntimeError(f"other programs keep taking the names of the CSV file {path.name}. Choose another name.")
+        raise RuntimeError(
+            f"the CSV file could not be written: {error.strerror or error}. Make room, or choose another name."
+        ) from error
+    raise RuntimeError(
+        f"other programs keep taking the names of the CSV file {path.name}. Choose another name."
+    )
 
 
 def _written(text: str, path: Path) -> bool:

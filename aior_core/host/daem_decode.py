@@ -124,7 +124,11 @@ def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
         # The host stretches and repeats masks like this for its samplers, over the latent instead of the
         # picture.
         mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
-        picture.copy_(torch.lerp(_damaged(prior, index, picture), picture, feathered(mask)[0].movedim(0, -1).to(picture)))
+        picture.copy_(
+            torch.lerp(
+                _damaged(prior, index, picture), picture, feathered(mask)[0].movedim(0, -1).to(picture)
+            )
+        )
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
@@ -134,12 +138,24 @@ def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
     return image.float().cpu().clamp(0.0, 1.0)
 
 
-def decoding_need(vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size, ensemble: int = 1) -> Need:
+def decoding_need(
+    vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size, ensemble: int = 1
+) -> Need:
     """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
     height, width = (FACTOR * side for side in shape[-2:])
-    per_pixel = (1.0 + DAEM_MEMORY * with_daem) * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
+    per_pixel = (
+        (1.0 + DAEM_MEMORY * with_daem)
+        * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype)
+        / FACTOR**2
+    )
     halos = halos_of(vae, restorer, with_daem)(None)
-    return Need(height, width, per_pixel, FACTOR * max(halos), held=12 * shape[0] * height * width * (3 if ensemble > 1 else 1))
+    return Need(
+        height,
+        width,
+        per_pixel,
+        FACTOR * max(halos),
+        held=12 * shape[0] * height * width * (3 if ensemble > 1 else 1),
+    )
 
 
 def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int) -> Tensor:
@@ -159,7 +175,9 @@ def _passes(work: Work, tile: int) -> tuple[list[Region], int]:
     return tiles, len(work.daem.model.levels) if work.daem and len(tiles) > 1 else 0
 
 
-def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: comfy.utils.ProgressBar) -> Tensor:
+def _decode(
+    work: Work, tile: int, need: Need, watch: Watch | None, progress: comfy.utils.ProgressBar
+) -> Tensor:
     """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
     samples, daem, prior, vae = work.samples, work.daem, work.prior, work.vae
     tiles, levels = _passes(work, tile)
@@ -174,7 +192,9 @@ def _decode(work: Work, tile: int, need: Need, watch: Watch | None, progress: co
         for level in reversed(range(levels)):
             for region in tiles:
                 part = picture.walk(region, stop=level)
-                picture.statistics[level] = picture.statistics[level] + part if level in picture.statistics else part
+                picture.statistics[level] = (
+                    picture.statistics[level] + part if level in picture.statistics else part
+                )
                 progress.update(1)
         for region in tiles:
             made = picture.walk(region)

@@ -26,11 +26,14 @@ from .restorer import Restorer
 from .tiling import Region, seen
 
 
-
 def halos_of(vae: VAE, restorer: Restorer, with_daem: bool) -> Callable[[int | None], tuple[int, ...]]:
     """`decoder_halos` of these networks, by where the tile stops."""
     model = vae.first_stage_model
-    return partial(decoder_halos, model.config if isinstance(model, Autoencoder) else None, restorer.config.daem if with_daem else None)
+    return partial(
+        decoder_halos,
+        model.config if isinstance(model, Autoencoder) else None,
+        restorer.config.daem if with_daem else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,9 @@ class PictureWalk:
                     return experts.statistics(sight.inner(experts.combine(h, skip)[1], scale // experts.pool))
                 added, routing = experts(h, skip, self.context.vector, statistics=self.statistics.get(level))
                 if self.watch is not None and stop is None:
-                    votes = experts.votes(experts.combine(h, skip)[1], self.context.vector, scale // experts.pool)
+                    votes = experts.votes(
+                        experts.combine(h, skip)[1], self.context.vector, scale // experts.pool
+                    )
                     self.watch(level, sight, routing, votes)
                 h = h + self.strength * added
                 # As large as `h` each, and at the finest level most of what a tile takes.

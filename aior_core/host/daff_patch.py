@@ -51,7 +51,11 @@ class DAFFPatch:
     def __call__(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
         """input_block_patch: h `N C H W` after input block 0."""
         condition = transformer_options.get(CONDITION)
-        if condition is None or transformer_options["block"] != ("input", 0) or not self._active(transformer_options):
+        if (
+            condition is None
+            or transformer_options["block"] != ("input", 0)
+            or not self._active(transformer_options)
+        ):
             return h
         return h + self.strength * self.daff.model(h, condition, transformer_options[TIMESTEPS]).to(h)
 
@@ -133,7 +137,9 @@ def without_daff(model: ModelPatcher) -> ModelPatcher:
         model.remove_wrappers_with_key(place, KEY)
     patches = model.model_options["transformer_options"].get("patches", {})
     if "input_block_patch" in patches:
-        patches["input_block_patch"] = [p for p in patches["input_block_patch"] if not isinstance(p, DAFFPatch)]
+        patches["input_block_patch"] = [
+            p for p in patches["input_block_patch"] if not isinstance(p, DAFFPatch)
+        ]
     return model
 
 
@@ -143,7 +149,9 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
     batch, channels, height, width = prior.features.shape
     needed = 8 * batch * channels * height * width * management.dtype_size(torch.float32)
     management.load_models_gpu([daff], memory_required=needed)
-    return daff.model.embed(prior.features.to(daff.load_device, torch.float32)).to(management.intermediate_device())
+    return daff.model.embed(prior.features.to(daff.load_device, torch.float32)).to(
+        management.intermediate_device()
+    )
 
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:

@@ -9,7 +9,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-BACKGROUND, PANEL, FAINT, DIM, INK = (24, 26, 30), (36, 39, 45), (66, 74, 86), (140, 146, 156), (236, 238, 242)
+BACKGROUND, PANEL, FAINT, DIM, INK = (
+    (24, 26, 30),
+    (36, 39, 45),
+    (66, 74, 86),
+    (140, 146, 156),
+    (236, 238, 242),
+)
 BLUE, AMBER = (82, 160, 232), (222, 160, 74)
 SMALLEST = 9
 """Pixels of the smallest letters that can be read."""

@@ -44,7 +44,9 @@ def weight_path(name: str) -> str:
     path = folder_paths.get_full_path(FOLDER, name)
     places = folder_paths.get_folder_paths(FOLDER)
     if path is None:
-        raise FileNotFoundError(f"{name[:LONGEST]} is in none of the folders for AIOR weights: {', '.join(places)}.")
+        raise FileNotFoundError(
+            f"{name[:LONGEST]} is in none of the folders for AIOR weights: {', '.join(places)}."
+        )
     for file in siblings(Path(path)):
         if file.exists() and not any(_within(file, place) for place in places):
             raise ValueError(
@@ -75,7 +77,9 @@ def input_folder(name: str) -> Path:
     """A folder as a person writes it: absolute, from the home folder (~), or below ComfyUI's input folder. Raises ValueError for none."""
     written = name.strip().strip('"') if isinstance(name, str) else ""
     if not written:
-        raise ValueError("no folder is given. Write the name of a folder of pictures in ComfyUI's input folder, or an absolute path.")
+        raise ValueError(
+            "no folder is given. Write the name of a folder of pictures in ComfyUI's input folder, or an absolute path."
+        )
     try:
         place = Path(written).expanduser()
         if not place.is_absolute():
@@ -84,7 +88,9 @@ def input_folder(name: str) -> Path:
         place.is_dir()
     # A home folder of nobody, a name too long for any folder.
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"{written[:LONGEST]!r} can be no folder ({_reason(error)}). Write the name of a folder in ComfyUI's input folder, or an absolute path.") from error
+        raise ValueError(
+            f"{written[:LONGEST]!r} can be no folder ({_reason(error)}). Write the name of a folder in ComfyUI's input folder, or an absolute path."
+        ) from error
     return place
 
 
@@ -98,7 +104,9 @@ def _require_below(name: str, where: str) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise ValueError(f"{str(name)[:LONGEST]!r} is no name of a file. Write one below {where}.")
     if ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"{name[:LONGEST]!r} leads out of {where}. Write a name below it, without '..' and not from the root.")
+        raise ValueError(
+            f"{name[:LONGEST]!r} leads out of {where}. Write a name below it, without '..' and not from the root."
+        )
 
 
 def _within(path: str | Path, folder: str | Path) -> bool:
@@ -115,13 +123,17 @@ def saving_place(prefix: str, *, example: str = "restorers/aior") -> Path:
     output = folder_paths.get_output_directory()
     _require_below(prefix, "ComfyUI's output folder")
     if prefix[-1] in "/\\." or len(os.fsencode(os.path.basename(prefix))) > LONGEST:
-        raise ValueError(f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as {example}.")
+        raise ValueError(
+            f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as {example}."
+        )
     if not _within(os.path.join(output, os.path.dirname(os.path.normpath(prefix))), output):
         raise ValueError(f"{prefix!r} leads out of ComfyUI's output folder by a link. Write a name below it.")
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except OSError as error:
-        raise ValueError(f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {_reason(error)}. Write another name.") from error
+        raise ValueError(
+            f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {_reason(error)}. Write another name."
+        ) from error
     return Path(folder, f"{name}_{counter:05}_")
 
 

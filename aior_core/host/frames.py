@@ -42,7 +42,9 @@ def smooth_over_time(prior: Prior, radius: int) -> Prior:
     Raises ValueError for a radius below 0.
     """
     if radius < 0:
-        raise ValueError(f"Encode Degradation Prior: smooth is {radius}; expected a number of frames, 0 for none.")
+        raise ValueError(
+            f"Encode Degradation Prior: smooth is {radius}; expected a number of frames, 0 for none."
+        )
     if radius == 0:
         return prior
     impression = prior.impression

@@ -28,9 +28,16 @@ def require_kind(name: str, value: object, kind: type, source: str) -> None:
 def samples_of(latent: object) -> Tensor:
     """The samples `B C h w` of a LATENT. Raises ValueError for anything else, an empty batch among it."""
     samples = latent.get("samples") if isinstance(latent, dict) else None
-    if not torch.is_tensor(samples) or samples.ndim != 4 or not samples.numel() or not samples.is_floating_point():
+    if (
+        not torch.is_tensor(samples)
+        or samples.ndim != 4
+        or not samples.numel()
+        or not samples.is_floating_point()
+    ):
         found = f"{tuple(samples.shape)} of {samples.dtype}" if torch.is_tensor(samples) else _told(samples)
-        raise ValueError(f"the latent's samples are {found}; expected numbers of shape (pictures, channels, height, width), none of them 0.")
+        raise ValueError(
+            f"the latent's samples are {found}; expected numbers of shape (pictures, channels, height, width), none of them 0."
+        )
     return samples
 
 
@@ -60,7 +67,9 @@ def require_index(latent: dict[str, Any]) -> None:
     """Raise ValueError unless the places in a batch that a LATENT names are places."""
     places = latent.get("batch_index")
     if places is not None and not all(isinstance(i, int) and 0 <= i < LARGEST_INDEX for i in places):
-        raise ValueError(f"the latent says that its pictures are numbers {str(list(places))[:60]} of a batch; expected 0..{LARGEST_INDEX - 1}.")
+        raise ValueError(
+            f"the latent says that its pictures are numbers {str(list(places))[:60]} of a batch; expected 0..{LARGEST_INDEX - 1}."
+        )
 
 
 def _told(value: object) -> str:

@@ -18,7 +18,16 @@ from .prior_encode import FACTOR
 
 REGION = 4
 """Latent pixels a side of the regions that are shown: 32 pixels of the picture."""
-COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66), (220, 220, 220))
+COLORS = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (86, 180, 233),
+    (213, 94, 0),
+    (240, 228, 66),
+    (220, 220, 220),
+)
 """Okabe and Ito's, which can be told apart without seeing all colours."""
 CHART = (640, 360)
 MAP, GAP, LINE = 384, 16, 26
@@ -32,12 +41,17 @@ def shares_of(votes: Tensor) -> Tensor:
 
 def expert_names(config: DAEMConfig) -> list[str]:
     """What tells the experts apart: the side of their filter, and how far it is spread, as "3x3" or "3x3 over 9x9"."""
-    spread = [(kernel, dilation * (kernel - 1) + 1) for kernel, dilation in zip(config.kernels, config.dilations)]
-    return [f"{kernel}x{kernel}" + (f" over {reach}x{reach}" if reach > kernel else "") for kernel, reach in spread]
+    spread = [
+        (kernel, dilation * (kernel - 1) + 1) for kernel, dilation in zip(config.kernels, config.dilations)
+    ]
+    return [
+        f"{kernel}x{kernel}" + (f" over {reach}x{reach}" if reach > kernel else "")
+        for kernel, reach in spread
+    ]
 
 
 def level_name(level: int) -> str:
-    """"full size", "1/2 size", "1/4 size"..."""
+    """ "full size", "1/2 size", "1/4 size"..."""
     return f"1/{2**level} size" if level else "full size"
 
 
@@ -46,13 +60,21 @@ def inside_text(inside: Inside, prior: Prior, config: DAEMConfig | None) -> str:
     paragraphs = []
     for index, influence in enumerate(inside.influence):
         lines = [f"Picture {index + 1} ({prior.geometry.width}x{prior.geometry.height})"]
-        lines.append("  DAFF adds, of the size of the denoiser's first feature, step by step: " + ", ".join(f"{share:.0%}" for share in influence))
+        lines.append(
+            "  DAFF adds, of the size of the denoiser's first feature, step by step: "
+            + ", ".join(f"{share:.0%}" for share in influence)
+        )
         if not inside.levels:
             lines.append(f"  {NO_DAEM}")
         for level in reversed(range(len(inside.levels))):
             names = expert_names(config)
-            weights, regions = inside.levels[level].weights[index].tolist(), regions_for(inside.levels[level].votes[index : index + 1])
-            chosen = " and ".join(f"{names[e]} (weight {weights[e]:.1%})" for e in best(weights, config.top_k))
+            weights, regions = (
+                inside.levels[level].weights[index].tolist(),
+                regions_for(inside.levels[level].votes[index : index + 1]),
+            )
+            chosen = " and ".join(
+                f"{names[e]} (weight {weights[e]:.1%})" for e in best(weights, config.top_k)
+            )
             said = ", ".join(f"{name} {part:.0%}" for name, part in zip(names, regions) if part >= 0.005)
             lines.append(f"  Experts at {level_name(level)}: {chosen}; regions speak for: {said}")
         paragraphs.append("\n".join(lines))
@@ -83,7 +105,13 @@ def _bars(shares: Sequence[float], top: float) -> Tensor:
     left, right, floor, ceiling = 72, width - 16, height - 56, 84
     sheet, draw = canvas(width, height)
     draw.text((16, 26), "DAFF's influence, step by step", fill=INK, font=font(24), anchor="lm")
-    draw.text((16, 54), "size of what it adds, of the size of the denoiser's first feature", fill=DIM, font=font(15), anchor="lm")
+    draw.text(
+        (16, 54),
+        "size of what it adds, of the size of the denoiser's first feature",
+        fill=DIM,
+        font=font(15),
+        anchor="lm",
+    )
     draw.rectangle((left, ceiling, right, floor), fill=PANEL)
     for share in (0.0, 0.5, 1.0):
         y = floor - (floor - ceiling) * share
@@ -121,19 +149,51 @@ def _sheet(inside: Inside, prior: Prior, config: DAEMConfig | None, index: int) 
     rows = -(-max(1, len(inside.levels)) // columns)
     panel = 2 * LINE + size[1] + LINE * (len(config.kernels) if config else 0) + GAP
     sheet, draw = canvas(GAP + columns * (MAP + GAP), 80 + rows * panel)
-    said = "Chosen for the whole picture, by the mean of its regions. The stronger the colour, the surer the region." if inside.levels else NO_DAEM
-    for text, middle, ink, size_of_text in (("DAEM's experts: what each region speaks for", 26, INK, 24), (said, 54, DIM, 15)):
-        draw.text((GAP, middle), text, fill=ink, font=fitting(text, sheet.width - 2 * GAP, size_of_text) or font(SMALLEST), anchor="lm")
+    said = (
+        "Chosen for the whole picture, by the mean of its regions. The stronger the colour, the surer the region."
+        if inside.levels
+        else NO_DAEM
+    )
+    for text, middle, ink, size_of_text in (
+        ("DAEM's experts: what each region speaks for", 26, INK, 24),
+        (said, 54, DIM, 15),
+    ):
+        draw.text(
+            (GAP, middle),
+            text,
+            fill=ink,
+            font=fitting(text, sheet.width - 2 * GAP, size_of_text) or font(SMALLEST),
+            anchor="lm",
+        )
     for place, level in enumerate(reversed(range(len(inside.levels)))):
         left, top = GAP + place % columns * (MAP + GAP), 80 + place // columns * panel
-        votes, weights = inside.levels[level].votes[index : index + 1], inside.levels[level].weights[index].tolist()
+        votes, weights = (
+            inside.levels[level].votes[index : index + 1],
+            inside.levels[level].weights[index].tolist(),
+        )
         draw.text((left, top + LINE / 2), level_name(level), fill=INK, font=font(18), anchor="lm")
         sheet.paste(_map(picture, votes).resize(size, Image.Resampling.LANCZOS), (left, top + LINE))
-        _legend(draw, left, top + LINE + size[1] + 6, expert_names(config), weights, regions_for(votes), best(weights, config.top_k))
+        _legend(
+            draw,
+            left,
+            top + LINE + size[1] + 6,
+            expert_names(config),
+            weights,
+            regions_for(votes),
+            best(weights, config.top_k),
+        )
     return as_image(sheet)
 
 
-def _legend(draw: ImageDraw.ImageDraw, left: int, top: int, names: list[str], weights: list[float], regions: list[float], chosen: list[int]) -> None:
+def _legend(
+    draw: ImageDraw.ImageDraw,
+    left: int,
+    top: int,
+    names: list[str],
+    weights: list[float],
+    regions: list[float],
+    chosen: list[int],
+) -> None:
     """A line per expert: its colour and name, its weight, the part of the regions that speak for it, and whether it was chosen."""
     draw.text((left + 210, top + LINE / 2), "weight", fill=DIM, font=font(14), anchor="rm")
     draw.text((left + 300, top + LINE / 2), "regions", fill=DIM, font=font(14), anchor="rm")
@@ -154,6 +214,9 @@ def _map(picture: Tensor, votes: Tensor) -> Image.Image:
     even = 1 / len(shares)
     strength = 0.35 + 0.4 * (share - even) / max(1 - even, even)
     colors = torch.tensor(COLORS)[first % len(COLORS)] / 255
-    tint, cover = (x.repeat_interleave(REGION * FACTOR, 0).repeat_interleave(REGION * FACTOR, 1) for x in (colors, strength[..., None]))
+    tint, cover = (
+        x.repeat_interleave(REGION * FACTOR, 0).repeat_interleave(REGION * FACTOR, 1)
+        for x in (colors, strength[..., None])
+    )
     tint, cover = (x[: picture.shape[0], : picture.shape[1]] for x in (tint, cover))
     return as_sheet((1 - cover) * picture.cpu().float().mean(dim=-1, keepdim=True) + cover * tint)

@@ -18,8 +18,15 @@ def walk_of(vae: VAE, latent: Tensor) -> Walk:
     if isinstance(model, Autoencoder):
         return model.walk(latent)
     decoder = getattr(model, "decoder", None)
-    if not hasattr(decoder, "up") or not hasattr(decoder, "mid") or getattr(decoder, "carried", False) or getattr(model, "bn", None):
-        raise ValueError(f"DAEM Decode: no way into the decoder of a {type(model).__name__}. Use the VAE of an SDXL checkpoint.")
+    if (
+        not hasattr(decoder, "up")
+        or not hasattr(decoder, "mid")
+        or getattr(decoder, "carried", False)
+        or getattr(model, "bn", None)
+    ):
+        raise ValueError(
+            f"DAEM Decode: no way into the decoder of a {type(model).__name__}. Use the VAE of an SDXL checkpoint."
+        )
     return kl_walk(model, latent)
 
 

@@ -41,7 +41,10 @@ class Meter:
     @property
     def influence(self) -> list[float]:
         """Size (root of the sum of squares) of what was added over the size of the feature, by noise level, in the order of the run."""
-        return [float((added / feature).sqrt()) if feature > 0 else 0.0 for added, feature in self._energies.values()]
+        return [
+            float((added / feature).sqrt()) if feature > 0 else 0.0
+            for added, feature in self._energies.values()
+        ]
 
     def put_on(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of MODEL that is metered, for Apply DAFF, which puts its own patch behind all others."""
@@ -49,7 +52,10 @@ class Meter:
         model.set_model_input_block_patch(self.before)
         patches = model.model_options["transformer_options"]["patches"]
         # Before those of other packs, which may go on to change the feature.
-        patches["input_block_patch_after_skip"] = [self.after, *patches.get("input_block_patch_after_skip", [])]
+        patches["input_block_patch_after_skip"] = [
+            self.after,
+            *patches.get("input_block_patch_after_skip", []),
+        ]
         return model
 
     def before(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
@@ -119,7 +125,10 @@ def look_inside(
     influence, latents = [], []
     experts = len(restorer.config.daem.kernels) if restorer.daem is not None else 0
     shape = (len(prior.latent), experts, *prior.latent.shape[-2:])
-    levels = [Level(torch.zeros(shape[:2]), torch.zeros(shape)) for _ in (restorer.config.daem.widths if experts else ())]
+    levels = [
+        Level(torch.zeros(shape[:2]), torch.zeros(shape))
+        for _ in (restorer.config.daem.widths if experts else ())
+    ]
 
     def watch(picture: int, level: int, region: Region, routing: Routing, votes: Tensor) -> None:
         levels[level].weights[picture] = routing.logits[0].softmax(dim=0).cpu()
@@ -130,7 +139,9 @@ def look_inside(
         alone = rows_of(prior, slice(index, index + 1))
         start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
         options = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
-        latents.append(sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)["samples"])
+        latents.append(
+            sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)["samples"]
+        )
         influence.append(meter.influence)
     image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)
     return Inside(influence, levels, image)

@@ -43,7 +43,9 @@ class Need:
 
     def bytes(self, tile: int) -> float:
         """Memory of the stage with tiles of `tile` pixels a side."""
-        return self.held + self.per_pixel * min(self.height, tile + 2 * self.halo) * min(self.width, tile + 2 * self.halo)
+        return self.held + self.per_pixel * min(self.height, tile + 2 * self.halo) * min(
+            self.width, tile + 2 * self.halo
+        )
 
 
 def available(device: torch.device) -> float:
@@ -71,14 +73,23 @@ def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
     if tile <= 0:
         chosen = fitting_tile(need, SHARE * memory)
         if chosen is None:
-            raise RuntimeError(_too_large(need, SMALLEST_TILE, memory, device) + " Close other programs, or make the picture smaller.")
+            raise RuntimeError(
+                _too_large(need, SMALLEST_TILE, memory, device)
+                + " Close other programs, or make the picture smaller."
+            )
         if chosen < need.whole:
-            logging.info(f"AIOR, {stage}: tiles of {chosen} pixels; the whole picture would take {_gib(need.bytes(need.whole))}, {_gib(memory)} are free.")
+            logging.info(
+                f"AIOR, {stage}: tiles of {chosen} pixels; the whole picture would take {_gib(need.bytes(need.whole))}, {_gib(memory)} are free."
+            )
         return chosen
     chosen = min(max(tile, LEAST), need.whole)
     if need.bytes(chosen) > memory:
         fits = fitting_tile(need, SHARE * memory)
-        advice = f"Set tile to {fits}, or to 0 to have it chosen." if fits and fits < chosen else "Close other programs, or make the picture smaller."
+        advice = (
+            f"Set tile to {fits}, or to 0 to have it chosen."
+            if fits and fits < chosen
+            else "Close other programs, or make the picture smaller."
+        )
         raise RuntimeError(f"{_too_large(need, chosen, memory, device)} {advice}")
     return chosen
 
@@ -153,7 +164,9 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int, stage: str) -> T:
             if not is_out_of_memory(error):
                 raise
             if tile <= SMALLEST_TILE:
-                raise RuntimeError(f"out of memory even with tiles of {tile} pixels. Close other programs, or make the picture smaller.") from error
+                raise RuntimeError(
+                    f"out of memory even with tiles of {tile} pixels. Close other programs, or make the picture smaller."
+                ) from error
         # Outside of the handler: until here the error's traceback holds the tensors that did not fit.
         management.soft_empty_cache()
         smaller = max(SMALLEST_TILE, tile // 2 // 64 * 64)

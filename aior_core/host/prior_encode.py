@@ -52,8 +52,12 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     out = management.intermediate_device()
     picture = padded.movedim(1, -1).to(out)
     encoder = restorer.encoder
-    chosen = choose_tile(tile, encoding_need(restorer, *padded.shape), encoder.load_device, "encoding the prior")
-    features = with_smaller_tiles(lambda side: encode_features(restorer, picture, tile=side), chosen, "encoding the prior")
+    chosen = choose_tile(
+        tile, encoding_need(restorer, *padded.shape), encoder.load_device, "encoding the prior"
+    )
+    features = with_smaller_tiles(
+        lambda side: encode_features(restorer, picture, tile=side), chosen, "encoding the prior"
+    )
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
     impression = _impression(restorer, color)
     if impression is not None:
@@ -73,7 +77,9 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     )
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
-            raise RuntimeError(f"NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae.")
+            raise RuntimeError(
+                f"NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae."
+            )
     return smooth_over_time(prior, smooth)
 
 
@@ -84,15 +90,27 @@ def require_vae(restorer: Restorer, vae: VAE) -> None:
     vae.throw_exception_if_invalid()
     ours = isinstance(vae.first_stage_model, Autoencoder)
     if ours != (restorer.config.scale == "compact"):
-        wanted = "the VAE of Load AIOR Compact" if restorer.config.scale == "compact" else "the VAE of an SDXL checkpoint"
-        raise ValueError(f"this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}.")
+        wanted = (
+            "the VAE of Load AIOR Compact"
+            if restorer.config.scale == "compact"
+            else "the VAE of an SDXL checkpoint"
+        )
+        raise ValueError(
+            f"this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}."
+        )
 
 
 def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, width: int) -> Need:
     """Memory of the LQ encoder on a padded picture: at work, the features of the finest level; held, those of the coarsest."""
     config = restorer.config.prior
     size = management.dtype_size(picture_dtype(restorer.encoder.load_device))
-    held = kept_dtype(config, height, width).itemsize * batch * config.widths[-1] * (height // FACTOR) * (width // FACTOR)
+    held = (
+        kept_dtype(config, height, width).itemsize
+        * batch
+        * config.widths[-1]
+        * (height // FACTOR)
+        * (width // FACTOR)
+    )
     return Need(height, width, LIVE_NUMBERS * config.widths[0] * size, FACTOR * trunk_halo(config), held)
 
 
@@ -119,13 +137,18 @@ def encode_features(restorer: Restorer, image: Tensor, *, tile: int, shown: bool
     levels: list[Tensor] = []
     for index in range(batch):
         for region in tiles:
-            made = encoder.model.trunk(seen(image[index : index + 1], region, FACTOR).to(encoder.load_device, dtype))
+            made = encoder.model.trunk(
+                seen(image[index : index + 1], region, FACTOR).to(encoder.load_device, dtype)
+            )
             made = made if fine else made[-1:]
             if not levels:
                 scales = [2 ** (len(made) - 1 - level) for level in range(len(made))]
                 sizes = [(height // FACTOR * scale, width // FACTOR * scale) for scale in scales]
                 kept = kept_dtype(restorer.config.prior, height, width)
-                levels = [torch.empty(batch, m.shape[1], *size, device=out, dtype=kept) for m, size in zip(made, sizes)]
+                levels = [
+                    torch.empty(batch, m.shape[1], *size, device=out, dtype=kept)
+                    for m, size in zip(made, sizes)
+                ]
             for level, feature in zip(levels, made):
                 scale = level.shape[-2] // (height // FACTOR)
                 region.place(level[index : index + 1], region.inner(feature, scale), scale)
@@ -179,7 +202,9 @@ def _latent_in_regions(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor
     """One picture and one tile after the other: what is at work at a time does not grow with the batch."""
     batch, height, width, _ = image.shape
     management.load_models_gpu([vae.patcher], memory_required=need.bytes(tile))
-    latent = torch.empty(batch, vae.latent_channels, height // FACTOR, width // FACTOR, device=vae.output_device)
+    latent = torch.empty(
+        batch, vae.latent_channels, height // FACTOR, width // FACTOR, device=vae.output_device
+    )
     for index in range(batch):
         for region in regions(height // FACTOR, width // FACTOR, tile // FACTOR, need.halo // FACTOR):
             part = vae.encode_unit(seen(image[index : index + 1], region, FACTOR))

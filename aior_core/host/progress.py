@@ -26,5 +26,7 @@ class StepProgress:
 
     def __call__(self, step: int, denoised: Tensor, x: Tensor, total: int) -> None:
         self._step, self._done = step + 1, 0.0
-        preview = self._previewer.decode_latent_to_preview_image("JPEG", denoised) if self._previewer else None
+        preview = (
+            self._previewer.decode_latent_to_preview_image("JPEG", denoised) if self._previewer else None
+        )
         self._bar.update_absolute((step + 1) * self._pieces, total * self._pieces, preview)

@@ -27,12 +27,16 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = Non
     """
     if isinstance(config, PriorConfig) and config.kind == "kl":
         return KL_HALO
-    blocks, plain = (config.blocks, config.plain) if isinstance(config, PriorConfig) else (config.encoder_blocks, ())
+    blocks, plain = (
+        (config.blocks, config.plain) if isinstance(config, PriorConfig) else (config.encoder_blocks, ())
+    )
     pixels = 1 + sum(reach * 2**level for level, reach in enumerate(_reaches(blocks, plain)[:levels]))
     return math.ceil(REACHED * pixels / 2 ** (len(blocks) - 1))
 
 
-def decoder_halos(config: AutoencoderConfig | None, daem: DAEMConfig | None, stop: int | None = None) -> tuple[int, ...]:
+def decoder_halos(
+    config: AutoencoderConfig | None, daem: DAEMConfig | None, stop: int | None = None
+) -> tuple[int, ...]:
     """Halos of a tile on its way through the decoder with DAEM: where it comes to each level, and last that of its latent.
 
     As far as that level and all after it look: blocks, at each level the widest expert or the smaller copy's 3x3, and the anchor; so a tile
@@ -46,7 +50,10 @@ def decoder_halos(config: AutoencoderConfig | None, daem: DAEMConfig | None, sto
         widest = max(d * (k // 2) for k, d in zip(daem.kernels, daem.dilations))
         experts = [max(pool, widest) for pool in daem.pools]
         anchor = ANCHOR_REACH if daem.anchored else 0
-    blocks = [(reach + experts[level]) * 2**level for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))]
+    blocks = [
+        (reach + experts[level]) * 2**level
+        for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))
+    ]
     # A single convolution looks as far as it can; only of long chains the far end is faint.
     end = 1 + anchor
     if stop is not None:

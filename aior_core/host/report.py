@@ -40,8 +40,12 @@ def report_text(prior: Prior) -> str:
         for k in _worst_first(severities, probabilities):
             # One at a time, and only of what is there: Encode Degradation Prior says this of every picture, the largest too.
             found = is_found(severities[k], probabilities[k])
-            place = whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if found else ""
-            lines.append(f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip())
+            place = (
+                whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if found else ""
+            )
+            lines.append(
+                f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip()
+            )
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
 
@@ -54,7 +58,11 @@ def short_report(prior: Prior) -> str:
     if pictures <= FEW:
         return "\n".join(_headline(prior, index) for index in range(pictures))
     counts = is_found(prior.severities, prior.probabilities).sum(dim=0).tolist()
-    found = ", ".join(f"{label(KINDS[k])} in {counts[k]}" for k in sorted(range(len(counts)), key=lambda k: -counts[k]) if counts[k])
+    found = ", ".join(
+        f"{label(KINDS[k])} in {counts[k]}"
+        for k in sorted(range(len(counts)), key=lambda k: -counts[k])
+        if counts[k]
+    )
     return f"{pictures} pictures ({_size(prior)}): {f'found {found}' if found else 'nothing found'}."
 
 
@@ -127,12 +135,23 @@ def _size(prior: Prior) -> str:
 
 def _found(severities: list[float], probabilities: list[float]) -> str:
     """The kinds that are there, worst first: "rain, noise", or "nothing"."""
-    return ", ".join(label(KINDS[k]) for k in _worst_first(severities, probabilities) if is_found(severities[k], probabilities[k])) or "nothing"
+    return (
+        ", ".join(
+            label(KINDS[k])
+            for k in _worst_first(severities, probabilities)
+            if is_found(severities[k], probabilities[k])
+        )
+        or "nothing"
+    )
 
 
 def _left_in(weights: list[float]) -> str:
     """The kinds that are not removed in full, in words: "noise, blur (60%)"; empty if there are none."""
-    return ", ".join(label(kind) + (f" ({1 - weight:.0%})" if weight else "") for kind, weight in zip(KINDS, weights) if weight < 1)
+    return ", ".join(
+        label(kind) + (f" ({1 - weight:.0%})" if weight else "")
+        for kind, weight in zip(KINDS, weights)
+        if weight < 1
+    )
 
 
 def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
@@ -142,12 +161,21 @@ def _chart(severities: list[float], probabilities: list[float], weights: list[fl
     full = PLOT_WIDTH - LABEL - SURE
     for share in (0, 0.5, 1):
         draw.text((LABEL + full * share, HEAD - 16), f"{share:.0%}", fill=DIM, font=font(14), anchor="mm")
-    draw.text((16, HEAD - 16), "severity" if min(weights) == 1 else "amber: left in", fill=DIM, font=font(14), anchor="lm")
+    draw.text(
+        (16, HEAD - 16),
+        "severity" if min(weights) == 1 else "amber: left in",
+        fill=DIM,
+        font=font(14),
+        anchor="lm",
+    )
     draw.text((PLOT_WIDTH - 16, HEAD - 16), "certainty", fill=DIM, font=font(14), anchor="rm")
     for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights)):
         top, middle = HEAD + row * ROW, HEAD + row * ROW + ROW // 2
         ink = INK if is_found(severity, certainty) else DIM
-        removed, left = (tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color)) for color in (BLUE, AMBER))
+        removed, left = (
+            tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color))
+            for color in (BLUE, AMBER)
+        )
         end, border = LABEL + round(full * severity), LABEL + round(full * severity * weight)
         draw.text((16, middle), label(kind), fill=ink, font=font(19), anchor="lm")
         draw.rectangle((LABEL, top + 6, LABEL + full, top + ROW - 6), fill=PANEL)

@@ -66,7 +66,11 @@ def make_patcher(
     dtype: torch.dtype,
 ) -> ModelPatcher:
     """Build `network(config)` from the host's casting layers, load its weights and put it under memory management."""
-    module = network(config, operations=comfy.ops.manual_cast, device=offload_device, dtype=dtype).eval().requires_grad_(False)
+    module = (
+        network(config, operations=comfy.ops.manual_cast, device=offload_device, dtype=dtype)
+        .eval()
+        .requires_grad_(False)
+    )
     patcher = CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
     module.load_state_dict(state_dict, assign=patcher.is_dynamic())
     if management.is_device_cpu(load_device):
@@ -76,16 +80,24 @@ def make_patcher(
     return patcher
 
 
-def build_restorer(state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = "") -> Restorer:
+def build_restorer(
+    state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = ""
+) -> Restorer:
     """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer. Raises ValueError if it knows other degradations than this pack."""
     if config.kinds != KINDS[: len(config.kinds)]:
-        unknown = ", ".join(kind for kind in config.kinds if kind not in KINDS) or "the same ones in another order"
+        unknown = (
+            ", ".join(kind for kind in config.kinds if kind not in KINDS) or "the same ones in another order"
+        )
         raise ValueError(
             f"{source} knows damages that this pack does not: {unknown}. Expected {', '.join(KINDS)}, or the first of them. "
             "Use weights that were trained for this pack, or add the file of that damage to aior_core/degradations/kinds."
         )
     device = management.vae_device()
-    pictures = {"load_device": device, "offload_device": management.vae_offload_device(), "dtype": picture_dtype(device)}
+    pictures = {
+        "load_device": device,
+        "offload_device": management.vae_offload_device(),
+        "dtype": picture_dtype(device),
+    }
     daff = part(state_dict, "daff")
     daff_dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(daff))
     return Restorer(

@@ -20,7 +20,11 @@ def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
     Weights come from fp16 files, but where they run in bf16 they were rounded, and the smallest of those are no fp16 numbers.
     """
     networks = restorer.networks().items()
-    return {f"{name}.{key}": _smallest(value) for name, network in networks for key, value in network.state_dict().items()}
+    return {
+        f"{name}.{key}": _smallest(value)
+        for name, network in networks
+        for key, value in network.state_dict().items()
+    }
 
 
 def _smallest(tensor: Tensor) -> Tensor:

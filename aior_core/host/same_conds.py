@@ -32,10 +32,17 @@ def equal(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if torch.is_tensor(a):
-        return torch.is_tensor(b) and a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b.to(a.device))
+        return (
+            torch.is_tensor(b)
+            and a.shape == b.shape
+            and a.dtype == b.dtype
+            and torch.equal(a, b.to(a.device))
+        )
     if isinstance(a, dict):
         keys = a.keys() - {"uuid"}
-        return isinstance(b, dict) and keys == b.keys() - {"uuid"} and all(equal(a[key], b[key]) for key in keys)
+        return (
+            isinstance(b, dict) and keys == b.keys() - {"uuid"} and all(equal(a[key], b[key]) for key in keys)
+        )
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
     if isinstance(a, (bool, int, float, str)):

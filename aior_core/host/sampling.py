@@ -79,7 +79,10 @@ def sample_daff(
     for value, known in ((start, START_POINTS), (noise, NOISES)):
         if value not in known:
             raise ValueError(f"unknown choice {value!r}; expected one of {', '.join(known)}.")
-    for name, given, known in (("sampler_name", sampler_name, sampler_names()), ("scheduler", scheduler, scheduler_names())):
+    for name, given, known in (
+        ("sampler_name", sampler_name, sampler_names()),
+        ("scheduler", scheduler, scheduler_names()),
+    ):
         if given not in known:
             raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
     require_kind("model", model, ModelPatcher, "a MODEL")
@@ -90,7 +93,9 @@ def sample_daff(
     if not torch.isfinite(samples).all():
         raise ValueError("the latent holds NaN or infinite values. Check the node that it comes from.")
     _require_sigmas(model, steps, sampler_name, scheduler, denoise)
-    drawn = comfy.sample.prepare_noise(samples, seed, [0] * len(samples) if noise == NOISES[1] else latent.get("batch_index"))
+    drawn = comfy.sample.prepare_noise(
+        samples, seed, [0] * len(samples) if noise == NOISES[1] else latent.get("batch_index")
+    )
     if official:
         samples, drawn = _official_start(model, samples, drawn, steps, scheduler, denoise)
     ratio = model.get_model_object("latent_format").spacial_downscale_ratio
@@ -100,7 +105,9 @@ def sample_daff(
         pieces = len(windows_of(*samples.shape[-2:], window, window // 4)) * len(samples)
         progress = StepProgress(model, steps, pieces)
         windowed = with_windows(model, window, samples.shape, progress.tick)
-        patched, *conditionings = apply_daff(windowed, restorer, prior, positive, negative, strength=strength, clip=clip)
+        patched, *conditionings = apply_daff(
+            windowed, restorer, prior, positive, negative, strength=strength, clip=clip
+        )
         if fidelity > 0:
             patched.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
         return comfy.sample.sample(
@@ -127,11 +134,17 @@ def sample_daff(
     return {**latent, "samples": out}
 
 
-def _require_sigmas(model: ModelPatcher, steps: int, sampler_name: str, scheduler: str, denoise: float) -> None:
+def _require_sigmas(
+    model: ModelPatcher, steps: int, sampler_name: str, scheduler: str, denoise: float
+) -> None:
     """Raise ValueError where the host's scheduler divides by zero, as kl_optimal does with a single step."""
-    sigmas = KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise, model.model_options).sigmas
+    sigmas = KSampler(
+        model, steps, model.load_device, sampler_name, scheduler, denoise, model.model_options
+    ).sigmas
     if not torch.isfinite(sigmas).all():
-        raise ValueError(f"the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler.")
+        raise ValueError(
+            f"the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler."
+        )
 
 
 def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> int:
@@ -147,14 +160,18 @@ def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> in
     return choose_tile(tile, need, model.load_device, "sampling")
 
 
-def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str) -> dict[str, Any]:
+def _start_latent(
+    model: ModelPatcher, prior: Prior, latent: dict[str, Any] | None, start: str
+) -> dict[str, Any]:
     if latent is None:
         return {"samples": torch.zeros_like(prior.latent) if start == "noise" else prior.latent}
     samples_of(latent)
     require_index(latent)
     mask_of(latent)
     # The temporal ratio, unknown to ComfyUI 0.20 and older, is for videos.
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    samples = comfy.sample.fix_empty_latent_channels(
+        model, latent["samples"], latent.get("downscale_ratio_spacial")
+    )
     channels = prior.latent.shape[1]
     if samples.shape[1] != channels:
         raise ValueError(
@@ -163,7 +180,9 @@ def _start_latent(model: ModelPatcher, prior: Prior, latent: dict[str, Any] | No
         )
     require_same_size(samples, prior)
     if len(samples) != len(prior.latent) and len(prior.latent) != 1:
-        raise ValueError(f"{len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many.")
+        raise ValueError(
+            f"{len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many."
+        )
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     return {**rest, "samples": samples}
 
@@ -177,8 +196,12 @@ def _official_start(
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, EPS) or denoise < 1:
-        raise ValueError("the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise.")
-    sigma, last = (float(value) for value in (calculate_sigmas(sampling, scheduler, steps)[0], sampling.sigma_max))
+        raise ValueError(
+            "the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise."
+        )
+    sigma, last = (
+        float(value) for value in (calculate_sigmas(sampling, scheduler, steps)[0], sampling.sigma_max)
+    )
     kept = 1 / (last**2 + 1)
     # From the highest sigma the host scales noise by sqrt(sigma^2 + 1), from all others by sigma.
     scale = 1.0 if sigma > (1 - 1e-5) * last else (sigma**2 + 1) ** 0.5 / sigma

@@ -17,7 +17,9 @@ ONCE, TWICE = "lq_official", "lq_official_2i-1"
 START_POINTS = (*WITHOUT_VAE, TWICE)
 
 
-def started(restorer: Restorer, prior: Prior, start: str, vae: VAE | None, latent: dict[str, Any] | None) -> tuple[Prior, str]:
+def started(
+    restorer: Restorer, prior: Prior, start: str, vae: VAE | None, latent: dict[str, Any] | None
+) -> tuple[Prior, str]:
     """Prior and start point for `sample_daff`; they are those given, except for "lq_official_2i-1".
 
     UniLDiff's inference code maps the damaged picture, -1..1 already, to -1..1 once more, so that its VAE sees -3..1 (unildiff.md
@@ -37,5 +39,7 @@ def started(restorer: Restorer, prior: Prior, start: str, vae: VAE | None, laten
     # The host's VAE takes pictures of 0..1 and does this very mapping: given one of -1..1, it sees 2I - 1.
     encoded = vae.encode(prior.picture.movedim(1, -1)).float()
     if not torch.isfinite(encoded).all():
-        raise RuntimeError(f"NaN or infinite values in the latent of the start point {TWICE}. Start ComfyUI with --fp32-vae.")
+        raise RuntimeError(
+            f"NaN or infinite values in the latent of the start point {TWICE}. Start ComfyUI with --fp32-vae."
+        )
     return replace(prior, latent=encoded.to(prior.latent)), ONCE

@@ -32,7 +32,9 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
     known = steering.shape[1]
     for kind, row in rows.items():
         if KINDS.index(kind) >= known and any(weight < 1 for weight in row):
-            raise ValueError(f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its weight to 1.")
+            raise ValueError(
+                f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its weight to 1."
+            )
     for kind, row in ((kind, row) for kind, row in rows.items() if KINDS.index(kind) < known):
         steering[:, KINDS.index(kind)] = steering.new_tensor(row)
     if prior.steering is not None:
@@ -57,7 +59,9 @@ def _row(kind: str, weight: float | Sequence[float], batch: int) -> list[float]:
     for value in row:
         require_numbers(**{kind: value})
     if len(row) != batch:
-        raise ValueError(f"{len(row)} weights of {kind} for {batch} pictures; give one number, or one per picture.")
+        raise ValueError(
+            f"{len(row)} weights of {kind} for {batch} pictures; give one number, or one per picture."
+        )
     if wrong := [value for value in row if not 0.0 <= value <= 1.0]:
         raise ValueError(f"the weight of {kind} is {wrong[0]}; expected 0 (leave it in) to 1 (remove it).")
     return row

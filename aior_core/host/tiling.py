@@ -24,7 +24,11 @@ class Region:
     def inner(self, x: Tensor, scale: int = 1) -> Tensor:
         """Of what the tile sees, its core."""
         top, left = (self.core[0] - self.outer[0]) * scale, (self.core[1] - self.outer[1]) * scale
-        return x[..., top : top + (self.core[2] - self.core[0]) * scale, left : left + (self.core[3] - self.core[1]) * scale]
+        return x[
+            ...,
+            top : top + (self.core[2] - self.core[0]) * scale,
+            left : left + (self.core[3] - self.core[1]) * scale,
+        ]
 
     def place(self, canvas: Tensor, part: Tensor, scale: int = 1) -> None:
         """Write the core's pixels `part` into `canvas`."""

@@ -44,11 +44,21 @@ def _require_whole(tensors: dict[str, Tensor], name: str) -> None:
         config = comfy.model_detection.model_config_from_unet(tensors, "")
     # The host counts on shapes that a damaged file need not have.
     except (LookupError, TypeError, ArithmeticError, RuntimeError, ValueError) as error:
-        raise ValueError(f"ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again.") from error
+        raise ValueError(
+            f"ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again."
+        ) from error
     if not isinstance(config, comfy.supported_models.SDXL):
-        raise ValueError(f"the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it.")
+        raise ValueError(
+            f"the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it."
+        )
     try:
-        require_fit(tensors, on_meta(lambda: UNetModel(**config.unet_config, operations=comfy.ops.disable_weight_init), "unet"), "unet")
+        require_fit(
+            tensors,
+            on_meta(
+                lambda: UNetModel(**config.unet_config, operations=comfy.ops.disable_weight_init), "unet"
+            ),
+            "unet",
+        )
     except ValueError as error:
         raise ValueError(f"the UNet in {name} is not whole. {error}") from error
 
@@ -74,11 +84,17 @@ def _structure(unet: dict[str, Tensor]) -> dict[str, object]:
 
     levels = count("down_blocks")
     resnets = [count(rf"down_blocks\.{level}\.resnets") for level in range(levels)]
-    up = [depth for level in range(levels) for depth in depths("up_blocks", level, resnets[levels - 1 - level] + 1)]
+    up = [
+        depth
+        for level in range(levels)
+        for depth in depths("up_blocks", level, resnets[levels - 1 - level] + 1)
+    ]
     return {
         "num_res_blocks": resnets,
         "channel_mult": [1] * levels,
-        "transformer_depth": [depth for level in range(levels) for depth in depths("down_blocks", level, resnets[level])],
+        "transformer_depth": [
+            depth for level in range(levels) for depth in depths("down_blocks", level, resnets[level])
+        ],
         "transformer_depth_output": up[::-1],
         "transformer_depth_middle": count(r"mid_block\.attentions\.0\.transformer_blocks"),
     }

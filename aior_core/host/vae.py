@@ -33,8 +33,12 @@ class CompactVAE(comfy.sd.VAE):
         self.device = management.vae_device()
         self.output_device = management.intermediate_device()
         self.vae_dtype = picture_dtype(self.device)
-        self.memory_used_encode = lambda shape, dtype: per_pixel * shape[2] * shape[3] * management.dtype_size(dtype)
-        self.memory_used_decode = lambda shape, dtype: per_pixel * factor**2 * shape[2] * shape[3] * management.dtype_size(dtype)
+        self.memory_used_encode = lambda shape, dtype: (
+            per_pixel * shape[2] * shape[3] * management.dtype_size(dtype)
+        )
+        self.memory_used_decode = lambda shape, dtype: (
+            per_pixel * factor**2 * shape[2] * shape[3] * management.dtype_size(dtype)
+        )
         self.patcher = make_patcher(
             Autoencoder,
             config,

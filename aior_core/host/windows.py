@@ -56,7 +56,10 @@ class Window:
 
     def cut(self, x: Tensor, height: int, width: int) -> Tensor:
         """The window's part of `x`, which lies over a latent of `height` by `width` at any scale: a prior, or a ControlNet's residual."""
-        (top, bottom), (left, right) = _scaled(self.rows, x.shape[-2], height), _scaled(self.columns, x.shape[-1], width)
+        (top, bottom), (left, right) = (
+            _scaled(self.rows, x.shape[-2], height),
+            _scaled(self.columns, x.shape[-1], width),
+        )
         return x[..., top:bottom, left:right]
 
 
@@ -79,7 +82,9 @@ def windows_of(height: int, width: int, window: int, overlap: int) -> list[Windo
         vertical = window_weight(tall, overlap, first=i == 0, last=i == len(tops) - 1)
         for j, left in enumerate(lefts):
             horizontal = window_weight(wide, overlap, first=j == 0, last=j == len(lefts) - 1)
-            made.append(Window(slice(top, top + tall), slice(left, left + wide), torch.outer(vertical, horizontal)))
+            made.append(
+                Window(slice(top, top + tall), slice(left, left + wide), torch.outer(vertical, horizontal))
+            )
     return made
 
 
@@ -115,14 +120,21 @@ class WindowedDenoiser:
         for window in windows:
             weights[window.rows, window.columns] += window.weight.to(x.device)
         for group in _chunked(pieces, self.at_once):
-            rows = torch.tensor([chunk * frames + frame for chunk in range(chunks) for _, frame in group], device=x.device)
+            rows = torch.tensor(
+                [chunk * frames + frame for chunk in range(chunks) for _, frame in group], device=x.device
+            )
             places = [window for _ in range(chunks) for window, _ in group]
 
             def of(value: Any) -> Any:
                 if not torch.is_tensor(value) or value.ndim == 0 or len(value) != len(x):
                     return value
                 if value.ndim == 4 and value.shape[2:] == x.shape[2:]:
-                    return torch.cat([window.cut(value[row : row + 1], height, width) for window, row in zip(places, rows.tolist())])
+                    return torch.cat(
+                        [
+                            window.cut(value[row : row + 1], height, width)
+                            for window, row in zip(places, rows.tolist())
+                        ]
+                    )
                 return value.index_select(0, rows.to(value.device))
 
             def of_control(value: Tensor | None) -> Tensor | None:
@@ -133,7 +145,9 @@ class WindowedDenoiser:
                 return torch.cat([window.cut(part, height, width) for window, part in zip(places, parts)])
 
             cut = {key: of(value) for key, value in kwargs.items()}
-            residuals = control and {name: [of_control(value) for value in values] for name, values in control.items()}
+            residuals = control and {
+                name: [of_control(value) for value in values] for name, values in control.items()
+            }
             options = self._options(transformer_options, group, frames)
             made = executor(of(x), of(timesteps), of(context), of(y), residuals, options, **cut)
             if total is None:
@@ -163,7 +177,9 @@ class WindowedDenoiser:
         return executor(model, torch.Size(shape), conds, *args, **kwargs)
 
 
-def with_windows(model: ModelPatcher, window: int, shape: torch.Size, tick: Callable[[float], None] | None = None) -> ModelPatcher:
+def with_windows(
+    model: ModelPatcher, window: int, shape: torch.Size, tick: Callable[[float], None] | None = None
+) -> ModelPatcher:
     """A clone of MODEL whose denoiser sees at most `window` latent pixels a side of a latent of `shape` (`B C h w`).
 
     It must be called before DAFF is applied.

@@ -62,4 +62,6 @@ def perceptual(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 
             f"perceptual: {tuple(picture.shape[-2:])} pixels are left after the border; at least {SMALLEST}x{SMALLEST} are needed."
         )
     sides = (side.float() * 2.0 - 1.0 for side in (picture, reference))
-    return torch.cat([learned_distance(one[None], other[None]).double() for one, other in zip(*sides, strict=True)])
+    return torch.cat(
+        [learned_distance(one[None], other[None]).double() for one, other in zip(*sides, strict=True)]
+    )

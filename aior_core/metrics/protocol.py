@@ -18,7 +18,9 @@ def to_luma(rgb: torch.Tensor) -> torch.Tensor:
     return ((rgb * weights).sum(1, keepdim=True) + 16.0) / 255.0
 
 
-def prepare(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, channel: str = "rgb") -> tuple[torch.Tensor, torch.Tensor]:
+def prepare(
+    picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, channel: str = "rgb"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring two `B 3 H W`, -1..1 pictures to what is measured: `B C H W`, 0..1 scale, float64.
 
     border: pixels cut off at every side (the scale, for super-resolution). channel: "rgb" (C = 3) or "y" (C = 1).
@@ -29,14 +31,20 @@ def prepare(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, 
         raise ValueError(f"metrics: unknown channel {channel!r}; expected one of {', '.join(CHANNELS)}.")
     for name, side in (("picture", picture), ("reference", reference)):
         if side.ndim != 4 or side.shape[1] != 3:
-            raise ValueError(f"metrics: the {name} has the shape {tuple(side.shape)}; expected B 3 H W in -1..1.")
+            raise ValueError(
+                f"metrics: the {name} has the shape {tuple(side.shape)}; expected B 3 H W in -1..1."
+            )
     if picture.shape[2:] != reference.shape[2:]:
         sizes = (f"{side.shape[3]}x{side.shape[2]}" for side in (picture, reference))
         raise ValueError(
-            "metrics: the picture is {} pixels, the reference {} (width x height); expected two of one size. Crop or resize one of them first.".format(*sizes)
+            "metrics: the picture is {} pixels, the reference {} (width x height); expected two of one size. Crop or resize one of them first.".format(
+                *sizes
+            )
         )
     if reference.shape[0] not in (1, picture.shape[0]):
-        raise ValueError(f"metrics: {reference.shape[0]} references for {picture.shape[0]} pictures; expected as many, or one for all.")
+        raise ValueError(
+            f"metrics: {reference.shape[0]} references for {picture.shape[0]} pictures; expected as many, or one for all."
+        )
     height, width = picture.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"metrics: a border of {border} leaves nothing of a {height}x{width} picture.")

@@ -9,7 +9,9 @@ from .protocol import prepare
 CEILING_DB = 100.0
 
 
-def psnr(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, channel: str = "rgb") -> torch.Tensor:
+def psnr(
+    picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, channel: str = "rgb"
+) -> torch.Tensor:
     """PSNR in dB of each picture, shape `[B]`, float64 on the CPU; both `B 3 H W`, -1..1; the peak is the full range.
 
     -10 log10 of the mean squared error over all pixels and channels on the 0..1 scale. Equal pictures score 100 dB,

@@ -32,7 +32,14 @@ class Scores:
         return NOT_MEASURED if values is None else sum(values) / len(values)
 
 
-def measure(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0, channel: str = "rgb", learned: bool = False) -> Scores:
+def measure(
+    picture: torch.Tensor,
+    reference: torch.Tensor,
+    *,
+    border: int = 0,
+    channel: str = "rgb",
+    learned: bool = False,
+) -> Scores:
     """All scores of `B 3 H W`, -1..1 pictures against references (as many, or one for all).
 
     learned: also the perceptual distance, which needs an optional package. Raises what the metrics raise.
@@ -52,20 +59,34 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
     def line(cells: list[str]) -> str:
         padded = [
-            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return "| " + " | ".join(padded) + " |"
 
-    rule = "|" + "|".join("-" * (width + 2) if column == 0 else "-" * (width + 1) + ":" for column, width in enumerate(widths)) + "|"
+    rule = (
+        "|"
+        + "|".join(
+            "-" * (width + 2) if column == 0 else "-" * (width + 1) + ":"
+            for column, width in enumerate(widths)
+        )
+        + "|"
+    )
     return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
 def table(scores: Scores) -> str:
     """The scores as a Markdown table: a row per picture, their mean below if there are several, and the protocol."""
     columns = _columns(scores)
-    rows = [[name, *(f"{value:.{digits}f}" for value, (_, digits) in zip(values, columns.values()))] for name, *values in _rows(columns)]
+    rows = [
+        [name, *(f"{value:.{digits}f}" for value, (_, digits) in zip(values, columns.values()))]
+        for name, *values in _rows(columns)
+    ]
     measured_on = "Y of YCbCr (MATLAB)" if scores.channel == "y" else "RGB"
-    return markdown(["picture", *columns], rows) + f"\n\nMeasured on {measured_on}, {scores.border} pixels cut off at each side."
+    return (
+        markdown(["picture", *columns], rows)
+        + f"\n\nMeasured on {measured_on}, {scores.border} pixels cut off at each side."
+    )
 
 
 def csv_table(scores: Scores) -> str:
@@ -100,6 +121,8 @@ def error_map(picture: torch.Tensor, reference: torch.Tensor, *, gain: float = 8
     Raises ValueError if the sizes differ.
     """
     if picture.shape[1:] != reference.shape[1:] or reference.shape[0] not in (1, picture.shape[0]):
-        raise ValueError(f"error_map: expected two pictures of one size, got {tuple(picture.shape)} and {tuple(reference.shape)}.")
+        raise ValueError(
+            f"error_map: expected two pictures of one size, got {tuple(picture.shape)} and {tuple(reference.shape)}."
+        )
     heat = (picture - reference.to(picture)).abs().mean(1, keepdim=True) / 2.0 * gain
     return torch.cat([(heat * 3.0 - band).clamp(0.0, 1.0) for band in range(3)], dim=1) * 2.0 - 1.0

@@ -2,7 +2,17 @@
 
 from .color import adain_color, match_color, wavelet_color
 from .distance import distance_of
-from .geometry import Geometry, crop_back, from_unit, join_alpha, pad_to_multiple, require_pixels, split_alpha, to_unit, unit_of
+from .geometry import (
+    Geometry,
+    crop_back,
+    from_unit,
+    join_alpha,
+    pad_to_multiple,
+    require_pixels,
+    split_alpha,
+    to_unit,
+    unit_of,
+)
 from .mask import feathered
 
 __all__ = [

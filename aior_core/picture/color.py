@@ -24,7 +24,9 @@ def _same_size(reference: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
             f"Colour transfer: {reference.shape[0]} reference pictures for {picture.shape[0]} pictures; expected as many, or one for all."
         )
     if reference.shape[-2:] != picture.shape[-2:]:
-        reference = F.interpolate(reference, size=picture.shape[-2:], mode="bicubic", align_corners=False, antialias=True)
+        reference = F.interpolate(
+            reference, size=picture.shape[-2:], mode="bicubic", align_corners=False, antialias=True
+        )
     return reference
 
 
@@ -62,7 +64,10 @@ def adain_color(picture: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     # 1e-5 is meant for 0..1; variances on -1..1 are four times as large.
     epsilon = 4e-5
     mean, deviation = picture.mean((2, 3), keepdim=True), (picture.var((2, 3), keepdim=True) + epsilon).sqrt()
-    target_mean, target_deviation = reference.mean((2, 3), keepdim=True), (reference.var((2, 3), keepdim=True) + epsilon).sqrt()
+    target_mean, target_deviation = (
+        reference.mean((2, 3), keepdim=True),
+        (reference.var((2, 3), keepdim=True) + epsilon).sqrt(),
+    )
     return ((picture - mean) / deviation * target_deviation + target_mean).clamp(-1.0, 1.0)
 
 

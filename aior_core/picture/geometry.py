@@ -35,14 +35,18 @@ def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]
     Raises ValueError if `image` is no IMAGE of 1 to 4 channels, or one without a picture or a pixel in it.
     """
     if not torch.is_tensor(image):
-        raise ValueError(f"expected an IMAGE, got {'nothing' if image is None else f'a {type(image).__name__}'}. Connect the IMAGE output of a node.")
+        raise ValueError(
+            f"expected an IMAGE, got {'nothing' if image is None else f'a {type(image).__name__}'}. Connect the IMAGE output of a node."
+        )
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
             f"expected an IMAGE of shape B H W C with 1 to 4 channels, got {tuple(image.shape)}. "
             "Pass the IMAGE output of a node, not a latent or a B C H W tensor."
         )
     if not image.numel():
-        raise ValueError(f"the batch is empty: {tuple(image.shape)} (pictures, height, width, channels). Check the node it comes from.")
+        raise ValueError(
+            f"the batch is empty: {tuple(image.shape)} (pictures, height, width, channels). Check the node it comes from."
+        )
     channels = image.shape[-1]
     alpha = image[..., -1:] if channels in (2, 4) else None
     color = image[..., :3] if channels >= 3 else image[..., :1].expand(-1, -1, -1, 3)
@@ -87,10 +91,14 @@ def unit_of(color: torch.Tensor) -> torch.Tensor:
 def require_pixels(color: torch.Tensor) -> None:
     """Raise ValueError if the values of an IMAGE `B H W C` are no floats, or one is NaN or infinite."""
     if not color.is_floating_point():
-        raise ValueError(f"the picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from.")
+        raise ValueError(
+            f"the picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from."
+        )
     # A NaN spreads to both, and no copy of a large picture is made.
     if not all(math.isfinite(float(edge)) for edge in torch.aminmax(color)):
-        raise ValueError("the picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1.")
+        raise ValueError(
+            "the picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1."
+        )
 
 
 def from_unit(picture: torch.Tensor) -> torch.Tensor:

@@ -42,9 +42,15 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, list[str]]:
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     xmp = re.sub(rb"""(tiff:Orientation(?:=["']|>))[2-8]""", rb"\g<1>1", xmp)
     texts = getattr(image, "text", {}) if image.format == "PNG" else {}
-    kept = tuple((str(key), str(text)) for key, text in texts.items() if key not in _OWN_TEXTS and len(text) < 65536)
+    kept = tuple(
+        (str(key), str(text)) for key, text in texts.items() if key not in _OWN_TEXTS and len(text) < 65536
+    )
     dpi = info.get("dpi")
-    dpi = tuple(map(float, dpi)) if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < value < 1e5 for value in dpi) else None
+    dpi = (
+        tuple(map(float, dpi))
+        if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < value < 1e5 for value in dpi)
+        else None
+    )
     return Metadata(exif, xmp, info.get("icc_profile") or b"", dpi, kept), remarks
 
 

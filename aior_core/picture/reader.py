@@ -124,7 +124,9 @@ def _read(data: bytes) -> PictureFile:
     try:
         return _decode(data)
     except OSError as error:
-        if isinstance(error, UnidentifiedImageError) or not re.search(r"truncated|not enough|broken data", str(error)):
+        if isinstance(error, UnidentifiedImageError) or not re.search(
+            r"truncated|not enough|broken data", str(error)
+        ):
             raise
     # What is there of a file that is cut off is a picture all the same. The flag is Pillow's and holds for the whole process.
     with _truncated_lock:
@@ -136,7 +138,13 @@ def _read(data: bytes) -> PictureFile:
     picture = replace(picture, cut_off=True)
     if data.startswith(TOLD_WHEN_CUT_OFF):
         return picture
-    return replace(picture, remarks=(*picture.remarks, "the file is damaged or cut off; what is missing is restored from nothing"))
+    return replace(
+        picture,
+        remarks=(
+            *picture.remarks,
+            "the file is damaged or cut off; what is missing is restored from nothing",
+        ),
+    )
 
 
 def _decode(data: bytes) -> PictureFile:
@@ -146,7 +154,9 @@ def _decode(data: bytes) -> PictureFile:
         # An MPO's further pictures are other views or gain maps of the first.
         count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if count * image.width * image.height > MOST_PIXELS:
-            raise UnreadablePicture(f"{count} frames of {image.width}x{image.height} pixels are more than fit into memory: split the file first")
+            raise UnreadablePicture(
+                f"{count} frames of {image.width}x{image.height} pixels are more than fit into memory: split the file first"
+            )
         deep = _deep_pixels(data, image) if count == 1 else None
         frames: list[PictureFile] = []
         for number in range(count):
@@ -167,8 +177,10 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
     remarks = [remark for frame in same for remark in frame.remarks]
     if len(same) < len(frames):
         height, width = first.pixels.shape[1:3]
-        remarks.append(f"{len(frames) - len(same)} of {len(frames)} pages have another size than the first ({width}x{height}) "
-                       "and are left out: save them as files of their own")
+        remarks.append(
+            f"{len(frames) - len(same)} of {len(frames)} pages have another size than the first ({width}x{height}) "
+            "and are left out: save them as files of their own"
+        )
     bits = min(frame.bits for frame in same)
     same = [frame.in_8_bits() if bits == 8 else frame for frame in same]
     alpha = None
@@ -176,7 +188,9 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
         opaque = np.full(first.pixels.shape[:3], 2**bits - 1, same[0].pixels.dtype)
         alpha = np.concatenate([opaque if frame.alpha is None else frame.alpha for frame in same])
     pixels = np.concatenate([frame.pixels for frame in same])
-    return PictureFile(pixels, alpha, all(frame.grey for frame in same), bits, first.metadata, tuple(dict.fromkeys(remarks)))
+    return PictureFile(
+        pixels, alpha, all(frame.grey for frame in same), bits, first.metadata, tuple(dict.fromkeys(remarks))
+    )
 
 
 def _frame(image: Image.Image, deep: np.ndarray | None) -> PictureFile:
@@ -197,7 +211,11 @@ def _frame(image: Image.Image, deep: np.ndarray | None) -> PictureFile:
             image, deep = to_srgb(image, metadata.icc), None
             metadata = replace(metadata, icc=b"")
         array = np.asarray(image.convert("RGBA" if is_transparent(image) else "RGB"))
-        if deep is not None and deep.shape == array.shape and np.abs(array.astype(np.int32) - (deep >> 8)).max() <= 1:
+        if (
+            deep is not None
+            and deep.shape == array.shape
+            and np.abs(array.astype(np.int32) - (deep >> 8)).max() <= 1
+        ):
             array = deep
         elif _says_16_bits(image):
             remarks.append("only 8 of its 16 bits could be read")
@@ -216,11 +234,15 @@ def _single_channel(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         if not np.isfinite(values).all():
             raise UnreadablePicture("the picture has values that are not numbers (NaN or infinite)")
         if values.min() < 0 or values.max() > 1:
-            raise UnreadablePicture(f"its values run from {values.min():g} to {values.max():g}, and nothing says which of them is white "
-                                    "(expected 0 to 1). Save it with 8 or 16 bits first")
+            raise UnreadablePicture(
+                f"its values run from {values.min():g} to {values.max():g}, and nothing says which of them is white "
+                "(expected 0 to 1). Save it with 8 or 16 bits first"
+            )
         return np.rint(values * 65535).astype(np.uint16), None
     if image.mode == "I" and (image.format == "TIFF" or values.min() < 0 or values.max() > 65535):
-        raise UnreadablePicture("its values are whole numbers of 32 bits, and nothing says which of them is white. Save it with 8 or 16 bits first")
+        raise UnreadablePicture(
+            "its values are whole numbers of 32 bits, and nothing says which of them is white. Save it with 8 or 16 bits first"
+        )
     values = values.astype(np.uint16)
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
         values = 65535 - values  # white is 0; Pillow turns that round for 8 bits only
@@ -246,7 +268,9 @@ def _deep_pixels(data: bytes, image: Image.Image) -> np.ndarray | None:
     try:
         with av.open(io.BytesIO(data)) as container:
             frame = next(container.decode(video=0))
-            return frame.to_ndarray(format="rgb48le" if image.mode == "RGB" and not is_transparent(image) else "rgba64le")
+            return frame.to_ndarray(
+                format="rgb48le" if image.mode == "RGB" and not is_transparent(image) else "rgba64le"
+            )
     except (av.FFmpegError, StopIteration, ValueError):
         return None  # `_frame` says so
 

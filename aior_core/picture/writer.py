@@ -44,15 +44,27 @@ class WriteOptions:
 def check_writable(source: PictureFile, format: str) -> None:
     """Raise ValueError where `format` cannot hold the source: before the work, not after it."""
     if format == "jpg" and source.alpha is not None:
-        raise ValueError("this picture has transparency, which JPEG cannot hold: take --format png, webp or tiff")
+        raise ValueError(
+            "this picture has transparency, which JPEG cannot hold: take --format png, webp or tiff"
+        )
     largest = LARGEST_SIDE.get(format)
     side = max(source.pixels.shape[1:3])
     if largest and side > largest:
-        raise ValueError(f"this picture is {side} pixels long, and {format} holds {largest}: take --format png or tiff")
+        raise ValueError(
+            f"this picture is {side} pixels long, and {format} holds {largest}: take --format png or tiff"
+        )
 
 
-def write_picture(image: np.ndarray, source: PictureFile, frame: int, options: WriteOptions, *,
-                  workflow: dict | None = None, prompt: dict | None = None, grey: bool = False) -> bytes:
+def write_picture(
+    image: np.ndarray,
+    source: PictureFile,
+    frame: int,
+    options: WriteOptions,
+    *,
+    workflow: dict | None = None,
+    prompt: dict | None = None,
+    grey: bool = False,
+) -> bytes:
     """The file of a result.
 
     `image`: `H W C` float, 0..1, rounded to the nearest level. `frame`: which of the source's it came from. `workflow` and
@@ -80,7 +92,11 @@ def write_picture(image: np.ndarray, source: PictureFile, frame: int, options: W
     icc = source.metadata.icc
     if icc and icc[16:20] != (b"GRAY" if is_grey else b"RGB "):
         icc = b""
-    texts = {name: json.dumps(value) for name, value in (("prompt", prompt), ("workflow", workflow)) if value is not None}
+    texts = {
+        name: json.dumps(value)
+        for name, value in (("prompt", prompt), ("workflow", workflow))
+        if value is not None
+    }
     encode = {"png": _png, "jpg": _jpg, "webp": _webp, "tiff": _tiff}[options.format]
     return encode(result, source, icc, texts if options.metadata else {}, options)
 
@@ -91,7 +107,9 @@ def _alpha(image: np.ndarray, source: PictureFile, frame: int, bits: int) -> np.
     if source.alpha is None:
         if image.shape[-1] < 4:
             return None
-        return np.rint(np.clip(image[..., 3], 0, 1) * (2**bits - 1)).astype(np.uint16 if bits == 16 else np.uint8)
+        return np.rint(np.clip(image[..., 3], 0, 1) * (2**bits - 1)).astype(
+            np.uint16 if bits == 16 else np.uint8
+        )
     alpha = to_bits(source.alpha[frame], source.bits, bits)
     if alpha.shape == (height, width):
         return alpha
@@ -124,7 +142,9 @@ def _fields(source: PictureFile, icc: bytes) -> dict:
     return fields
 
 
-def _png(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions) -> bytes:
+def _png(
+    result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
+) -> bytes:
     info = PngImagePlugin.PngInfo()
     if options.metadata:
         for key, text in source.metadata.texts:
@@ -146,7 +166,9 @@ def _png(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, s
     chunks = b"".join(chunk for name, chunk in _chunks(small) if name not in (b"IHDR", b"IDAT", b"IEND"))
     body = _png_16(result)
     head = len(b"\x89PNG\r\n\x1a\n") + 25  # the signature and IHDR
-    return body[:head] + chunks + b"".join(chunk for name, chunk in _chunks(body) if name in (b"IDAT", b"IEND"))
+    return (
+        body[:head] + chunks + b"".join(chunk for name, chunk in _chunks(body) if name in (b"IDAT", b"IEND"))
+    )
 
 
 def _png_16(result: np.ndarray) -> bytes:
@@ -171,9 +193,13 @@ def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _jpg(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions) -> bytes:
+def _jpg(
+    result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
+) -> bytes:
     if result.ndim == 3 and result.shape[-1] in (2, 4):
-        raise ValueError("the result has transparency, which JPEG cannot hold: take --format png, webp or tiff")
+        raise ValueError(
+            "the result has transparency, which JPEG cannot hold: take --format png, webp or tiff"
+        )
     exif = _exif(source, texts, options, key=True)
     block = exif.tobytes()
     if len(block) > _MOST_EXIF:
@@ -184,14 +210,24 @@ def _jpg(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, s
         block = _exif(source, {}, options, key=True).tobytes()
     if len(block) > _MOST_EXIF:
         block = _exif(source, {}, WriteOptions(metadata=False), key=True).tobytes()
-    fields = _fields(source, icc) | {"exif": block, "quality": options.quality, "subsampling": 0 if options.quality >= 90 else 2}
+    fields = _fields(source, icc) | {
+        "exif": block,
+        "quality": options.quality,
+        "subsampling": 0 if options.quality >= 90 else 2,
+    }
     if options.metadata and source.metadata.xmp and len(source.metadata.xmp) < _MOST_EXIF:
         fields["xmp"] = source.metadata.xmp
     return _saved(result, "JPEG", fields)
 
 
-def _webp(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions) -> bytes:
-    fields = _fields(source, icc) | {"exif": _exif(source, texts, options, key=True).tobytes(), "quality": options.quality, "exact": True}
+def _webp(
+    result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
+) -> bytes:
+    fields = _fields(source, icc) | {
+        "exif": _exif(source, texts, options, key=True).tobytes(),
+        "quality": options.quality,
+        "exact": True,
+    }
     if options.metadata and source.metadata.xmp:
         fields["xmp"] = source.metadata.xmp
     if result.ndim == 2 or result.shape[-1] == 2:
@@ -200,7 +236,9 @@ def _webp(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, 
     return _saved(result, "WEBP", fields)
 
 
-def _tiff(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions) -> bytes:
+def _tiff(
+    result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
+) -> bytes:
     """A TIFF by deflate with differences along rows. Pillow writes the directory; it writes neither 16-bit colours nor,
     compressed, the EXIF block's own directories."""
     result = result[..., None] if result.ndim == 2 else result
@@ -219,8 +257,19 @@ def _tiff(result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, 
             directory.tagtype[tag] = _LONG
     # Pillow adds the directory's own length to the strips' offsets.
     offsets = tuple(itertools.accumulate((len(strip) for strip in strips[:-1]), initial=0))
-    settings = {256: width, 257: height, 258: (kind.itemsize * 8,) * channels, 259: 8, 262: 2 if channels > 2 else 1, 273: offsets,
-                277: channels, 278: rows, 279: tuple(map(len, strips)), 284: 1, 317: 2}
+    settings = {
+        256: width,
+        257: height,
+        258: (kind.itemsize * 8,) * channels,
+        259: 8,
+        262: 2 if channels > 2 else 1,
+        273: offsets,
+        277: channels,
+        278: rows,
+        279: tuple(map(len, strips)),
+        284: 1,
+        317: 2,
+    }
     if channels in (2, 4):
         settings[338] = 2  # the last channel is transparency, not multiplied into the others
     if source.metadata.dpi:

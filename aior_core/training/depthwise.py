@@ -32,14 +32,20 @@ class _LargeKernel(torch.autograd.Function):
         grad_x = torch.ops.aten.convolution_backward(grad, x, weight, [0], *same, [True, False, False])[0]
         blocks = -(-kernel // 3)
         spare = 3 * blocks - kernel
-        padded = F.pad(x, (reach, reach + spare, reach, reach + spare)).contiguous(memory_format=torch.channels_last)
+        padded = F.pad(x, (reach, reach + spare, reach, reach + spare)).contiguous(
+            memory_format=torch.channels_last
+        )
         grad_weight = weight.new_empty(channels, 1, 3 * blocks, 3 * blocks)
         for top in range(0, kernel, 3):
             for left in range(0, kernel, 3):
-                seen = padded[:, :, top : top + height + 2, left : left + width + 2].contiguous(memory_format=torch.channels_last)
+                seen = padded[:, :, top : top + height + 2, left : left + width + 2].contiguous(
+                    memory_format=torch.channels_last
+                )
                 three = weight.new_empty(channels, 1, 3, 3)
                 valid = [1, 1], [0, 0], [1, 1], False, [0, 0], channels
-                block = torch.ops.aten.convolution_backward(grad, seen, three, [0], *valid, [False, True, False])[1]
+                block = torch.ops.aten.convolution_backward(
+                    grad, seen, three, [0], *valid, [False, True, False]
+                )[1]
                 grad_weight[:, :, top : top + 3, left : left + 3] = block
         return grad_x, grad_weight[:, :, :kernel, :kernel], grad.sum(dim=(0, 2, 3))
 
@@ -54,7 +60,9 @@ def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     # Each of the step x step sub-grids sees only itself: as pictures of their own they need no dilation.
     height, width = x.shape[2:]
     x = F.pad(x, (0, -width % step, 0, -height % step))
-    x = rearrange(x, "b c (h p) (w q) -> (b p q) c h w", p=step, q=step).contiguous(memory_format=torch.channels_last)
+    x = rearrange(x, "b c (h p) (w q) -> (b p q) c h w", p=step, q=step).contiguous(
+        memory_format=torch.channels_last
+    )
     x = F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
     x = rearrange(x, "(b p q) c h w -> b c (h p) (w q)", p=step, q=step)
     return x[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
@@ -62,7 +70,11 @@ def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 def full_weight(weight: Tensor) -> Tensor:
     """Depth-wise weights `C 1 k k` as those of a convolution from all channels to all, `C C k k`, channels last in memory."""
-    return torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+    return (
+        torch.diag_embed(weight[:, 0].permute(1, 2, 0))
+        .permute(2, 3, 0, 1)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def is_depthwise(convolution: nn.Conv2d) -> bool:
@@ -75,6 +87,8 @@ def fast_gradients(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and is_depthwise(module):
             if module.dilation[0] > 1 and module.kernel_size[0] != 3:
-                raise ValueError(f"fast_gradients: a dilated kernel of {module.kernel_size[0]} is not covered; expected 3")
+                raise ValueError(
+                    f"fast_gradients: a dilated kernel of {module.kernel_size[0]} is not covered; expected 3"
+                )
             module.forward = types.MethodType(_forward, module)
     return network

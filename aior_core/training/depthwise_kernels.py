@@ -46,8 +46,16 @@ if triton is not None:
             for left in tl.static_range(kernel):
                 across, tap = (left - kernel // 2) * step, upper * kernel + left
                 inside = level & (column + across >= 0) & (column + across < width)
-                seen = tl.load(x_at + own + (place + (down * width + across) * channels), mask=inside[:, None] & there[None, :], other=0.0)
-                weight = tl.load(taps_at + (kernel * kernel - 1 - tap if flipped else tap) * channels + channel, mask=there, other=0.0)
+                seen = tl.load(
+                    x_at + own + (place + (down * width + across) * channels),
+                    mask=inside[:, None] & there[None, :],
+                    other=0.0,
+                )
+                weight = tl.load(
+                    taps_at + (kernel * kernel - 1 - tap if flipped else tap) * channels + channel,
+                    mask=there,
+                    other=0.0,
+                )
                 made += seen.to(tl.float32) * weight[None, :]
         if biased:
             made += tl.load(bias_at + channel, mask=there, other=0.0)[None, :]
@@ -72,9 +80,13 @@ if triton is not None:
             inside = level[None, :] & (column >= 0) & (column < width) & (tap < kernel)[:, None]
             own = tl.cast(first, tl.int64) * channels
             dy = tl.load(dy_at + own + place, mask=level[:, None] & there[None, :], other=0.0).to(tl.float32)
-            seen = tl.load(x_at + own + shifted, mask=inside[:, :, None] & there[None, None, :], other=0.0).to(tl.float32)
+            seen = tl.load(
+                x_at + own + shifted, mask=inside[:, :, None] & there[None, None, :], other=0.0
+            ).to(tl.float32)
             sums += seen * dy[None, :, :]
-        at = ((tl.program_id(0) * kernel + tl.program_id(1)) * kernel + tap)[:, None] * channels + channel[None, :]
+        at = ((tl.program_id(0) * kernel + tl.program_id(1)) * kernel + tap)[:, None] * channels + channel[
+            None, :
+        ]
         tl.store(sums_at + at, tl.sum(sums, axis=1), mask=(tap < kernel)[:, None] & there[None, :])
 
 
@@ -83,18 +95,39 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor | None, kernel: int, step: 
     y, pixels, many = torch.empty_like(x), batch * height * width, NUMBERS // BLOCK
     programs = triton.cdiv(pixels, many) * triton.cdiv(channels, BLOCK)
     given = taps if bias is None else bias
-    _forward[(programs,)](x, taps, given, y, pixels, height, width, channels, step, kernel, BLOCK, many, flipped, bias is not None)
+    _forward[(programs,)](
+        x,
+        taps,
+        given,
+        y,
+        pixels,
+        height,
+        width,
+        channels,
+        step,
+        kernel,
+        BLOCK,
+        many,
+        flipped,
+        bias is not None,
+    )
     return y
 
 
 def _weight_gradient(x: Tensor, dy: Tensor, kernel: int, step: int) -> Tensor:
     """`B H W C` twice -> `k*k C`, fp32."""
     batch, height, width, channels = x.shape
-    pixels, blocks, taps = batch * height * width, triton.cdiv(channels, BLOCK), triton.next_power_of_2(kernel)
+    pixels, blocks, taps = (
+        batch * height * width,
+        triton.cdiv(channels, BLOCK),
+        triton.next_power_of_2(kernel),
+    )
     many = max(1, SUMS // BLOCK // taps)
     shares = max(1, min(triton.cdiv(pixels, many), PROGRAMS // (kernel * blocks)))
     sums = torch.empty(shares, kernel * kernel, channels, device=x.device)
-    _weight_backward[(shares, kernel, blocks)](x, dy, sums, pixels, height, width, channels, step, kernel, taps, BLOCK, many)
+    _weight_backward[(shares, kernel, blocks)](
+        x, dy, sums, pixels, height, width, channels, step, kernel, taps, BLOCK, many
+    )
     return sums.sum(dim=0)
 
 

@@ -74,7 +74,9 @@ def normal(shape: Iterable[int], generator: torch.Generator, device: torch.devic
 def uniform(shape: Iterable[int], generator: torch.Generator) -> Tensor:
     """This process's rows, of `shape`, of a draw from 0..1 for the whole batch, where `generator` is."""
     count, *rest = shape
-    return torch.rand(world() * count, *rest, generator=generator, device=generator.device)[rows(world() * count)]
+    return torch.rand(world() * count, *rest, generator=generator, device=generator.device)[
+        rows(world() * count)
+    ]
 
 
 class _Gather(torch.autograd.Function):
@@ -105,7 +107,9 @@ def average_gradients(parameters: list[Tensor]) -> None:
     dist.all_reduce(flat)
     flat /= world()
     pieces = flat[: -len(parameters)].split([p.numel() for p in parameters])
-    for parameter, gradient, piece, share in zip(parameters, gradients, pieces, flat[-len(parameters) :].tolist()):
+    for parameter, gradient, piece, share in zip(
+        parameters, gradients, pieces, flat[-len(parameters) :].tolist()
+    ):
         if share:
             parameter.grad = gradient.copy_(piece.view_as(gradient))
 
@@ -114,10 +118,18 @@ def mean(numbers: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
     """The mean over the processes of numbers and tensors that all of them have under the same names."""
     if world() == 1:
         return numbers
-    flat = torch.cat([torch.as_tensor(value, dtype=torch.float64, device=_device()).flatten() for value in numbers.values()])
+    flat = torch.cat(
+        [
+            torch.as_tensor(value, dtype=torch.float64, device=_device()).flatten()
+            for value in numbers.values()
+        ]
+    )
     dist.all_reduce(flat)
     pieces = (flat / world()).cpu().split([torch.as_tensor(value).numel() for value in numbers.values()])
-    return {k: p.view_as(v).to(v) if isinstance(v, Tensor) else p.item() for (k, v), p in zip(numbers.items(), pieces)}
+    return {
+        k: p.view_as(v).to(v) if isinstance(v, Tensor) else p.item()
+        for (k, v), p in zip(numbers.items(), pieces)
+    }
 
 
 def of_first(*numbers: float) -> list[float]:

@@ -74,16 +74,22 @@ def train_restorer(
     """
     require_numbers(minutes=settings.minutes, learning_rate=settings.learning_rate)
     if settings.stage not in STAGE_NAMES:
-        raise ValueError(f"{NODE}: there is no stage {str(settings.stage)[:60]!r}; expected {' or '.join(STAGE_NAMES)}.")
+        raise ValueError(
+            f"{NODE}: there is no stage {str(settings.stage)[:60]!r}; expected {' or '.join(STAGE_NAMES)}."
+        )
     _require_compact(model, vae, restorer)
     try:
         place = input_folder(folder)
         files = own_pictures.find(place)
         if files[0][1] is None and not settings.kinds:
-            raise ValueError(f"{place} holds clean pictures, and all degradations are off. Switch on those that shall be learnt.")
+            raise ValueError(
+                f"{place} holds clean pictures, and all degradations are off. Switch on those that shall be learnt."
+            )
         pictures = own_pictures.load(files, settings.seed)
         with torch.inference_mode(False):
-            example = Example.of(damaged, clean) or Example.from_pictures(pictures, settings.kinds, settings.seed)
+            example = Example.of(damaged, clean) or Example.from_pictures(
+                pictures, settings.kinds, settings.seed
+            )
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
     with torch.inference_mode(False), _trains():
@@ -115,7 +121,9 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     require_kind("model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
     if restorer.config.scale != "compact" or restorer.daem is None:
         what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
-        raise ValueError(f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it.")
+        raise ValueError(
+            f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it."
+        )
     require_vae(restorer, vae)
     if restorer.config.kinds != KINDS:
         raise ValueError(
@@ -124,7 +132,9 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
         )
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
-        raise ValueError(f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact.")
+        raise ValueError(
+            f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
+        )
 
 
 @contextmanager
@@ -149,25 +159,40 @@ def _device() -> str:
 def _copy(model: ModelPatcher, vae: VAE, restorer: Restorer) -> Networks:
     """Networks in fp32 on the CPU with the weights of the wires; nothing in them is shared with those, or an inference tensor."""
     unet, autoencoder = model.model.diffusion_model, vae.first_stage_model
-    config = CompactConfig(autoencoder.config, unet_config(model.model.model_config.unet_config), restorer.config)
+    config = CompactConfig(
+        autoencoder.config, unet_config(model.model.model_config.unet_config), restorer.config
+    )
     # torch.nn draws starting weights, which are not used, from the global generator.
     with torch.random.fork_rng(devices=[]):
         networks = build(config)
     sources = {"vae": autoencoder, "unet": unet, **restorer.networks()}
-    networks.load_state_dict({f"{n}.{k}": v.detach().to("cpu", copy=True) for n, part in sources.items() for k, v in part.state_dict().items()})
+    networks.load_state_dict(
+        {
+            f"{n}.{k}": v.detach().to("cpu", copy=True)
+            for n, part in sources.items()
+            for k, v in part.state_dict().items()
+        }
+    )
     return networks
 
 
 def _key(networks: Networks, settings: Settings, files: list) -> str:
     """What a run is resumed by: everything that decides what is learnt, except for how long."""
-    digest = hashlib.sha256(json.dumps({**asdict(settings), "minutes": None}).encode() + own_pictures.fingerprint(files).encode())
+    digest = hashlib.sha256(
+        json.dumps({**asdict(settings), "minutes": None}).encode() + own_pictures.fingerprint(files).encode()
+    )
     for name, tensor in sorted(networks.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
 def _run(
-    networks: Networks, settings: Settings, pictures: own_pictures.OwnPictures, run: Path, onlooker: Onlooker, restorer: Restorer
+    networks: Networks,
+    settings: Settings,
+    pictures: own_pictures.OwnPictures,
+    run: Path,
+    onlooker: Onlooker,
+    restorer: Restorer,
 ) -> None:
     device = _device()
     options = loop.Options(
@@ -186,7 +211,14 @@ def _run(
     onlooker.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
     try:
         loop.train(
-            networks, stage, pictures.clean, options, validate=onlooker.look, say=logging.debug, watch=onlooker.watch, pairs=pictures.pairs
+            networks,
+            stage,
+            pictures.clean,
+            options,
+            validate=onlooker.look,
+            say=logging.debug,
+            watch=onlooker.watch,
+            pairs=pictures.pairs,
         )
     except management.InterruptProcessingException:
         _keep_unfinished(networks, path, onlooker, restorer, settings)
@@ -196,12 +228,16 @@ def _run(
     onlooker.require_wanted()
 
 
-def _keep_unfinished(networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings) -> None:
+def _keep_unfinished(
+    networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings
+) -> None:
     """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
     place = unfinished_place(path.parent.name)
     note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
-    logging.info(f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same settings again go on.")
+    logging.info(
+        f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same settings again go on."
+    )
 
 
 def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
@@ -210,7 +246,13 @@ def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
     return build_restorer(state, restorer.config, restorer.source, note)
 
 
-def _note(restorer: Restorer, settings: Settings, folder: Path, pictures: own_pictures.OwnPictures, onlooker: Onlooker) -> str:
+def _note(
+    restorer: Restorer,
+    settings: Settings,
+    folder: Path,
+    pictures: own_pictures.OwnPictures,
+    onlooker: Onlooker,
+) -> str:
     kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
     own = (
         f"{settings.stage}, {onlooker.minutes():.1f} minutes, {len(onlooker.curve.losses)} steps on {pictures.describe()} of {folder.name}{kinds}, "
@@ -230,7 +272,11 @@ def _stage(settings: Settings, largest_crop: int) -> Stage:
     if settings.stage == "fusion":
         fusion = STAGES["fusion"].step
         return replace(
-            STAGES["fusion"], trains=("daff",), learning_rate=3e-4, crops=crops, step=lambda *args, **mix: fusion(*args, weights=weights, **mix)
+            STAGES["fusion"],
+            trains=("daff",),
+            learning_rate=3e-4,
+            crops=crops,
+            step=lambda *args, **mix: fusion(*args, weights=weights, **mix),
         )
     return replace(
         STAGES["detail"],
@@ -251,8 +297,17 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     estimate = look(networks, batch.lq)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
-        latent = networks.vae.encode(batch.lq) if roll < 0.2 else sample(networks, estimate, 1 if roll < 0.6 else 4, generator, batch.keep)
+        latent = (
+            networks.vae.encode(batch.lq)
+            if roll < 0.2
+            else sample(networks, estimate, 1 if roll < 0.6 else 4, generator, batch.keep)
+        )
     repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
     fit = losses.restoration(repaired, batch.target)
-    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
-    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {"fit": fit.item(), "head": head.item()}
+    head = losses.severity(
+        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+    )
+    return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {
+        "fit": fit.item(),
+        "head": head.item(),
+    }

@@ -36,7 +36,9 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
         return kernels.ShortNorm.apply(x, norm.weight, norm.bias, norm.eps)
     # Autocast would make fp32 of it, three times as much to read and write.
     with torch.autocast(x.device.type, enabled=False):
-        return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+        return F.layer_norm(
+            x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps
+        )
 
 
 def _gated(block: NAFBlock, x: Tensor) -> Tensor:
@@ -49,7 +51,10 @@ def _mix(level: DAEMLevel, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
     """Every sample through every expert: which of them count would have to be asked of the GPU, which then waits for its processor."""
     if not on_gpu(x):
         return DAEMLevel.mix(level, x, gates, gate)
-    return sum(share[:, None, None, None] * expert(x, gate) for share, expert in zip(gates.to(x).unbind(dim=1), level.experts, strict=True))
+    return sum(
+        share[:, None, None, None] * expert(x, gate)
+        for share, expert in zip(gates.to(x).unbind(dim=1), level.experts, strict=True)
+    )
 
 
 def _kept(kept: Kept, h: Tensor, steering: Tensor) -> Tensor | None:
@@ -89,7 +94,12 @@ def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
 def fast_on_gpus(network: nn.Module) -> nn.Module:
     """Make LayerNorms, convolutions, NAF blocks' gates and DAEM's choices in `network` fast on GPUs. Results and state dict stay the same, up to rounding."""
     for module in network.modules():
-        if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1 and module.weight is not None and module.bias is not None:
+        if (
+            isinstance(module, nn.LayerNorm)
+            and len(module.normalized_shape) == 1
+            and module.weight is not None
+            and module.bias is not None
+        ):
             module.forward = types.MethodType(_norm, module)
         elif isinstance(module, nn.Conv2d):
             module.forward = types.MethodType(types.MethodType(_convolution, module.forward), module)

@@ -36,17 +36,39 @@ if triton is not None:
         return centred * scale[:, None], scale
 
     @triton.jit
-    def _norm_forward(x_at, weight_at, bias_at, y_at, rows, eps, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr):
+    def _norm_forward(
+        x_at,
+        weight_at,
+        bias_at,
+        y_at,
+        rows,
+        eps,
+        channels: tl.constexpr,
+        width: tl.constexpr,
+        many: tl.constexpr,
+    ):
         place, there = _places(tl.program_id(0) * many + tl.arange(0, many), channels, width, rows)
         normed, _ = _normed(tl.load(x_at + place, mask=there, other=0.0).to(tl.float32), there, channels, eps)
         channel = tl.arange(0, width)
         weight = tl.load(weight_at + channel, mask=channel < channels, other=0.0)
         bias = tl.load(bias_at + channel, mask=channel < channels, other=0.0)
-        tl.store(y_at + place, (normed * weight[None, :] + bias[None, :]).to(y_at.dtype.element_ty), mask=there)
+        tl.store(
+            y_at + place, (normed * weight[None, :] + bias[None, :]).to(y_at.dtype.element_ty), mask=there
+        )
 
     @triton.jit
     def _norm_backward(
-        x_at, weight_at, dy_at, dx_at, dweight_at, dbias_at, rows, eps, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr
+        x_at,
+        weight_at,
+        dy_at,
+        dx_at,
+        dweight_at,
+        dbias_at,
+        rows,
+        eps,
+        channels: tl.constexpr,
+        width: tl.constexpr,
+        many: tl.constexpr,
     ):
         channel = tl.arange(0, width)
         weight = tl.load(weight_at + channel, mask=channel < channels, other=0.0)
@@ -54,7 +76,9 @@ if triton is not None:
         dbias = tl.zeros([width], dtype=tl.float32)
         for start in range(tl.program_id(0) * many, rows, tl.num_programs(0) * many):
             place, there = _places(start + tl.arange(0, many), channels, width, rows)
-            normed, scale = _normed(tl.load(x_at + place, mask=there, other=0.0).to(tl.float32), there, channels, eps)
+            normed, scale = _normed(
+                tl.load(x_at + place, mask=there, other=0.0).to(tl.float32), there, channels, eps
+            )
             dy = tl.load(dy_at + place, mask=there, other=0.0).to(tl.float32)
             dweight += tl.sum(dy * normed, axis=0)
             dbias += tl.sum(dy, axis=0)
@@ -75,7 +99,9 @@ if triton is not None:
         tl.store(x_at + place, x.to(x_at.dtype.element_ty), mask=there)
 
     @triton.jit
-    def _bias_backward(dy_at, dbias_at, rows, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr):
+    def _bias_backward(
+        dy_at, dbias_at, rows, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr
+    ):
         channel = tl.arange(0, width)
         dbias = tl.zeros([width], dtype=tl.float32)
         for start in range(tl.program_id(0) * many, rows, tl.num_programs(0) * many):
@@ -88,11 +114,15 @@ if triton is not None:
         row = tl.program_id(0) * many + tl.arange(0, many)
         place, there = _places(row, channels, width, rows)
         left = place + row[:, None].to(tl.int64) * channels
-        product = tl.load(x_at + left, mask=there, other=0.0).to(tl.float32) * tl.load(x_at + left + channels, mask=there, other=0.0).to(tl.float32)
+        product = tl.load(x_at + left, mask=there, other=0.0).to(tl.float32) * tl.load(
+            x_at + left + channels, mask=there, other=0.0
+        ).to(tl.float32)
         tl.store(y_at + place, product.to(y_at.dtype.element_ty), mask=there)
 
     @triton.jit
-    def _gate_backward(x_at, dy_at, dx_at, rows, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr):
+    def _gate_backward(
+        x_at, dy_at, dx_at, rows, channels: tl.constexpr, width: tl.constexpr, many: tl.constexpr
+    ):
         row = tl.program_id(0) * many + tl.arange(0, many)
         place, there = _places(row, channels, width, rows)
         left = place + row[:, None].to(tl.int64) * channels

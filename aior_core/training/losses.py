@@ -20,7 +20,12 @@ def charbonnier(a: Tensor, b: Tensor) -> Tensor:
 
 def fft_l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the orthonormal spectra, per sample `B`."""
-    return torch.view_as_real(torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho")).abs().flatten(1).mean(dim=1)
+    return (
+        torch.view_as_real(torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho"))
+        .abs()
+        .flatten(1)
+        .mean(dim=1)
+    )
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
@@ -57,7 +62,9 @@ def restoration(prediction: Tensor, target: Tensor, *, ssim_weight: float = 0.02
     loss = charbonnier(a, b) + 0.005 * log_mse(a, b) + 0.05 * fft_l1(a, b)
     if ssim_weight:
         with torch.autocast(a.device.type, enabled=False):
-            loss = loss + ssim_weight * (1 - ssim_map(a.contiguous(), b.contiguous(), window_size=11).flatten(1).mean(dim=1))
+            loss = loss + ssim_weight * (
+                1 - ssim_map(a.contiguous(), b.contiguous(), window_size=11).flatten(1).mean(dim=1)
+            )
     return loss.mean()
 
 
@@ -73,7 +80,14 @@ def kullback_leibler(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
-def severity(presence: Tensor, severities: Tensor, maps: Tensor, true_severity: Tensor, true_maps: Tensor, known: Tensor | None = None) -> Tensor:
+def severity(
+    presence: Tensor,
+    severities: Tensor,
+    maps: Tensor,
+    true_severity: Tensor,
+    true_maps: Tensor,
+    known: Tensor | None = None,
+) -> Tensor:
     """Degradation head: presence by cross-entropy, severities (logits) and their maps by L1 and cross-entropy.
 
     Averaged over the batch; samples whose `known` (`B`) is 0 add nothing to the sum.
@@ -90,7 +104,9 @@ def shares(logits: Tensor, true_maps: Tensor) -> Tensor:
     """What each place has of a damage, `B K h w`, by cross-entropy; only of the damages that a picture has."""
     worst = true_maps.amax(dim=(2, 3), keepdim=True)
     there = (worst > PRESENT).float()
-    each = F.binary_cross_entropy_with_logits(logits.float(), true_maps / worst.clamp_min(PRESENT), reduction="none")
+    each = F.binary_cross_entropy_with_logits(
+        logits.float(), true_maps / worst.clamp_min(PRESENT), reduction="none"
+    )
     return (each.mean(dim=(2, 3), keepdim=True) * there).sum() / there.sum().clamp_min(1)
 
 

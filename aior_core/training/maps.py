@@ -23,7 +23,15 @@ class Memory(Recall):
 
     names = ("maps",)
 
-    def __init__(self, networks: Networks, photographs: data.Photographs, device: str, *, kept: int = 1024, reused: int = 8):
+    def __init__(
+        self,
+        networks: Networks,
+        photographs: data.Photographs,
+        device: str,
+        *,
+        kept: int = 1024,
+        reused: int = 8,
+    ):
         super().__init__(kept, reused, device)
         self.networks, self.photographs = networks, photographs
 
@@ -31,7 +39,9 @@ class Memory(Recall):
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = distributed.rows(count)
         clean = data.draw_batch(self.photographs, count, side, generator, rows=rows).to(self.device)
-        recipes = [sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)]
+        recipes = [
+            sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(count)
+        ]
         batch = damaged(clean, [Plan(recipe) for recipe in recipes[rows]])
         lq = as_filed(batch.lq, generator)
         with autocast(self.device):

@@ -19,7 +19,6 @@ from ..host.unet import unet_parameters
 from .depthwise import fast_gradients
 from .gpu import fast_on_gpus
 
-
 ANCHOR_STARTS = tuple(each.anchor_start for each in DEGRADATIONS)
 
 
@@ -27,7 +26,10 @@ def _compact() -> CompactConfig:
     """The compact model for all kinds of damage that the pack knows."""
     config = CompactConfig()
     prior, daem = config.restorer.prior, config.restorer.daem
-    prior, daem = replace(prior, degradations=len(KINDS)), replace(daem, degradations=len(KINDS), anchor_starts=ANCHOR_STARTS)
+    prior, daem = (
+        replace(prior, degradations=len(KINDS)),
+        replace(daem, degradations=len(KINDS), anchor_starts=ANCHOR_STARTS),
+    )
     return replace(config, restorer=replace(config.restorer, prior=prior, daem=daem, kinds=KINDS))
 
 
@@ -42,12 +44,18 @@ class Parts(ABC):
         """The networks by the prefixes of their keys."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"{name}.{key}": value for name, part in self.parts().items() for key, value in part.state_dict().items()}
+        return {
+            f"{name}.{key}": value
+            for name, part in self.parts().items()
+            for key, value in part.state_dict().items()
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a flat dict. Raises RuntimeError naming missing and unexpected keys."""
         for name, part in self.parts().items():
-            part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
+            part.load_state_dict(
+                {k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")}
+            )
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,9 @@ def build(config: CompactConfig = COMPACT, seed: int = 0) -> Networks:
         PriorEncoder(restorer.prior),
         DAFF(restorer.daff),
         DAEM(restorer.daem),
-        CompactUNet(**unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32),
+        CompactUNet(
+            **unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32
+        ),
     )
     for part in networks.parts().values():
         initialise(part, generator)
@@ -90,4 +100,3 @@ def build(config: CompactConfig = COMPACT, seed: int = 0) -> Networks:
     for part in (networks.vae, networks.prior, networks.daem):
         fast_on_gpus(fast_gradients(part))
     return networks.to(memory_format=torch.channels_last)
-

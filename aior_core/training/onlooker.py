@@ -42,13 +42,19 @@ class Example:
         """From two IMAGEs `B H W C` in 0..1. Raises ValueError for a clean one alone, unequal sizes or less than 16 pixels."""
         if damaged is None:
             if clean is not None:
-                raise ValueError("the clean validation picture came without the damaged one. Connect both, or neither.")
+                raise ValueError(
+                    "the clean validation picture came without the damaged one. Connect both, or neither."
+                )
             return None
-        pictures = [to_unit(split_alpha(image[:1])[0]).clone() for image in (damaged, clean) if image is not None]
+        pictures = [
+            to_unit(split_alpha(image[:1])[0]).clone() for image in (damaged, clean) if image is not None
+        ]
         height, width = pictures[0].shape[2:]
         if pictures[-1].shape[2:] != (height, width):
             sizes = " and ".join(f"{p.shape[3]}x{p.shape[2]}" for p in pictures)
-            raise ValueError(f"the two validation pictures are {sizes} pixels. Expected the same picture, damaged and clean, in one size.")
+            raise ValueError(
+                f"the two validation pictures are {sizes} pixels. Expected the same picture, damaged and clean, in one size."
+            )
         if min(height, width) < 16:
             raise ValueError(f"the validation picture is {width}x{height} pixels; at least 16x16 are needed.")
         return cls(*(_middle(picture) for picture in pictures))
@@ -58,7 +64,9 @@ class Example:
         """The first picture of the folder, as it came damaged or with one of `kinds`; not measured, as it is trained on."""
         if pictures.pairs is not None:
             return cls(centre_crop(pictures.pairs.lq.pictures[0], SIDE))
-        recipe = sample_recipe(torch.Generator().manual_seed(seed), kinds=tuple(kinds), count_weights=(0.0, 1.0), spatial=0.0)
+        recipe = sample_recipe(
+            torch.Generator().manual_seed(seed), kinds=tuple(kinds), count_weights=(0.0, 1.0), spatial=0.0
+        )
         return cls(apply_recipe(centre_crop(pictures.clean.pictures[0], SIDE), recipe))
 
     def name(self) -> str:
@@ -142,13 +150,19 @@ class Onlooker:
         estimate = look(networks, lq)
         latent = sample(networks, estimate, 1, torch.Generator().manual_seed(0))
         repaired = repair(networks, estimate, lq, latent)[0].float().clamp(-1, 1).cpu()
-        self.bar.update_absolute(self._part(), PARTS, ("JPEG", _picture(torch.cat([self.example.lq.cpu(), repaired], dim=3)), PREVIEW))
+        self.bar.update_absolute(
+            self._part(),
+            PARTS,
+            ("JPEG", _picture(torch.cat([self.example.lq.cpu(), repaired], dim=3)), PREVIEW),
+        )
         numbers = {}
         if self.example.clean is not None:
             numbers["validation"] = psnr(repaired, self.example.clean.cpu()).mean().item()
             self.curve.decibels.append((round(self.seconds, 2), numbers["validation"]))
         after = f", {numbers['validation']:.2f} dB" if numbers else ""
-        logging.info(f"Train AIOR Restorer: {self.minutes():.1f} of {self.budget / 60:g} minutes, loss {self.curve.ends()[1]:.4f}{after}")
+        logging.info(
+            f"Train AIOR Restorer: {self.minutes():.1f} of {self.budget / 60:g} minutes, loss {self.curve.ends()[1]:.4f}{after}"
+        )
         self.curve.save(self.path)
         return numbers
 

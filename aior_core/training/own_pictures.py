@@ -36,7 +36,11 @@ class OwnPictures:
         """How many of what, in words."""
         what = "clean pictures" if self.pairs is None else "pairs"
         used = len(self.clean.pictures)
-        return f"{used} {what}" if used == self.found else f"{used} of {self.found} {what} (the others are too small, or too many for the memory)"
+        return (
+            f"{used} {what}"
+            if used == self.found
+            else f"{used} of {self.found} {what} (the others are too small, or too many for the memory)"
+        )
 
 
 def find(folder: Path) -> list[tuple[Path, Path | None]]:
@@ -46,7 +50,9 @@ def find(folder: Path) -> list[tuple[Path, Path | None]]:
     sub-folders, or partners.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}. Expected a folder of pictures below ComfyUI's input folder, or an absolute path.")
+        raise ValueError(
+            f"there is no folder {folder}. Expected a folder of pictures below ComfyUI's input folder, or an absolute path."
+        )
     damaged, clean = folder / "lq", folder / "gt"
     if damaged.is_dir() != clean.is_dir():
         there, absent = ("lq", "gt") if damaged.is_dir() else ("gt", "lq")
@@ -65,15 +71,23 @@ def find(folder: Path) -> list[tuple[Path, Path | None]]:
     lonely = [f"lq/{name}" for name in sorted(with_damage.keys() - without.keys())]
     lonely += [f"gt/{name}" for name in sorted(without.keys() - with_damage.keys())]
     if lonely or not without:
-        shown = ", ".join(lonely[:LISTED]) + (f" and {len(lonely) - LISTED} more" if len(lonely) > LISTED else "")
+        shown = ", ".join(lonely[:LISTED]) + (
+            f" and {len(lonely) - LISTED} more" if len(lonely) > LISTED else ""
+        )
         what = f"these have no partner: {shown}" if lonely else "both sub-folders are empty"
-        raise ValueError(f"{folder}: {what}. Every picture in lq/ needs one of the same name in gt/, and the other way round.")
+        raise ValueError(
+            f"{folder}: {what}. Every picture in lq/ needs one of the same name in gt/, and the other way round."
+        )
     return [(without[name], with_damage[name]) for name in sorted(without)]
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
     """Picture files below `folder` by their relative names without suffixes; of two that differ in the suffix only, the last."""
-    files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    files = (
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
@@ -100,7 +114,9 @@ def load(files: list[tuple[Path, Path | None]], seed: int) -> OwnPictures:
             )
     large = [index for index, size in enumerate(sizes) if min(size) >= SMALLEST]
     if not large:
-        raise ValueError(f"all {len(files)} pictures are smaller than {SMALLEST}x{SMALLEST} pixels. Larger ones are needed to train on.")
+        raise ValueError(
+            f"all {len(files)} pictures are smaller than {SMALLEST}x{SMALLEST} pixels. Larger ones are needed to train on."
+        )
     chosen, left = [], MEMORY
     order = torch.randperm(len(large), generator=torch.Generator().manual_seed(seed)).tolist()
     for index in (large[i] for i in order):
@@ -110,8 +126,15 @@ def load(files: list[tuple[Path, Path | None]], seed: int) -> OwnPictures:
         chosen.append(index)
     chosen.sort()
     with ThreadPoolExecutor(2) as pool:
-        clean, damaged = (list(pool.map(pictures.decode, (files[i][side] for i in chosen if files[i][side] is not None))) for side in (0, 1))
+        clean, damaged = (
+            list(pool.map(pictures.decode, (files[i][side] for i in chosen if files[i][side] is not None)))
+            for side in (0, 1)
+        )
     names = tuple(files[i][0].name for i in chosen)
     weights = torch.tensor([min(p.shape[1] * p.shape[2], AREA_CAP) for p in clean], dtype=torch.float64)
     photographs = Photographs(tuple(clean), names, weights)
-    return OwnPictures(photographs, Pairs(Photographs(tuple(damaged), names, weights), photographs) if damaged else None, len(files))
+    return OwnPictures(
+        photographs,
+        Pairs(Photographs(tuple(damaged), names, weights), photographs) if damaged else None,
+        len(files),
+    )

@@ -34,7 +34,14 @@ class Real:
 
 
 def draw_mixed(
-    photographs: Photographs, pairs: Pairs, share: float, count: int, size: int, generator: torch.Generator, *, rows: slice = slice(None)
+    photographs: Photographs,
+    pairs: Pairs,
+    share: float,
+    count: int,
+    size: int,
+    generator: torch.Generator,
+    *,
+    rows: slice = slice(None),
 ) -> tuple[Tensor, Real]:
     """`rows` of `count` clean crops `B 3 size size` in -1..1, a `share` of them from real pairs, and those pairs' damaged crops.
 

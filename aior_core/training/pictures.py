@@ -50,5 +50,7 @@ def decode(path: Path) -> Tensor:
         if picture.cut_off:
             raise UnreadablePicture("the file is cut off")
     except (OSError, UnreadablePicture) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Replace it, or take it out of the folder.") from error
+        raise ValueError(
+            f"{path} cannot be read: {error}. Replace it, or take it out of the folder."
+        ) from error
     return torch.from_numpy(picture.in_8_bits().pixels[0].copy()).permute(2, 0, 1).contiguous()

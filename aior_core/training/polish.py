@@ -44,7 +44,13 @@ def draw(generator: torch.Generator) -> tuple[Plan, bool]:
 def _strong(jpeg: Step, place: float) -> Step:
     """The same of a quality within `STRONG`, at `place` 0..1 of it."""
     low, high = STRONG
-    changed = preset_recipe("jpeg", 1.0, jpeg.seed, quality=int(low + (high - low) * place), subsampling=jpeg.params["subsampling"]).steps[0]
+    changed = preset_recipe(
+        "jpeg",
+        1.0,
+        jpeg.seed,
+        quality=int(low + (high - low) * place),
+        subsampling=jpeg.params["subsampling"],
+    ).steps[0]
     return replace(changed, mask=jpeg.mask)
 
 
@@ -55,14 +61,22 @@ def choose(generator: torch.Generator) -> str:
 
 
 def step(
-    networks: Networks, clean: Tensor, generator: torch.Generator, *, before: Networks | None = None, choice: str | None = None
+    networks: Networks,
+    clean: Tensor,
+    generator: torch.Generator,
+    *,
+    before: Networks | None = None,
+    choice: str | None = None,
 ) -> tuple[Tensor, dict[str, float | Tensor]]:
     """`before`: the networks as the stage began, of which LQ encoder, denoiser and DAFF are the same (default: `networks`, nothing is held then)."""
     before = before or networks
     count = distributed.world() * len(clean)
     plans, true = zip(*(draw(generator) for _ in range(count)), strict=True)
     own = distributed.rows(count)
-    batch, local = damaged(clean, list(plans[own])), torch.tensor(true[own], dtype=torch.float32, device=clean.device)
+    batch, local = (
+        damaged(clean, list(plans[own])),
+        torch.tensor(true[own], dtype=torch.float32, device=clean.device),
+    )
     start, *plain = (choice or choose(generator)).split(" and ")
     with torch.no_grad():
         estimate = look(before, batch.lq)

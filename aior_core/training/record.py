@@ -23,28 +23,56 @@ class Record:
     """
 
     def __init__(self, out: Path, stage: str, step: int, say: Callable[[str], None]):
-        self.curve, self.routes, self.picture = out / f"{stage}.csv", out / f"{stage}-experts.csv", out / f"{stage}.png"
+        self.curve, self.routes, self.picture = (
+            out / f"{stage}.csv",
+            out / f"{stage}-experts.csv",
+            out / f"{stage}.png",
+        )
         self.rows, self.shares = _read(self.curve, step), _read(self.routes, step)
         self.draws = importlib.util.find_spec("matplotlib") is not None
         if not self.draws:
-            say(f"{stage}: matplotlib is not installed, so there is {self.curve.name} but no {self.picture.name}; pip install matplotlib")
+            say(
+                f"{stage}: matplotlib is not installed, so there is {self.curve.name} but no {self.picture.name}; pip install matplotlib"
+            )
 
-    def trained(self, step: int, seconds: float, samples_per_second: float, learning_rate: float, losses: Logs) -> None:
+    def trained(
+        self, step: int, seconds: float, samples_per_second: float, learning_rate: float, losses: Logs
+    ) -> None:
         """Note the averages since the last report."""
         columns = {"samples_per_second": samples_per_second, "learning_rate": learning_rate}
-        self._add(step, seconds, columns | {k: v for k, v in losses.items() if not isinstance(v, Tensor)}, {LOG_ROW: losses.get("experts")})
+        self._add(
+            step,
+            seconds,
+            columns | {k: v for k, v in losses.items() if not isinstance(v, Tensor)},
+            {LOG_ROW: losses.get("experts")},
+        )
 
     def validated(self, step: int, seconds: float, numbers: Logs) -> None:
         """Note dB per damage, and where there are histograms (`experts DAMAGE`), those."""
-        routes = {name.removeprefix("experts "): value for name, value in numbers.items() if isinstance(value, Tensor)}
-        self._add(step, seconds, {f"dB {name}": value for name, value in numbers.items() if not isinstance(value, Tensor)}, routes)
+        routes = {
+            name.removeprefix("experts "): value
+            for name, value in numbers.items()
+            if isinstance(value, Tensor)
+        }
+        self._add(
+            step,
+            seconds,
+            {f"dB {name}": value for name, value in numbers.items() if not isinstance(value, Tensor)},
+            routes,
+        )
 
-    def _add(self, step: int, seconds: float, columns: dict[str, float], routes: dict[str, Tensor | None]) -> None:
+    def _add(
+        self, step: int, seconds: float, columns: dict[str, float], routes: dict[str, Tensor | None]
+    ) -> None:
         when = {"step": str(step), "seconds": f"{seconds:.1f}"}
         self.rows.append(when | {name: f"{value:.6g}" for name, value in columns.items()})
         for pictures, shares in routes.items():
             for level, row in enumerate(() if shares is None else shares.tolist()):
-                self.shares.append(when | {"pictures": pictures, "level": str(level)} | {f"expert {i}": f"{v:.4f}" for i, v in enumerate(row)})
+                self.shares.append(
+                    when
+                    | {"pictures": pictures, "level": str(level)}
+                    | {f"expert {i}": f"{v:.4f}" for i, v in enumerate(row)}
+                )
         _write(self.curve, self.rows)
         if self.shares:
             _write(self.routes, self.shares)
@@ -57,8 +85,15 @@ class Record:
 
         figure = Figure(figsize=(12, 8), layout="constrained")
         loss, validation, speed, experts = figure.subplots(2, 2).flat
-        _lines(loss, self.rows, [name for name in _columns(self.rows) if name in ("loss", "fit", "v")], "loss")
-        _lines(validation, self.rows, [name for name in _columns(self.rows) if name.startswith("dB ")], "validation, PSNR dB")
+        _lines(
+            loss, self.rows, [name for name in _columns(self.rows) if name in ("loss", "fit", "v")], "loss"
+        )
+        _lines(
+            validation,
+            self.rows,
+            [name for name in _columns(self.rows) if name.startswith("dB ")],
+            "validation, PSNR dB",
+        )
         _lines(speed, self.rows, ["samples_per_second"], "samples per second, learning rate")
         _lines(speed.twinx(), self.rows, ["learning_rate"], "", place="lower right", color="tab:orange")
         _heat_map(experts, self.shares)
@@ -90,7 +125,9 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
     os.replace(part, path)
 
 
-def _lines(axes, rows: list[dict[str, str]], names: list[str], title: str, place: str = "best", **style) -> None:
+def _lines(
+    axes, rows: list[dict[str, str]], names: list[str], title: str, place: str = "best", **style
+) -> None:
     for name in names:
         points = [(float(row["seconds"]) / 60, float(row[name])) for row in rows if name in row]
         axes.plot(*zip(*points), marker=".", label=name.removeprefix("dB "), **style)
@@ -102,14 +139,23 @@ def _lines(axes, rows: list[dict[str, str]], names: list[str], title: str, place
 
 def _heat_map(axes, shares: list[dict[str, str]]) -> None:
     """The newest histogram of each kind of picture: one column per level and expert."""
-    newest = {(row["pictures"], row["level"]): [float(v) for k, v in row.items() if k.startswith("expert ")] for row in shares}
+    newest = {
+        (row["pictures"], row["level"]): [float(v) for k, v in row.items() if k.startswith("expert ")]
+        for row in shares
+    }
     kinds = list(dict.fromkeys(pictures for pictures, _ in newest))
     axes.set_title("experts: share of samples, level by level, finest first")
     if not kinds:
         axes.set_axis_off()
         return
     levels = sorted({level for _, level in newest})
-    axes.imshow([sum((newest[kind, level] for level in levels), []) for kind in kinds], vmin=0, vmax=1, aspect="auto", cmap="viridis")
+    axes.imshow(
+        [sum((newest[kind, level] for level in levels), []) for kind in kinds],
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        cmap="viridis",
+    )
     axes.set_yticks(range(len(kinds)), kinds)
     width = len(newest[kinds[0], levels[0]])
     for index in range(1, len(levels)):

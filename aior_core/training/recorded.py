@@ -105,7 +105,11 @@ def _all(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     else:
-        parts = value.values() if isinstance(value, dict) else (getattr(value, field.name) for field in fields(value))
+        parts = (
+            value.values()
+            if isinstance(value, dict)
+            else (getattr(value, field.name) for field in fields(value))
+        )
         for part in parts:
             yield from _all(part)
 
@@ -116,5 +120,7 @@ def copied(value: Any, made: dict[int, Tensor] | None = None) -> Any:
     if isinstance(value, Tensor):
         return made.setdefault(id(value), value.clone())
     if is_dataclass(value):
-        return replace(value, **{field.name: copied(getattr(value, field.name), made) for field in fields(value)})
+        return replace(
+            value, **{field.name: copied(getattr(value, field.name), made) for field in fields(value)}
+        )
     return {name: copied(part, made) for name, part in value.items()}

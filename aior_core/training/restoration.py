@@ -98,14 +98,18 @@ def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch
     return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
 
 
-def draw_plan(generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None) -> Plan:
+def draw_plan(
+    generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None
+) -> Plan:
     """A recipe as training mixes them, `weights` as in `damage`; in a share of `selective` each of its kinds stays in the target by a toss."""
     part = torch.rand((), generator=generator).item() < selective
     counts = SELECTIVE_COUNTS if part else COUNTS
     many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
-    recipe = sample_world(generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,), separable=part)
+    recipe = sample_world(
+        generator, weights=weights, spatial=SPATIAL, count_weights=(0.0,) * many + (1.0,), separable=part
+    )
     kinds = recipe.kinds() if part else ()
     kept = tuple(kind for kind in kinds if torch.rand((), generator=generator).item() < 0.5)
     alike = torch.rand((), generator=generator).item() < LOOK_ALIKE * (1 if recipe.steps else OF_CLEAN)
@@ -131,7 +135,9 @@ def look(networks: Networks, lq: Tensor) -> Estimate:
     return estimated(networks.daem, lq, features, *said)
 
 
-def estimated(daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, severities: Tensor, maps: Tensor) -> Estimate:
+def estimated(
+    daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, severities: Tensor, maps: Tensor
+) -> Estimate:
     """What the head says, and what of it is told once DAEM's tone curve, if it has one, has looked at the damaged picture as well."""
     with torch.no_grad():
         unit = severities.float().sigmoid()
@@ -142,7 +148,9 @@ def estimated(daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, 
 
 
 @torch.no_grad()
-def encoded(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Tensor, Tensor]:
+def encoded(
+    networks: Networks, clean: Tensor, generator: torch.Generator, **mix
+) -> tuple[Tensor, Tensor, Tensor]:
     """Damage `clean` and encode what `fusion` learns from; `mix` are keywords of `damage`.
 
     Returns the wished pictures' latent `B 16 h w`, the damaged ones' coarsest LQ feature `B C h w`, and the severities to be removed, `B K`.
@@ -153,12 +161,21 @@ def encoded(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
 
 
 def repair(
-    networks: Networks, estimate: Estimate, lq: Tensor, latent: Tensor, keep: Tensor | None = None, noise: torch.Generator | None = None
+    networks: Networks,
+    estimate: Estimate,
+    lq: Tensor,
+    latent: Tensor,
+    keep: Tensor | None = None,
+    noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
     """Decode `latent` with detail. The experts are told the severities, without those to be kept, and which those are."""
     probabilities = estimate.presence.detach().float().sigmoid()
-    context = networks.daem.context(estimate.features[-1], estimate.told, keep, probabilities, estimate.impression)
-    return decode_with_detail(networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise)
+    context = networks.daem.context(
+        estimate.features[-1], estimate.told, keep, probabilities, estimate.impression
+    )
+    return decode_with_detail(
+        networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise
+    )
 
 
 def fusing(daff: nn.Module, condition: Tensor, timestep: Tensor) -> dict:
@@ -172,7 +189,9 @@ def fusing(daff: nn.Module, condition: Tensor, timestep: Tensor) -> dict:
     return {"patches": {"input_block_patch": [fuse]}}
 
 
-def fused_velocity(networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None) -> Tensor:
+def fused_velocity(
+    networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None
+) -> Tensor:
     """The denoiser's v = noise - x0 at `sigma` (`B`), with DAFF's residual on the first feature where there is a condition."""
     timestep = 1000 * sigma
     options = {} if condition is None else fusing(networks.daff, condition, timestep)
@@ -180,7 +199,9 @@ def fused_velocity(networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor,
 
 
 @torch.no_grad()
-def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.Generator, keep: Tensor | None = None) -> Tensor:
+def sample(
+    networks: Networks, estimate: Estimate, steps: int, generator: torch.Generator, keep: Tensor | None = None
+) -> Tensor:
     """Euler from pure noise in `steps` equal steps of sigma: the latent `B 16 h w` that the host's Euler sampler would give."""
     tokens = networks.prior.tokens(estimate.told if keep is None else estimate.told * keep)
     condition = networks.daff.embed(estimate.features[-1])
@@ -193,14 +214,20 @@ def sample(networks: Networks, estimate: Estimate, steps: int, generator: torch.
 
 
 @torch.no_grad()
-def start_latent(networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator) -> Tensor:
+def start_latent(
+    networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator
+) -> Tensor:
     """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
     if choice.isdigit():
         return sample(networks, estimate, int(choice), generator, batch.keep)
     if choice == "none":
-        return batch.lq.new_zeros(len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8)
+        return batch.lq.new_zeros(
+            len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8
+        )
     latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
     if choice != "noised":
         return latent
     sigma = (0.1 + 0.7 * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
-    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(latent)
+    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(
+        latent
+    )

@@ -54,9 +54,15 @@ def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
     """
     merged: dict[str, Tensor] = {}
     if take and any(file.is_dir() for file in files):
-        raise ValueError("training: --take counts files, but --from names a folder; name its checkpoints one by one")
+        raise ValueError(
+            "training: --take counts files, but --from names a folder; name its checkpoints one by one"
+        )
     for index, file in enumerate(found for named in files for found in _checkpoints(named)):
-        ema = checkpoint.load(file)[0] if checkpoint.is_checkpoint(file) else {k: v.float() for k, v in load_weights(file)[0].items()}
+        ema = (
+            checkpoint.load(file)[0]
+            if checkpoint.is_checkpoint(file)
+            else {k: v.float() for k, v in load_weights(file)[0].items()}
+        )
         wanted = take[index] if index < len(take) else TAKEN.get(file.stem, "all")
         prefixes = ("",) if wanted == "all" else tuple(prefix + "." for prefix in wanted.split(","))
         merged |= {k: v for k, v in ema.items() if k.startswith(prefixes)}
@@ -68,7 +74,9 @@ def _checkpoints(named: Path) -> list[Path]:
         return [named]
     found = [named / f"{stage}.safetensors" for stage in TAKEN if (named / f"{stage}.safetensors").exists()]
     if not found:
-        raise ValueError(f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in TAKEN)} or some of them")
+        raise ValueError(
+            f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in TAKEN)} or some of them"
+        )
     return found
 
 
@@ -87,7 +95,9 @@ def load_pictures(options: argparse.Namespace) -> Pictures:
     if options.pairs:
         own = own_pictures.load(own_pictures.find(options.pairs), options.seed)
         if own.pairs is None:
-            raise ValueError(f"training: {options.pairs} holds no pairs; expected damaged pictures in its sub-folder lq/ and clean ones in gt/")
+            raise ValueError(
+                f"training: {options.pairs} holds no pairs; expected damaged pictures in its sub-folder lq/ and clean ones in gt/"
+            )
         pairs = own.pairs
         print(f"training: {own.describe()} in {options.pairs}", flush=True)
     photographs = data.load(data.find_pictures(options.data, validation=False))
@@ -96,7 +106,11 @@ def load_pictures(options: argparse.Namespace) -> Pictures:
 
 
 def run_stage(
-    options: argparse.Namespace, device: str, *, pictures: Pictures | None = None, config: CompactConfig = COMPACT
+    options: argparse.Namespace,
+    device: str,
+    *,
+    pictures: Pictures | None = None,
+    config: CompactConfig = COMPACT,
 ) -> Networks:
     """Train one stage as the command line says."""
     if options.stage == "tone":
@@ -115,15 +129,23 @@ def run_stage(
     started = merge(options.start, options.take) if first else {}
     networks.load_state_dict(networks.state_dict() | started)
     if stage.name == "polish":
-        stage = replace(stage, step=functools.partial(stage.step, before=polish.as_they_are(networks, config, device)))
+        stage = replace(
+            stage, step=functools.partial(stage.step, before=polish.as_they_are(networks, config, device))
+        )
     pictures = pictures or load_pictures(options)
     path = options.out / f"{stage.name}.safetensors"
     if first:
         counts = f"{len(pictures.photographs.pictures)} photographs, {len(pictures.held_out.pictures)} for validation"
         print(f"{stage.name}: {counts}, on {device}, {distributed.world()} process(es)", flush=True)
-    if stage.name == "detail" and not path.exists() and not any(key.startswith("prior.trunk.") for key in started):
+    if (
+        stage.name == "detail"
+        and not path.exists()
+        and not any(key.startswith("prior.trunk.") for key in started)
+    ):
         # A copy of the autoencoder's; what the LQ encoder has beyond that starts as the identity.
-        networks.prior.trunk.load_state_dict(networks.prior.trunk.state_dict() | networks.vae.encoder.trunk.state_dict())
+        networks.prior.trunk.load_state_dict(
+            networks.prior.trunk.state_dict() | networks.vae.encoder.trunk.state_dict()
+        )
     say = functools.partial(print, flush=True)
     draw = None
     if options.workers and (stage.restores or stage.mix):
@@ -146,19 +168,32 @@ def run_stage(
     )  # fmt: skip
     if stage.name == "autoencoder" and first and is_finished(path, options.minutes, normalised=False):
         normalise_latents(networks, pictures.photographs, device)
-        measured = {key: value for key, value in networks.state_dict().items() if key in ("vae.latent_mean", "vae.latent_std")}
+        measured = {
+            key: value
+            for key, value in networks.state_dict().items()
+            if key in ("vae.latent_mean", "vae.latent_std")
+        }
         checkpoint.amend(path, {"normalised": True}, measured)
     return networks
 
 
-def _made_ahead(options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: Mapping, device: str, used: float) -> Ahead:
+def _made_ahead(
+    options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: Mapping, device: str, used: float
+) -> Ahead:
     """The draw of a restoring stage, of which `used` seconds are over, whose batches other processes make."""
     begun = time.monotonic() - used
 
     def progress() -> float:
         return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
 
-    source = Source(pictures.photographs, pictures.pairs if stage.restores else None, options.pair_share, mix, options.seed, stage.name)
+    source = Source(
+        pictures.photographs,
+        pictures.pairs if stage.restores else None,
+        options.pair_share,
+        mix,
+        options.seed,
+        stage.name,
+    )
     return Ahead(source, asking(stage.crops, options.batch_scale, progress), options.workers, device)
 
 
@@ -178,7 +213,9 @@ def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactCo
         loss = tone.fit(networks.daem.curve, samples, generator)
         say(f"tone: fitted to {len(samples['tones'])} pictures, loss {loss:.3f}")
         fitted = {f"daem.curve.{key}": value for key, value in networks.daem.curve.state_dict().items()}
-        checkpoint.save(options.out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator)
+        checkpoint.save(
+            options.out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator
+        )
     return networks
 
 
@@ -200,7 +237,9 @@ def is_finished(path: Path, minutes: float, *, normalised: bool = True) -> bool:
     if not path.exists():
         return False
     state = checkpoint.state(path)
-    return state["seconds"] >= 60 * minutes and (not normalised or path.stem != "autoencoder" or state.get("normalised", False))
+    return state["seconds"] >= 60 * minutes and (
+        not normalised or path.stem != "autoencoder" or state.get("normalised", False)
+    )
 
 
 def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: CompactConfig = COMPACT) -> bool:
@@ -234,7 +273,9 @@ def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: Comp
     if distributed.rank() == 0:
         files = [*options.start, *(options.out / f"{leg.stage}.safetensors" for leg in legs)]
         spent = ", ".join(f"{leg.stage} {leg.minutes:g}" for leg in legs)
-        note = options.note or f"plan {options.plan}{', repeated' if options.start else ''}: minutes of {spent}"
+        note = (
+            options.note or f"plan {options.plan}{', repeated' if options.start else ''}: minutes of {spent}"
+        )
         export(files, options.take, options.target / options.name, note, config=config)
     return True
 
@@ -246,14 +287,22 @@ def _minutes_left(deadline: float) -> float:
 def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
     """Write down what runs in a folder, so that no other plan takes its stages for its own."""
     held = options.out / "plan.json"
-    mine = {"plan": options.plan, "from": [str(file) for file in options.start], "stages": [leg.stage for leg in legs]}
+    mine = {
+        "plan": options.plan,
+        "from": [str(file) for file in options.start],
+        "stages": [leg.stage for leg in legs],
+    }
     if held.exists() and json.loads(held.read_text(encoding="utf-8")) != mine:
-        raise ValueError(f"training: {options.out} holds a run of another plan or from other weights, see {held}; give another --out, or its options")
+        raise ValueError(
+            f"training: {options.out} holds a run of another plan or from other weights, see {held}; give another --out, or its options"
+        )
     write_text(held, json.dumps(mine, indent=1) + "\n")
 
 
 def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
-    wanted = {key for key in build(config).state_dict() if not key.startswith(("prior.head.places.", "daem.kept."))}  # which a repeat trains from nothing
+    wanted = {
+        key for key in build(config).state_dict() if not key.startswith(("prior.head.places.", "daem.kept."))
+    }  # which a repeat trains from nothing
     absent = sorted({key.split(".")[0] for key in wanted - merge(options.start, options.take).keys()})
     if absent:
         raise ValueError(
@@ -265,7 +314,12 @@ def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
 def normalise_latents(networks: Networks, photographs: data.Photographs, device: str) -> None:
     """Set the autoencoder's latent mean and deviation per channel from 256 clean crops."""
     generator = torch.Generator().manual_seed(11)
-    latents = torch.cat([networks.vae.encoder(data.draw_batch(photographs, 16, 128, generator).to(device))[0] for _ in range(16)])
+    latents = torch.cat(
+        [
+            networks.vae.encoder(data.draw_batch(photographs, 16, 128, generator).to(device))[0]
+            for _ in range(16)
+        ]
+    )
     networks.vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
     networks.vae.latent_std.copy_(latents.std(dim=(0, 2, 3)))
 
@@ -276,7 +330,9 @@ def blend(files: list[Path], shares: list[float], target: Path) -> None:
     What only some of them have is the mean of those. Raises ValueError unless there is a share for each of at least two files.
     """
     if len(files) < 2 or len(shares) != len(files):
-        raise ValueError(f"training: blend takes two or more --from files and a share for each; got {len(files)} files, {len(shares)} shares")
+        raise ValueError(
+            f"training: blend takes two or more --from files and a share for each; got {len(files)} files, {len(shares)} shares"
+        )
     states = [merge([file], ["all"]) for file in files]
     networks = build()
     mean = networks.state_dict()
@@ -288,12 +344,16 @@ def blend(files: list[Path], shares: list[float], target: Path) -> None:
     checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
 
-def export(files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = COMPACT) -> None:
+def export(
+    files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = COMPACT
+) -> None:
     """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
     from ..host.vae import CompactVAE, fit_preview
 
     state = merge(files, take)
     factors, bias = fit_preview(CompactVAE(part(state, "vae"), config.autoencoder))
     colours = [[round(x, 5) for x in row] for row in (*factors, bias)]
-    for path in save_weights(target, state, {**describe(config), "latent_rgb": json.dumps(colours), "training": note}):
+    for path in save_weights(
+        target, state, {**describe(config), "latent_rgb": json.dumps(colours), "training": note}
+    ):
         print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")

@@ -44,7 +44,14 @@ class Base:
     def to(self, device: str) -> Base:
         self.unet.to(device)
         self.vae.to(device)
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self) if torch.is_tensor(getattr(self, f.name))})
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).to(device)
+                for f in fields(self)
+                if torch.is_tensor(getattr(self, f.name))
+            },
+        )
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
@@ -75,17 +82,32 @@ class SDXLNetworks(Parts):
         return self
 
 
-def predicted_noise(networks: SDXLNetworks, x: Tensor, timestep: Tensor, condition: Tensor, context: Tensor, label: Tensor) -> Tensor:
+def predicted_noise(
+    networks: SDXLNetworks, x: Tensor, timestep: Tensor, condition: Tensor, context: Tensor, label: Tensor
+) -> Tensor:
     """The UNet's eps for variance-preserving latents `x` at whole timesteps `B`, with DAFF's residual on its first feature."""
     options, unet = fusing(networks.daff, condition, timestep), networks.base.unet
     dtype = next(unet.parameters()).dtype
-    return unet(x.to(dtype), timesteps=timestep, context=context.to(dtype), y=label.to(dtype), transformer_options=options)
+    return unet(
+        x.to(dtype),
+        timesteps=timestep,
+        context=context.to(dtype),
+        y=label.to(dtype),
+        transformer_options=options,
+    )
 
 
 def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Latents at random timesteps: x = (z + sigma n) / sqrt(sigma^2 + 1), timesteps `B`, and n, of which a 0.02 part is one number a channel."""
-    noise = distributed.normal(latent.shape, generator) + OFFSET_NOISE * distributed.normal((*latent.shape[:2], 1, 1), generator)
-    timestep = (distributed.uniform((len(latent),), generator) * LAST_TIMESTEP).long().clamp(max=LAST_TIMESTEP - 1).to(latent.device)
+    noise = distributed.normal(latent.shape, generator) + OFFSET_NOISE * distributed.normal(
+        (*latent.shape[:2], 1, 1), generator
+    )
+    timestep = (
+        (distributed.uniform((len(latent),), generator) * LAST_TIMESTEP)
+        .long()
+        .clamp(max=LAST_TIMESTEP - 1)
+        .to(latent.device)
+    )
     noise, sigma = noise.to(latent), sigmas[timestep][:, None, None, None].to(latent)
     return (latent + sigma * noise) / (sigma.square() + 1).sqrt(), timestep, noise
 
@@ -153,8 +175,12 @@ def repair_sdxl(
     with torch.no_grad():
         features = networks.prior.trunk(lq)
     estimate = estimated(networks.daem, lq, features, *networks.prior.head(features[-1]))
-    context = networks.daem.context(features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), estimate.impression)
-    picture, routings = decode_with_detail(kl_walk(networks.base.vae, latent), networks.daem, features, context, lq)
+    context = networks.daem.context(
+        features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), estimate.impression
+    )
+    picture, routings = decode_with_detail(
+        kl_walk(networks.base.vae, latent), networks.daem, features, context, lq
+    )
     return picture, routings, estimate
 
 
@@ -176,7 +202,9 @@ def _detail(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, *
 def copy_encoder(prior: PriorEncoder, vae: nn.Module) -> None:
     """Make the LQ encoder the autoencoder's own, without its head (unildiff.md section 1)."""
     state = vae.encoder.state_dict()
-    prior.trunk.load_state_dict({key: value.float() for key, value in state.items() if not key.startswith(("norm_out.", "conv_out."))})
+    prior.trunk.load_state_dict(
+        {key: value.float() for key, value in state.items() if not key.startswith(("norm_out.", "conv_out."))}
+    )
 
 
 def checkpointed(unet: nn.Module) -> nn.Module:
@@ -189,7 +217,9 @@ def checkpointed(unet: nn.Module) -> nn.Module:
 
 def _again(forward):
     def run(*args, **kwargs):
-        return torch.utils.checkpoint.checkpoint(lambda a, k: forward(*a, **k), args, kwargs, use_reentrant=False)
+        return torch.utils.checkpoint.checkpoint(
+            lambda a, k: forward(*a, **k), args, kwargs, use_reentrant=False
+        )
 
     return run
 
@@ -199,15 +229,26 @@ def _crops(progress: float, step: int) -> tuple[int, int]:
 
 
 SDXL_STAGES = {
-    "fusion-a": Stage("fusion-a", ("daff",), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999),
-    "fusion-b": Stage(
-        "fusion-b", ("daff", "prior.trunk"), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999, slow=("prior.trunk.",)
+    "fusion-a": Stage(
+        "fusion-a", ("daff",), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999
     ),
-    "detail": Stage("detail", ("prior.head", "daem"), 5e-4, _crops, _detail, True, cosine, muon=False, ema_decay=0.999),
+    "fusion-b": Stage(
+        "fusion-b",
+        ("daff", "prior.trunk"),
+        5e-5,
+        _crops,
+        _fusion,
+        True,
+        cosine,
+        muon=False,
+        ema_decay=0.9999,
+        slow=("prior.trunk.",),
+    ),
+    "detail": Stage(
+        "detail", ("prior.head", "daem"), 5e-4, _crops, _detail, True, cosine, muon=False, ema_decay=0.999
+    ),
 }
 """UniLDiff's stage 1 in its two phases and stage 2; in the second phase the LQ encoder learns at a tenth of the rate, as published."""
 
 FROM_SAMPLES = {"fusion-a": fusion_loss, "fusion-b": fusion_loss, "detail": detail_loss}
 """The steps of the stages on samples that somebody else made."""
-
-

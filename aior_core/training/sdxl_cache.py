@@ -28,7 +28,10 @@ from .sdxl import SDXLNetworks
 from .seeds import seeded
 
 PACK = Path(__file__).resolve().parents[1]
-SOURCES = (*sorted((PACK / "degradations").rglob("*.py")), *(PACK / "training" / name for name in ("data.py", "restoration.py")))
+SOURCES = (
+    *sorted((PACK / "degradations").rglob("*.py")),
+    *(PACK / "training" / name for name in ("data.py", "restoration.py")),
+)
 """What crops and damages are made by: an edit there makes other pictures of the same recipes."""
 
 
@@ -68,7 +71,9 @@ class Sources:
     def batch(self, samples: list[Sample], device: str) -> Batch:
         """The pictures themselves."""
         clean = data.stack_crops([data.take(self.of(sample), sample.cut, self.size) for sample in samples])
-        lq = data.stack_crops([data.take(self.of(sample, lq=True), sample.cut, self.size) for sample in samples])
+        lq = data.stack_crops(
+            [data.take(self.of(sample, lq=True), sample.cut, self.size) for sample in samples]
+        )
         return damaged(clean.to(device), [sample.plan for sample in samples], lq.to(device))
 
 
@@ -79,8 +84,23 @@ class Cache:
     features are made: that is what an exported file keeps of it, and what the next stage may begin with.
     """
 
-    def __init__(self, folder: Path, networks: SDXLNetworks, sources: Sources, count: int, device: str, say: Callable[[str], None] = print):
-        self.folder, self.networks, self.sources, self.count, self.device, self.say = folder, networks, sources, count, device, say
+    def __init__(
+        self,
+        folder: Path,
+        networks: SDXLNetworks,
+        sources: Sources,
+        count: int,
+        device: str,
+        say: Callable[[str], None] = print,
+    ):
+        self.folder, self.networks, self.sources, self.count, self.device, self.say = (
+            folder,
+            networks,
+            sources,
+            count,
+            device,
+            say,
+        )
         folder.mkdir(parents=True, exist_ok=True)
         self._hashes: dict[tuple[bool, bool, int], str] = {}
 

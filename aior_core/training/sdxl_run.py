@@ -25,7 +25,16 @@ from ..weights import config_from, describe, is_published, load_checkpoint, save
 from . import checkpoint, data, distributed, loop
 from .restoration import damage
 from .run import is_finished, load_pictures
-from .sdxl import FROM_SAMPLES, SDXL_STAGES, Base, SDXLNetworks, checkpointed, copy_encoder, predicted_noise, repair_sdxl
+from .sdxl import (
+    FROM_SAMPLES,
+    SDXL_STAGES,
+    Base,
+    SDXLNetworks,
+    checkpointed,
+    copy_encoder,
+    predicted_noise,
+    repair_sdxl,
+)
 from .sdxl_cache import Cache, Sources
 from .stages import Logs, Stage
 from .validation import PRESETS
@@ -39,16 +48,30 @@ Validate = Callable[[SDXLNetworks], Logs]
 def load_base(path: Path, size: int, prompt: str, device: str) -> Base:
     """Read an SDXL checkpoint and encode the prompt and no words for pictures of `size`. Raises ValueError for another kind of checkpoint."""
     dtype = {"dtype": torch.bfloat16} if device == "cuda" else {}
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path), model_options=dtype, disable_dynamic=True)
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+        str(path), model_options=dtype, disable_dynamic=True
+    )
     if not isinstance(model.model, comfy.model_base.SDXL) or clip is None or vae is None:
-        raise ValueError(f"training: {path.name} is no whole SDXL checkpoint; expected one with UNet, text encoders and autoencoder")
+        raise ValueError(
+            f"training: {path.name} is no whole SDXL checkpoint; expected one with UNet, text encoders and autoencoder"
+        )
     said = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True) for text in (prompt, "")]
     return make_base(model.model, vae.first_stage_model, *said, size=size)
 
 
-def make_base(model: comfy.model_base.SDXL, vae: nn.Module, said: tuple[Tensor, Tensor], nothing: tuple[Tensor, Tensor], *, size: int) -> Base:
+def make_base(
+    model: comfy.model_base.SDXL,
+    vae: nn.Module,
+    said: tuple[Tensor, Tensor],
+    nothing: tuple[Tensor, Tensor],
+    *,
+    size: int,
+) -> Base:
     """A base from the host's model and autoencoder, and tokens and pooled vector of the prompt and of no words."""
-    labels = [model.encode_adm(pooled_output=pooled, width=size, height=size).float() for _, pooled in (said, nothing)]
+    labels = [
+        model.encode_adm(pooled_output=pooled, width=size, height=size).float()
+        for _, pooled in (said, nothing)
+    ]
     model.diffusion_model.requires_grad_(False)
     vae.requires_grad_(False)
     return Base(
@@ -82,7 +105,9 @@ def config_for(base: Base) -> RestorerConfig:
     )  # fmt: skip
 
 
-def build(base: Base, start: list[Path], *, seed: int = 0, with_unet: bool = False) -> tuple[SDXLNetworks, RestorerConfig]:
+def build(
+    base: Base, start: list[Path], *, seed: int = 0, with_unet: bool = False
+) -> tuple[SDXLNetworks, RestorerConfig]:
     """The restorer on its base: from `start` (checkpoints of training, restorer files, published ones; later ones win), the rest from nothing.
 
     The LQ encoder begins as the base's own encoder, DAFF's and DAEM's outputs at zero, so that nothing is changed at first.
@@ -101,7 +126,9 @@ def build(base: Base, start: list[Path], *, seed: int = 0, with_unet: bool = Fal
             raise ValueError(f"training: {file.name} is no restorer for SDXL; give one with --from, or none")
         config = replace(config, daff=found.daff, daem=found.daem or config.daem)
         tensors |= {key: value.float() for key, value in state.items()}
-    networks = SDXLNetworks(PriorEncoder(config.prior), DAFF(config.daff), DAEM(config.daem), base, with_unet=with_unet)
+    networks = SDXLNetworks(
+        PriorEncoder(config.prior), DAFF(config.daff), DAEM(config.daem), base, with_unet=with_unet
+    )
     generator = torch.Generator().manual_seed(seed)
     for part in (networks.prior, networks.daff, networks.daem):
         initialise(part, generator)
@@ -110,7 +137,9 @@ def build(base: Base, start: list[Path], *, seed: int = 0, with_unet: bool = Fal
     own = networks.state_dict()
     unknown = sorted(key for key in tensors if key not in own and not key.startswith("unet."))
     if unknown:
-        raise ValueError(f"training: {', '.join(map(str, start))} has what this restorer has not, {unknown[0]} for one")
+        raise ValueError(
+            f"training: {', '.join(map(str, start))} has what this restorer has not, {unknown[0]} for one"
+        )
     networks.load_state_dict(own | {key: value for key, value in tensors.items() if key in own})
     return networks, config
 
@@ -121,7 +150,9 @@ def stage_of(options: argparse.Namespace) -> Stage:
     if name not in SDXL_STAGES:
         raise ValueError(f"training: there is no stage {name} at SDXL's scale; expected fusion or detail")
     stage = replace(SDXL_STAGES[name], crops=lambda progress, step: (options.crop, options.batch))
-    return replace(stage, trains=(*stage.trains, "unet")) if options.train_unet and name == "fusion-b" else stage
+    return (
+        replace(stage, trains=(*stage.trains, "unet")) if options.train_unet and name == "fusion-b" else stage
+    )
 
 
 def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None) -> Path | None:
@@ -140,16 +171,30 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
     say = functools.partial(print, flush=True)
     draw = None
     if options.cache:
-        sources = Sources(pictures.photographs, options.crop, options.seed, pictures.pairs, options.pair_share)
+        sources = Sources(
+            pictures.photographs, options.crop, options.seed, pictures.pairs, options.pair_share
+        )
         draw = Cache(options.cache, networks, sources, options.cache_crops, device, say).draw
         stage = replace(stage, step=FROM_SAMPLES[stage.name])
-    loop.train(networks, stage, pictures.photographs, settings, validate=validate, say=say, pairs=pictures.pairs, draw=draw)
+    loop.train(
+        networks,
+        stage,
+        pictures.photographs,
+        settings,
+        validate=validate,
+        say=say,
+        pairs=pictures.pairs,
+        draw=draw,
+    )
     path = options.out / f"{stage.name}.safetensors"
     if distributed.rank() or not is_finished(path, options.minutes):
         return None
     state = {key: value for key, value in networks.state_dict().items() if not key.startswith("unet.")}
     name = options.target / f"{options.name}_{stage.name}"
-    note = options.note or f"{stage.name}, {options.minutes:g} minutes on {options.checkpoint.name if options.checkpoint else 'a given base'}"
+    note = (
+        options.note
+        or f"{stage.name}, {options.minutes:g} minutes on {options.checkpoint.name if options.checkpoint else 'a given base'}"
+    )
     written = save_weights(name, state, {**describe(config), "training": note}, max_bytes=sys.maxsize)[0]
     say(f"{written}: {written.stat().st_size / 2**20:.0f} MiB")
     return written
@@ -170,12 +215,17 @@ def noise_error(crops: list[Tensor], networks: SDXLNetworks) -> Logs:
     errors = []
     for crop in crops:
         batch = damage(crop.to(base.sigmas.device), generator, selective=0)
-        latent, condition = base.encode(batch.target), networks.daff.embed(networks.prior.trunk(batch.lq)[-1].float())
+        latent, condition = (
+            base.encode(batch.target),
+            networks.daff.embed(networks.prior.trunk(batch.lq)[-1].float()),
+        )
         for t in VALIDATION_TIMESTEPS:
             noise = torch.randn(latent.shape, generator=generator).to(latent)
             x = (latent + base.sigmas[t] * noise) / (base.sigmas[t] ** 2 + 1).sqrt()
             words = base.words(torch.zeros(len(latent), dtype=torch.bool, device=latent.device))
-            predicted = predicted_noise(networks, x, torch.full((len(latent),), t, device=latent.device), condition, *words)
+            predicted = predicted_noise(
+                networks, x, torch.full((len(latent),), t, device=latent.device), condition, *words
+            )
             errors.append((predicted.float() - noise).abs().mean().item())
     return {"eps": sum(errors) / len(errors)}
 
@@ -187,7 +237,9 @@ def detail_psnr(crops: list[Tensor], networks: SDXLNetworks) -> Logs:
     for name, (kind, severity, parameters) in PRESETS.items():
         total = 0.0
         for index, crop in enumerate(crops):
-            lq = apply_recipe(crop, preset_recipe(kind, severity, 1000 + index, **parameters)).to(networks.base.sigmas.device)
+            lq = apply_recipe(crop, preset_recipe(kind, severity, 1000 + index, **parameters)).to(
+                networks.base.sigmas.device
+            )
             picture, _, _ = repair_sdxl(networks, lq, networks.base.encode(lq) / networks.base.scale)
             total += psnr(picture.float().clamp(-1, 1).cpu(), crop).mean().item()
         numbers[name] = total / len(crops)

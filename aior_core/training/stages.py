@@ -59,7 +59,13 @@ class Stage:
 def _mixed_crops(progress: float, step: int) -> tuple[int, int]:
     """Small crops teach texture fast; haze and low light need large ones: a small flat one says nothing about them."""
     small, middle, large, whole = (64, 16), (128, 4), (192, 2), (256, 1)
-    cycle = (small, middle, small, small) if progress < 0.2 else (middle, large, small, large) if progress < 0.6 else (middle, large, whole, large)
+    cycle = (
+        (small, middle, small, small)
+        if progress < 0.2
+        else (middle, large, small, large)
+        if progress < 0.6
+        else (middle, large, whole, large)
+    )
     return cycle[step % 4]
 
 
@@ -82,7 +88,9 @@ def _choose_start(generator: torch.Generator) -> str:
     """A quarter of the batches start from the LQ picture's latent, 60 % from none, 15 % from the wished one's with noise; a tenth learns to
     decode without the experts as well."""
     start, plain = torch.rand(2, generator=generator).tolist()
-    return ("lq" if start < 0.25 else "none" if start < 0.85 else "noised") + (" and plain" if plain < 0.1 else "")
+    return ("lq" if start < 0.25 else "none" if start < 0.85 else "noised") + (
+        " and plain" if plain < 0.1 else ""
+    )
 
 
 def _plainly(networks: Networks, clean: Tensor) -> Tensor:
@@ -94,20 +102,33 @@ def _plainly(networks: Networks, clean: Tensor) -> Tensor:
 
 def _balance(routings: list[Routing], top_k: int) -> Tensor:
     """Over the levels, the load balance of the whole batch; nothing to balance with one sample."""
-    whole = [replace(r, logits=distributed.gather(r.logits), noisy=distributed.gather(r.noisy)) for r in routings]
+    whole = [
+        replace(r, logits=distributed.gather(r.logits), noisy=distributed.gather(r.noisy)) for r in routings
+    ]
     return sum(losses.balance(r, top_k) if len(r.logits) > 1 else r.logits.new_zeros(()) for r in whole)
 
 
-def repair_loss(repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int) -> tuple[Tensor, Logs]:
+def repair_loss(
+    repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int
+) -> tuple[Tensor, Logs]:
     """What `detail` learns by: the picture, the degradation head, and the balance of the experts' load."""
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
-    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
+    head = losses.severity(
+        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+    )
     balance = _balance(routings, top_k)
-    logs = {"fit": fit.detach(), "head": head.detach(), "balance": balance.detach(), "experts": experts.shares(routings)}
+    logs = {
+        "fit": fit.detach(),
+        "head": head.detach(),
+        "balance": balance.detach(),
+        "experts": experts.shares(routings),
+    }
     return fit + 0.08 * head + 5e-3 * balance, logs
 
 
-def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix) -> tuple[Tensor, Logs]:
+def _detail(
+    networks: Networks, clean: Tensor, generator: torch.Generator, *, choice: str | None = None, **mix
+) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     start, *plain = (choice or _choose_start(generator)).split(" and ")
     estimate = look(networks, batch.lq)
@@ -120,11 +141,27 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, *, ch
 def _choose_latent(generator: torch.Generator) -> str:
     """Of all batches, 8 % have the wished picture's latent, 5 % the damaged one's, 15 % none, 30 % one sampled in one step, 42 % in four."""
     roll = torch.rand((), generator=generator).item()
-    return "wished" if roll < 0.08 else "lq" if roll < 0.13 else "none" if roll < 0.28 else "1" if roll < 0.58 else "4"
+    return (
+        "wished"
+        if roll < 0.08
+        else "lq"
+        if roll < 0.13
+        else "none"
+        if roll < 0.28
+        else "1"
+        if roll < 0.58
+        else "4"
+    )
 
 
 def _together(
-    networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, choice: str | None = None, **mix
+    networks: Networks,
+    clean: Tensor,
+    generator: torch.Generator,
+    *,
+    perceptual: float = 0.0,
+    choice: str | None = None,
+    **mix,
 ) -> tuple[Tensor, Logs]:
     """`detail` on latents as they are sampled, and `fusion` on the LQ features as they become."""
     batch = damage(clean, generator, **mix)
@@ -136,7 +173,9 @@ def _together(
         with torch.no_grad():
             wished = networks.vae.encode(batch.target)
         feature = estimate.features[-1].detach().float()
-        fused, found = fusion_loss(networks, wished, generator, feature=feature, severities=estimate.told * batch.keep)
+        fused, found = fusion_loss(
+            networks, wished, generator, feature=feature, severities=estimate.told * batch.keep
+        )
     latent = start_latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
     loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
@@ -153,7 +192,9 @@ def _noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor,
     """Rectified flow: x = (1 - sigma) x0 + sigma noise; one sample in five at sigma 1, where one-step sampling starts."""
     noise = distributed.normal(latent.shape, generator, latent.device).to(latent)
     sigma = torch.sigmoid(distributed.normal((len(latent),), generator))
-    sigma = torch.where(distributed.uniform((len(latent),), generator) < 0.2, torch.ones_like(sigma), sigma).to(latent)
+    sigma = torch.where(
+        distributed.uniform((len(latent),), generator) < 0.2, torch.ones_like(sigma), sigma
+    ).to(latent)
     x = (1 - sigma[:, None, None, None]) * latent + sigma[:, None, None, None] * noise
     return x, sigma, noise - latent
 
@@ -162,7 +203,9 @@ def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
     with torch.no_grad():
         latent = networks.vae.encode(clean)
     x, sigma, velocity = _noised(latent, generator)
-    tokens = networks.prior.tokens.unknown(torch.zeros(len(clean), networks.prior.config.degradations).to(clean))
+    tokens = networks.prior.tokens.unknown(
+        torch.zeros(len(clean), networks.prior.config.degradations).to(clean)
+    )
     loss = (fused_velocity(networks, x, sigma, tokens, None).float() - velocity).square().mean()
     return loss, {"v": loss.detach()}
 
@@ -172,11 +215,15 @@ def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     return fusion_loss(networks, latent, generator, feature=feature.float(), severities=severities)
 
 
-def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor) -> tuple[Tensor, Logs]:
+def fusion_loss(
+    networks: Networks, latent: Tensor, generator: torch.Generator, *, feature: Tensor, severities: Tensor
+) -> tuple[Tensor, Logs]:
     """What `fusion` learns by: the wished picture's latent `B 16 h w` is to be found from noise, given the damaged one's coarsest LQ feature
     `B C h w` and the severities to be removed, `B K`."""
     dropped = (distributed.uniform((len(latent), 1, 1), generator) < 0.15).to(latent.device)
-    tokens = torch.where(dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities))
+    tokens = torch.where(
+        dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities)
+    )
     condition = networks.daff.embed(feature)
     x, sigma, velocity = _noised(latent, generator)
     predicted = fused_velocity(networks, x, sigma, tokens, condition).float()
@@ -188,7 +235,13 @@ def fusion_loss(networks: Networks, latent: Tensor, generator: torch.Generator, 
 
 
 def _joint(
-    networks: Networks, clean: Tensor, generator: torch.Generator, *, perceptual: float = 0.0, choice: str | None = None, **mix
+    networks: Networks,
+    clean: Tensor,
+    generator: torch.Generator,
+    *,
+    perceptual: float = 0.0,
+    choice: str | None = None,
+    **mix,
 ) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
@@ -196,9 +249,16 @@ def _joint(
     latent = start_latent(networks, batch, estimate, choice, generator)
     repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
     fit = losses.restoration(repaired, batch.target)
-    head = losses.severity(estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known)
+    head = losses.severity(
+        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+    )
     logs = {"fit": fit.detach(), "head": head.detach(), "experts": experts.shares(routings)}
-    loss = fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.08 * head + _unlike(repaired, batch.target, choice, perceptual)
+    loss = (
+        fit
+        + 0.02 * losses.sobel_l1(repaired, batch.target)
+        + 0.08 * head
+        + _unlike(repaired, batch.target, choice, perceptual)
+    )
     return (loss + _plainly(networks, clean) if choice == "wished" else loss), logs
 
 
@@ -207,11 +267,18 @@ def _choose_sampled(generator: torch.Generator) -> str:
 
 
 def _keep(
-    networks: Networks, clean: Tensor, generator: torch.Generator, *, made: Batch | None = None, choice: str | None = None
+    networks: Networks,
+    clean: Tensor,
+    generator: torch.Generator,
+    *,
+    made: Batch | None = None,
+    choice: str | None = None,
 ) -> tuple[Tensor, Logs]:
     """Every sample keeps some of its damages; and some that it does not have, for which nothing may come back."""
     batch = damage(clean, generator, **KEEPING, made=made)
-    absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(batch.keep)
+    absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(
+        batch.keep
+    )
     keep = batch.keep * (1 - absent)
     with torch.no_grad():
         estimate = look(networks, batch.lq)
@@ -222,7 +289,9 @@ def _keep(
     return fit, {"fit": fit.detach()}
 
 
-def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor) -> tuple[Tensor, Logs]:
+def _maps(
+    networks: Networks, features: Tensor, generator: torch.Generator, *, maps: Tensor
+) -> tuple[Tensor, Logs]:
     """`features` and their true `maps` come from `maps.Memory`, the LQ encoder having been asked before."""
     shares, worst = networks.prior.head.places_of(features)
     where, how_bad = losses.shares(shares, maps), losses.worst(worst, maps)
@@ -230,19 +299,66 @@ def _maps(networks: Networks, features: Tensor, generator: torch.Generator, *, m
 
 
 STAGES = {
-    "autoencoder": Stage("autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder),
-    "detail": Stage("detail", ("prior.trunk", "prior.head", "vae.decoder", "daem"), 1.0e-3, _mixed_crops, _detail, restores=True, choose=_choose_start),
+    "autoencoder": Stage(
+        "autoencoder", ("vae.encoder", "vae.decoder"), 1.5e-3, lambda progress, step: (64, 16), _autoencoder
+    ),
+    "detail": Stage(
+        "detail",
+        ("prior.trunk", "prior.head", "vae.decoder", "daem"),
+        1.0e-3,
+        _mixed_crops,
+        _detail,
+        restores=True,
+        choose=_choose_start,
+    ),
     "prior": Stage("prior", ("unet", "prior.tokens"), 1.0e-3, lambda progress, step: (128, 8), _prior),
     "together": Stage(
-        "together", ("prior.trunk", "prior.head", "prior.tokens", "vae.decoder", "daem", "daff", "unet"), 1.0e-3, _mixed_crops, _together,
-        restores=True, choose=_choose_latent, fixed=ANCHOR,
+        "together",
+        ("prior.trunk", "prior.head", "prior.tokens", "vae.decoder", "daem", "daff", "unet"),
+        1.0e-3,
+        _mixed_crops,
+        _together,
+        restores=True,
+        choose=_choose_latent,
+        fixed=ANCHOR,
     ),
-    "fusion": Stage("fusion", ("daff", "unet", "prior.tokens"), 6.0e-4, lambda progress, step: (128, 8), _fusion, restores=True),
-    "joint": Stage("joint", ("prior.head", "vae.decoder", "daem"), 3.0e-4, _mixed_crops, _joint, restores=True, choose=_choose_latent, fixed=ANCHOR),
+    "fusion": Stage(
+        "fusion",
+        ("daff", "unet", "prior.tokens"),
+        6.0e-4,
+        lambda progress, step: (128, 8),
+        _fusion,
+        restores=True,
+    ),
+    "joint": Stage(
+        "joint",
+        ("prior.head", "vae.decoder", "daem"),
+        3.0e-4,
+        _mixed_crops,
+        _joint,
+        restores=True,
+        choose=_choose_latent,
+        fixed=ANCHOR,
+    ),
     "polish": Stage(
-        "polish", ("vae.decoder", "daem"), 7.0e-5, lambda progress, step: ((192, 2) if step % 4 == 3 else (128, 4)), polish.step,
-        muon=False, choose=polish.choose, fixed=(*ANCHOR, "daem.curve", "daem.kept"),
+        "polish",
+        ("vae.decoder", "daem"),
+        7.0e-5,
+        lambda progress, step: (192, 2) if step % 4 == 3 else (128, 4),
+        polish.step,
+        muon=False,
+        choose=polish.choose,
+        fixed=(*ANCHOR, "daem.curve", "daem.kept"),
     ),
-    "keep": Stage("keep", ("daem.kept",), 3.0e-3, lambda progress, step: (128, 8), _keep, muon=False, mix=KEEPING, choose=_choose_sampled),
+    "keep": Stage(
+        "keep",
+        ("daem.kept",),
+        3.0e-3,
+        lambda progress, step: (128, 8),
+        _keep,
+        muon=False,
+        mix=KEEPING,
+        choose=_choose_sampled,
+    ),
     "maps": Stage("maps", ("prior.head.places",), 1.0e-3, lambda progress, step: (192, 16), _maps),
 }

@@ -59,9 +59,16 @@ def looked_at(photographs: data.Photographs, generator: torch.Generator) -> Iter
     """
     while True:
         clean = torch.stack([_view(photographs, generator) for _ in range(8)]).repeat_interleave(2, dim=0)
-        recipes = [sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS) for _ in range(len(clean))]
+        recipes = [
+            sample_world(generator, weights=MIX, spatial=SPATIAL, count_weights=COUNTS)
+            for _ in range(len(clean))
+        ]
         lq, severities, _ = degrade_batch(clean, recipes)
-        yield {"appearance": appearance((as_filed(lq, generator) + 1) / 2), "tones": tones(cells((clean + 1) / 2)), "severities": severities}
+        yield {
+            "appearance": appearance((as_filed(lq, generator) + 1) / 2),
+            "tones": tones(cells((clean + 1) / 2)),
+            "severities": severities,
+        }
 
 
 def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
@@ -82,7 +89,12 @@ def as_filed(lq: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def gather(source: Callable[[int], Iterator[dict[str, Tensor]]], folder: Path, seconds: float, say: Callable[[str], None]) -> None:
+def gather(
+    source: Callable[[int], Iterator[dict[str, Tensor]]],
+    folder: Path,
+    seconds: float,
+    say: Callable[[str], None],
+) -> None:
     """Write what `source(number)` gives into shard `number` of `folder`, until all took `seconds`; those that are there count.
 
     A shard's number decides what is in it, so that a run that was killed makes the shards that it would have made.
@@ -94,14 +106,18 @@ def gather(source: Callable[[int], Iterator[dict[str, Tensor]]], folder: Path, s
     used, number = sum(spent), len(spent)
     while used < seconds:
         rows, begun, batches = [], time.monotonic(), source(number)
-        while sum(len(row["appearance"]) for row in rows) < SHARD and used + time.monotonic() - begun < seconds:
+        while (
+            sum(len(row["appearance"]) for row in rows) < SHARD and used + time.monotonic() - begun < seconds
+        ):
             rows.append(next(batches))
         path = folder / f"{mine}{number}.safetensors"
         took = time.monotonic() - begun
         tensors = {key: torch.cat([row[key] for row in rows]).half().contiguous() for key in rows[0]}
         write_whole(path, lambda part: save_file(tensors, part, metadata={"seconds": json.dumps(took)}))
         used, number = used + took, number + 1
-        say(f"tone: looked {used / 60:.1f} of {seconds / 60:.1f} min, {len(tensors['appearance'])} pictures in {path.name}")
+        say(
+            f"tone: looked {used / 60:.1f} of {seconds / 60:.1f} min, {len(tensors['appearance'])} pictures in {path.name}"
+        )
 
 
 def _seconds(path: Path) -> float:
@@ -134,7 +150,11 @@ def fit(curve: ToneCurve, samples: dict[str, Tensor], generator: torch.Generator
         errors = (wished - samples["tones"][rows]).square().mean(dim=1)
         there = (samples["severities"][rows] > PRESENT).float()
         surprise = ((errors.detach() + SMALLEST).log() - doubt[:, 0]).square()
-        return (errors + ERRORS).log().mean() + 0.05 * surprise.mean() + 0.3 * F.binary_cross_entropy_with_logits(present, there)
+        return (
+            (errors + ERRORS).log().mean()
+            + 0.05 * surprise.mean()
+            + 0.3 * F.binary_cross_entropy_with_logits(present, there)
+        )
 
     with _standardised(curve.look, seen):
         return _descend(list(curve.parameters()), loss, len(seen), how, generator)
@@ -154,7 +174,13 @@ def _standardised(layer: torch.nn.Linear, x: Tensor) -> Iterator[None]:
             layer.bias.sub_(layer.weight @ mean)
 
 
-def _descend(parameters: list[Tensor], loss: Callable[[Tensor], Tensor], count: int, how: Fit, generator: torch.Generator) -> float:
+def _descend(
+    parameters: list[Tensor],
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    how: Fit,
+    generator: torch.Generator,
+) -> float:
     optimizer = torch.optim.AdamW(parameters, how.rate, weight_decay=how.decay)
     size = min(how.batch, count)
     steps, step, losses = how.epochs * (count // size), 0, []

@@ -26,7 +26,9 @@ def _decibels(picture: Tensor, reference: Tensor) -> float:
 @torch.no_grad()
 def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 192) -> dict[str, float]:
     crops = [centre_crop(p, size) for p in photographs.pictures]
-    return {"plain": sum(_decibels(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)}
+    return {
+        "plain": sum(_decibels(networks.vae.decode(networks.vae.encode(c)), c) for c in crops) / len(crops)
+    }
 
 
 def restoration_psnr(
@@ -36,7 +38,10 @@ def restoration_psnr(
 
     Beside them, as `experts DAMAGE`, the share of those pictures that each expert got, `levels E`.
     """
-    crops = [centre_crop(p, size) for p in photographs.pictures[:: max(1, len(photographs.pictures) // count)][:count]]
+    crops = [
+        centre_crop(p, size)
+        for p in photographs.pictures[:: max(1, len(photographs.pictures) // count)][:count]
+    ]
 
     @torch.no_grad()
     def measure(networks: Networks) -> Logs:
@@ -44,7 +49,10 @@ def restoration_psnr(
         histograms = {}
         device = next(networks.vae.parameters()).device
         for name, (kind, severity, params) in {**PRESETS, "clean": (None, 0.0, {})}.items():
-            recipes = [preset_recipe(kind, severity, 1000 + i, **params) if kind else Recipe() for i in range(len(crops))]
+            recipes = [
+                preset_recipe(kind, severity, 1000 + i, **params) if kind else Recipe()
+                for i in range(len(crops))
+            ]
             routes = []
             for n in steps:
                 total = 0.0

@@ -17,18 +17,24 @@ def require_agreement(config: CompactConfig | RestorerConfig) -> None:
     if isinstance(config, CompactConfig):
         problems += _compact(config.autoencoder, config.unet, restorer)
     if problems:
-        raise ValueError(f"The parts of these weights do not go together: {'; '.join(problems)}. Files of two models were mixed, or one is damaged.")
+        raise ValueError(
+            f"The parts of these weights do not go together: {'; '.join(problems)}. Files of two models were mixed, or one is damaged."
+        )
 
 
 def _restorer(restorer: RestorerConfig) -> list[str]:
     prior, daff, daem = restorer.prior, restorer.daff, restorer.daem
     problems = _differ(("levels of the LQ encoder", len(prior.widths)), ("expected", LEVELS))
-    problems += _differ(("channels of the LQ encoder", prior.widths[-1]), ("of DAFF's condition", daff.condition_width))
+    problems += _differ(
+        ("channels of the LQ encoder", prior.widths[-1]), ("of DAFF's condition", daff.condition_width)
+    )
     if daem is None:
         return problems
     problems += _differ(("levels of DAEM", len(daem.widths)), ("expected", LEVELS))
     problems += _differ(("channels of the LQ encoder", prior.widths), ("of DAEM's skips", daem.skip_widths))
-    problems += _differ(("channels of the LQ encoder", prior.widths[-1]), ("of DAEM's context", daem.prior_width))
+    problems += _differ(
+        ("channels of the LQ encoder", prior.widths[-1]), ("of DAEM's context", daem.prior_width)
+    )
     if daem.top_k > len(daem.kernels):
         problems.append(f"DAEM chooses {daem.top_k} of {len(daem.kernels)} experts")
     problems += [
@@ -37,23 +43,41 @@ def _restorer(restorer: RestorerConfig) -> list[str]:
         if kernel % 2 == 0 or 1 + dilation * (kernel - 1) > WIDEST_EXPERT
     ]
     heads = [max(1, width // daem.head_channels) for width in daem.widths]
-    problems += [f"DAEM has {width} channels for {count} heads" for width, count in zip(daem.widths, heads) if width % count]
+    problems += [
+        f"DAEM has {width} channels for {count} heads"
+        for width, count in zip(daem.widths, heads)
+        if width % count
+    ]
     # A level is pooled by a divisor of its size in the smallest tile.
-    problems += [f"DAEM pools level {i} by {pool}" for i, pool in enumerate(daem.pools) if 2 ** (len(daem.pools) - 1 - i) % pool]
+    problems += [
+        f"DAEM pools level {i} by {pool}"
+        for i, pool in enumerate(daem.pools)
+        if 2 ** (len(daem.pools) - 1 - i) % pool
+    ]
     return problems
 
 
 def _compact(autoencoder: AutoencoderConfig, unet: UNetConfig, restorer: RestorerConfig) -> list[str]:
     problems = _differ(("scale", restorer.scale), ("of a compact model", "compact"))
     problems += _differ(("levels of the autoencoder", len(autoencoder.widths)), ("expected", LEVELS))
-    problems += _differ(("latent channels of the autoencoder", autoencoder.latent_channels), ("of the denoiser", unet.in_channels))
-    problems += _differ(("channels of the denoiser", unet.model_channels), ("of DAFF", restorer.daff.unet_width))
+    problems += _differ(
+        ("latent channels of the autoencoder", autoencoder.latent_channels),
+        ("of the denoiser", unet.in_channels),
+    )
+    problems += _differ(
+        ("channels of the denoiser", unet.model_channels), ("of DAFF", restorer.daff.unet_width)
+    )
     if restorer.prior.head_width:
-        problems += _differ(("channels of the denoiser's context", unet.context_dim), ("of the degradation tokens", restorer.prior.context_width))
+        problems += _differ(
+            ("channels of the denoiser's context", unet.context_dim),
+            ("of the degradation tokens", restorer.prior.context_width),
+        )
     else:
         problems.append("a compact model without degradation tokens for its denoiser")
     if restorer.daem is not None:
-        problems += _differ(("channels of the autoencoder", autoencoder.widths), ("of DAEM", restorer.daem.decoder_widths))
+        problems += _differ(
+            ("channels of the autoencoder", autoencoder.widths), ("of DAEM", restorer.daem.decoder_widths)
+        )
     return problems
 
 

@@ -21,14 +21,24 @@ def convert(path: Path, folder: Path, *, half: bool = True) -> list[Path]:
     """
     state_dict, _ = load_checkpoint(path)
     if not is_published(state_dict):
-        raise ValueError(f"{path.name} is no UniLDiff or FaithDiff checkpoint: nothing in it is named as their restorer is.")
+        raise ValueError(
+            f"{path.name} is no UniLDiff or FaithDiff checkpoint: nothing in it is named as their restorer is."
+        )
     published = split_published(state_dict)
     config = config_from(published.restorer)
     dtype = torch.float16 if half else None
     parts = {"restorer": published.restorer, "unet": published.unet}
-    notes = {"restorer": {**describe(config), "training": f"converted from {path.name}, a {published.variant} checkpoint"}, "unet": {}}
+    notes = {
+        "restorer": {
+            **describe(config),
+            "training": f"converted from {path.name}, a {published.variant} checkpoint",
+        },
+        "unet": {},
+    }
     made = []
     for name, tensors in parts.items():
         if tensors:
-            made += save_weights(folder / f"{path.stem}_{name}", tensors, notes[name], dtype=dtype, max_bytes=sys.maxsize)
+            made += save_weights(
+                folder / f"{path.stem}_{name}", tensors, notes[name], dtype=dtype, max_bytes=sys.maxsize
+            )
     return made

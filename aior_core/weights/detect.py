@@ -33,7 +33,11 @@ def describe(config: CompactConfig | RestorerConfig) -> dict[str, str]:
     restorer = config.restorer if isinstance(config, CompactConfig) else config
     settings: dict[str, object] = {"daff.mode": restorer.daff.mode}
     if restorer.daem is not None:
-        settings |= {"daem.dilations": restorer.daem.dilations, "daem.top_k": restorer.daem.top_k, "daem.pools": restorer.daem.pools}
+        settings |= {
+            "daem.dilations": restorer.daem.dilations,
+            "daem.top_k": restorer.daem.top_k,
+            "daem.pools": restorer.daem.pools,
+        }
     if isinstance(config, CompactConfig):
         settings["unet.head_channels"] = config.unet.head_channels
     kinds = json.dumps(restorer.kinds)
@@ -64,7 +68,9 @@ def require_fit(tensors: dict[str, Tensor], network: nn.Module, name: str) -> No
         raise ValueError(f"The weights under '{name}.' do not fit: {'; '.join(filter(None, problems))}.")
 
 
-def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None = None) -> CompactConfig | RestorerConfig:
+def config_from(
+    state_dict: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> CompactConfig | RestorerConfig:
     """Flat state dict (and the file's metadata) -> the config it was built from.
 
     `CompactConfig` if there is a denoiser and an autoencoder, `RestorerConfig` otherwise. Every key of `vae.`, `prior.`,
@@ -73,7 +79,9 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
     """
     foreign = [key for key in state_dict if key.split(".", 1)[0] not in PARTS]
     if foreign:
-        raise ValueError(f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with {', '.join(PARTS)}.")
+        raise ValueError(
+            f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with {', '.join(PARTS)}."
+        )
     tensors = {name: part(state_dict, name) for name in PARTS}
     absent = [name for name in ("prior", "daff") if not tensors[name]]
     if absent or bool(tensors["unet"]) != bool(tensors["vae"]):
@@ -87,15 +95,25 @@ def config_from(state_dict: dict[str, Tensor], metadata: dict[str, str] | None =
     try:
         prior = _prior(tensors["prior"])
         restorer = RestorerConfig(
-            scale=word(metadata.get("scale", "compact" if compact or prior.kind == "naf" else "sdxl"), "scale", SCALES),
+            scale=word(
+                metadata.get("scale", "compact" if compact or prior.kind == "naf" else "sdxl"),
+                "scale",
+                SCALES,
+            ),
             prior=prior,
             daff=_daff(tensors["daff"], settings),
             daem=_daem(tensors["daem"], prior.degradations, settings) if tensors["daem"] else None,
             kinds=read_kinds(metadata, prior.degradations),
         )
-        config = CompactConfig(_autoencoder(tensors["vae"]), _unet(tensors["unet"], settings), restorer) if compact else restorer
+        config = (
+            CompactConfig(_autoencoder(tensors["vae"]), _unet(tensors["unet"], settings), restorer)
+            if compact
+            else restorer
+        )
     except KeyError as error:
-        raise ValueError(f"The weights lack {listed([error.args[0]])}, without which their size cannot be told.") from error
+        raise ValueError(
+            f"The weights lack {listed([error.args[0]])}, without which their size cannot be told."
+        ) from error
     require_agreement(config)
     require_fit(tensors["prior"], on_meta(lambda: PriorEncoder(restorer.prior), "prior"), "prior")
     require_fit(tensors["daff"], on_meta(lambda: DAFF(restorer.daff), "daff"), "daff")
@@ -114,7 +132,9 @@ def on_meta(build: Callable[[], nn.Module], name: str) -> nn.Module:
     # Classes that count on numbers that go together fail in every way; what failed is said.
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"The shapes of the weights under '{name}.' make no network: {first[:200]}. The file is damaged; get it again.") from error
+        raise ValueError(
+            f"The shapes of the weights under '{name}.' make no network: {first[:200]}. The file is damaged; get it again."
+        ) from error
 
 
 def _listed(what: str, keys: Iterable[str]) -> str:
@@ -135,19 +155,27 @@ def _shape(tensors: dict[str, Tensor], key: str, sides: int) -> tuple[int, ...]:
     """Shape of a tensor that must have so many sides. Raises KeyError if it is missing, ValueError if it has others."""
     shape = tuple(tensors[key].shape)
     if len(shape) != sides:
-        raise ValueError(f"The weights' {listed([key])} has the shape {shape[:8]}; expected {sides} numbers. The file is damaged; get it again.")
+        raise ValueError(
+            f"The weights' {listed([key])} has the shape {shape[:8]}; expected {sides} numbers. The file is damaged; get it again."
+        )
     return shape
 
 
 def _trunk_widths(tensors: dict[str, Tensor], prefix: str) -> tuple[int, ...]:
     downs = range(_count(tensors, f"{prefix}downs."))
-    return (_shape(tensors, f"{prefix}stem.weight", 4)[0], *(_shape(tensors, f"{prefix}downs.{i}.weight", 4)[0] for i in downs))
+    return (
+        _shape(tensors, f"{prefix}stem.weight", 4)[0],
+        *(_shape(tensors, f"{prefix}downs.{i}.weight", 4)[0] for i in downs),
+    )
 
 
 def _levels(tensors: dict[str, Tensor], prefix: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """How many NAF blocks and how many plain ones each level has."""
     every = [_count(tensors, f"{prefix}levels.{i}.") for i in range(count)]
-    plain = [sum(f"{prefix}levels.{i}.{j}.conv1.weight" in tensors for j in range(blocks)) for i, blocks in enumerate(every)]
+    plain = [
+        sum(f"{prefix}levels.{i}.{j}.conv1.weight" in tensors for j in range(blocks))
+        for i, blocks in enumerate(every)
+    ]
     return tuple(blocks - p for blocks, p in zip(every, plain)), tuple(plain)
 
 
@@ -183,7 +211,9 @@ def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
         degradations=_shape(tensors, "head.local.weight", 4)[0],
         head_width=_shape(tensors, "head.conv1.weight", 4)[0],
         context_width=_shape(tensors, "tokens.names.weight", 2)[1],
-        place_width=_shape(tensors, "head.places.enter.weight", 4)[0] if "head.places.enter.weight" in tensors else 0,
+        place_width=_shape(tensors, "head.places.enter.weight", 4)[0]
+        if "head.places.enter.weight" in tensors
+        else 0,
     )
 
 
@@ -201,13 +231,21 @@ def _daff(tensors: dict[str, Tensor], settings: dict[str, object]) -> DAFFConfig
     width, token = _shape(tensors, f"{transformer}latent_in.weight", 2)
     double, single = (_count(tensors, f"{transformer}{kind}_blocks.") for kind in ("double", "single"))
     if double:
-        head, hidden = f"{transformer}double_blocks.0.img_attn.norm.query_norm.scale", f"{transformer}double_blocks.0.img_mlp.0.weight"
+        head, hidden = (
+            f"{transformer}double_blocks.0.img_attn.norm.query_norm.scale",
+            f"{transformer}double_blocks.0.img_mlp.0.weight",
+        )
         size, ratio = _shape(tensors, head, 1)[0], _shape(tensors, hidden, 2)[0] / width
     else:
-        head, hidden = f"{transformer}single_blocks.0.norm.query_norm.scale", f"{transformer}single_blocks.0.linear2.weight"
+        head, hidden = (
+            f"{transformer}single_blocks.0.norm.query_norm.scale",
+            f"{transformer}single_blocks.0.linear2.weight",
+        )
         size, ratio = _shape(tensors, head, 1)[0] / 2, _shape(tensors, hidden, 2)[1] / (2 * width) - 1
     if width % size:
-        raise ValueError(f"DAFF's width {width} is no multiple of its heads' {size:g}. The file is damaged; get it again.")
+        raise ValueError(
+            f"DAFF's width {width} is no multiple of its heads' {size:g}. The file is damaged; get it again."
+        )
     grouped = "condition_embedding.norm_in.weight" in tensors
     return DAFFConfig(
         # A file that says nothing comes from the authors' code, whose condition norm is a GroupNorm.
@@ -242,7 +280,7 @@ def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, obj
         decoder_widths=decoder,
         skip_widths=tuple(joined - width for (_, joined), width in zip(joins, decoder)),
         widths=tuple(width for width, _ in joins),
-        pools=wholes(settings, "daem.pools", pools, largest=2**len(joins)),
+        pools=wholes(settings, "daem.pools", pools, largest=2 ** len(joins)),
         prior_width=_shape(tensors, "context1.weight", 2)[1] // 2 - degradations,
         degradations=degradations,
         context_width=_shape(tensors, "context2.weight", 2)[0],
@@ -259,7 +297,9 @@ def _daem(tensors: dict[str, Tensor], degradations: int, settings: dict[str, obj
 def _unet(tensors: dict[str, Tensor], settings: dict[str, object]) -> UNetConfig:
     model_channels, in_channels = _shape(tensors, "input_blocks.0.0.weight", 4)[:2]
     blocks = [f"input_blocks.{i}.0.out_layers.3.weight" for i in range(_count(tensors, "input_blocks."))]
-    attention = min((key for key in tensors if key.endswith("attn2.to_k.weight")), default="*.attn2.to_k.weight")
+    attention = min(
+        (key for key in tensors if key.endswith("attn2.to_k.weight")), default="*.attn2.to_k.weight"
+    )
     return UNetConfig(
         in_channels=in_channels,
         model_channels=model_channels,

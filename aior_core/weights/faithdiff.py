@@ -40,10 +40,14 @@ def aligner_tensors(fusion: dict[str, Tensor]) -> dict[str, Tensor]:
         match = _KEY.fullmatch(key)
         name = match and (_NAMES.get(match[2]) or _VALUES.get(match[2]))
         if not name:
-            raise ValueError(f"FaithDiff's aligner has no {key!r}; expected {', '.join((*_NAMES, *_VALUES))} in each of its blocks.")
+            raise ValueError(
+                f"FaithDiff's aligner has no {key!r}; expected {', '.join((*_NAMES, *_VALUES))} in each of its blocks."
+            )
         if match[2] in _VALUES:
             if not value.ndim or len(value) % 3:
-                raise ValueError(f"{key} has {len(value) if value.ndim else 'no'} rows; expected queries, keys and values, three times as many as one of them.")
+                raise ValueError(
+                    f"{key} has {len(value) if value.ndim else 'no'} rows; expected queries, keys and values, three times as many as one of them."
+                )
             value = torch.chunk(value, 3)[2].clone()
         converted[f"blocks.{match[1]}.{name}"] = value
     return converted

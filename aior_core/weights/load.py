@@ -29,12 +29,16 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     files = siblings(Path(path))
     if not files:
-        raise ValueError(f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, at most {MOST_SHARDS}. Give it its name back.")
+        raise ValueError(
+            f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, at most {MOST_SHARDS}. Give it its name back."
+        )
     missing = [file for file in files if not file.is_file()]
     if missing:
         part = "Weights file" if len(files) == 1 else f"Shard ({len(missing)} of {len(files)} missing)"
         names = listed(file.name for file in missing)
-        raise FileNotFoundError(f"{part} not found: {names} in {missing[0].parent}. Put the files of one set side by side.")
+        raise FileNotFoundError(
+            f"{part} not found: {names} in {missing[0].parent}. Put the files of one set side by side."
+        )
     state_dict: dict[str, Tensor] = {}
     sets: dict[str, str] = {}
     metadata: dict[str, str] = {}
@@ -44,11 +48,15 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata.pop("shards", None)
         twice = state_dict.keys() & tensors.keys()
         if twice:
-            raise ValueError(f"These shards do not belong together: {file.name} holds {listed(twice)} once more. Fetch all files of one set again.")
+            raise ValueError(
+                f"These shards do not belong together: {file.name} holds {listed(twice)} once more. Fetch all files of one set again."
+            )
         state_dict.update(tensors)
     if len(set(sets.values())) > 1:
         numbers = listed(f"{name}: set {number or 'unknown'}" for name, number in sets.items())
-        raise ValueError(f"These shards do not belong together ({numbers}). Fetch all files of one set again.")
+        raise ValueError(
+            f"These shards do not belong together ({numbers}). Fetch all files of one set again."
+        )
     return state_dict, metadata
 
 
@@ -73,7 +81,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(PICKLE_REFUSED.format(path.name))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            tensors, metadata = (
+                {name: file.get_tensor(name) for name in file.keys()},
+                dict(file.metadata() or {}),
+            )
     # A TypeError for a shape beyond 64 bits.
     except (SafetensorError, TypeError) as error:
         # Only now: a sound safetensors file starts with its header's length, which can be any of these bytes.
@@ -82,6 +93,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if start.startswith(PICKLE_STARTS):
             raise ValueError(PICKLE_REFUSED.format(path.name)) from error
         size, what = path.stat().st_size, str(error).splitlines()[0][:200]
-        raise ValueError(f"{path.name} ({size} bytes) is truncated or damaged: {what}. Copy or download the file again.") from error
+        raise ValueError(
+            f"{path.name} ({size} bytes) is truncated or damaged: {what}. Copy or download the file again."
+        ) from error
     require_sound(tensors, path.stat().st_size, path.name)
     return tensors, metadata

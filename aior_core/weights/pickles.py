@@ -40,8 +40,12 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path.name} cannot be read safely: {first} It is damaged, or holds more than tensors; what it holds besides is never run. {GUIDANCE}"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
-        raise ValueError(f"{path.name} is a pickle, but no flat dict of tensors. Expected a state dict as UniLDiff's or FaithDiff's code saves it.")
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()
+    ):
+        raise ValueError(
+            f"{path.name} is a pickle, but no flat dict of tensors. Expected a state dict as UniLDiff's or FaithDiff's code saves it."
+        )
     return dict(state)
 
 
@@ -52,12 +56,18 @@ def _require_plain(path: Path) -> None:
             raise ValueError("it is no zip archive, as PyTorch has written since 1.6.")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size]
+        packed = [
+            entry.filename
+            for entry in entries
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
+        ]
         if packed:
             raise ValueError(f"{packed[0]} in it is compressed, which PyTorch never does.")
         pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
-            raise ValueError(f"it has {len(pickles)} pickles named data.pkl in it; expected one of at most {LARGEST_PICKLE // 2**20} MiB.")
+            raise ValueError(
+                f"it has {len(pickles)} pickles named data.pkl in it; expected one of at most {LARGEST_PICKLE // 2**20} MiB."
+            )
         foreign = sorted(_names(archive.read(pickles[0])) - KNOWN)
     if foreign:
         raise ValueError(f"it asks for {', '.join(foreign[:4])}.")

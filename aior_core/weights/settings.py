@@ -20,14 +20,18 @@ def read_json(text: str, what: str) -> object:
         return json.loads(text)
     # Nested deep enough, JSON ends Python's recursion.
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; get it again.") from error
+        raise ValueError(
+            f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; get it again."
+        ) from error
 
 
 def read_settings(metadata: Mapping[str, str]) -> dict[str, object]:
     """The settings that `describe` wrote; empty where there are none. Raises ValueError for anything but a JSON object."""
     settings = read_json(metadata.get("settings", "{}"), "settings")
     if not isinstance(settings, dict):
-        raise ValueError(f"The metadata 'settings' of these weights is a {type(settings).__name__}; expected a JSON object as save_weights writes it.")
+        raise ValueError(
+            f"The metadata 'settings' of these weights is a {type(settings).__name__}; expected a JSON object as save_weights writes it."
+        )
     return settings
 
 
@@ -36,18 +40,24 @@ def whole(settings: Mapping[str, object], key: str, default: int, *, largest: in
     return _whole(settings.get(key, default), key, largest)
 
 
-def wholes(settings: Mapping[str, object], key: str, default: tuple[int, ...], *, largest: int) -> tuple[int, ...]:
+def wholes(
+    settings: Mapping[str, object], key: str, default: tuple[int, ...], *, largest: int
+) -> tuple[int, ...]:
     """As many whole numbers as `default` has, each in 1..`largest`. Raises ValueError for anything else."""
     values = settings.get(key, list(default))
     if not isinstance(values, list) or len(values) != len(default):
-        raise ValueError(f"The setting {key} of these weights is {_shown(values)}; expected {len(default)} whole numbers.")
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(values)}; expected {len(default)} whole numbers."
+        )
     return tuple(_whole(value, key, largest) for value in values)
 
 
 def word(value: object, key: str, options: tuple[str, ...]) -> str:
     """One of `options`. Raises ValueError for anything else."""
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"The setting {key} of these weights is {_shown(value)}; expected {' or '.join(options)}.")
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(value)}; expected {' or '.join(options)}."
+        )
     return value
 
 
@@ -61,14 +71,18 @@ def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
     names = read_json(metadata.get("kinds", "[]"), "kinds")
     sound = isinstance(names, list) and all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
     if not sound or len(names) != count or len(set(names)) != count:
-        raise ValueError(f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds of damage.")
+        raise ValueError(
+            f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds of damage."
+        )
     return tuple(names)
 
 
 def _whole(value: object, key: str, largest: int) -> int:
     # True and False are ints to Python.
     if type(value) is not int or not 1 <= value <= largest:
-        raise ValueError(f"The setting {key} of these weights is {_shown(value)}; expected a whole number in 1..{largest}.")
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(value)}; expected a whole number in 1..{largest}."
+        )
     return value
 
 

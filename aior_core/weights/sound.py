@@ -25,30 +25,47 @@ def require_sound(tensors: Mapping[str, Tensor], size: int, name: str) -> None:
     A few bytes can claim any shape: by a side of length 0, in a pickle also by strides of 0 or one storage for many tensors.
     """
     if len(tensors) > MOST_TENSORS:
-        raise ValueError(f"{name} holds {len(tensors)} tensors, more than any model that these nodes know. Get the right file.")
+        raise ValueError(
+            f"{name} holds {len(tensors)} tensors, more than any model that these nodes know. Get the right file."
+        )
     kinds = [
         f"{key} ({str(value.dtype).removeprefix('torch.')})"
         for key, value in tensors.items()
-        if value.dtype not in STORED or value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu"
+        if value.dtype not in STORED
+        or value.layout is not torch.strided
+        or value.is_quantized
+        or value.device.type != "cpu"
     ]
     if kinds:
         wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in STORED)
-        raise ValueError(f"{name} holds tensors of another kind than weights are: {listed(kinds)}. Expected {wanted}.")
+        raise ValueError(
+            f"{name} holds tensors of another kind than weights are: {listed(kinds)}. Expected {wanted}."
+        )
     empty = [f"{key} {tuple(value.shape)}" for key, value in tensors.items() if not value.numel()]
     if empty:
-        raise ValueError(f"{name} holds tensors with nothing in them: {listed(empty)}. It is damaged; get it again.")
+        raise ValueError(
+            f"{name} holds tensors with nothing in them: {listed(empty)}. It is damaged; get it again."
+        )
     claimed = sum(value.numel() * value.element_size() for value in tensors.values())
     if claimed > size:
-        raise ValueError(f"{name} has {size} bytes, but its tensors would take {claimed}. It is damaged, or made to fill the memory; get it again.")
+        raise ValueError(
+            f"{name} has {size} bytes, but its tensors would take {claimed}. It is damaged, or made to fill the memory; get it again."
+        )
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """The names of those that hold NaN or infinite numbers."""
-    return [key for key, value in tensors.items() if not all(torch.isfinite(part.float()).all() for part in value.reshape(-1).split(CHUNK))]
+    return [
+        key
+        for key, value in tensors.items()
+        if not all(torch.isfinite(part.float()).all() for part in value.reshape(-1).split(CHUNK))
+    ]
 
 
 def require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
     """Raise ValueError naming weights that are NaN or infinite: what they make would be black, and nobody would know why."""
     broken = not_finite(tensors)
     if broken:
-        raise ValueError(f"{name} has NaN or infinite weights in {listed(broken)}. It is damaged, or its training went wrong; get it again.")
+        raise ValueError(
+            f"{name} has NaN or infinite weights in {listed(broken)}. It is damaged, or its training went wrong; get it again."
+        )

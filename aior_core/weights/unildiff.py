@@ -21,7 +21,16 @@ FUSION = "information_transformer_layers."
 ALIASES = {"information_transformer_layes.": FUSION}
 """The first FaithDiff release spelt it so."""
 CONDITION, PROJECTION = "condition_embedding.", "spatial_ch_projs."
-UNET = ("conv_in.", "time_embedding.", "add_embedding.", "down_blocks.", "mid_block.", "up_blocks.", "conv_norm_out.", "conv_out.")
+UNET = (
+    "conv_in.",
+    "time_embedding.",
+    "add_embedding.",
+    "down_blocks.",
+    "mid_block.",
+    "up_blocks.",
+    "conv_norm_out.",
+    "conv_out.",
+)
 
 _PARTS = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out", "group_norm": "norm"}
 _RULES = (
@@ -66,13 +75,22 @@ def split_published(state_dict: dict[str, Tensor]) -> Published:
     for key, value in state_dict.items():
         name = canonical(key)
         if name in tensors:
-            raise ValueError(f"Two keys of this checkpoint mean the same: {key} and another that is {name} too. It was saved twice over; save it again.")
+            raise ValueError(
+                f"Two keys of this checkpoint mean the same: {key} and another that is {name} too. It was saved twice over; save it again."
+            )
         tensors[name] = value
     known = (TRUNK, FUSION, CONDITION, PROJECTION, *UNET)
     foreign = [name for name in tensors if not name.startswith(known)]
-    absent = [prefix for prefix in (TRUNK, FUSION, CONDITION, PROJECTION) if not any(name.startswith(prefix) for name in tensors)]
+    absent = [
+        prefix
+        for prefix in (TRUNK, FUSION, CONDITION, PROJECTION)
+        if not any(name.startswith(prefix) for name in tensors)
+    ]
     if foreign or absent:
-        problems = [f"unknown {listed(foreign)}" if foreign else "", f"nothing under {', '.join(absent)}" if absent else ""]
+        problems = [
+            f"unknown {listed(foreign)}" if foreign else "",
+            f"nothing under {', '.join(absent)}" if absent else "",
+        ]
         raise ValueError(
             f"This is no whole UniLDiff or FaithDiff checkpoint: {'; '.join(filter(None, problems))}. "
             f"Expected an SDXL UNet under diffusers' names and the restorer under {TRUNK}, {CONDITION}, {FUSION} and {PROJECTION}."
@@ -100,7 +118,9 @@ def _trunk_name(key: str) -> str:
     for pattern, name in _RULES:
         if pattern.match(key):
             return pattern.sub(name, key)
-    raise ValueError(f"The LQ encoder of this checkpoint has a part that SDXL's VAE encoder has not: {TRUNK}{key}.")
+    raise ValueError(
+        f"The LQ encoder of this checkpoint has a part that SDXL's VAE encoder has not: {TRUNK}{key}."
+    )
 
 
 def _trunk_value(key: str, value: Tensor) -> Tensor:

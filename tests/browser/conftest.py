@@ -29,7 +29,9 @@ def server(request, comfyui: Path, tmp_path_factory) -> Iterator[Server]:
     for path in workflow_files():
         # Before the page lists what there is to choose.
         provide(read(path), folder / "input", models)
-    with Server(find_host(ROOT), device="cpu", folder=folder, models=models, extra=("--preview-method", "latent2rgb")) as server:
+    with Server(
+        find_host(ROOT), device="cpu", folder=folder, models=models, extra=("--preview-method", "latent2rgb")
+    ) as server:
         yield server
 
 

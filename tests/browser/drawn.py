@@ -49,11 +49,21 @@ class Box:
 
     def overlaps(self, other: Box) -> bool:
         """Whether they share more than an edge; a pixel is allowed for rounding."""
-        return self.left + 1 < other.right and other.left + 1 < self.right and self.top + 1 < other.bottom and other.top + 1 < self.bottom
+        return (
+            self.left + 1 < other.right
+            and other.left + 1 < self.right
+            and self.top + 1 < other.bottom
+            and other.top + 1 < self.bottom
+        )
 
     def holds(self, other: Box) -> bool:
         """Whether the other lies inside."""
-        return self.left <= other.left and self.top <= other.top and other.right <= self.right + 1 and other.bottom <= self.bottom + 1
+        return (
+            self.left <= other.left
+            and self.top <= other.top
+            and other.right <= self.right + 1
+            and other.bottom <= self.bottom + 1
+        )
 
 
 def nodes(front: FrontEnd) -> dict[str, Box]:
@@ -63,8 +73,10 @@ def nodes(front: FrontEnd) -> dict[str, Box]:
 
 def groups(front: FrontEnd) -> list[Box]:
     """The groups; `kind` is the colour as #rrggbb."""
-    return [Box(title, color, title, left, top, right, bottom, width, right - left - 10)
-            for title, color, left, top, right, bottom, width in front.page.evaluate(_GROUPS)]
+    return [
+        Box(title, color, title, left, top, right, bottom, width, right - left - 10)
+        for title, color, left, top, right, bottom, width in front.page.evaluate(_GROUPS)
+    ]
 
 
 def links(front: FrontEnd) -> list[tuple[str, str]]:
@@ -79,10 +91,13 @@ def notes(front: FrontEnd) -> list[tuple[str, float, float]]:
 
 def contrast(color: str, share: float = 0.4375, ground: int = 0x1C) -> float:
     """WCAG's contrast of a group's title and its bar: the title has the group's colour, the bar `share` of it over the dark canvas (two layers of a quarter)."""
-    values = [int(color.lstrip("#")[i:i + 2], 16) for i in (0, 2, 4)]
+    values = [int(color.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
 
     def luminance(rgb: list[float]) -> float:
-        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in (value / 255 for value in rgb)]
+        linear = [
+            v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4
+            for v in (value / 255 for value in rgb)
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     bar = [share * value + (1 - share) * ground for value in values]

@@ -45,12 +45,17 @@ def provide(workflow: dict, inputs: Path, models: Path) -> None:
         if node["type"] == "LoadImage":
             # A mask that is used: the left half.
             clean = "clean" in node.get("title", "")
-            _save(masked(photograph()) if (node["id"], 1) in linked else photograph(CLEAN if clean else RAINY), inputs / name)
+            _save(
+                masked(photograph()) if (node["id"], 1) in linked else photograph(CLEAN if clean else RAINY),
+                inputs / name,
+            )
         elif node["type"] == "LoadVideo":
             _once(inputs / name, lambda path: path.write_bytes(noisy_video(photograph(), FRAMES)[0]))
         elif node["type"] == "LoadImageDataSetFromFolder":
             _save(photograph(), inputs / name / "dahlia.png")
-            _save(photograph("tests/pictures/rocket_jpeg.png").resize((256, 256)), inputs / name / "rocket.png")
+            _save(
+                photograph("tests/pictures/rocket_jpeg.png").resize((256, 256)), inputs / name / "rocket.png"
+            )
         elif node["type"] == "AIOR_TrainRestorer":
             _save(photograph(), inputs / name / "lq" / "dahlia.png")
             _save(photograph(CLEAN), inputs / name / "gt" / "dahlia.png")

@@ -54,7 +54,9 @@ def test_texts_are_read_on_the_nodes(drawn_as, keep):
     line, report = said = texts(front)
     assert report.splitlines()[0] == line and len(report.splitlines()) == 9
     # Saved with the workflow or sent with the prompt, they would make what was computed before be computed again.
-    assert "Picture 1" not in json.dumps(front.page.evaluate("app.graphToPrompt().then(({workflow, output}) => [workflow, output])"))
+    assert "Picture 1" not in json.dumps(
+        front.page.evaluate("app.graphToPrompt().then(({workflow, output}) => [workflow, output])")
+    )
 
     # In a tab that was left and is opened again.
     front.drop(OTHER)
@@ -75,5 +77,8 @@ def test_texts_are_read_on_the_nodes(drawn_as, keep):
     front.page.evaluate(OPEN_IT)
     front.settle()
     assert texts(front) == said
-    front.screenshot(keep / f"subgraph_texts_{'nodes_2_0' if front.page.evaluate('LiteGraph.vueNodesMode') else 'classic'}.png")
+    front.screenshot(
+        keep
+        / f"subgraph_texts_{'nodes_2_0' if front.page.evaluate('LiteGraph.vueNodesMode') else 'classic'}.png"
+    )
     assert front.taken() == []

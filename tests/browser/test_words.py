@@ -60,9 +60,13 @@ def test_a_blueprint_is_put_on_the_canvas_as_one_node(front, language, keep):
     for name in BLUEPRINTS:
         front.empty()
         front.search(name, take=name)
-        nodes = front.page.evaluate("app.graph._nodes.map(node => [node.getTitle(), node.isSubgraphNode?.() ?? false, node.inputs.map(i => i.type)])")
+        nodes = front.page.evaluate(
+            "app.graph._nodes.map(node => [node.getTitle(), node.isSubgraphNode?.() ?? false, node.inputs.map(i => i.type)])"
+        )
         assert len(nodes) == 1 and nodes[0][:2] == [name, True] and "IMAGE" in nodes[0][2], nodes
-        inner = front.page.evaluate("app.canvas.openSubgraph(app.graph._nodes[0].subgraph, app.graph._nodes[0]); app.canvas.graph._nodes.map(n => n.type)")
+        inner = front.page.evaluate(
+            "app.canvas.openSubgraph(app.graph._nodes[0].subgraph, app.graph._nodes[0]); app.canvas.graph._nodes.map(n => n.type)"
+        )
         front.fit()
         front.screenshot(keep / "blueprints" / f"{language}_{name}.png")
         front.page.evaluate("app.canvas.setGraph(app.graph)")
@@ -78,8 +82,14 @@ def test_the_help_of_a_node_opens_with_its_text_and_its_picture(front, language,
     text, pictures = page
     written = page_of(node, language).read_text(encoding="utf-8")
     title, first = re.match(r"# (.+)\n\n(?:!\[.*\n\n)?(\S+)", written).groups()
-    assert text.startswith(title) and first.strip("*")[:6] in text and len(text) > 0.6 * len(re.sub(r"[|*\-]", "", written)), text
-    assert [(Path(source).parent.name, Path(source).name) for source, _, _ in pictures] == [(node, picture_of(node, language).name)]
+    assert (
+        text.startswith(title)
+        and first.strip("*")[:6] in text
+        and len(text) > 0.6 * len(re.sub(r"[|*\-]", "", written))
+    ), text
+    assert [(Path(source).parent.name, Path(source).name) for source, _, _ in pictures] == [
+        (node, picture_of(node, language).name)
+    ]
     assert all(width >= 300 and height >= 60 for _, width, height in pictures), pictures
     assert front.taken(HELP_NOISE) == []
 
@@ -87,7 +97,12 @@ def test_the_help_of_a_node_opens_with_its_text_and_its_picture(front, language,
 @pytest.mark.parametrize("node", NODES)
 def test_the_node_shows_the_labels_of_the_language(front, language, keep, node):
     entry = front.client.object_info()[node]["input"]
-    options = {name: spec[1] if len(spec) > 1 else {} for group in entry.values() for name, spec in group.items() if isinstance(spec, list)}
+    options = {
+        name: spec[1] if len(spec) > 1 else {}
+        for group in entry.values()
+        for name, spec in group.items()
+        if isinstance(spec, list)
+    }
     front.set("Comfy.VueNodes.Enabled", True)
     try:
         front.alone(node)

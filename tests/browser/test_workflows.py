@@ -45,20 +45,28 @@ def check_layout(front: FrontEnd) -> None:
     for a, b in itertools.combinations(groups, 2):
         assert not a.overlaps(b), f"the groups {a.title} and {b.title} overlap"
     for start, end in drawn.links(front):
-        assert nodes[start].left <= nodes[end].left, f"{nodes[start].title} stands right of {nodes[end].title}, which it feeds"
+        assert nodes[start].left <= nodes[end].left, (
+            f"{nodes[start].title} stands right of {nodes[end].title}, which it feeds"
+        )
     for box in (*nodes.values(), *groups):
-        assert box.title_width <= box.title_room, f"the title {box.title} is cut off: {box.title_width:.0f} of {box.title_room:.0f} pixels"
+        assert box.title_width <= box.title_room, (
+            f"the title {box.title} is cut off: {box.title_width:.0f} of {box.title_room:.0f} pixels"
+        )
     for node in nodes.values():
         if node.kind in NOTES:
             assert not any(node.overlaps(group) for group in groups), f"a group covers the note {node.title}"
         else:
             assert any(group.holds(node) for group in groups), f"{node.title} sticks out of its group: {node}"
     for group in groups:
-        assert drawn.contrast(group.kind) >= CONTRAST, f"the title of the group {group.title} in {group.kind} is hard to read"
+        assert drawn.contrast(group.kind) >= CONTRAST, (
+            f"the title of the group {group.title} in {group.kind} is hard to read"
+        )
     notes = drawn.notes(front)
     assert notes, "no note is visible"
     for text, height, shown in notes:
-        assert len(text) > 100 and 0.5 * shown < height <= shown + 1, f"a note of {height:.0f} pixels has {shown:.0f}: {text[:40]}"
+        assert len(text) > 100 and 0.5 * shown < height <= shown + 1, (
+            f"a note of {height:.0f} pixels has {shown:.0f}: {text[:40]}"
+        )
 
 
 def check_results(front: FrontEnd) -> int:
@@ -70,7 +78,11 @@ def check_results(front: FrontEnd) -> int:
         wanted = len(output.get("images", ()))
         sizes = pictures_on(front, node, "films" if any(output.get("animated", ())) else "pictures", wanted)
         # What made none may still show a preview of its work.
-        assert not wanted or len(sizes) == wanted and all(size > 0 for size in sizes), (kinds[node], output, sizes)
+        assert not wanted or len(sizes) == wanted and all(size > 0 for size in sizes), (
+            kinds[node],
+            output,
+            sizes,
+        )
         seen += wanted
         said = dict(front.page.evaluate(SHOWN))[node]["texts"]
         for text in (*output.get("text", ()), *output.get("aior_text", ())):

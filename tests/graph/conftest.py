@@ -81,7 +81,10 @@ class ArrayClient(ComfyClient):
 
         folders = {"output": self.server.folder / "output", "temp": self.server.folder / "temp" / "temp"}
         items = result.items("latents", node and node.id)
-        return [load_file(folders[item["type"]] / item["subfolder"] / item["filename"])["latent_tensor"] for item in items]
+        return [
+            load_file(folders[item["type"]] / item["subfolder"] / item["filename"])["latent_tensor"]
+            for item in items
+        ]
 
     def error(self, prompt: dict) -> PromptError:
         """The error a prompt must end with; fails the test when it runs."""
@@ -118,15 +121,29 @@ def weights(models_folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """The one server: CPU, a free port, its own folders, live previews, and the nodes of `host_nodes`, which only tests have."""
     folder = tmp_path_factory.mktemp("comfyui")
     places = folder / "places.yaml"
     # JSON is YAML, and knows how to quote a path.
     places.write_text(json.dumps({"tests": {"custom_nodes": str(HOST_NODES)}}), encoding="utf-8")
     known = [comfy_host.pack_name, *(path.name for path in HOST_NODES.iterdir() if path.is_dir())]
-    server = Server(comfy_host, device="cpu", folder=folder, models=models_folder,
-                    extra=("--preview-method", "latent2rgb", "--extra-model-paths-config", str(places), "--whitelist-custom-nodes", *known))
+    server = Server(
+        comfy_host,
+        device="cpu",
+        folder=folder,
+        models=models_folder,
+        extra=(
+            "--preview-method",
+            "latent2rgb",
+            "--extra-model-paths-config",
+            str(places),
+            "--whitelist-custom-nodes",
+            *known,
+        ),
+    )
     with server:
         yield server
 
@@ -149,7 +166,9 @@ def graph() -> Graph:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """Put the end of the server's log under a failed test that used it."""
     report = yield
-    server = getattr(item, "funcargs", {}).get("server") or getattr(getattr(item, "funcargs", {}).get("comfy"), "server", None)
+    server = getattr(item, "funcargs", {}).get("server") or getattr(
+        getattr(item, "funcargs", {}).get("comfy"), "server", None
+    )
     if report.failed and server is not None:
         report.sections.append(("ComfyUI's log", server.log_tail(40)))
     return report

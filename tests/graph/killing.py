@@ -19,13 +19,25 @@ MARK = "AIOR_TEST_MARK"
 class Command:
     """`aior.py restore` with further arguments under `python`; `temporary` is its folder for temporary files."""
 
-    def __init__(self, *arguments: object, temporary: Path, python: str | Path = sys.executable, device: str = "cpu", **environment: str):
+    def __init__(
+        self,
+        *arguments: object,
+        temporary: Path,
+        python: str | Path = sys.executable,
+        device: str = "cpu",
+        **environment: str,
+    ):
         temporary.mkdir(exist_ok=True)
         self.mark, self.log = uuid.uuid4().hex, temporary / "command.log"
         command = [str(python), str(ROOT / "aior.py"), "restore", *map(str, arguments), "--device", device]
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                            env={**os.environ, "TMPDIR": str(temporary), MARK: self.mark, **environment})
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": str(temporary), MARK: self.mark, **environment},
+            )
 
     @property
     def output(self) -> str:
@@ -57,7 +69,9 @@ def marked(mark: str) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(folder.name)] = (
+                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
     return found
 
 

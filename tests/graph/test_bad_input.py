@@ -34,8 +34,19 @@ def save_sdxl_restorer(folder) -> str:
     config = replace(
         TINY.restorer,
         scale="sdxl",
-        prior=PriorConfig(kind="kl", plain=(), widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1), head_width=16, context_width=24),
-        daff=DAFFConfig(mode="official", unet_width=32, condition_width=32, width=48, heads=2, patch=1, condition_norm="group", mlp_ratio=4.0),
+        prior=PriorConfig(
+            kind="kl", plain=(), widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1), head_width=16, context_width=24
+        ),
+        daff=DAFFConfig(
+            mode="official",
+            unet_width=32,
+            condition_width=32,
+            width=48,
+            heads=2,
+            patch=1,
+            condition_norm="group",
+            mlp_ratio=4.0,
+        ),
         daem=None,
     )
     return save_weights(folder / "other_scale", restorer_state(config), describe(config))[0].name
@@ -61,7 +72,13 @@ def test_a_restorer_that_the_prior_was_not_made_with(comfy, graph, folder, weigh
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     other = graph.add("AIOR_LoadRestorer", file=save_sdxl_restorer(folder))
     daff = graph.add(
-        "AIOR_ApplyDAFF", model=walk.model, restorer=other.out(0), prior=walk.prior, strength=1.0, start_percent=0.0, end_percent=1.0
+        "AIOR_ApplyDAFF",
+        model=walk.model,
+        restorer=other.out(0),
+        prior=walk.prior,
+        strength=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
     )
     walk.keep(walk.ksampler(daff, walk.latent).out(0))
     expect(comfy, graph, "Apply DAFF", "restorer")
@@ -83,8 +100,13 @@ def test_a_latent_of_stable_diffusion_1(comfy, graph, weights):
     """An SD1.5 latent has 4 channels; EmptyLatentImage would be widened by the host, so it is filled first."""
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     empty = graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)
-    noisy = graph.add("AddNoise", model=walk.model, noise=graph.add("RandomNoise", noise_seed=1).out(), sigmas=graph.add(
-        "BasicScheduler", model=walk.model, scheduler="simple", steps=2, denoise=1.0).out(), latent_image=empty.out())
+    noisy = graph.add(
+        "AddNoise",
+        model=walk.model,
+        noise=graph.add("RandomNoise", noise_seed=1).out(),
+        sigmas=graph.add("BasicScheduler", model=walk.model, scheduler="simple", steps=2, denoise=1.0).out(),
+        latent_image=empty.out(),
+    )
     walk.keep(walk.sampler(latent=noisy.out(0)).out(0))
     expect(comfy, graph, "DAFF Sampler", "4 channels", "16")
 
@@ -139,7 +161,10 @@ def test_nan_in_the_picture(comfy, graph, weights):
     from safetensors.torch import save_file
 
     latent = torch.full((1, 16, 8, 8), float("nan"))
-    save_file({"latent_tensor": latent, "latent_format_version_0": torch.tensor([])}, comfy.server.folder / "input" / "nan.latent")
+    save_file(
+        {"latent_tensor": latent, "latent_format_version_0": torch.tensor([])},
+        comfy.server.folder / "input" / "nan.latent",
+    )
     loaded = graph.add("LoadLatent", latent="nan.latent")
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     stock = graph.add("VAEDecode", samples=loaded.out(0), vae=walk.vae)
@@ -152,7 +177,10 @@ def test_nan_in_the_latent_is_no_black_picture(comfy, graph, weights):
     from safetensors.torch import save_file
 
     latent = torch.full((1, 16, 8, 8), float("nan"))
-    save_file({"latent_tensor": latent, "latent_format_version_0": torch.tensor([])}, comfy.server.folder / "input" / "nan2.latent")
+    save_file(
+        {"latent_tensor": latent, "latent_format_version_0": torch.tensor([])},
+        comfy.server.folder / "input" / "nan2.latent",
+    )
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     loaded = graph.add("LoadLatent", latent="nan2.latent")
     walk.save(walk.decode(loaded.out(0)).out(0))

@@ -16,7 +16,12 @@ from aior_pack.tests.graph.walk import psnr
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-CLEAN = {"astronaut_noise.jpg": "astronaut", "dahlia_rain.jpg": "flower", "coffee_low_light.png": "coffee", "pavilion_snow.jpg": "china"}
+CLEAN = {
+    "astronaut_noise.jpg": "astronaut",
+    "dahlia_rain.jpg": "flower",
+    "coffee_low_light.png": "coffee",
+    "pavilion_snow.jpg": "china",
+}
 
 
 def read(path: Path) -> numpy.ndarray:
@@ -66,7 +71,16 @@ def test_the_command_repairs_photographs(tmp_path):
     source.mkdir()
     for name in CLEAN:
         shutil.copy(ROOT / "tests" / "pictures" / name, source)
-    command = [sys.executable, str(ROOT / "aior.py"), "restore", str(source), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    command = [
+        sys.executable,
+        str(ROOT / "aior.py"),
+        "restore",
+        str(source),
+        "-o",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     for name, clean in CLEAN.items():
@@ -87,11 +101,23 @@ def test_the_command_leaves_clean_photographs_and_deep_gradients_alone(tmp_path)
         shutil.copy(path, source)
     ramp = numpy.linspace(2000, 63000, 1000).round().astype(numpy.uint16)[None].repeat(128, 0)
     Image.fromarray(ramp).save(source / "gradient.png")
-    command = [sys.executable, str(ROOT / "aior.py"), "restore", str(source), "-o", str(out), "--device", "cpu"]
+    command = [
+        sys.executable,
+        str(ROOT / "aior.py"),
+        "restore",
+        str(source),
+        "-o",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and len(clean) == 6, done.stdout + done.stderr
     for path in clean:
-        before, after = (numpy.asarray(Image.open(file).convert("RGB"), numpy.float64) for file in (path, out / f"{path.stem}_restored.png"))
+        before, after = (
+            numpy.asarray(Image.open(file).convert("RGB"), numpy.float64)
+            for file in (path, out / f"{path.stem}_restored.png")
+        )
         assert abs((after - before).mean()) <= 0.05 and psnr(after / 255, before / 255) >= 55, path.stem
     deep = Image.open(out / "gradient_restored.png")
     assert deep.mode == "I;16" and len(numpy.unique(numpy.asarray(deep)[64])) >= 900

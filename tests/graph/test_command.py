@@ -12,18 +12,52 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = {
     "nodes": [
-        {"id": 1, "type": "LoadImage", "mode": 0, "widgets_values": ["example.png", "image"],
-         "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
-        {"id": 2, "type": "Reroute", "mode": 0, "inputs": [{"name": "", "type": "*", "link": 1}], "outputs": [{"name": "", "type": "IMAGE"}]},
-        {"id": 3, "type": "ImageInvert", "mode": 0, "inputs": [{"name": "image", "type": "IMAGE", "link": 2}],
-         "outputs": [{"name": "IMAGE", "type": "IMAGE"}]},
-        {"id": 4, "type": "SaveImage", "mode": 0, "widgets_values": ["x"], "inputs": [{"name": "images", "type": "IMAGE", "link": 3}]},
-        {"id": 5, "type": "GetImageSize", "mode": 0, "inputs": [{"name": "image", "type": "IMAGE", "link": 4}],
-         "outputs": [{"name": "width", "type": "INT"}]},
+        {
+            "id": 1,
+            "type": "LoadImage",
+            "mode": 0,
+            "widgets_values": ["example.png", "image"],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}],
+        },
+        {
+            "id": 2,
+            "type": "Reroute",
+            "mode": 0,
+            "inputs": [{"name": "", "type": "*", "link": 1}],
+            "outputs": [{"name": "", "type": "IMAGE"}],
+        },
+        {
+            "id": 3,
+            "type": "ImageInvert",
+            "mode": 0,
+            "inputs": [{"name": "image", "type": "IMAGE", "link": 2}],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE"}],
+        },
+        {
+            "id": 4,
+            "type": "SaveImage",
+            "mode": 0,
+            "widgets_values": ["x"],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 3}],
+        },
+        {
+            "id": 5,
+            "type": "GetImageSize",
+            "mode": 0,
+            "inputs": [{"name": "image", "type": "IMAGE", "link": 4}],
+            "outputs": [{"name": "width", "type": "INT"}],
+        },
         {"id": 6, "type": "PreviewAny", "mode": 0, "inputs": [{"name": "source", "type": "*", "link": 5}]},
-        {"id": 7, "type": "Note", "mode": 0, "widgets_values": ["inverts"]}],
-    "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 3, 0, 4, 0, "IMAGE"], [4, 1, 0, 5, 0, "IMAGE"],
-              {"id": 5, "origin_id": 5, "origin_slot": 0, "target_id": 6, "target_slot": 0, "type": "INT"}]}
+        {"id": 7, "type": "Note", "mode": 0, "widgets_values": ["inverts"]},
+    ],
+    "links": [
+        [1, 1, 0, 2, 0, "IMAGE"],
+        [2, 2, 0, 3, 0, "IMAGE"],
+        [3, 3, 0, 4, 0, "IMAGE"],
+        [4, 1, 0, 5, 0, "IMAGE"],
+        {"id": 5, "origin_id": 5, "origin_slot": 0, "target_id": 6, "target_slot": 0, "type": "INT"},
+    ],
+}
 
 
 def picture(height=48, width=64, channels=3, seed=0):
@@ -43,8 +77,12 @@ def workflow(tmp_path):
 
 
 def call(*arguments):
-    return subprocess.run([sys.executable, str(ROOT / "aior.py"), "restore", *map(str, arguments), "--device", "cpu"],
-                          capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "aior.py"), "restore", *map(str, arguments), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_a_folder_is_restored_resumed_and_its_bad_pictures_named(tmp_path, workflow):
@@ -58,7 +96,11 @@ def test_a_folder_is_restored_resumed_and_its_bad_pictures_named(tmp_path, workf
     first = call(source, "-o", out, "--workflow", workflow)
     assert first.returncode == 1, first.stdout + first.stderr
     assert "3 restored, 0 skipped, 2 failed" in first.stdout
-    assert "This is no picture" in first.stdout and "the file is empty" in first.stdout and "LoadImage" not in first.stdout
+    assert (
+        "This is no picture" in first.stdout
+        and "the file is empty" in first.stdout
+        and "LoadImage" not in first.stdout
+    )
     assert f"{source / 'a.png'}: 64\n" in first.stdout
     made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert made == ["a_bmp_restored.png", "a_png_restored.png", "deep/ü b_restored.png"]
@@ -75,7 +117,9 @@ def test_a_folder_is_restored_resumed_and_its_bad_pictures_named(tmp_path, workf
     second = call(source, "-o", out, "--workflow", workflow)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "1 restored, 2 skipped, 0 failed" in second.stdout and "is there already" in second.stdout
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.name != "a_bmp_restored.png")
+    assert all(
+        path.stat().st_mtime_ns == time for path, time in before.items() if path.name != "a_bmp_restored.png"
+    )
 
 
 def test_a_wrong_request_ends_with_a_sentence(tmp_path, workflow):
@@ -93,28 +137,52 @@ def test_a_wrong_request_ends_with_a_sentence(tmp_path, workflow):
 def test_client_runs_prompts_and_reads_pictures_and_latents(comfy, graph):
     source = picture(40, 56)
     loaded = graph.add("LoadImage", image=comfy.upload_array(source))
-    saved = graph.add("SaveImage", images=graph.add("ImageInvert", image=loaded.out()).out(), filename_prefix="t")
+    saved = graph.add(
+        "SaveImage", images=graph.add("ImageInvert", image=loaded.out()).out(), filename_prefix="t"
+    )
     empty = graph.add("EmptyLatentImage", width=64, height=32, batch_size=2)
     kept = graph.add("SaveLatent", samples=empty.out(), filename_prefix="l")
     seen = []
     result = comfy.run(graph.prompt, on_progress=seen.append)
     assert is_inverse(comfy.pictures(result, saved)[0] * 255, source)
     assert comfy.latents(result, kept)[0].shape == (2, 4, 4, 8)
-    assert set(result.executed) == set(graph.prompt) and seen and seen[-1].done <= seen[-1].total == len(graph.prompt)
+    assert (
+        set(result.executed) == set(graph.prompt)
+        and seen
+        and seen[-1].done <= seen[-1].total == len(graph.prompt)
+    )
     again = comfy.run(graph.prompt)
     assert saved.id in again.cached and not again.refused
 
 
 def test_client_names_the_node_of_a_refusal_and_of_a_failure(comfy, graph):
     image = graph.add("LoadImage", image=comfy.upload_array(picture()))
-    refused = comfy.error({**graph.prompt, "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}, "_meta": {"title": "Keep"}}})
-    assert refused.kind == "refused" and refused.nodes == ("9",) and "Keep (SaveImage, node 9)" in str(refused) and "images" in str(refused)
+    refused = comfy.error(
+        {
+            **graph.prompt,
+            "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}, "_meta": {"title": "Keep"}},
+        }
+    )
+    assert (
+        refused.kind == "refused"
+        and refused.nodes == ("9",)
+        and "Keep (SaveImage, node 9)" in str(refused)
+        and "images" in str(refused)
+    )
     scaled = graph.add("ImageFromBatch", image=image.out(), batch_index=0, length=1)
-    graph.add("SaveImage", images=graph.add("ImageCrop", image=scaled.out(), width=0, height=8, x=0, y=0).out(), filename_prefix="x")
+    graph.add(
+        "SaveImage",
+        images=graph.add("ImageCrop", image=scaled.out(), width=0, height=8, x=0, y=0).out(),
+        filename_prefix="x",
+    )
     assert "width" in str(comfy.error(graph.prompt))
     broken = comfy.upload(b"no picture", "broken.png")
-    failed = comfy.error({"1": {"class_type": "LoadImage", "inputs": {"image": broken}},
-                          "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}})
+    failed = comfy.error(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": broken}},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+    )
     assert failed.kind == "failed" and failed.nodes == ("1",) and "LoadImage (node 1)" in str(failed)
 
 

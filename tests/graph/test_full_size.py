@@ -60,7 +60,10 @@ def text_encoders() -> Shapes:
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
 
     small = "conditioner.embedders.0.transformer.text_model"
-    shapes[f"{small}.embeddings.token_embedding.weight"], shapes[f"{small}.embeddings.position_embedding.weight"] = (49408, 768), (77, 768)
+    (
+        shapes[f"{small}.embeddings.token_embedding.weight"],
+        shapes[f"{small}.embeddings.position_embedding.weight"],
+    ) = (49408, 768), (77, 768)
     for layer in range(12):
         name = f"{small}.encoder.layers.{layer}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
@@ -72,7 +75,10 @@ def text_encoders() -> Shapes:
     norm(f"{small}.final_layer_norm", 768)
 
     large = "conditioner.embedders.1.model"
-    shapes[f"{large}.token_embedding.weight"], shapes[f"{large}.positional_embedding"] = (49408, 1280), (77, 1280)
+    shapes[f"{large}.token_embedding.weight"], shapes[f"{large}.positional_embedding"] = (
+        (49408, 1280),
+        (77, 1280),
+    )
     shapes[f"{large}.text_projection"] = (1280, 1280)
     norm(f"{large}.ln_final", 1280)
     for layer in range(32):
@@ -93,9 +99,17 @@ def filled(shapes: Shapes) -> dict[str, torch.Tensor]:
     for key, shape in shapes.items():
         count = math.prod(shape)
         place = (place + 7919) % (len(numbers) // 2)
-        piece = numbers[place : place + count] if place + count <= len(numbers) else numbers.repeat(-(-count // len(numbers)) + 1)[place : place + count]
+        piece = (
+            numbers[place : place + count]
+            if place + count <= len(numbers)
+            else numbers.repeat(-(-count // len(numbers)) + 1)[place : place + count]
+        )
         one_dimension = len(shape) == 1
-        value = 0.7 * piece / math.prod(shape[1:]) ** 0.5 if not one_dimension else 0.1 * piece + (1.0 if key.endswith("weight") else 0.0)
+        value = (
+            0.7 * piece / math.prod(shape[1:]) ** 0.5
+            if not one_dimension
+            else 0.1 * piece + (1.0 if key.endswith("weight") else 0.0)
+        )
         made[key] = value.to(torch.float16).reshape(shape).clone()
     return made
 
@@ -104,9 +118,15 @@ def filled(shapes: Shapes) -> dict[str, torch.Tensor]:
 def files(models_folder) -> Iterator[tuple[str, str]]:
     """A checkpoint and a restorer; both are removed afterwards."""
     (models_folder / "aior").mkdir(exist_ok=True)
-    checkpoint, restorer = models_folder / "checkpoints" / "random_sdxl.safetensors", models_folder / "aior" / "UniLDiff.safetensors"
+    checkpoint, restorer = (
+        models_folder / "checkpoints" / "random_sdxl.safetensors",
+        models_folder / "aior" / "UniLDiff.safetensors",
+    )
     whole = {**denoiser_and_autoencoder(), **text_encoders()}
-    count = {prefix: sum(math.prod(s) for k, s in whole.items() if k.startswith(prefix)) / 1e6 for prefix in ("model.", "first_stage_model.")}
+    count = {
+        prefix: sum(math.prod(s) for k, s in whole.items() if k.startswith(prefix)) / 1e6
+        for prefix in ("model.", "first_stage_model.")
+    }
     assert round(count["model."], 2) == 2567.46 and round(count["first_stage_model."], 1) == 83.7
     save_file(filled(whole), checkpoint)
     save_file(filled(unildiff(SDXL)), restorer)
@@ -137,4 +157,6 @@ def test_full_size(comfy, graph, files, capsys):
     (out,) = comfy.pictures(comfy.run(graph.prompt))
     assert out.shape == (128, 192, 3) and out.std() > 0.01
     with capsys.disabled():
-        print(f"\nSDXL in full size, 192x128 pixels, 2 steps at CFG 5 on the CPU: peak memory of the server {peak_gib(comfy.server.process.pid):.1f} GiB")
+        print(
+            f"\nSDXL in full size, 192x128 pixels, 2 steps at CFG 5 on the CPU: peak memory of the server {peak_gib(comfy.server.process.pid):.1f} GiB"
+        )

@@ -52,14 +52,33 @@ def everything(comfy, weights):
     daff = walk.apply()
     sampled = walk.sampler(steps=1)
     decoded = walk.decode(sampled.out(0))
-    damaged = graph.add("AIOR_Degrade", image=walk.image, degradation="noise", severity=0.5, seed=1, recipe="")
-    graph.add("AIOR_Measure", reference=walk.image, image=damaged.out(0), border=0, channel="rgb", perceptual=False, error_gain=8.0)
+    damaged = graph.add(
+        "AIOR_Degrade", image=walk.image, degradation="noise", severity=0.5, seed=1, recipe=""
+    )
+    graph.add(
+        "AIOR_Measure",
+        reference=walk.image,
+        image=damaged.out(0),
+        border=0,
+        channel="rgb",
+        perceptual=False,
+        error_gain=8.0,
+    )
     walk.keep(walk.ksampler(daff, walk.latent, steps=1).out(0))
     graph.add("AIOR_PriorReport", prior=steered.out(0))
     compact = {"model": walk.model, "vae": walk.vae, "restorer": walk.restorer}
     graph.add("AIOR_Inspect", **compact, prior=walk.prior, seed=0, steps=1, cfg=1.0, strength=1.0)
     walk.save(decoded.out(0))
-    trained = graph.add("AIOR_TrainRestorer", **compact, folder="nothing here", stage="detail", minutes=0.01, learning_rate=1.0, seed=0, **dict.fromkeys(KINDS, True))
+    trained = graph.add(
+        "AIOR_TrainRestorer",
+        **compact,
+        folder="nothing here",
+        stage="detail",
+        minutes=0.01,
+        learning_rate=1.0,
+        seed=0,
+        **dict.fromkeys(KINDS, True),
+    )
     graph.add("AIOR_SaveRestorer", restorer=walk.restorer, filename_prefix="restorers/hostile")
     graph.add("PreviewAny", source=trained.out(2))
     return graph.prompt
@@ -77,7 +96,14 @@ def alone(prompt: dict, node: str, changes: dict) -> dict:
     while wanted:
         key = wanted.pop()
         kept[key] = prompt[key]
-        wanted += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in prompt]
+        wanted += [
+            value[0]
+            for value in prompt[key]["inputs"].values()
+            if isinstance(value, list)
+            and len(value) == 2
+            and isinstance(value[0], str)
+            and value[0] in prompt
+        ]
     if prompt[node]["class_type"] != "AIOR_SaveRestorer":
         kept["show"] = {"class_type": "PreviewAny", "inputs": {"source": [node, 0]}}
     return kept
@@ -93,7 +119,21 @@ def test_the_sound_prompt_runs(comfy, everything):
 def test_floats_that_are_none(comfy, everything, kind):
     node = ids(everything, kind)
     for name in FLOATS[kind]:
-        for value in (NAN, INFINITY, -INFINITY, 1e9, -1e9, "NaN", "half", None, {}, [], [1], [[1, 2], 3], {"__value__": [1]}):
+        for value in (
+            NAN,
+            INFINITY,
+            -INFINITY,
+            1e9,
+            -1e9,
+            "NaN",
+            "half",
+            None,
+            {},
+            [],
+            [1],
+            [[1, 2], 3],
+            {"__value__": [1]},
+        ):
             assert said(comfy, alone(everything, node, {name: value})), (kind, name, value)
 
 
@@ -101,7 +141,13 @@ def test_floats_that_are_none(comfy, everything, kind):
 def test_whole_numbers_that_are_none(comfy, everything, kind):
     node = ids(everything, kind)
     for name in WHOLES[kind]:
-        huge = () if name == "seed" and kind in ("AIOR_DAFFSampler", "AIOR_Inspect") else (10**9,) if name != "seed" else (10**12,)
+        huge = (
+            ()
+            if name == "seed" and kind in ("AIOR_DAFFSampler", "AIOR_Inspect")
+            else (10**9,)
+            if name != "seed"
+            else (10**12,)
+        )
         for value in (NAN, INFINITY, *huge, 10**30, -1, "many", "1e3", None, {}, [], [1]):
             assert said(comfy, alone(everything, node, {name: value})), (kind, name, value)
 
@@ -110,7 +156,19 @@ def test_whole_numbers_that_are_none(comfy, everything, kind):
 def test_choices_that_are_none(comfy, everything, kind):
     node = ids(everything, kind)
     for name in CHOICES[kind]:
-        for value in ("nothing", "../../x", "/etc/passwd", "", 3, None, True, NAN, {}, {"__value__": ["a"]}, "x" * 5000):
+        for value in (
+            "nothing",
+            "../../x",
+            "/etc/passwd",
+            "",
+            3,
+            None,
+            True,
+            NAN,
+            {},
+            {"__value__": ["a"]},
+            "x" * 5000,
+        ):
             if isinstance(value, str) and len(value) > 1000:
                 # The host repeats what it refuses.
                 assert pytest.raises(PromptError, comfy.run, alone(everything, node, {name: value}))
@@ -125,7 +183,10 @@ def test_small_and_odd_tiles_give_the_right_size(comfy, everything, stress):
         for kind in ("AIOR_EncodePrior", "AIOR_DAFFSampler", "AIOR_DecodeDAEM"):
             prompt[ids(prompt, kind)]["inputs"]["tile"] = tile
         prompt = alone(prompt, decoded, {})
-        prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": "tile"}}
+        prompt["save"] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [decoded, 0], "filename_prefix": "tile"},
+        }
         (out,) = comfy.pictures(comfy.run(prompt))
         assert out.shape == (32, 40, 3) and out.std() > 0.01
 
@@ -162,23 +223,48 @@ def test_values_behind_a_link_that_checks_nothing(comfy, everything, server):
     before = {path for path in server.folder.rglob("*")}
     graph = Graph()
     graph.prompt = copy.deepcopy(everything)
-    cases = [(kind, name, value) for kind in FLOATS for name in FLOATS[kind] for value in (("text", "x"), ("none", ""), ("nan", ""), ("list", "ab"))]
-    names = ("../outside.safetensors", str(outside), "..\\outside.safetensors", "", "\0", "x" * 4000, "restorers/../../outside")
+    cases = [
+        (kind, name, value)
+        for kind in FLOATS
+        for name in FLOATS[kind]
+        for value in (("text", "x"), ("none", ""), ("nan", ""), ("list", "ab"))
+    ]
+    names = (
+        "../outside.safetensors",
+        str(outside),
+        "..\\outside.safetensors",
+        "",
+        "\0",
+        "x" * 4000,
+        "restorers/../../outside",
+    )
     for name in names:
-        cases += [("AIOR_LoadCompact", "file", ("text", name)), ("AIOR_SaveRestorer", "filename_prefix", ("text", name))]
+        cases += [
+            ("AIOR_LoadCompact", "file", ("text", name)),
+            ("AIOR_SaveRestorer", "filename_prefix", ("text", name)),
+        ]
         if not name.startswith("/"):
             cases += [("AIOR_TrainRestorer", "folder", ("text", name))]
-    cases += [("AIOR_LoadCompact", "file", ("none", "")), ("AIOR_SaveRestorer", "filename_prefix", ("list", "ab")), ("AIOR_TrainRestorer", "folder", ("none", ""))]
+    cases += [
+        ("AIOR_LoadCompact", "file", ("none", "")),
+        ("AIOR_SaveRestorer", "filename_prefix", ("list", "ab")),
+        ("AIOR_TrainRestorer", "folder", ("none", "")),
+    ]
     cases += [(kind, name, ("text", "nothing")) for kind in CHOICES for name in CHOICES[kind]]
     cases += [("AIOR_Degrade", "recipe", ("text", "[" * 100_000))]
     for kind, name, value in cases:
-        changes = {name: through(graph, *value)} | ({"degradation": "from recipe"} if name == "recipe" else {})
+        changes = {name: through(graph, *value)} | (
+            {"degradation": "from recipe"} if name == "recipe" else {}
+        )
         prompt = alone(graph.prompt, ids(everything, kind), changes)
         assert said(comfy, prompt), (kind, name, value[0], value[1][:50])
     assert {path for path in server.folder.rglob("*")} - before <= {server.folder / "output" / "restorers"}
 
 
-@pytest.mark.parametrize("prefix", ["../escaped", "/tmp/escaped", "a/../../escaped", "link/escaped", "..", "x" * 300, "taken/escaped"])
+@pytest.mark.parametrize(
+    "prefix",
+    ["../escaped", "/tmp/escaped", "a/../../escaped", "link/escaped", "..", "x" * 300, "taken/escaped"],
+)
 def test_a_restorer_is_saved_below_the_output_folder_or_not_at_all(comfy, everything, server, prefix):
     output = server.folder / "output"
     (output / "taken").write_bytes(b"a file")
@@ -195,7 +281,10 @@ def test_a_link_out_of_the_models_folder(comfy, everything, models_folder, serve
     (server.folder / "outside2.safetensors").write_bytes(b"secret")
     (models_folder / "aior" / "linked.safetensors").symlink_to(server.folder / "outside2.safetensors")
     for kind in ("AIOR_LoadCompact", "AIOR_LoadRestorer", "AIOR_LoadUNet"):
-        prompt = {"1": {"class_type": kind, "inputs": {"file": "linked.safetensors"}}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
+        prompt = {
+            "1": {"class_type": kind, "inputs": {"file": "linked.safetensors"}},
+            "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        }
         assert "linked.safetensors is a link to a file outside" in said(comfy, prompt)
 
 

@@ -33,7 +33,11 @@ def resident(comfy) -> float:
 
 def saved(comfy) -> list[Path]:
     """All pictures in the server's output folder, and what is left of half-written ones."""
-    return [path for path in (comfy.server.folder / "output").rglob("walk*") if path.is_file() and path.suffix != ".latent"]
+    return [
+        path
+        for path in (comfy.server.folder / "output").rglob("walk*")
+        if path.is_file() and path.suffix != ".latent"
+    ]
 
 
 def test_interrupts_at_random_moments(comfy, weights, stress):
@@ -78,7 +82,9 @@ def test_interrupts_at_random_moments(comfy, weights, stress):
         with Image.open(path) as image:
             image.load()
     grown = resident(comfy) - level
-    print(f"{len(waits)} interrupted, {finished} finished first; longest wait {max(waits):.2f} s; in {sorted(set(nodes))}; memory {grown:+.0f} MiB")
+    print(
+        f"{len(waits)} interrupted, {finished} finished first; longest wait {max(waits):.2f} s; in {sorted(set(nodes))}; memory {grown:+.0f} MiB"
+    )
     assert len(waits) >= 3 and {"AIOR_DAFFSampler", "AIOR_DecodeDAEM"} & set(nodes)
     assert max(waits) < SOON * (5 if not stress else 10)
     assert grown < 100

@@ -23,12 +23,37 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="th
 # Two pictures are saved of each: inverted and as it is.
 TWO_RESULTS = {
     "nodes": [
-        {"id": 1, "type": "LoadImage", "mode": 0, "widgets_values": ["example.png", "image"], "outputs": [{"name": "IMAGE", "type": "IMAGE"}]},
-        {"id": 2, "type": "ImageInvert", "mode": 0, "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
-         "outputs": [{"name": "IMAGE", "type": "IMAGE"}]},
-        {"id": 3, "type": "SaveImage", "mode": 0, "widgets_values": ["x"], "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]},
-        {"id": 4, "type": "SaveImage", "mode": 0, "widgets_values": ["y"], "inputs": [{"name": "images", "type": "IMAGE", "link": 3}]}],
-    "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 1, 0, 4, 0, "IMAGE"]]}
+        {
+            "id": 1,
+            "type": "LoadImage",
+            "mode": 0,
+            "widgets_values": ["example.png", "image"],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE"}],
+        },
+        {
+            "id": 2,
+            "type": "ImageInvert",
+            "mode": 0,
+            "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE"}],
+        },
+        {
+            "id": 3,
+            "type": "SaveImage",
+            "mode": 0,
+            "widgets_values": ["x"],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 2}],
+        },
+        {
+            "id": 4,
+            "type": "SaveImage",
+            "mode": 0,
+            "widgets_values": ["y"],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 3}],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 1, 0, 4, 0, "IMAGE"]],
+}
 WRITER = """
 import sys, itertools, importlib.util
 from pathlib import Path
@@ -72,14 +97,18 @@ def case(request, stress, tmp_path):
     assert reference.wait() == 0, reference.output
 
     def check(picture: Path, out: Path) -> None:
-        assert (out / f"{picture.stem}_restored.png").read_bytes() == (tmp_path / "whole" / f"{picture.stem}_restored.png").read_bytes()
+        assert (out / f"{picture.stem}_restored.png").read_bytes() == (
+            tmp_path / "whole" / f"{picture.stem}_restored.png"
+        ).read_bytes()
 
     return ("--steps", 1), check
 
 
 def snapshot(out: Path) -> dict[str, tuple[int, int, bytes]]:
     """Every file in the folder, hidden ones too: its identity, time of change and bytes."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()
+    }
 
 
 def test_a_killed_restoration_goes_on(case, stress, tmp_path):
@@ -101,7 +130,11 @@ def test_a_killed_restoration_goes_on(case, stress, tmp_path):
         moment = chance.uniform(0, 10)
         if kills % 2:
             new = chance.randint(1, 4)
-            until(lambda: len(set(os.listdir(out)) - set(before)) >= new or command.process.poll() is not None, 300, f"result {new}")
+            until(
+                lambda: len(set(os.listdir(out)) - set(before)) >= new or command.process.poll() is not None,
+                300,
+                f"result {new}",
+            )
             moment = chance.uniform(0, 1)
         time.sleep(moment)
         interrupted = command.kill()
@@ -124,7 +157,9 @@ def test_a_killed_restoration_goes_on(case, stress, tmp_path):
     had = len(before.keys() & firsts.keys())
     assert f"{len(sources) - had} restored, {had} skipped, 0 failed" in last.output
     after = snapshot(out)
-    assert firsts.keys() <= after.keys() <= allowed and all(after[name] == kept for name, kept in before.items())
+    assert firsts.keys() <= after.keys() <= allowed and all(
+        after[name] == kept for name, kept in before.items()
+    )
     for path in sources:
         check(path, out)
     assert not last.others() and not list(temporary.glob("aior-*"))
@@ -136,7 +171,9 @@ def test_a_killed_write_leaves_nothing(stress, tmp_path):
     for number in range(60 if stress else 10):
         folder = tmp_path / str(number)
         folder.mkdir()
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(ROOT / "scripts" / "atomic.py"), str(folder)])
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(ROOT / "scripts" / "atomic.py"), str(folder)]
+        )
         until(lambda: os.listdir(folder), 60, "the first file")
         time.sleep(chance.uniform(0, 0.2))
         writer.kill()

@@ -25,8 +25,12 @@ def after_each(comfy, name: str, file: str, prompts: int) -> list[int]:
         graph = Graph()
         walk = start(graph, name, file)
         # Another picture of the same size each time, so that nothing comes from the cache.
-        damaged = graph.add("AIOR_Degrade", image=walk.image, degradation="noise", severity=0.3, seed=seed, recipe="")
-        prior = graph.add("AIOR_EncodePrior", restorer=walk.restorer, vae=walk.vae, image=damaged.out(0), tile=0)
+        damaged = graph.add(
+            "AIOR_Degrade", image=walk.image, degradation="noise", severity=0.3, seed=seed, recipe=""
+        )
+        prior = graph.add(
+            "AIOR_EncodePrior", restorer=walk.restorer, vae=walk.vae, image=damaged.out(0), tile=0
+        )
         inputs = graph.prompt[walk.sampler(seed=seed, steps=2).id]["inputs"] | {"prior": prior.out(0)}
         sampled = graph.add("AIOR_DAFFSampler", **inputs)
         inputs = graph.prompt[walk.decode(sampled.out(0)).id]["inputs"] | {"prior": prior.out(0)}
@@ -39,7 +43,9 @@ def after_each(comfy, name: str, file: str, prompts: int) -> list[int]:
 
 def require_level(sizes: list[int]) -> None:
     told = ", ".join(f"{size / 2**20:.0f}" for size in sizes)
-    print(f"resident MB after each prompt: {told}; after the fifth {(max(sizes[SETTLED:]) - sizes[SETTLED - 1]) / 2**20:+.1f}")
+    print(
+        f"resident MB after each prompt: {told}; after the fifth {(max(sizes[SETTLED:]) - sizes[SETTLED - 1]) / 2**20:+.1f}"
+    )
     assert max(sizes[SETTLED:]) - sizes[SETTLED - 1] < MOST_GROWTH, told
 
 
@@ -52,4 +58,8 @@ def test_memory_stays_with_a_small_model(comfy, models_folder, stress):
 def test_memory_stays_with_the_bundled_weights(comfy, stress):
     if not stress:
         pytest.skip("50 restorations of 256x256: with --stress")
-    require_level(after_each(comfy, comfy.upload_array(photograph(256, 256)), "aior_compact-00001-of-00002.safetensors", 50))
+    require_level(
+        after_each(
+            comfy, comfy.upload_array(photograph(256, 256)), "aior_compact-00001-of-00002.safetensors", 50
+        )
+    )

@@ -12,7 +12,17 @@ from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, said, start, start_from
 from PIL import Image
 
-RIGHT = {"grey": 3, "grey and alpha": 4, "rgba": 4, "half": 3, "bfloat16": 3, "double": 3, "strided": 3, "expanded": 3, "beyond": 3}
+RIGHT = {
+    "grey": 3,
+    "grey and alpha": 4,
+    "rgba": 4,
+    "half": 3,
+    "bfloat16": 3,
+    "double": 3,
+    "strided": 3,
+    "expanded": 3,
+    "beyond": 3,
+}
 """Odd pictures that are pictures, and how many channels come out."""
 WRONG = {
     "five channels": "1 to 4 channels", "no batch": "shape B H W C", "video": "shape B H W C", "empty batch": "batch is empty", "no width": "batch is empty",
@@ -39,7 +49,10 @@ def test_odd_pictures(comfy, graph, weights, kind):
         return
     pictures = comfy.pictures(comfy.run(graph.prompt))
     assert len(pictures) == (2 if kind == "expanded" else 1)
-    assert all(out.shape == (37, 43, RIGHT[kind]) and numpy.isfinite(out).all() and out.std() > 0.005 for out in pictures)
+    assert all(
+        out.shape == (37, 43, RIGHT[kind]) and numpy.isfinite(out).all() and out.std() > 0.005
+        for out in pictures
+    )
 
 
 def test_a_list_of_pictures_goes_through_one_by_one(comfy, graph, weights):
@@ -47,7 +60,11 @@ def test_a_list_of_pictures_goes_through_one_by_one(comfy, graph, weights):
     walk = start_from(graph, listed, listed, weights)
     walk.save(walk.decode(walk.sampler(steps=1).out(0)).out(0))
     graph.add("AIOR_PriorReport", prior=walk.prior)
-    assert [out.shape for out in comfy.pictures(comfy.run(graph.prompt))] == [(32, 40, 3), (40, 43, 3), (48, 46, 3)]
+    assert [out.shape for out in comfy.pictures(comfy.run(graph.prompt))] == [
+        (32, 40, 3),
+        (40, 43, 3),
+        (48, 46, 3),
+    ]
     graph.prompt["1"]["inputs"]["count"] = 0
     try:
         comfy.run(graph.prompt)
@@ -66,7 +83,12 @@ def test_odd_latents(comfy, graph, weights, kind):
     sampled, decoded = walk.sampler(steps=1, latent=odd), walk.decode(odd)
     said_by = []
     for node in (sampled, decoded):
-        said_by.append(said(comfy, graph.prompt | {"show": {"class_type": "PreviewAny", "inputs": {"source": node.out(0)}}}))
+        said_by.append(
+            said(
+                comfy,
+                graph.prompt | {"show": {"class_type": "PreviewAny", "inputs": {"source": node.out(0)}}},
+            )
+        )
     if kind == "none":
         # To the sampler nothing is an open input.
         assert said_by[0] == "" and "DAEM Decode: the latent's samples are nothing" in said_by[1]
@@ -82,7 +104,10 @@ def test_odd_latents(comfy, graph, weights, kind):
 def test_pictures_too_small_are_refused(comfy, graph, weights, width, height):
     walk = start(graph, comfy.upload_array(photograph(height, width)), weights)
     walk.save(walk.decode(walk.sampler(steps=1).out(0)).out(0))
-    assert re.search(f"Encode Degradation Prior: the picture is {width}x{height} pixels; at least 16x16", said(comfy, graph.prompt))
+    assert re.search(
+        f"Encode Degradation Prior: the picture is {width}x{height} pixels; at least 16x16",
+        said(comfy, graph.prompt),
+    )
 
 
 @pytest.mark.parametrize("width, height", [(20000, 16), (20000, 64), (16, 20000)])
@@ -92,7 +117,10 @@ def test_pictures_20000_pixels_wide(comfy, graph, weights, width, height, tile, 
         pytest.skip("with --stress")
     walk = start(graph, comfy.upload_array(photograph(height, width)), weights)
     prior = graph.add("AIOR_EncodePrior", restorer=walk.restorer, vae=walk.vae, image=walk.image, tile=tile)
-    sampled = graph.add("AIOR_DAFFSampler", **{**graph.prompt[walk.sampler(steps=1, tile=tile).id]["inputs"], "prior": prior.out(0)})
+    sampled = graph.add(
+        "AIOR_DAFFSampler",
+        **{**graph.prompt[walk.sampler(steps=1, tile=tile).id]["inputs"], "prior": prior.out(0)},
+    )
     decoded = graph.prompt[walk.decode(sampled.out(0), tile=tile).id]["inputs"]
     saved = walk.save(graph.add("AIOR_DecodeDAEM", **{**decoded, "prior": prior.out(0)}).out(0))
     (out,) = comfy.pictures(comfy.run(graph.prompt), saved)
@@ -112,8 +140,16 @@ def files() -> dict[str, bytes]:
     made = {}
     for name, picture in pictures.items():
         buffer = io.BytesIO()
-        more = {"save_all": True, "append_images": [Image.fromarray(255 - color)]} if name.endswith("gif") else {}
-        picture.save(buffer, {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "tiff": "TIFF"}[name.rpartition(".")[2]], **more)
+        more = (
+            {"save_all": True, "append_images": [Image.fromarray(255 - color)]}
+            if name.endswith("gif")
+            else {}
+        )
+        picture.save(
+            buffer,
+            {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "tiff": "TIFF"}[name.rpartition(".")[2]],
+            **more,
+        )
         made[name] = buffer.getvalue()
     return made
 

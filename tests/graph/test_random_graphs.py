@@ -85,13 +85,18 @@ def weights(models_folder):
     folder = models_folder / "aior"
     folder.mkdir(exist_ok=True)
     state = compact_state(TINY)
-    return {name: save_weights(folder / f"random_{name}", state, describe(TINY), dtype=dtype)[0].name for name, dtype in DTYPES.items()}
+    return {
+        name: save_weights(folder / f"random_{name}", state, describe(TINY), dtype=dtype)[0].name
+        for name, dtype in DTYPES.items()
+    }
 
 
 def build(comfy, plan: Plan, files: dict[str, str]) -> Graph:
     """The prompt of a plan."""
     graph = Graph()
-    loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(plan.height, plan.width, plan.channels)))
+    loaded = graph.add(
+        "LoadImage", image=comfy.upload_array(photograph(plan.height, plan.width, plan.channels))
+    )
     image = loaded.out(0)
     if plan.channels == 4:
         image = graph.add("JoinImageWithAlpha", image=image, alpha=loaded.out(1)).out(0)
@@ -105,11 +110,26 @@ def build(comfy, plan: Plan, files: dict[str, str]) -> Graph:
     latent = None
     if plan.masked:
         latent = graph.add("SetLatentNoiseMask", samples=walk.latent, mask=loaded.out(1)).out(0)
-    sampling = {"seed": 1, "steps": plan.steps, "cfg": plan.cfg, "sampler_name": plan.sampler_name, "scheduler": plan.scheduler, "denoise": plan.denoise}
+    sampling = {
+        "seed": 1,
+        "steps": plan.steps,
+        "cfg": plan.cfg,
+        "sampler_name": plan.sampler_name,
+        "scheduler": plan.scheduler,
+        "denoise": plan.denoise,
+    }
     if plan.own_sampler:
         own = {name: getattr(plan, name) for name in ("start_point", "fidelity", "strength", "tile", "noise")}
         given_latent = {"latent": latent} if latent else {}
-        sampled = graph.add("AIOR_DAFFSampler", model=walk.model, restorer=walk.restorer, prior=prior, **sampling, **own, **given_latent)
+        sampled = graph.add(
+            "AIOR_DAFFSampler",
+            model=walk.model,
+            restorer=walk.restorer,
+            prior=prior,
+            **sampling,
+            **own,
+            **given_latent,
+        )
     else:
         at = {"strength": plan.strength, "start_percent": plan.start_percent, "end_percent": plan.end_percent}
         daff = graph.add("AIOR_ApplyDAFF", model=walk.model, restorer=walk.restorer, prior=prior, **at)
@@ -126,7 +146,11 @@ def test_any_graph_ends_in_a_picture_or_a_sentence(comfy, weights, stress):
     ends = {"pictures": 0, "sentences": 0}
 
     @settings(
-        max_examples=300 if stress else 8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=300 if stress else 8,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
     )
     @given(plan=plans())
     def holds(plan: Plan) -> None:
@@ -134,11 +158,15 @@ def test_any_graph_ends_in_a_picture_or_a_sentence(comfy, weights, stress):
             result = comfy.run(build(comfy, plan, weights).prompt, timeout=120)
         except PromptError as error:
             documented = DOCUMENTED + OF_ONE_STEP * (plan.steps == 1 and plan.scheduler == "kl_optimal")
-            assert error.kind == "failed" and any(re.search(known, str(error)) for known in documented), f"{error}\n{asdict(plan)}"
+            assert error.kind == "failed" and any(re.search(known, str(error)) for known in documented), (
+                f"{error}\n{asdict(plan)}"
+            )
             ends["sentences"] += 1
             return
         pictures = comfy.pictures(result)
-        assert [p.shape for p in pictures] == [(plan.height, plan.width, plan.channels)] * plan.batch, asdict(plan)
+        assert [p.shape for p in pictures] == [(plan.height, plan.width, plan.channels)] * plan.batch, asdict(
+            plan
+        )
         # A picture of NaN is saved as black, so finite it is not enough to be.
         assert all(numpy.ptp(p[..., :3]) > 0 for p in pictures), asdict(plan)
         ends["pictures"] += 1

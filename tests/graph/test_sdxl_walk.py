@@ -19,9 +19,22 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
     scale="sdxl",
-    prior=PriorConfig(kind="kl", widths=WIDTHS, blocks=(2, 2, 2, 2), plain=(), head_width=16, context_width=24),
-    daff=DAFFConfig(mode="official", unet_width=32, condition_width=64, width=64, heads=4, mlp_ratio=4.0, patch=1, condition_norm="group"),
-    daem=DAEMConfig(decoder_widths=WIDTHS, skip_widths=WIDTHS, widths=(16, 16, 32, 32), prior_width=64, context_width=12),
+    prior=PriorConfig(
+        kind="kl", widths=WIDTHS, blocks=(2, 2, 2, 2), plain=(), head_width=16, context_width=24
+    ),
+    daff=DAFFConfig(
+        mode="official",
+        unet_width=32,
+        condition_width=64,
+        width=64,
+        heads=4,
+        mlp_ratio=4.0,
+        patch=1,
+        condition_norm="group",
+    ),
+    daem=DAEMConfig(
+        decoder_widths=WIDTHS, skip_widths=WIDTHS, widths=(16, 16, 32, 32), prior_width=64, context_width=12
+    ),
 )
 SCHEDULE = {"steps": 2, "scheduler": "ddim_uniform", "cfg": 5.0}
 
@@ -65,7 +78,18 @@ def start(comfy, graph, restorer_file, *pictures) -> SDXLWalk:
     restorer = graph.add("AIOR_LoadRestorer", file=restorer_file)
     prior = graph.add("AIOR_EncodePrior", restorer=restorer.out(0), vae=sdxl.out(1), image=image, tile=0)
     prompts = [graph.add("AIORTest_NarrowPrompt", seed=seed).out(0) for seed in (1, 2)]
-    return SDXLWalk(graph, image, loaded[0].out(1), sdxl.out(0), sdxl.out(1), restorer.out(0), prior.out(0), prior.out(1), prior.out(2), *prompts)
+    return SDXLWalk(
+        graph,
+        image,
+        loaded[0].out(1),
+        sdxl.out(0),
+        sdxl.out(1),
+        restorer.out(0),
+        prior.out(0),
+        prior.out(1),
+        prior.out(2),
+        *prompts,
+    )
 
 
 def apply(walk: SDXLWalk, **options):
@@ -98,10 +122,19 @@ def test_the_walk_ends_in_a_picture_of_the_same_size(comfy, walk):
 def test_strength_zero_is_the_checkpoint_alone(comfy, walk):
     zero = apply(walk, strength=0.0)
     stock = walk.graph.add(
-        "KSampler", model=walk.model, positive=walk.positive, negative=walk.negative, latent_image=walk.latent, **{**KSAMPLER, **SCHEDULE}
+        "KSampler",
+        model=walk.model,
+        positive=walk.positive,
+        negative=walk.negative,
+        latent_image=walk.latent,
+        **{**KSAMPLER, **SCHEDULE},
     )
     bare, without, with_daff = sampled(
-        comfy, walk, stock, walk.ksampler(zero, walk.latent, **SCHEDULE), walk.ksampler(apply(walk), walk.latent, **SCHEDULE)
+        comfy,
+        walk,
+        stock,
+        walk.ksampler(zero, walk.latent, **SCHEDULE),
+        walk.ksampler(apply(walk), walk.latent, **SCHEDULE),
     )
     assert torch.equal(bare, without) and distance(bare, with_daff) > 1e-2
 
@@ -143,7 +176,12 @@ def test_a_lora_under_it_counts(comfy, walk, models_folder):
     over = walk.graph.add("LoraLoaderModelOnly", model=apply(walk).out(0), lora_name=name, strength_model=1.0)
     daff = apply(walk)
     above = walk.graph.add(
-        "KSampler", model=over.out(0), positive=daff.out(1), negative=daff.out(2), latent_image=walk.latent, **{**KSAMPLER, **SCHEDULE}
+        "KSampler",
+        model=over.out(0),
+        positive=daff.out(1),
+        negative=daff.out(2),
+        latent_image=walk.latent,
+        **{**KSAMPLER, **SCHEDULE},
     )
     plain, a, b = sampled(comfy, walk, walk.ksampler(daff, walk.latent, **SCHEDULE), under, above)
     assert distance(a, plain) > 1e-3 and distance(a, b) < 1e-5
@@ -162,10 +200,19 @@ def test_a_controlnet_beside_it_counts(comfy, walk, before):
     plain = walk.ksampler(daff, walk.latent, **SCHEDULE)
     if before:
         hinted = control(walk.positive, walk.negative)
-        with_net = walk.ksampler(apply(walk, positive=hinted.out(0), negative=hinted.out(1)), walk.latent, **SCHEDULE)
+        with_net = walk.ksampler(
+            apply(walk, positive=hinted.out(0), negative=hinted.out(1)), walk.latent, **SCHEDULE
+        )
     else:
         hinted = control(daff.out(1), daff.out(2))
-        inputs = {**KSAMPLER, **SCHEDULE, "model": daff.out(0), "positive": hinted.out(0), "negative": hinted.out(1), "latent_image": walk.latent}
+        inputs = {
+            **KSAMPLER,
+            **SCHEDULE,
+            "model": daff.out(0),
+            "positive": hinted.out(0),
+            "negative": hinted.out(1),
+            "latent_image": walk.latent,
+        }
         with_net = add("KSampler", **inputs)
     a, b = sampled(comfy, walk, plain, with_net)
     assert distance(a, b) > 1e-3
@@ -175,7 +222,9 @@ def test_area_prompts(comfy, walk):
     add = walk.graph.add
     left = add("ConditioningSetArea", conditioning=walk.positive, width=64, height=64, x=0, y=0, strength=1.0)
     right = add("AIORTest_NarrowPrompt", seed=9)
-    right = add("ConditioningSetArea", conditioning=right.out(0), width=64, height=64, x=32, y=0, strength=1.0)
+    right = add(
+        "ConditioningSetArea", conditioning=right.out(0), width=64, height=64, x=32, y=0, strength=1.0
+    )
     both = add("ConditioningCombine", conditioning_1=left.out(0), conditioning_2=right.out(0))
     areas = walk.ksampler(apply(walk, positive=both.out(0)), walk.latent, **SCHEDULE)
     whole = walk.ksampler(apply(walk), walk.latent, **SCHEDULE)
@@ -202,8 +251,19 @@ def test_context_windows_over_the_width(comfy, walk):
         "latent_retain_index_list": "", "causal_window_fix": False,
     }  # fmt: skip
     windowed = walk.graph.add("ContextWindowsManual", model=daff.out(0), **windows)
-    inputs = {**KSAMPLER, **SCHEDULE, "positive": daff.out(1), "negative": daff.out(2), "latent_image": walk.latent}
-    a, b = sampled(comfy, walk, walk.graph.add("KSampler", model=windowed.out(0), **inputs), walk.ksampler(daff, walk.latent, **SCHEDULE))
+    inputs = {
+        **KSAMPLER,
+        **SCHEDULE,
+        "positive": daff.out(1),
+        "negative": daff.out(2),
+        "latent_image": walk.latent,
+    }
+    a, b = sampled(
+        comfy,
+        walk,
+        walk.graph.add("KSampler", model=windowed.out(0), **inputs),
+        walk.ksampler(daff, walk.latent, **SCHEDULE),
+    )
     assert a.shape == b.shape and distance(a, b) > 1e-4
 
 
@@ -216,10 +276,21 @@ def test_a_batch_of_two_is_the_two_alone(comfy, graph, restorer_file):
     nodes = []
     for walk in (batch, *(start(comfy, graph, restorer_file, picture) for picture in pictures)):
         latent = add("LatentBatchSeedBehavior", samples=walk.latent, seed_behavior="fixed")
-        nodes.append(walk.sampler(positive=walk.positive, negative=walk.negative, latent=latent.out(0), **{**SAMPLER, **SCHEDULE, **options}))
+        nodes.append(
+            walk.sampler(
+                positive=walk.positive,
+                negative=walk.negative,
+                latent=latent.out(0),
+                **{**SAMPLER, **SCHEDULE, **options},
+            )
+        )
     together, first, second = sampled(comfy, batch, *nodes)
     scale = together.abs().max().item()
-    assert together.shape[0] == 2 and distance(together[:1], first) < 1e-4 * scale and distance(together[1:], second) < 1e-4 * scale
+    assert (
+        together.shape[0] == 2
+        and distance(together[:1], first) < 1e-4 * scale
+        and distance(together[1:], second) < 1e-4 * scale
+    )
     assert distance(first, second) > 1e-2 * scale
 
 
@@ -230,7 +301,10 @@ def test_a_published_restorer_reports_nothing_and_decodes_as_the_vae(comfy, grap
     torch.save(filled(unildiff(), seed=4), models_folder / "aior" / "FaithDiff.bin")
     walk = start(comfy, graph, "FaithDiff.bin", photograph(64, 64))
     latent = walk.ksampler(apply(walk), walk.latent, **SCHEDULE).out(0)
-    saved = [walk.save(graph.add("VAEDecode", samples=latent, vae=walk.vae).out(0)), walk.save(walk.decode(latent).out(0))]
+    saved = [
+        walk.save(graph.add("VAEDecode", samples=latent, vae=walk.vae).out(0)),
+        walk.save(walk.decode(latent).out(0)),
+    ]
     said = graph.add("PreviewAny", source=walk.report)
     result = comfy.run(graph.prompt)
     a, b = (comfy.pictures(result, node)[0] for node in saved)
@@ -240,14 +314,19 @@ def test_a_published_restorer_reports_nothing_and_decodes_as_the_vae(comfy, grap
     assert "no degradation head" in str(comfy.error(graph.prompt))
 
 
-@pytest.mark.parametrize("name", ["sdxl_restore", "sdxl_lora", "sdxl_controlnet", "sdxl_masked", "sdxl_upscale"])
+@pytest.mark.parametrize(
+    "name", ["sdxl_restore", "sdxl_lora", "sdxl_controlnet", "sdxl_masked", "sdxl_upscale"]
+)
 def test_the_sdxl_workflows_run(comfy, restorer_file, models_folder, name):
     """As they come, but for the files: a narrow SDXL stands in the place of the checkpoint, random words in that of its text encoders."""
     from safetensors.torch import save_file
     from spandrel.architectures.Compact import Compact
 
     net = Compact(num_feat=8, num_conv=1, upscale=2)
-    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, models_folder / "upscale_models" / "sdxl_x2.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in net.state_dict().items()},
+        models_folder / "upscale_models" / "sdxl_x2.safetensors",
+    )
     photo = photograph(64, 96, channels=4)
     photo[..., 3] = 1
     photo[:, 48:, 3] = 0
@@ -265,12 +344,18 @@ def test_the_sdxl_workflows_run(comfy, restorer_file, models_folder, name):
     }
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     prompt = to_prompt(workflow, comfy.object_info())
-    checkpoints = {number for number, node in prompt.items() if node["class_type"] == "CheckpointLoaderSimple"}
+    checkpoints = {
+        number for number, node in prompt.items() if node["class_type"] == "CheckpointLoaderSimple"
+    }
     for node in prompt.values():
         node["inputs"] |= files.get(node["class_type"], {})
         kind, inputs = stand_ins.get(node["class_type"], (node["class_type"], node["inputs"]))
         # A checkpoint's outputs are MODEL, CLIP and VAE, the narrow one's MODEL and VAE.
-        vae = {key: [link[0], 1] for key, link in inputs.items() if isinstance(link, list) and link[0] in checkpoints and link[1] == 2}
+        vae = {
+            key: [link[0], 1]
+            for key, link in inputs.items()
+            if isinstance(link, list) and link[0] in checkpoints and link[1] == 2
+        }
         node.update(class_type=kind, inputs=inputs | vae)
     result = comfy.run(prompt)
     (out,) = comfy.pictures(result)

@@ -16,13 +16,33 @@ def test_windows_go_with_controlnets_areas_masks_and_samplers(comfy, graph, rest
     net = add("AIORTest_LoadNarrowControlNet", seed=7).out(0)
     hinted = add("ControlNetApplyAdvanced", positive=walk.positive, negative=walk.negative, control_net=net, image=walk.image, strength=1.0,
                  start_percent=0.0, end_percent=1.0)  # fmt: skip
-    left = add("ConditioningSetArea", conditioning=walk.positive, width=96, height=128, x=0, y=0, strength=1.0)
-    right = add("ConditioningSetArea", conditioning=add("AIORTest_NarrowPrompt", seed=9).out(0), width=104, height=128, x=96, y=0, strength=1.0)
+    left = add(
+        "ConditioningSetArea", conditioning=walk.positive, width=96, height=128, x=0, y=0, strength=1.0
+    )
+    right = add(
+        "ConditioningSetArea",
+        conditioning=add("AIORTest_NarrowPrompt", seed=9).out(0),
+        width=104,
+        height=128,
+        x=96,
+        y=0,
+        strength=1.0,
+    )
     both = add("ConditioningCombine", conditioning_1=left.out(0), conditioning_2=right.out(0))
     mask = numpy.zeros((128, 200, 3), numpy.float32)
     mask[:, 96:] = 1
-    masked = add("SetLatentNoiseMask", samples=walk.latent, mask=add("LoadImageMask", image=comfy.upload_array(mask), channel="red").out(0))
-    words = {"positive": walk.positive, "negative": walk.negative, "latent": walk.latent, **SCHEDULE, "steps": 1}
+    masked = add(
+        "SetLatentNoiseMask",
+        samples=walk.latent,
+        mask=add("LoadImageMask", image=comfy.upload_array(mask), channel="red").out(0),
+    )
+    words = {
+        "positive": walk.positive,
+        "negative": walk.negative,
+        "latent": walk.latent,
+        **SCHEDULE,
+        "steps": 1,
+    }
     ways = [
         {},
         {"positive": hinted.out(0), "negative": hinted.out(1)},

@@ -33,7 +33,14 @@ def pairs(server):
 def train(graph, weights, folder, **options):
     compact = graph.add("AIOR_LoadCompact", file=weights)
     model, vae, restorer = (compact.out(slot) for slot in range(3))
-    return compact, graph.add("AIOR_TrainRestorer", model=model, vae=vae, restorer=restorer, folder=str(folder), **{**TRAIN, **options})
+    return compact, graph.add(
+        "AIOR_TrainRestorer",
+        model=model,
+        vae=vae,
+        restorer=restorer,
+        folder=str(folder),
+        **{**TRAIN, **options},
+    )
 
 
 def restore(graph, compact, restorer, image):
@@ -41,13 +48,18 @@ def restore(graph, compact, restorer, image):
     prior = graph.add("AIOR_EncodePrior", restorer=restorer, vae=vae, image=image, tile=0)
     sampled = graph.add("AIOR_DAFFSampler", model=model, restorer=restorer, prior=prior.out(0), **SAMPLER)
     options = {"strength": 1.0, "tile": 0, "color_fix": "none"}
-    decoded = graph.add("AIOR_DecodeDAEM", samples=sampled.out(0), vae=vae, restorer=restorer, prior=prior.out(0), **options)
+    decoded = graph.add(
+        "AIOR_DecodeDAEM", samples=sampled.out(0), vae=vae, restorer=restorer, prior=prior.out(0), **options
+    )
     return graph.add("SaveImage", images=decoded.out(0), filename_prefix="train")
 
 
 def test_a_trained_restorer_is_saved_loaded_and_gives_the_same_picture(comfy, graph, weights, pairs):
     name, truth = comfy.upload_array(0.3 + 0.5 * photograph(96, 104)), comfy.upload_array(photograph(96, 104))
-    watched = {"damaged": graph.add("LoadImage", image=name).out(0), "clean": graph.add("LoadImage", image=truth).out(0)}
+    watched = {
+        "damaged": graph.add("LoadImage", image=name).out(0),
+        "clean": graph.add("LoadImage", image=truth).out(0),
+    }
     compact, trained = train(graph, weights, pairs, **watched)
     shown = graph.add("SaveImage", images=trained.out(1), filename_prefix="loss")
     summary = graph.add("PreviewAny", source=trained.out(2))
@@ -55,7 +67,10 @@ def test_a_trained_restorer_is_saved_loaded_and_gives_the_same_picture(comfy, gr
     restored = restore(graph, compact, trained.out(0), graph.add("LoadImage", image=name).out(0))
     stock = restore(graph, compact, compact.out(2), graph.add("LoadImage", image=name).out(0))
     result = comfy.run(graph.prompt)
-    assert "3 pairs" in result.items("text", summary.id)[0] and "dB as it came" in result.items("text", summary.id)[0]
+    assert (
+        "3 pairs" in result.items("text", summary.id)[0]
+        and "dB as it came" in result.items("text", summary.id)[0]
+    )
     assert comfy.pictures(result, shown)[0].shape == (512, 768, 3)
     assert result.previews, "no preview of the picture being repaired"
     (file,) = (comfy.server.folder / "output" / "restorers").glob("mine_*.safetensors")
@@ -95,7 +110,12 @@ def test_cancel_keeps_what_was_learnt(comfy, weights, pairs):
     assert caught.value.kind == "interrupted"
     (unfinished,) = restorers.glob("unfinished-detail-*.safetensors")
     assert not list(restorers.glob("kept_*"))
-    assert unfinished.name in comfy.json("/object_info/AIOR_LoadRestorer")["AIOR_LoadRestorer"]["input"]["required"]["file"][1]["options"]
+    assert (
+        unfinished.name
+        in comfy.json("/object_info/AIOR_LoadRestorer")["AIOR_LoadRestorer"]["input"]["required"]["file"][1][
+            "options"
+        ]
+    )
     (curve,) = set(runs.glob("*/curve.json")) - before
     losses = json.loads(curve.read_text())["losses"]
     spent = losses[-1][0]
@@ -105,7 +125,14 @@ def test_cancel_keeps_what_was_learnt(comfy, weights, pairs):
     assert int(re.search(r"(\d+) steps", text)[1]) > len(losses) and list(restorers.glob("kept_*"))
 
 
-@pytest.mark.parametrize("name, words", [("empty", "no pictures in .*empty"), ("odd", r"no partner: lq/a, gt/b"), ("absent", "no folder .*absent")])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("empty", "no pictures in .*empty"),
+        ("odd", r"no partner: lq/a, gt/b"),
+        ("absent", "no folder .*absent"),
+    ],
+)
 def test_wrong_folders_are_named(comfy, graph, server, weights, name, words):
     folder = server.folder / "input" / name
     if name != "absent":

@@ -36,7 +36,12 @@ def test_sampler_custom_advanced_with_cfg_guider_equals_ksampler(comfy, graph, w
     sampler = graph.add("KSamplerSelect", sampler_name="euler")
     sigmas = graph.add("BasicScheduler", model=daff.out(0), scheduler="simple", steps=3, denoise=1.0)
     custom = graph.add(
-        "SamplerCustomAdvanced", noise=noise.out(), guider=guider.out(), sampler=sampler.out(), sigmas=sigmas.out(), latent_image=walk.latent
+        "SamplerCustomAdvanced",
+        noise=noise.out(),
+        guider=guider.out(),
+        sampler=sampler.out(),
+        sigmas=sigmas.out(),
+        latent_image=walk.latent,
     )
     kept = [walk.keep(stock.out(0)), walk.keep(custom.out(0))]
     result = comfy.run(graph.prompt)
@@ -49,8 +54,17 @@ def test_strength_zero_is_the_unpatched_model_and_strength_one_is_not(comfy, gra
     plain = walk.apply(strength=0.0)
     samplers = [
         graph.add(
-            "KSampler", model=model, positive=plain.out(1), negative=plain.out(2), latent_image=walk.latent,
-            seed=1, steps=2, cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+            "KSampler",
+            model=model,
+            positive=plain.out(1),
+            negative=plain.out(2),
+            latent_image=walk.latent,
+            seed=1,
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
         )
         for model in (walk.model, plain.out(0), walk.apply().out(0))
     ]
@@ -64,7 +78,9 @@ def test_daem_strength_zero_is_stock_vae_decode(comfy, graph, weights):
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     latent = walk.sampler().out(0)
     stock = graph.add("VAEDecode", samples=latent, vae=walk.vae)
-    saved = [walk.save(node.out(0)) for node in (stock, walk.decode(latent, strength=0.0), walk.decode(latent))]
+    saved = [
+        walk.save(node.out(0)) for node in (stock, walk.decode(latent, strength=0.0), walk.decode(latent))
+    ]
     result = comfy.run(graph.prompt)
     a, b, c = (comfy.pictures(result, node)[0] for node in saved)
     assert numpy.array_equal(a, b) and distance(a, c) > 0.02
@@ -79,7 +95,9 @@ def test_an_ensemble_is_another_picture_of_the_same_size(comfy, graph, weights):
     assert numpy.array_equal(none, one) and four.shape == one.shape and not numpy.array_equal(four, one)
 
 
-@pytest.mark.parametrize("height, width, channels", [(64, 64, 3), (333, 517, 3), (1024, 768, 3), (90, 101, 4)])
+@pytest.mark.parametrize(
+    "height, width, channels", [(64, 64, 3), (333, 517, 3), (1024, 768, 3), (90, 101, 4)]
+)
 def test_pictures_come_back_in_their_size(comfy, graph, weights, height, width, channels):
     picture = photograph(height, width, 3)
     if channels == 4:
@@ -106,7 +124,9 @@ def test_a_batch_of_two_equals_the_two_alone(comfy, graph, weights):
     walks = [start_from(graph, image, image, weights) for image in (both, *images)]
     latents = [walks[0].latent]
     for index in (0, 1):
-        latents.append(graph.add("LatentFromBatch", samples=walks[0].latent, batch_index=index, length=1).out(0))
+        latents.append(
+            graph.add("LatentFromBatch", samples=walks[0].latent, batch_index=index, length=1).out(0)
+        )
     kept, saved = [], []
     for walk, latent in zip(walks, latents):
         sampled = walk.ksampler(walk.apply(), latent).out(0)
@@ -136,7 +156,9 @@ def test_only_the_masked_area_changes(comfy, graph, weights):
         sigmas=graph.add("BasicScheduler", model=daff.out(0), scheduler="simple", steps=2, denoise=1.0).out(0),
     )  # fmt: skip
     latents = [ours.out(0), stock.out(0), custom.out(0), custom.out(1)]
-    saved = [walk.save(walk.decode(latent).out(0)) for latent in latents] + [walk.save(walk.decode(ours.out(0), tile=64).out(0))]
+    saved = [walk.save(walk.decode(latent).out(0)) for latent in latents] + [
+        walk.save(walk.decode(ours.out(0), tile=64).out(0))
+    ]
     kept, start_latent = walk.keep(ours.out(0)), walk.keep(walk.latent)
     result = comfy.run(graph.prompt)
     outside = numpy.ones((128, 128), bool)
@@ -147,7 +169,10 @@ def test_only_the_masked_area_changes(comfy, graph, weights):
         assert abs(out - numpy.rint(picture * 255) / 255)[outside].max() <= 1.01 / 255
         assert abs(out - picture)[40:88, 40:88].mean() > 0.01
     before, after = comfy.latents(result, start_latent)[0], comfy.latents(result, kept)[0]
-    assert distance(before[..., :3, :], after[..., :3, :]) < 1e-4 and distance(before[..., 6:10, 6:10], after[..., 6:10, 6:10]) > 0.05
+    assert (
+        distance(before[..., :3, :], after[..., :3, :]) < 1e-4
+        and distance(before[..., 6:10, 6:10], after[..., 6:10, 6:10]) > 0.05
+    )
 
 
 def test_the_picture_goes_on_into_an_upscale_model(comfy, graph, weights, models_folder):
@@ -156,10 +181,15 @@ def test_the_picture_goes_on_into_an_upscale_model(comfy, graph, weights, models
 
     torch.manual_seed(0)
     net = Compact(num_feat=8, num_conv=1, upscale=2)
-    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, models_folder / "upscale_models" / "tiny_x2.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in net.state_dict().items()},
+        models_folder / "upscale_models" / "tiny_x2.safetensors",
+    )
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     upscaler = graph.add("UpscaleModelLoader", model_name="tiny_x2.safetensors")
-    larger = graph.add("ImageUpscaleWithModel", upscale_model=upscaler.out(), image=walk.decode(walk.sampler().out(0)).out(0))
+    larger = graph.add(
+        "ImageUpscaleWithModel", upscale_model=upscaler.out(), image=walk.decode(walk.sampler().out(0)).out(0)
+    )
     saved = walk.save(larger.out(0))
     (out,) = comfy.pictures(comfy.run(graph.prompt), saved)
     assert out.shape == (128, 128, 3) and out.std() > 0.01
@@ -193,12 +223,23 @@ def test_changing_the_seed_encodes_nothing_again(comfy, weights):
 def test_area_conditioning_runs_with_its_slice_of_the_prior(comfy, graph, weights):
     walk = start(graph, comfy.upload_array(photograph(128, 128)), weights)
     daff = walk.apply()
-    area = graph.add("ConditioningSetArea", conditioning=daff.out(1), width=64, height=64, x=64, y=32, strength=1.0)
+    area = graph.add(
+        "ConditioningSetArea", conditioning=daff.out(1), width=64, height=64, x=64, y=32, strength=1.0
+    )
     both = graph.add("ConditioningCombine", conditioning_1=daff.out(1), conditioning_2=area.out(0))
     sampled = [
         graph.add(
-            "KSampler", model=daff.out(0), positive=positive, negative=daff.out(2), latent_image=walk.latent,
-            seed=1, steps=2, cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+            "KSampler",
+            model=daff.out(0),
+            positive=positive,
+            negative=daff.out(2),
+            latent_image=walk.latent,
+            seed=1,
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
         )
         for positive in (daff.out(1), both.out(0))
     ]
@@ -224,9 +265,20 @@ def test_the_report_names_all_eight(comfy, graph, weights):
 def test_looking_inside_changes_nothing_and_shows_all(comfy, graph, weights):
     walk = start(graph, comfy.upload_array(photograph(72, 96)), weights)
     inside = graph.add(
-        "AIOR_Inspect", model=walk.model, vae=walk.vae, restorer=walk.restorer, prior=walk.prior, seed=5, steps=3, cfg=1.0, strength=1.0
+        "AIOR_Inspect",
+        model=walk.model,
+        vae=walk.vae,
+        restorer=walk.restorer,
+        prior=walk.prior,
+        seed=5,
+        steps=3,
+        cfg=1.0,
+        strength=1.0,
     )
-    saved = [walk.save(link) for link in (inside.out(3), walk.decode(walk.sampler().out(0)).out(0), inside.out(1), inside.out(2))]
+    saved = [
+        walk.save(link)
+        for link in (inside.out(3), walk.decode(walk.sampler().out(0)).out(0), inside.out(1), inside.out(2))
+    ]
     result = comfy.run(graph.prompt)
     (looked,), (usual,), (chart,), (sheet,) = (comfy.pictures(result, node) for node in saved)
     assert looked.shape == (72, 96, 3) and numpy.array_equal(looked, usual)
@@ -238,10 +290,36 @@ def test_looking_inside_changes_nothing_and_shows_all(comfy, graph, weights):
 def test_degrade_and_measure(comfy, graph):
     loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(96, 96)))
     damaged = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="noise", severity=25 / 60, seed=1)
-    again = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="from recipe", severity=0.0, seed=9, recipe=damaged.out(1))
-    measured = graph.add("AIOR_Measure", reference=damaged.out(0), image=again.out(0), border=0, channel="rgb", perceptual=False, error_gain=8.0)
-    against = graph.add("AIOR_Measure", reference=loaded.out(0), image=damaged.out(0), border=0, channel="rgb", perceptual=False, error_gain=8.0)
-    same, noisy = graph.add("PreviewAny", source=measured.out(0)), graph.add("PreviewAny", source=against.out(0))
+    again = graph.add(
+        "AIOR_Degrade",
+        image=loaded.out(0),
+        degradation="from recipe",
+        severity=0.0,
+        seed=9,
+        recipe=damaged.out(1),
+    )
+    measured = graph.add(
+        "AIOR_Measure",
+        reference=damaged.out(0),
+        image=again.out(0),
+        border=0,
+        channel="rgb",
+        perceptual=False,
+        error_gain=8.0,
+    )
+    against = graph.add(
+        "AIOR_Measure",
+        reference=loaded.out(0),
+        image=damaged.out(0),
+        border=0,
+        channel="rgb",
+        perceptual=False,
+        error_gain=8.0,
+    )
+    same, noisy = (
+        graph.add("PreviewAny", source=measured.out(0)),
+        graph.add("PreviewAny", source=against.out(0)),
+    )
     result = comfy.run(graph.prompt)
     assert float(result.items("text", same.id)[0]) == 100
     assert 20 < float(result.items("text", noisy.id)[0]) < 21.5
@@ -251,13 +329,25 @@ def test_measure_writes_a_csv_below_the_output_folder_only(comfy, graph, server)
     loaded = graph.add("LoadImage", image=comfy.upload_array(photograph(48, 64)))
     damaged = graph.add("AIOR_Degrade", image=loaded.out(0), degradation="film scan", severity=0.5, seed=1)
     batch = graph.add("ImageBatch", image1=damaged.out(0), image2=loaded.out(0))
-    against = {"reference": loaded.out(0), "image": batch.out(0), "border": 0, "channel": "y", "perceptual": False, "error_gain": 8.0}
+    against = {
+        "reference": loaded.out(0),
+        "image": batch.out(0),
+        "border": 0,
+        "channel": "y",
+        "perceptual": False,
+        "error_gain": 8.0,
+    }
     measured = graph.add("AIOR_Measure", **against, csv="tables/film")
     (text,) = comfy.run(graph.prompt).items("text", measured.id)
     (path,) = (server.folder / "output" / "tables").iterdir()
     assert path.name == "film_00001_.csv" and text.endswith(f"Saved: {path}")
     head, first, second, mean = path.read_text(encoding="utf-8").splitlines()
-    assert head.startswith("picture,PSNR dB,SSIM") and first.startswith("1,") and second.startswith("2,100.0,1.0,y,0") and mean.startswith("mean,")
+    assert (
+        head.startswith("picture,PSNR dB,SSIM")
+        and first.startswith("1,")
+        and second.startswith("2,100.0,1.0,y,0")
+        and mean.startswith("mean,")
+    )
     graph.prompt[measured.id]["inputs"]["csv"] = "../film"
     assert "Measure Restoration: csv: '../film' leads out of" in str(comfy.error(graph.prompt))
     assert sorted(server.folder.rglob("film*")) == [path]

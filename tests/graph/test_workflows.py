@@ -35,7 +35,9 @@ def noisy() -> numpy.ndarray:
 
 
 def workflow(comfy, name: str, picture: numpy.ndarray) -> dict:
-    prompt = to_prompt(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), comfy.object_info())
+    prompt = to_prompt(
+        json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), comfy.object_info()
+    )
     for node in find_nodes(prompt, "LoadImage"):
         prompt[node]["inputs"]["image"] = comfy.upload_array(picture)
     return prompt
@@ -45,7 +47,11 @@ def test_what_is_wrong_says_and_shows_it(comfy, noisy):
     prompt = workflow(comfy, "what_is_wrong", noisy)
     result = comfy.run(prompt)
     assert re.match(r"Picture 1 \(160x160\): .*noise.* found", result.items("text")[0])
-    shown = [len(result.items("images", node)) for kind in ("PreviewImage", "MaskPreview") for node in find_nodes(prompt, kind)]
+    shown = [
+        len(result.items("images", node))
+        for kind in ("PreviewImage", "MaskPreview")
+        for node in find_nodes(prompt, kind)
+    ]
     assert sorted(shown) == [1, 8, 8]
 
 
@@ -54,7 +60,9 @@ def test_damage_is_made_repaired_and_measured_as_it_looks(comfy):
     prompt = workflow(comfy, "damage_and_measure", photo)
     result = comfy.run(prompt)
     # Each table is there twice: what measures it says it too.
-    before, *_, after = (float(re.search(r"\| 1 +\| +([\d.]+)", text)[1]) for text in result.items("text") if "PSNR" in text)
+    before, *_, after = (
+        float(re.search(r"\| 1 +\| +([\d.]+)", text)[1]) for text in result.items("text") if "PSNR" in text
+    )
     (restored,) = (comfy.view(item) for item in result.items("images") if item["type"] == "output")
     restored = numpy.asarray(Image.open(io.BytesIO(restored)), numpy.float32) / 255
     photo = numpy.rint(255 * photo) / 255
@@ -83,7 +91,9 @@ def test_a_video_comes_back_with_its_sound_its_speed_and_less_noise(comfy):
     with av.open(io.BytesIO(comfy.view(saved))) as container:
         (picture,), (sound,) = container.streams.video, container.streams.audio
         assert picture.average_rate == 12 and sound.codec_context.name == "aac"
-        restored = [frame.to_ndarray(format="rgb24").astype(numpy.float32) for frame in container.decode(video=0)]
+        restored = [
+            frame.to_ndarray(format="rgb24").astype(numpy.float32) for frame in container.decode(video=0)
+        ]
     assert len(restored) == len(frames) == 4 and restored[0].shape == (240, 320, 3)
 
     def roughness(frame: numpy.ndarray) -> float:
@@ -99,29 +109,54 @@ def blueprint(comfy, name: str, picture: numpy.ndarray, **settings: object) -> d
     served = json.loads(comfy.json(f"/api/global_subgraphs/{number}")["data"])
     (host,) = served["nodes"]
     shown = [slot["name"] for slot in host["inputs"] if "widget" in slot]
-    host["widgets_values"] = [settings.get(name, value) for name, value in zip(shown, host["widgets_values"], strict=True)]
+    host["widgets_values"] = [
+        settings.get(name, value) for name, value in zip(shown, host["widgets_values"], strict=True)
+    ]
     for place, slot in enumerate(host["inputs"][: len(host["inputs"]) - len(shown)]):
         slot["link"] = place + 1
-    load = {"id": 8, "type": "LoadImage", "inputs": [], "widgets_values": [comfy.upload_array(picture), "image"]}
-    save = {"id": 9, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 3}], "widgets_values": ["blueprint"]}
+    load = {
+        "id": 8,
+        "type": "LoadImage",
+        "inputs": [],
+        "widgets_values": [comfy.upload_array(picture), "image"],
+    }
+    save = {
+        "id": 9,
+        "type": "SaveImage",
+        "inputs": [{"name": "images", "type": "IMAGE", "link": 3}],
+        "widgets_values": ["blueprint"],
+    }
     served["nodes"] += [load, save]
-    served["links"] = [[1, 8, 0, host["id"], 0, "IMAGE"], [2, 8, 1, host["id"], 1, "MASK"], [3, host["id"], 0, 9, 0, "IMAGE"]]
+    served["links"] = [
+        [1, 8, 0, host["id"], 0, "IMAGE"],
+        [2, 8, 1, host["id"], 1, "MASK"],
+        [3, host["id"], 0, 9, 0, "IMAGE"],
+    ]
     return to_prompt(served, comfy.object_info())
 
 
 def test_the_server_lists_the_blueprints_and_serves_their_files(comfy, comfy_host):
     listed = {entry["name"]: (key, entry) for key, entry in comfy.json("/api/global_subgraphs").items()}
-    assert BLUEPRINTS.keys() == {"Restore Photo", "Restore Large Photo", "Restore Masked Area"} and BLUEPRINTS.keys() <= listed.keys()
+    assert (
+        BLUEPRINTS.keys() == {"Restore Photo", "Restore Large Photo", "Restore Masked Area"}
+        and BLUEPRINTS.keys() <= listed.keys()
+    )
     for name, path in BLUEPRINTS.items():
         key, entry = listed[name]
-        assert entry["source"] == "custom_node" and entry["info"]["node_pack"] == f"custom_nodes.{comfy_host.pack_name}"
+        assert (
+            entry["source"] == "custom_node"
+            and entry["info"]["node_pack"] == f"custom_nodes.{comfy_host.pack_name}"
+        )
         assert comfy.json(f"/api/global_subgraphs/{key}")["data"] == path.read_text(encoding="utf-8")
 
 
 def test_restore_photo_is_the_workflow_and_the_large_one_is_it_in_tiles(comfy, noisy):
     (wanted, *_) = comfy.pictures(comfy.run(workflow(comfy, "restore", noisy)))
     (photo,) = comfy.pictures(comfy.run(blueprint(comfy, "Restore Photo", noisy)))
-    assert numpy.array_equal(photo, wanted) and psnr(photo, clean("astronaut")) > psnr(noisy, clean("astronaut")) + 3
+    assert (
+        numpy.array_equal(photo, wanted)
+        and psnr(photo, clean("astronaut")) > psnr(noisy, clean("astronaut")) + 3
+    )
     (large,) = comfy.pictures(comfy.run(blueprint(comfy, "Restore Large Photo", noisy, tile=128)))
     assert not numpy.array_equal(large, wanted) and psnr(large, wanted) > 40
     (once,) = comfy.pictures(comfy.run(blueprint(comfy, "Restore Photo", noisy, steps=1)))
@@ -131,7 +166,12 @@ def test_restore_photo_is_the_workflow_and_the_large_one_is_it_in_tiles(comfy, n
 def test_restore_masked_area_leaves_the_rest_alone(comfy, noisy):
     alpha = numpy.ones((SIDE, SIDE, 1), numpy.float32)
     alpha[:, : SIDE // 2] = 0
-    (out,) = comfy.pictures(comfy.run(blueprint(comfy, "Restore Masked Area", numpy.concatenate([noisy, alpha], axis=2))))
+    (out,) = comfy.pictures(
+        comfy.run(blueprint(comfy, "Restore Masked Area", numpy.concatenate([noisy, alpha], axis=2)))
+    )
     assert abs(out - noisy)[:, SIDE // 2 :].max() <= 1 / 255
     left = slice(0, SIDE // 2)
-    assert psnr(out[:, left], clean("astronaut")[:, left]) > psnr(noisy[:, left], clean("astronaut")[:, left]) + 3
+    assert (
+        psnr(out[:, left], clean("astronaut")[:, left])
+        > psnr(noisy[:, left], clean("astronaut")[:, left]) + 3
+    )

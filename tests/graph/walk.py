@@ -41,21 +41,42 @@ class Walk:
     def apply(self, **options):
         """Apply DAFF, strength 1 over the whole schedule unless said otherwise."""
         at = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, **options}
-        return self.graph.add("AIOR_ApplyDAFF", model=at.pop("model", self.model), restorer=self.restorer, prior=self.prior, **at)
+        return self.graph.add(
+            "AIOR_ApplyDAFF",
+            model=at.pop("model", self.model),
+            restorer=self.restorer,
+            prior=self.prior,
+            **at,
+        )
 
     def ksampler(self, daff, latent: list, **options):
         """Stock KSampler on what Apply DAFF gave."""
         inputs = {**KSAMPLER, **options}
-        return self.graph.add("KSampler", model=daff.out(0), positive=daff.out(1), negative=daff.out(2), latent_image=latent, **inputs)
+        return self.graph.add(
+            "KSampler",
+            model=daff.out(0),
+            positive=daff.out(1),
+            negative=daff.out(2),
+            latent_image=latent,
+            **inputs,
+        )
 
     def sampler(self, **options):
         """The DAFF Sampler."""
-        return self.graph.add("AIOR_DAFFSampler", model=self.model, restorer=self.restorer, prior=self.prior, **{**SAMPLER, **options})
+        return self.graph.add(
+            "AIOR_DAFFSampler",
+            model=self.model,
+            restorer=self.restorer,
+            prior=self.prior,
+            **{**SAMPLER, **options},
+        )
 
     def decode(self, latent: list, **options):
         """DAEM Decode."""
         at = {"strength": 1.0, "tile": 0, "color_fix": "none", **options}
-        return self.graph.add("AIOR_DecodeDAEM", samples=latent, vae=self.vae, restorer=self.restorer, prior=self.prior, **at)
+        return self.graph.add(
+            "AIOR_DecodeDAEM", samples=latent, vae=self.vae, restorer=self.restorer, prior=self.prior, **at
+        )
 
     def save(self, image: list):
         return self.graph.add("SaveImage", images=image, filename_prefix="walk")
@@ -74,7 +95,17 @@ def start_from(graph, image: list, mask: list, file: str) -> Walk:
     """The same from any IMAGE."""
     compact = graph.add("AIOR_LoadCompact", file=file)
     prior = graph.add("AIOR_EncodePrior", restorer=compact.out(2), vae=compact.out(1), image=image, tile=0)
-    return Walk(graph, image, mask, compact.out(0), compact.out(1), compact.out(2), prior.out(0), prior.out(1), prior.out(2))
+    return Walk(
+        graph,
+        image,
+        mask,
+        compact.out(0),
+        compact.out(1),
+        compact.out(2),
+        prior.out(0),
+        prior.out(1),
+        prior.out(2),
+    )
 
 
 def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> numpy.ndarray:
@@ -82,7 +113,9 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> num
     generator = numpy.random.default_rng(seed)
     rows, columns = numpy.mgrid[0:height, 0:width]
     waves = [numpy.sin(rows / a + columns / b + c) for a, b, c in generator.uniform(8, 40, (channels, 3))]
-    picture = 0.5 + 0.35 * numpy.stack(waves, axis=-1) + 0.05 * generator.standard_normal((height, width, channels))
+    picture = (
+        0.5 + 0.35 * numpy.stack(waves, axis=-1) + 0.05 * generator.standard_normal((height, width, channels))
+    )
     return numpy.clip(picture, 0, 1).astype(numpy.float32)
 
 

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import ANCHOR_REACH, BELIEVED, DOUBTED, held_back, share_changed, told
+from aior_pack.aior_core.architecture.anchor import (
+    ANCHOR_REACH,
+    BELIEVED,
+    DOUBTED,
+    held_back,
+    share_changed,
+    told,
+)
 from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.tests.tiny import TINY
@@ -21,18 +28,27 @@ def low_frequencies(x):
 def test_the_anchor_lets_go_for_what_is_likely_only():
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
     feature, hazy = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2)
-    anchors = [daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item() for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)]
+    anchors = [
+        daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item()
+        for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)
+    ]
     assert anchors[:2] == [1, 1] and 0 < anchors[2] < 1 and anchors[3:] == [0, 0]
     assert daem.context(feature, hazy).anchor.item() == 0
 
 
 def test_haze_counts_where_two_opinions_agree(monkeypatch):
     daem = initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(0))
-    feature, hazy, looks = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2), torch.zeros(1, 3, 64, 64)
+    feature, hazy, looks = (
+        tensor(1, 24, 8, 8),
+        torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2),
+        torch.zeros(1, 3, 64, 64),
+    )
 
     def anchor(first: float, second: float, noise: float) -> float:
         monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.full((1,), second))
-        said = torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
+        said = (
+            torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
+        )
         return daem.context(feature, hazy, None, said, daem.impression(looks)).anchor.item()
 
     # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
@@ -42,7 +58,11 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     # Of other damages the first opinion is all there is.
     rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
     monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
-    assert daem.context(feature, rain, None, torch.full((1, 8), 0.9), daem.impression(looks)).anchor.item() == daem.context(feature, rain).anchor.item() == 0
+    assert (
+        daem.context(feature, rain, None, torch.full((1, 8), 0.9), daem.impression(looks)).anchor.item()
+        == daem.context(feature, rain).anchor.item()
+        == 0
+    )
 
 
 def test_of_haze_that_is_not_believed_nothing_is_told():
@@ -51,7 +71,11 @@ def test_of_haze_that_is_not_believed_nothing_is_told():
     said[3, 5] = 0.5
     heard = told(severities, said, torch.tensor([0.9, 0.3, 0.35, 0.95]))
     # Both sure; the second is not; between; and not the first.
-    assert heard[0, 5] == severities[0, 5] and heard[1, 5] == heard[3, 5] == 0 and 0 < heard[2, 5] < severities[2, 5]
+    assert (
+        heard[0, 5] == severities[0, 5]
+        and heard[1, 5] == heard[3, 5] == 0
+        and 0 < heard[2, 5] < severities[2, 5]
+    )
     others = [index for index in range(8) if index != 5]
     assert torch.equal(heard[:, others], severities[:, others]) and (severities == 0.4).all()
 
@@ -60,7 +84,11 @@ def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
     x = tensor(1, 3, 96, 96)
     assert torch.allclose(low_frequencies(torch.full((1, 3, 16, 24), 0.3)), torch.full((1, 3, 16, 24), 0.3))
     tile = low_frequencies(x[..., 8:88, 8:88])[..., ANCHOR_REACH:-ANCHOR_REACH, ANCHOR_REACH:-ANCHOR_REACH]
-    assert torch.allclose(tile, low_frequencies(x)[..., 8 + ANCHOR_REACH : 88 - ANCHOR_REACH, 8 + ANCHOR_REACH : 88 - ANCHOR_REACH], atol=1e-6)
+    assert torch.allclose(
+        tile,
+        low_frequencies(x)[..., 8 + ANCHOR_REACH : 88 - ANCHOR_REACH, 8 + ANCHOR_REACH : 88 - ANCHOR_REACH],
+        atol=1e-6,
+    )
     wave = torch.cos(torch.arange(96) * torch.pi)[None, None, None].expand(1, 3, 96, 96)
     assert low_frequencies(wave).abs().max() < 1e-5
 
@@ -80,4 +108,6 @@ def test_what_has_nothing_wrong_comes_back_as_it_was(walk, host):
     sound, found, between = decode([0.1, 0.0, 0.05]), decode([0.5, 0.6, 0.9]), decode([0.3, 0.0, 0.5])
     assert torch.equal(sound, picture) and (found - picture).abs().mean() > 0.01
     assert torch.equal(between[1], picture[1]) and (between[2] - picture[2]).abs().mean() > 0.01
-    assert share_changed(torch.tensor([[0.0, 0.1], [0.3, 0.2], [0.2, 0.5]])).tolist() == pytest.approx([0.0, 0.5, 1.0])
+    assert share_changed(torch.tensor([[0.0, 0.1], [0.3, 0.2], [0.2, 0.5]])).tolist() == pytest.approx(
+        [0.0, 0.5, 1.0]
+    )

@@ -54,16 +54,28 @@ def test_trunk_of_a_tile_with_halo_is_exact():
 def test_prior_encoder_shapes():
     encoder = randomised(PriorEncoder(RESTORER.prior))
     features, presence, severities, maps = encoder(tensor(2, 3, 32, 48))
-    assert [tuple(f.shape) for f in features] == [(2, 8, 32, 48), (2, 12, 16, 24), (2, 16, 8, 12), (2, 24, 4, 6)]
+    assert [tuple(f.shape) for f in features] == [
+        (2, 8, 32, 48),
+        (2, 12, 16, 24),
+        (2, 16, 8, 12),
+        (2, 24, 4, 6),
+    ]
     assert presence.shape == severities.shape == (2, 8) and maps.shape == (2, 8, 4, 6)
     for estimate in encoder.estimate(features[-1]):
         assert estimate.dtype == torch.float32 and 0 <= estimate.min() and estimate.max() <= 1
 
 
 def test_kl_encoder_shapes():
-    config = PriorConfig(kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24)
+    config = PriorConfig(
+        kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24
+    )
     features = randomised(PriorEncoder(config)).trunk(tensor(1, 3, 32, 48))
-    assert [tuple(f.shape) for f in features] == [(1, 32, 32, 48), (1, 32, 16, 24), (1, 64, 8, 12), (1, 64, 4, 6)]
+    assert [tuple(f.shape) for f in features] == [
+        (1, 32, 32, 48),
+        (1, 32, 16, 24),
+        (1, 64, 8, 12),
+        (1, 64, 4, 6),
+    ]
 
 
 def test_tokens_tell_severities_apart_and_null_does_not():
@@ -78,7 +90,10 @@ def test_tokens_tell_severities_apart_and_null_does_not():
 
 @pytest.mark.parametrize("mode", ["paper", "official"])
 def test_daff_starts_as_nothing(mode):
-    daff = initialise(DAFF(DAFFConfig(mode=mode, unet_width=32, condition_width=24, width=48, heads=2)), torch.Generator().manual_seed(0))
+    daff = initialise(
+        DAFF(DAFFConfig(mode=mode, unet_width=32, condition_width=24, width=48, heads=2)),
+        torch.Generator().manual_seed(0),
+    )
     h = tensor(2, 32, 5, 7)
     residual = daff(h, daff.embed(tensor(2, 24, 5, 7)), torch.tensor([951.0, 3.0]))
     assert residual.shape == h.shape and residual.abs().max() == 0
@@ -91,11 +106,15 @@ def test_daff_works_on_odd_sizes_and_each_picture_alone(patch):
     both = daff(h, condition, t)
     assert both.shape == h.shape and both.abs().mean() > 0.01
     for i in range(2):
-        assert torch.allclose(both[i : i + 1], daff(h[i : i + 1], condition[i : i + 1], t[i : i + 1]), atol=1e-4)
+        assert torch.allclose(
+            both[i : i + 1], daff(h[i : i + 1], condition[i : i + 1], t[i : i + 1]), atol=1e-4
+        )
 
 
 def official():
-    return randomised(DAFF(DAFFConfig(mode="official", unet_width=32, condition_width=24, width=48, heads=2, patch=1)))
+    return randomised(
+        DAFF(DAFFConfig(mode="official", unet_width=32, condition_width=24, width=48, heads=2, patch=1))
+    )
 
 
 def run_official(daff, t=951.0):
@@ -108,7 +127,11 @@ def test_official_daff_does_not_depend_on_its_dead_weights():
     block = daff.information_transformer_layers.double_blocks[0]
     width = 48
     with torch.no_grad():
-        for parameter in [*block.img_attn.proj.parameters(), *block.img_mlp.parameters(), block.img_attn.norm.query_norm.scale]:
+        for parameter in [
+            *block.img_attn.proj.parameters(),
+            *block.img_mlp.parameters(),
+            block.img_attn.norm.query_norm.scale,
+        ]:
             parameter.normal_(generator=torch.Generator().manual_seed(1))
         block.img_attn.qkv.weight[:width] = 7
         block.img_attn.qkv.bias[:width] = 7
@@ -121,7 +144,9 @@ def test_official_daff_does_not_depend_on_its_dead_weights():
 
 
 def test_paper_daff_uses_what_is_dead_in_official_mode():
-    daff = randomised(DAFF(DAFFConfig(mode="paper", unet_width=32, condition_width=24, width=48, heads=2, patch=1)))
+    daff = randomised(
+        DAFF(DAFFConfig(mode="paper", unet_width=32, condition_width=24, width=48, heads=2, patch=1))
+    )
     before = run_official(daff)
     with torch.no_grad():
         daff.information_transformer_layers.double_blocks[0].img_mlp[2].weight.mul_(2)
@@ -136,13 +161,23 @@ def test_official_daff_rounds_the_timestep_and_paper_is_smooth():
 
 
 def daem_case(batch=2, size=4, seed=0):
-    features = [tensor(batch, w, size * 2 ** (3 - i), size * 2 ** (3 - i), seed=seed + i) for i, w in enumerate((8, 12, 16, 24))]
+    features = [
+        tensor(batch, w, size * 2 ** (3 - i), size * 2 ** (3 - i), seed=seed + i)
+        for i, w in enumerate((8, 12, 16, 24))
+    ]
     lq = tensor(batch, 3, size * 8, size * 8, seed=seed + 9).clamp(-1, 1)
-    return features, lq, torch.linspace(0, 1, 8).expand(batch, 8), tensor(batch, 16, size, size, seed=seed + 10)
+    return (
+        features,
+        lq,
+        torch.linspace(0, 1, 8).expand(batch, 8),
+        tensor(batch, 16, size, size, seed=seed + 10),
+    )
 
 
 def run_daem(vae, daem, features, lq, severities, latent, **options):
-    return decode_with_detail(vae.walk(latent), daem, features, daem.context(features[-1], severities), lq, **options)
+    return decode_with_detail(
+        vae.walk(latent), daem, features, daem.context(features[-1], severities), lq, **options
+    )
 
 
 def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
@@ -175,7 +210,10 @@ def test_the_anchor_holds_tones_that_the_damage_left_alone():
     assert (loose - lq).mean() < -0.2 and (held - lq).mean().abs() < 0.02
     # What is steered away from being removed counts as absent, so its tones stay too.
     kept = torch.ones(2, 8).index_fill(1, torch.tensor([5]), 0.0)
-    assert daem.context(features[-1], hazy).anchor.max() == 0 and daem.context(features[-1], hazy, kept).anchor.min() == 1
+    assert (
+        daem.context(features[-1], hazy).anchor.max() == 0
+        and daem.context(features[-1], hazy, kept).anchor.min() == 1
+    )
 
 
 def test_daem_is_deterministic_and_each_picture_alone_gives_the_same():
@@ -213,21 +251,30 @@ def test_daem_statistics_of_two_halves_are_those_of_the_whole():
 
 def test_daem_mixes_each_sample_with_its_own_experts():
     level = randomised(DAEM(RESTORER.daem)).levels[1]
-    x, gate = tensor(5, level.join.out_channels, 8, 8), torch.rand(5, level.join.out_channels, generator=torch.Generator().manual_seed(4))
+    x, gate = (
+        tensor(5, level.join.out_channels, 8, 8),
+        torch.rand(5, level.join.out_channels, generator=torch.Generator().manual_seed(4)),
+    )
     gates = torch.zeros(5, len(level.experts))
     gates[range(5), [2, 0, 2, 3, 1]] = torch.tensor([0.9, 0.4, 0.3, 0.7, 0.5])
     second = gates.clone()
     second[range(5), [1, 3, 0, 0, 2]] = 0.2
     for chosen in (gates, second):
-        wished = sum(chosen[:, e, None, None, None] * expert(x, gate) for e, expert in enumerate(level.experts))
+        wished = sum(
+            chosen[:, e, None, None, None] * expert(x, gate) for e, expert in enumerate(level.experts)
+        )
         assert torch.allclose(level.mix(x, chosen, gate), wished, atol=1e-5)
 
 
 def test_daem_is_told_what_to_leave():
     daem, severities = randomised(DAEM(RESTORER.daem)), torch.full((1, 8), 0.4)
     feature, leave = tensor(1, 24, 4, 4), torch.ones(1, 8).index_fill(1, torch.tensor([0]), 0.0)
-    assert torch.equal(daem.context(feature, severities).vector, daem.context(feature, severities, torch.ones(1, 8)).vector)
-    assert not torch.allclose(daem.context(feature, severities, leave).vector, daem.context(feature, severities * leave).vector)
+    assert torch.equal(
+        daem.context(feature, severities).vector, daem.context(feature, severities, torch.ones(1, 8)).vector
+    )
+    assert not torch.allclose(
+        daem.context(feature, severities, leave).vector, daem.context(feature, severities * leave).vector
+    )
 
 
 def routing(logits):
@@ -255,7 +302,9 @@ def test_naf_block_starts_near_the_identity_and_keeps_its_size():
 
 
 def test_same_seed_same_start():
-    a, b, c = (initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(s)).state_dict() for s in (1, 1, 2))
+    a, b, c = (
+        initialise(DAEM(RESTORER.daem), torch.Generator().manual_seed(s)).state_dict() for s in (1, 1, 2)
+    )
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert any(not torch.equal(a[key], c[key]) for key in a)
     assert {key.split(".")[0] for key in a} == set(DAEM_KEYS)
@@ -263,7 +312,15 @@ def test_same_seed_same_start():
 
 def test_daem_levels_may_be_narrower_than_a_head():
     config = DAEMConfig(
-        decoder_widths=(8,), skip_widths=(8,), widths=(8,), pools=(1,), prior_width=24, context_width=12, kernels=(3, 5), dilations=(1, 1), top_k=1
+        decoder_widths=(8,),
+        skip_widths=(8,),
+        widths=(8,),
+        pools=(1,),
+        prior_width=24,
+        context_width=12,
+        kernels=(3, 5),
+        dilations=(1, 1),
+        top_k=1,
     )
     added, _ = randomised(DAEM(config)).levels[0](tensor(1, 8, 8, 8), tensor(1, 8, 8, 8), tensor(1, 12))
     assert added.shape == (1, 8, 8, 8) and added.abs().max() > 0

@@ -41,8 +41,27 @@ def load_entry():
 
 def test_arguments():
     entry = load_entry()
-    restore = entry.parse(["restore", "a.png", "b", "-o", "out", "--steps", "8", "--seed", "3", "--fidelity", "0.5",
-                           "--tile", "512", "--device", "cpu", "--workflow", "w.json"])
+    restore = entry.parse(
+        [
+            "restore",
+            "a.png",
+            "b",
+            "-o",
+            "out",
+            "--steps",
+            "8",
+            "--seed",
+            "3",
+            "--fidelity",
+            "0.5",
+            "--tile",
+            "512",
+            "--device",
+            "cpu",
+            "--workflow",
+            "w.json",
+        ]
+    )
     assert (restore.pictures, restore.out, restore.steps, restore.seed) == (["a.png", "b"], "out", 8, 3)
     assert (restore.fidelity, restore.tile, restore.device, restore.workflow) == (0.5, 512, "cpu", "w.json")
     assert entry.parse(["serve"]).port == 8188
@@ -56,24 +75,52 @@ def test_arguments():
 
 def test_command_line_needs_nothing_installed():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import scripts.commands; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     assert {name for name in roots if not name.startswith("_")} <= {"scripts"}
 
 
 def test_pictures_are_found_once_and_keep_their_folders(tmp_path):
-    for name in ("in/b.PNG", "in/a.jpg", "in/a_restored.png", "in/a_restored_2.png", "in/notes.txt", "in/.hidden.png",
-                 "in/.git/x.png", "in/deep/er/c.tiff"):
+    for name in (
+        "in/b.PNG",
+        "in/a.jpg",
+        "in/a_restored.png",
+        "in/a_restored_2.png",
+        "in/notes.txt",
+        "in/.hidden.png",
+        "in/.git/x.png",
+        "in/deep/er/c.tiff",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     source = tmp_path / "in"
-    found, remarks = pictures.find_pictures([source, source / "a.jpg", tmp_path / "empty", source / "notes.txt",
-                                             source / "a_restored.png", tmp_path / "gone.png"], tmp_path / "out")
+    found, remarks = pictures.find_pictures(
+        [
+            source,
+            source / "a.jpg",
+            tmp_path / "empty",
+            source / "notes.txt",
+            source / "a_restored.png",
+            tmp_path / "gone.png",
+        ],
+        tmp_path / "out",
+    )
     assert [picture.source.name for picture in found] == ["a.jpg", "b.PNG", "c.tiff"]
-    assert [picture.target for picture in found] == [tmp_path / "out/a", tmp_path / "out/b", tmp_path / "out/deep/er/c"]
-    assert len(remarks) == 5 and "1 .txt (notes.txt)" in remarks[0] and "no pictures in this folder" in remarks[1] and "no such file" in remarks[4]
+    assert [picture.target for picture in found] == [
+        tmp_path / "out/a",
+        tmp_path / "out/b",
+        tmp_path / "out/deep/er/c",
+    ]
+    assert (
+        len(remarks) == 5
+        and "1 .txt (notes.txt)" in remarks[0]
+        and "no pictures in this folder" in remarks[1]
+        and "no such file" in remarks[4]
+    )
     beside, _ = pictures.find_pictures([source / "a.jpg"], None)
     assert beside[0].target == source / "a"
 
@@ -123,7 +170,7 @@ def test_a_cut_off_file_is_noticed():
     jpeg = io.BytesIO()
     Image.fromarray(numpy.zeros((64, 64, 3), numpy.uint8)).save(jpeg, "JPEG")
     for data in (png(), jpeg.getvalue()):
-        assert not pictures.is_cut_off(data) and pictures.is_cut_off(data[:len(data) - 20])
+        assert not pictures.is_cut_off(data) and pictures.is_cut_off(data[: len(data) - 20])
 
 
 def make_steps(folder: Path, log: list, *, broken: str = "", version: int = 1) -> list:
@@ -189,7 +236,9 @@ def test_requirements_leave_out_the_pinned_and_the_needless():
 def test_damaged_packages_are_found_by_their_records(tmp_path):
     for name in ("good-1.0", "bad_one-2.0+cpu"):
         (tmp_path / f"{name}.dist-info").mkdir()
-        (tmp_path / f"{name}.dist-info" / "RECORD").write_text(f"{name}.py,sha256=x,3\n{name}.dist-info/RECORD,,\n")
+        (tmp_path / f"{name}.dist-info" / "RECORD").write_text(
+            f"{name}.py,sha256=x,3\n{name}.dist-info/RECORD,,\n"
+        )
     (tmp_path / "good-1.0.py").write_text("abc")
     (tmp_path / "bad_one-2.0+cpu.py").write_text("ab")
     assert damaged_packages(tmp_path) == ["bad-one==2.0"]
@@ -235,10 +284,17 @@ def test_websocket_reads_and_answers_what_the_protocol_allows():
         connection, _ = listener.accept()
         head = connection.recv(4096).decode()
         key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key"))
-        accept = base64.b64encode(hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+        accept = base64.b64encode(
+            hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        ).decode()
         reply = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
         connection.sendall(reply.encode() + frame(1, "grüße".encode()))
-        connection.sendall(frame(1, b"one ", False) + frame(9, b"are you there") + frame(0, b"two ", False) + frame(0, b"three"))
+        connection.sendall(
+            frame(1, b"one ", False)
+            + frame(9, b"are you there")
+            + frame(0, b"two ", False)
+            + frame(0, b"three")
+        )
         got["pong"] = connection.recv(4096)
         connection.sendall(frame(2, bytes(300)))
         whole = frame(2, b"\1" * 70000)
@@ -276,4 +332,6 @@ def test_state_file_is_replaced_whole(tmp_path):
     path = tmp_path / "state.json"
     atomic.write_atomic(path, json.dumps({"a": "1"}).encode())
     atomic.write_atomic(path, json.dumps({"b": "2"}).encode())
-    assert steps.read_state(path) == {"b": "2"} and [file.name for file in tmp_path.iterdir()] == ["state.json"]
+    assert steps.read_state(path) == {"b": "2"} and [file.name for file in tmp_path.iterdir()] == [
+        "state.json"
+    ]

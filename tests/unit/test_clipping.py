@@ -31,7 +31,10 @@ def test_the_mean_is_that_of_clipped_noise():
     for tone, sigma in ((0.0, 0.2), (0.03, 0.1), (0.5, 0.2), (0.9, 0.2), (1.0, 0.05)):
         mean, slope = clipped_mean(torch.tensor(tone), torch.tensor(sigma))
         assert abs(mean - noisy(tone, sigma).clamp(0, 1).mean()) < 1e-3
-        assert abs(slope - (clipped_mean(torch.tensor(tone + 1e-3), torch.tensor(sigma))[0] - mean) / 1e-3) < 0.01
+        assert (
+            abs(slope - (clipped_mean(torch.tensor(tone + 1e-3), torch.tensor(sigma))[0] - mean) / 1e-3)
+            < 0.01
+        )
 
 
 def test_every_tone_is_found_again():
@@ -45,11 +48,15 @@ def test_every_tone_is_found_again():
 def test_the_anchor_does_not_lift_what_clipping_has_lifted():
     for tone in (0.02, 0.5, 0.97):
         lq, clean = noisy(tone, 0.2).clamp(0, 1) * 2 - 1, torch.full((1, 3, 256, 256), 2 * tone - 1)
-        told, untold = (held_back(lq, clean, torch.full((1, 1, 1, 1), sigma)).mean().abs() for sigma in (0.2, 0.0))
+        told, untold = (
+            held_back(lq, clean, torch.full((1, 1, 1, 1), sigma)).mean().abs() for sigma in (0.2, 0.0)
+        )
         assert told < 0.01
         assert (untold > 0.1) == (tone != 0.5)
     exact = noisy(0.3, 0.1) * 2 - 1
-    assert torch.allclose(held_back(exact, torch.zeros_like(exact), torch.zeros(1, 1, 1, 1)).mean(), exact.mean(), atol=1e-3)
+    assert torch.allclose(
+        held_back(exact, torch.zeros_like(exact), torch.zeros(1, 1, 1, 1)).mean(), exact.mean(), atol=1e-3
+    )
 
 
 def test_only_clipped_noise_that_is_there_and_to_be_removed_is_undone():
@@ -68,10 +75,19 @@ def test_only_clipped_noise_that_is_there_and_to_be_removed_is_undone():
 @pytest.mark.parametrize("sigma", [3, 15, 50])
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
 def test_noise_that_goes_beyond_black_and_white_is_told_from_a_value_that_does(name, sigma):
-    clean = torch.from_numpy(numpy.asarray(Image.open(CLEAN / f"{name}.webp").convert("RGB"), numpy.float32)).movedim(-1, 0)[None] / 255
+    clean = (
+        torch.from_numpy(
+            numpy.asarray(Image.open(CLEAN / f"{name}.webp").convert("RGB"), numpy.float32)
+        ).movedim(-1, 0)[None]
+        / 255
+    )
     unclipped = clean + sigma / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(sigma))
     file = unclipped.clamp(0, 1).mul(255).round() / 255
-    rounded, hot, halved = file * 1.000001, file.clone(), torch.nn.functional.interpolate(file, scale_factor=0.5, mode="bicubic", antialias=True)
+    rounded, hot, halved = (
+        file * 1.000001,
+        file.clone(),
+        torch.nn.functional.interpolate(file, scale_factor=0.5, mode="bicubic", antialias=True),
+    )
     hot[0, :, 10, 10:14] = 1.2
     assert rounded.max() > 1 or file.max() < 1
     assert [is_clipped(each).item() for each in (unclipped, file, rounded, hot, halved)] == [0, 1, 1, 1, 1]
@@ -82,4 +98,6 @@ def test_impressions_are_taken_apart_and_joined():
     daem = initialise(DAEM(TINY.restorer.daem), torch.Generator().manual_seed(0))
     whole = daem.impression(torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
     again = Impression.joined(whole.rows(slice(index, index + 1)) for index in range(3))
-    assert all(torch.equal(getattr(whole, name), getattr(again, name)) for name in ("appearance", "hazy", "clipped"))
+    assert all(
+        torch.equal(getattr(whole, name), getattr(again, name)) for name in ("appearance", "hazy", "clipped")
+    )

@@ -17,7 +17,11 @@ def network():
     from aior_pack.aior_core.host.compact_unet import CompactUNet
     from aior_pack.aior_core.host.unet import unet_parameters
 
-    return randomised(CompactUNet(**unet_parameters(TINY.unet), dtype=torch.float32, operations=comfy.ops.disable_weight_init))
+    return randomised(
+        CompactUNet(
+            **unet_parameters(TINY.unet), dtype=torch.float32, operations=comfy.ops.disable_weight_init
+        )
+    )
 
 
 def asked(unet, x):
@@ -63,7 +67,10 @@ def test_a_noisy_picture_of_31_cells_is_repaired_by_four_steps_as_well_as_by_non
 
     model, vae, restorer = load_compact(sorted((ROOT / "models").glob("*.safetensors"))[0])
     with Image.open(ROOT / "tests/pictures/astronaut_noise.jpg") as file:
-        image = torch.from_numpy(np.asarray(file.convert("RGB").crop((200, 100, 448, 348))).copy())[None].float() / 255
+        image = (
+            torch.from_numpy(np.asarray(file.convert("RGB").crop((200, 100, 448, 348))).copy())[None].float()
+            / 255
+        )
     prior = encode_prior(restorer, vae, image)
     latents = {"samples": prior.latent}, sample_daff(model, restorer, prior, seed=0, steps=4)
     plain, sampled = (decode_daem(each, vae, restorer, prior) for each in latents)

@@ -23,8 +23,16 @@ PNG = files.encode(files.scene((8, 8)), "PNG")
 
 def call(*arguments, cwd, stdout=subprocess.PIPE, **environment):
     command = [sys.executable, str(ROOT / "aior.py"), "restore", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace", timeout=60,
-                          env={**os.environ, **environment})
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        timeout=60,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8:strict", "latin-1"])
@@ -46,12 +54,34 @@ def test_a_log_that_cannot_be_written_and_a_reader_that_went_away_are_no_traceba
     with os.fdopen(writer, "w") as pipe:
         done = call(tmp_path, cwd=tmp_path, stdout=pipe)
     assert done.stderr == "" and done.returncode == 141
-    assert subprocess.run(["sh", "-c", f"'{sys.executable}' '{ROOT / 'aior.py'}' restore a.png >&-"], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=60).stderr == ""
+    assert (
+        subprocess.run(
+            ["sh", "-c", f"'{sys.executable}' '{ROOT / 'aior.py'}' restore a.png >&-"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stderr
+        == ""
+    )
 
 
-@pytest.mark.parametrize("option, value", [("--fidelity", "7"), ("--fidelity", "nan"), ("--steps", "0"), ("--steps", "many"), ("--seed", "-1"), ("--tile", "-1"),
-                                           ("--ensemble", "9"), ("--quality", "0"), ("--bits", "12"), ("--format", "gif"), ("--metadata", "some")])
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("--fidelity", "7"),
+        ("--fidelity", "nan"),
+        ("--steps", "0"),
+        ("--steps", "many"),
+        ("--seed", "-1"),
+        ("--tile", "-1"),
+        ("--ensemble", "9"),
+        ("--quality", "0"),
+        ("--bits", "12"),
+        ("--format", "gif"),
+        ("--metadata", "some"),
+    ],
+)
 def test_an_option_out_of_range_is_one_sentence_before_anything_starts(option, value, capsys):
     with pytest.raises(SystemExit) as caught:
         load_entry().parse(["restore", "a.png", option, value])
@@ -61,7 +91,11 @@ def test_an_option_out_of_range_is_one_sentence_before_anything_starts(option, v
 
 def test_options_of_the_files_go_together_or_are_refused(capsys):
     parse = load_entry().parse
-    for wrong in (["--bits", "16", "--format", "jpg"], ["--quality", "50"], ["--quality", "50", "--format", "tiff"]):
+    for wrong in (
+        ["--bits", "16", "--format", "jpg"],
+        ["--quality", "50"],
+        ["--quality", "50", "--format", "tiff"],
+    ):
         with pytest.raises(SystemExit):
             parse(["restore", "a.png", *wrong])
     assert parse(["restore", "a.png", "--format", "png", "--metadata", "keep"]) == parse(["restore", "a.png"])
@@ -76,7 +110,10 @@ def test_the_ranges_of_the_options_are_those_of_the_nodes(comfyui):
     inputs = {entry.id: entry for node in (DAFFSampler, DecodeDAEM) for entry in node.define_schema().inputs}
     parse = load_entry().parse
     for name in ("steps", "seed", "fidelity", "tile", "ensemble"):
-        for end, beyond in ((inputs[name].min, inputs[name].min - 1), (inputs[name].max, inputs[name].max + 1)):
+        for end, beyond in (
+            (inputs[name].min, inputs[name].min - 1),
+            (inputs[name].max, inputs[name].max + 1),
+        ):
             assert getattr(parse(["restore", "a.png", f"--{name}={end}"]), name) == end
             with pytest.raises(SystemExit):
                 parse(["restore", "a.png", f"--{name}={beyond}"])
@@ -122,7 +159,14 @@ def test_without_room_for_temporary_files_the_command_says_so_at_once(tmp_path, 
 def test_a_picture_whose_server_died_is_tried_once_more(tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(PNG)
-    fates = iter([("died", "ComfyUI died with code -15."), ("done", ""), ("died", "ComfyUI died with code -9."), ("died", "ComfyUI died again.")])
+    fates = iter(
+        [
+            ("died", "ComfyUI died with code -15."),
+            ("done", ""),
+            ("died", "ComfyUI died with code -9."),
+            ("died", "ComfyUI died again."),
+        ]
+    )
 
     class Engine:
         def __init__(self, *_, **__):

@@ -7,8 +7,12 @@ from aior_pack.aior_core.training.data import REDUCED, REDUCED_SHARE, Photograph
 
 def photographs(*sizes):
     generator = torch.Generator().manual_seed(1)
-    pictures = tuple(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes)
-    return Photographs(pictures, tuple(map(str, range(len(sizes)))), torch.ones(len(sizes), dtype=torch.float64))
+    pictures = tuple(
+        torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes
+    )
+    return Photographs(
+        pictures, tuple(map(str, range(len(sizes)))), torch.ones(len(sizes), dtype=torch.float64)
+    )
 
 
 def cuts(of, size, count, **more):
@@ -22,7 +26,9 @@ def test_most_crops_are_reduced_by_any_factor():
     assert len(reduced) / len(drawn) == pytest.approx(REDUCED_SHARE, abs=0.05)
     assert REDUCED[0] <= min(reduced) < 1.6 and 2.9 < max(reduced) <= REDUCED[1]
     whole = [factor for factor in reduced if factor in (2, 3)]
-    assert len(whole) / len(reduced) == pytest.approx(0.5, abs=0.06) and 0.3 < whole.count(2) / len(whole) < 0.7
+    assert (
+        len(whole) / len(reduced) == pytest.approx(0.5, abs=0.06) and 0.3 < whole.count(2) / len(whole) < 0.7
+    )
 
 
 def test_no_crop_reaches_beyond_its_photograph():
@@ -35,7 +41,11 @@ def test_no_crop_reaches_beyond_its_photograph():
 
 def test_whole_factors_take_plain_means():
     of = photographs((200, 200))
-    cut = next(cut for cut in cuts(of, 64, 200) if cut.side == 128 and cut.gains is None and cut.flat is None and cut.turns == 0)
+    cut = next(
+        cut
+        for cut in cuts(of, 64, 200)
+        if cut.side == 128 and cut.gains is None and cut.flat is None and cut.turns == 0
+    )
     block = of.pictures[0][:, cut.top : cut.top + 2, cut.left : cut.left + 2].float().mean(dim=(1, 2))
     assert torch.allclose(take(of, cut, 64)[:, 0, 0], block / 127.5 - 1, atol=1e-5)
 
@@ -52,7 +62,11 @@ def test_what_is_reduced_is_not_aliased_and_keeps_its_brightness():
     """Stripes of one pixel become the grey between them, and a bright picture stays as bright."""
     stripes = (torch.arange(192) % 2 * 255).to(torch.uint8).expand(3, 192, 192).contiguous()
     of = Photographs((stripes,), ("stripes",), torch.ones(1, dtype=torch.float64))
-    reduced = [cut for cut in cuts(of, 64, 60) if cut.side > 120 and cut.side % 64 and cut.gains is None and cut.flat is None]
+    reduced = [
+        cut
+        for cut in cuts(of, 64, 60)
+        if cut.side > 120 and cut.side % 64 and cut.gains is None and cut.flat is None
+    ]
     assert len(reduced) > 5
     for cut in reduced:
         crop = take(of, cut, 64)

@@ -35,8 +35,12 @@ def measured(**options):
 def test_files_are_numbered_and_none_is_overwritten(output, caplog):
     with caplog.at_level("INFO"):
         paths = [save(f"{number}\n", "sub/table") for number in range(3)]
-    assert [record.getMessage() for record in caplog.records] == [f"AIOR, CSV file saved: {path}" for path in paths]
-    assert [path.relative_to(output).as_posix() for path in paths] == [f"sub/table_{number:05}_.csv" for number in (1, 2, 3)]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"AIOR, CSV file saved: {path}" for path in paths
+    ]
+    assert [path.relative_to(output).as_posix() for path in paths] == [
+        f"sub/table_{number:05}_.csv" for number in (1, 2, 3)
+    ]
     assert [path.read_text() for path in paths] == ["0\n", "1\n", "2\n"]
     assert sorted(path.name for path in (output / "sub").iterdir()) == [path.name for path in paths]
 
@@ -46,7 +50,22 @@ def test_without_a_name_there_is_no_file(output, prefix):
     assert save("x", prefix) is None and not list(output.iterdir())
 
 
-@pytest.mark.parametrize("prefix", ["../table", "a/../../table", "/tmp/table", "C:\\table", "..\\table", "link/table", "a\0b", ["a"], 3, "x" * 300, "sub/"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "../table",
+        "a/../../table",
+        "/tmp/table",
+        "C:\\table",
+        "..\\table",
+        "link/table",
+        "a\0b",
+        ["a"],
+        3,
+        "x" * 300,
+        "sub/",
+    ],
+)
 def test_names_that_lead_elsewhere_are_refused(output, tmp_path, prefix):
     (tmp_path / "elsewhere").mkdir()
     (output / "link").symlink_to(tmp_path / "elsewhere")
@@ -87,8 +106,13 @@ def test_the_node_writes_its_table_and_says_where(output):
     (shown,) = done.ui.as_dict()["text"]
     assert shown == f"{done.result[3]}\n\nSaved: {path}" and "Saved" not in done.result[3]
     rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
-    assert rows[0] == ["picture", "PSNR dB", "SSIM", "channel", "border"] and [row[0] for row in rows[1:]] == ["1", "2", "mean"]
-    assert [float(x) for x in rows[3][1:3]] == [done.result[0], done.result[1]] and rows[3][3:] == ["rgb", "3"]
+    assert rows[0] == ["picture", "PSNR dB", "SSIM", "channel", "border"] and [
+        row[0] for row in rows[1:]
+    ] == ["1", "2", "mean"]
+    assert [float(x) for x in rows[3][1:3]] == [done.result[0], done.result[1]] and rows[3][3:] == [
+        "rgb",
+        "3",
+    ]
     assert f"{float(rows[1][1]):.2f}" in done.result[3]
 
 
@@ -101,6 +125,9 @@ def test_the_node_writes_nothing_unless_asked(output):
 def test_pictures_of_two_sizes_are_refused_in_words(output):
     from aior_pack.nodes.measure import Measure
 
-    with pytest.raises(ValueError, match="Measure Restoration: .*picture is 40x32 pixels, the reference 48x32 .width x height.; .*one size"):
+    with pytest.raises(
+        ValueError,
+        match="Measure Restoration: .*picture is 40x32 pixels, the reference 48x32 .width x height.; .*one size",
+    ):
         Measure.execute(picture(32, 48), picture(32, 40), csv="table")
     assert not list(Path(output).iterdir())

@@ -13,7 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CONFIG = DAFFConfig(
-    mode="official", unet_width=32, condition_width=64, width=64, heads=4, mlp_ratio=4.0, double_blocks=1, single_blocks=1, patch=1, condition_norm="group"
+    mode="official",
+    unet_width=32,
+    condition_width=64,
+    width=64,
+    heads=4,
+    mlp_ratio=4.0,
+    double_blocks=1,
+    single_blocks=1,
+    patch=1,
+    condition_norm="group",
 )
 
 
@@ -24,10 +33,17 @@ class Formulas:
         self.state, self.width, self.heads = state, width, heads
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        return x @ self.state[f"information_transformer_layers.{name}.weight"].T + self.state[f"information_transformer_layers.{name}.bias"]
+        return (
+            x @ self.state[f"information_transformer_layers.{name}.weight"].T
+            + self.state[f"information_transformer_layers.{name}.bias"]
+        )
 
     def rms(self, name: str, x: Tensor) -> Tensor:
-        return x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * self.state[f"information_transformer_layers.{name}.scale"]
+        return (
+            x
+            / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+            * self.state[f"information_transformer_layers.{name}.scale"]
+        )
 
     @staticmethod
     def norm(x: Tensor) -> Tensor:
@@ -49,7 +65,9 @@ class Formulas:
         return (weights / weights.sum(-1, keepdim=True) @ v).transpose(0, 1).flatten(1)
 
     def vector(self, name: str, t: float) -> Tensor:
-        angles = torch.tensor([1000.0 * t * math.exp(-math.log(10000) * i / 128) for i in range(128)], dtype=torch.float64)
+        angles = torch.tensor(
+            [1000.0 * t * math.exp(-math.log(10000) * i / 128) for i in range(128)], dtype=torch.float64
+        )
         # The angles reach a million; what fp32 makes of them is the published behaviour.
         frequencies = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32) / 128)
         angles32 = torch.tensor(1000.0 * t, dtype=torch.float32) * frequencies
@@ -62,11 +80,22 @@ class Formulas:
         vec, vec2 = F.silu(self.vector("time_in", t)), F.silu(self.vector("time_in2", t))
         img, txt = self.linear("latent_in", x), self.linear("cond_in", c)
         block = "double_blocks.0."
-        i_mod, t_mod = self.linear(f"{block}img_mod.lin", vec).chunk(6), self.linear(f"{block}txt_mod.lin", vec).chunk(6)
+        i_mod, t_mod = (
+            self.linear(f"{block}img_mod.lin", vec).chunk(6),
+            self.linear(f"{block}txt_mod.lin", vec).chunk(6),
+        )
         streams = []
         for name, tokens, mod in (("txt", txt, t_mod), ("img", img, i_mod)):
-            q, k, v = self.split(self.linear(f"{block}{name}_attn.qkv", (1 + mod[1]) * self.norm(tokens) + mod[0]), 3)
-            streams.append((self.rms(f"{block}{name}_attn.norm.query_norm", q), self.rms(f"{block}{name}_attn.norm.key_norm", k), v))
+            q, k, v = self.split(
+                self.linear(f"{block}{name}_attn.qkv", (1 + mod[1]) * self.norm(tokens) + mod[0]), 3
+            )
+            streams.append(
+                (
+                    self.rms(f"{block}{name}_attn.norm.query_norm", q),
+                    self.rms(f"{block}{name}_attn.norm.key_norm", k),
+                    v,
+                )
+            )
         q, k, v = (torch.cat(pair, dim=1) for pair in zip(*streams))
         txt_attn = self.attention(q, k, v)[: len(txt)]
         txt = txt + t_mod[2] * self.linear(f"{block}txt_attn.proj", txt_attn)
@@ -77,13 +106,18 @@ class Formulas:
         h = self.linear("single_blocks.0.linear1", (1 + scale) * self.norm(f) + shift)
         q, k, v = self.split(h[:, : 6 * self.width], 3)
         q, k = self.rms("single_blocks.0.norm.query_norm", q), self.rms("single_blocks.0.norm.key_norm", k)
-        f = f + gate * self.linear("single_blocks.0.linear2", torch.cat([self.attention(q, k, v), self.gelu(h[:, 6 * self.width :])], dim=1))
+        f = f + gate * self.linear(
+            "single_blocks.0.linear2",
+            torch.cat([self.attention(q, k, v), self.gelu(h[:, 6 * self.width :])], dim=1),
+        )
         shift, scale = self.linear("final_layer.adaLN_modulation.1", vec2).chunk(2)
         return self.linear("final_layer.linear", (1 + scale) * self.norm(f) + shift)
 
     def residual(self, h: Tensor, c: Tensor, t: float) -> Tensor:
         rows = [self.tokens(x.flatten(1).T, y.flatten(1).T, t) for x, y in zip(h, c)]
-        out = torch.stack(rows) @ self.state["spatial_ch_projs.weight"].T + self.state["spatial_ch_projs.bias"]
+        out = (
+            torch.stack(rows) @ self.state["spatial_ch_projs.weight"].T + self.state["spatial_ch_projs.bias"]
+        )
         return out.transpose(1, 2).reshape(h.shape)
 
 
@@ -109,11 +143,24 @@ def test_official_mode_is_the_formulas(daff, inputs, t):
 
 def test_the_condition_is_its_formula(daff, inputs):
     _, feature = inputs
-    w = {k.removeprefix("condition_embedding."): v for k, v in daff.state_dict().items() if k.startswith("condition_embedding.")}
+    w = {
+        k.removeprefix("condition_embedding."): v
+        for k, v in daff.state_dict().items()
+        if k.startswith("condition_embedding.")
+    }
     groups = feature.reshape(2, 32, -1)
-    normed = (groups - groups.mean(-1, keepdim=True)) / (groups.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
-    normed = normed.reshape(feature.shape) * w["norm_in.weight"][:, None, None] + w["norm_in.bias"][:, None, None]
-    expected = F.conv2d(F.silu(F.conv2d(normed, w["conv_in.weight"], w["conv_in.bias"], padding=1)), w["conv_out.weight"], w["conv_out.bias"], padding=1)
+    normed = (groups - groups.mean(-1, keepdim=True)) / (
+        groups.var(-1, unbiased=False, keepdim=True) + 1e-6
+    ).sqrt()
+    normed = (
+        normed.reshape(feature.shape) * w["norm_in.weight"][:, None, None] + w["norm_in.bias"][:, None, None]
+    )
+    expected = F.conv2d(
+        F.silu(F.conv2d(normed, w["conv_in.weight"], w["conv_in.bias"], padding=1)),
+        w["conv_out.weight"],
+        w["conv_out.bias"],
+        padding=1,
+    )
     assert torch.allclose(daff.embed(feature), expected, atol=1e-5)
 
 

@@ -63,7 +63,9 @@ def test_same_recipe_same_picture_and_global_rng_untouched(kind):
 @pytest.mark.parametrize("kind", ["noise", "rain", "snow", "haze", "low_light"])
 def test_another_seed_gives_another_picture(kind):
     picture = scene()
-    assert not torch.equal(apply_recipe(picture, preset_recipe(kind, 0.6, 1)), apply_recipe(picture, preset_recipe(kind, 0.6, 2)))
+    assert not torch.equal(
+        apply_recipe(picture, preset_recipe(kind, 0.6, 1)), apply_recipe(picture, preset_recipe(kind, 0.6, 2))
+    )
 
 
 def test_json_round_trip_reproduces_every_picture_exactly():
@@ -99,7 +101,12 @@ def test_severity_zero_is_identity_and_the_way_there_is_continuous(kind):
 def test_more_severity_is_more_damage(kind, style):
     picture = scene()
     scores = [
-        np.mean([psnr(apply_recipe(picture, preset_recipe(kind, severity, seed, **style)), picture) for seed in range(3)])
+        np.mean(
+            [
+                psnr(apply_recipe(picture, preset_recipe(kind, severity, seed, **style)), picture)
+                for seed in range(3)
+            ]
+        )
         for severity in (0.15, 0.4, 0.7, 1.0)
     ]
     assert all(better > worse + 0.2 for better, worse in zip(scores, scores[1:])), scores
@@ -141,7 +148,9 @@ def test_jpeg_agrees_with_pillow(quality, subsampling, size):
     ours = apply_recipe(picture, preset_recipe("jpeg", 0.5, 0, quality=quality, subsampling=subsampling))
     pixels = ((picture[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=2 if subsampling == "4:2:0" else 0)
+    Image.fromarray(pixels).save(
+        file, "JPEG", quality=quality, subsampling=2 if subsampling == "4:2:0" else 0
+    )
     theirs = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 127.5 - 1
     assert abs(psnr(ours, picture) - psnr(theirs, picture)) < 0.3
     assert psnr(ours, theirs) > psnr(theirs, picture) + 6  # the same artefacts, not only as many
@@ -185,7 +194,9 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
     for step in steps:
         json.dumps(step.params)
         assert 0 < step.severity <= 1
-        assert severity_from_primary(step.kind, step.params[of(step.kind).primary]) == pytest.approx(step.severity, abs=0.006)
+        assert severity_from_primary(step.kind, step.params[of(step.kind).primary]) == pytest.approx(
+            step.severity, abs=0.006
+        )
         if step.kind == "jpeg":
             assert 10 <= step.params["quality"] <= 90
         if step.kind == "low_resolution":
@@ -196,13 +207,25 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
 
 def test_half_of_all_jpeg_is_coarse():
     """A third is drawn from quality 10 to 30, and of the others a quarter is, too."""
-    qualities = [recipe.steps[0].params["quality"] for recipe in recipes(600, weights={"jpeg": 1.0}, count_weights=(0, 1))]
+    qualities = [
+        recipe.steps[0].params["quality"]
+        for recipe in recipes(600, weights={"jpeg": 1.0}, count_weights=(0, 1))
+    ]
     assert np.mean([quality <= 30 for quality in qualities]) == pytest.approx(0.5, abs=0.06)
     assert min(qualities) >= 10 and max(qualities) > 85
 
 
 def test_mixtures_are_in_physical_order_without_repeats():
-    rank = {"haze": 0, "rain": 0, "snow": 0, "low_light": 1, "blur": 2, "low_resolution": 3, "noise": 4, "jpeg": 5}
+    rank = {
+        "haze": 0,
+        "rain": 0,
+        "snow": 0,
+        "low_light": 1,
+        "blur": 2,
+        "low_resolution": 3,
+        "noise": 4,
+        "jpeg": 5,
+    }
     weather = set()
     for recipe in recipes(800, count_weights=(0, 0, 0, 1)):
         order = [rank[step.kind] for step in recipe.steps]
@@ -249,13 +272,21 @@ def test_maps_say_where_and_how_much():
     for kind in ("half", "field"):
         masked = Step(step.kind, step.severity, step.seed, step.params, {"seed": 9, "kind": kind})
         lq, severities, maps = degrade_batch(picture, [Recipe((masked,))])
-        error = torch.nn.functional.avg_pool2d((lq - picture).pow(2).mean(1, keepdim=True), 8)[0, 0].sqrt() / 2 * 255 / 60
+        error = (
+            torch.nn.functional.avg_pool2d((lq - picture).pow(2).mean(1, keepdim=True), 8)[0, 0].sqrt()
+            / 2
+            * 255
+            / 60
+        )
         assert maps[0, 0].max() > 0.45 and maps[0, 0].min() < 0.1
         assert torch.corrcoef(torch.stack((error.flatten(), maps[0, 0].flatten())))[0, 1] > 0.9
         assert severities[0, 0].item() == pytest.approx(maps[0, 0].mean().item(), abs=1e-5)
         assert severities[0, 1:].abs().max() == 0 and maps[0, 1:].abs().max() == 0
     plain, severities, maps = degrade_batch(picture, [preset_recipe("snow", 0.6, 3)])
-    assert severities[0, KINDS.index("snow")] == pytest.approx(0.6) and maps[0, KINDS.index("snow")].unique().numel() == 1
+    assert (
+        severities[0, KINDS.index("snow")] == pytest.approx(0.6)
+        and maps[0, KINDS.index("snow")].unique().numel() == 1
+    )
 
 
 def test_a_repeated_kind_counts_with_its_maximum():

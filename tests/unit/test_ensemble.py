@@ -18,7 +18,9 @@ def turned(walk, prior, latent: torch.Tensor, dimensions: tuple[int, ...]):
     return other, {"samples": latent.flip(inner)}
 
 
-@pytest.mark.parametrize("dimensions", [(1,), (2,), (1, 2)], ids=["upside down", "left to right", "half a turn"])
+@pytest.mark.parametrize(
+    "dimensions", [(1,), (2,), (1, 2)], ids=["upside down", "left to right", "half a turn"]
+)
 def test_all_four_do_not_care_which_way_up_the_picture_is(walk, dimensions):
     prior = walk.encode(picture(64, 96))
     other, latent = turned(walk, prior, prior.latent, dimensions)
@@ -45,8 +47,12 @@ def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
     prior = walk.encode(picture(64, 96))
     work = Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0)
     copy, wanted = work.mirrored((2,), 4096).prior, walk.encode(prior.image.flip(2))
-    assert torch.equal(copy.features, wanted.features) and distance(copy.features, prior.features.flip(3)) > 0.01
-    assert (copy.skips is None) == (not kept) and (not kept or all(torch.equal(*pair) for pair in zip(copy.skips, wanted.skips)))
+    assert (
+        torch.equal(copy.features, wanted.features) and distance(copy.features, prior.features.flip(3)) > 0.01
+    )
+    assert (copy.skips is None) == (not kept) and (
+        not kept or all(torch.equal(*pair) for pair in zip(copy.skips, wanted.skips))
+    )
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.0])
@@ -66,7 +72,10 @@ def test_a_padded_picture_stays_where_it_is(walk, strength):
 def test_tiled_it_equals_the_whole(walk, whole_reach):
     prior = walk.encode(picture(200, 264))
     latent = {"samples": prior.latent}
-    assert distance(walk.decode(latent, prior, ensemble=2), walk.decode(latent, prior, ensemble=2, tile=64)) < 1e-4
+    assert (
+        distance(walk.decode(latent, prior, ensemble=2), walk.decode(latent, prior, ensemble=2, tile=64))
+        < 1e-4
+    )
 
 
 @pytest.mark.parametrize("ensemble", [0, 5, -1])

@@ -81,7 +81,11 @@ def test_names_that_are_no_utf8_or_very_long_have_results(tmp_path):
     while job := batch.take():
         batch.settle(job, Outcome("done", (PNG,), seconds=1.0))
     names = [os.fsencode(name) for name in os.listdir(tmp_path / "out")]
-    assert batch.done == len(set(names)) == 3 and b"caf\xe9_restored.png" in names and max(map(len, names)) <= 255
+    assert (
+        batch.done == len(set(names)) == 3
+        and b"caf\xe9_restored.png" in names
+        and max(map(len, names)) <= 255
+    )
 
 
 def test_a_file_in_the_place_of_a_folder_ends_with_a_sentence(tmp_path, capsys):
@@ -93,12 +97,18 @@ def test_a_file_in_the_place_of_a_folder_ends_with_a_sentence(tmp_path, capsys):
     batch, _ = batch_of([tmp_path / "a.png"], tmp_path / "out")
     batch.settle(batch.take(), Outcome("done", (PNG,)))
     assert batch.failed == 1 and "is a file, not a folder" in capsys.readouterr().out
-    assert "is a file" in pictures.folder_problem(tmp_path / "out") and "is a file" in pictures.folder_problem(tmp_path / "out" / "sub")
+    assert "is a file" in pictures.folder_problem(
+        tmp_path / "out"
+    ) and "is a file" in pictures.folder_problem(tmp_path / "out" / "sub")
     assert pictures.folder_problem(tmp_path / "new" / "er") is None and not (tmp_path / "new").exists()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "deep").write_text("a file")
     found, _ = pictures.find_pictures([tmp_path / "in"], tmp_path / "there")
-    blocked = {folder: problem for folder in {p.target.parent for p in found} if (problem := pictures.folder_problem(folder))}
+    blocked = {
+        folder: problem
+        for folder in {p.target.parent for p in found}
+        if (problem := pictures.folder_problem(folder))
+    }
     partly = Batch(found, Workflow(tmp_path / "w.json", b"{}", {}), blocked)
     job = partly.take()
     assert job.name == "b.png" and partly.take() is None and partly.failed == 1
@@ -107,10 +117,26 @@ def test_a_file_in_the_place_of_a_folder_ends_with_a_sentence(tmp_path, capsys):
 def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "out").write_text("a file")
-    monkeypatch.setattr("aior_pack.scripts.restore.run_here", lambda *_: pytest.fail("the server was started"))
+    monkeypatch.setattr(
+        "aior_pack.scripts.restore.run_here", lambda *_: pytest.fail("the server was started")
+    )
     from argparse import Namespace
 
-    empty = dict.fromkeys(("steps", "seed", "fidelity", "tile", "ensemble", "format", "quality", "bits", "metadata", "workflow", "ray"))
+    empty = dict.fromkeys(
+        (
+            "steps",
+            "seed",
+            "fidelity",
+            "tile",
+            "ensemble",
+            "format",
+            "quality",
+            "bits",
+            "metadata",
+            "workflow",
+            "ray",
+        )
+    )
     call = Namespace(**empty, pictures=[tmp_path / "a.png"], out=str(tmp_path / "out"), device="cpu")
     assert restore(tmp_path, call) == 1 and "out is a file" in capsys.readouterr().out
 
@@ -146,14 +172,26 @@ def test_results_of_other_formats_are_recognised_by_their_key(tmp_path, format, 
     assert again.take() is None and again.skipped == 1
     other, _ = batch_of([tmp_path / "a.png"], tmp_path / "out", format=format, quality=50)
     assert other.take() is not None
-    assert numpy.asarray(files.shown((tmp_path / "out" / f"a_restored{suffix}").read_bytes())).shape == (8, 8, 3)
+    assert numpy.asarray(files.shown((tmp_path / "out" / f"a_restored{suffix}").read_bytes())).shape == (
+        8,
+        8,
+        3,
+    )
 
 
 def test_a_picture_counts_as_cut_off_by_its_own_end_only():
     whole = files.encode(files.scene((300, 200)), "JPEG", quality=90, progressive=True)
     thumb = files.jpeg_with_thumbnail(whole)
-    assert not pictures.is_cut_off(whole) and not pictures.is_cut_off(whole + bytes(100_000)) and not pictures.is_cut_off(thumb)
+    assert (
+        not pictures.is_cut_off(whole)
+        and not pictures.is_cut_off(whole + bytes(100_000))
+        and not pictures.is_cut_off(thumb)
+    )
     for data in (whole, thumb):
         for share in (0.3, 0.6, 0.9):
             assert pictures.is_cut_off(data[: int(len(data) * share)])
-    assert pictures.is_cut_off(whole[:-2] + bytes(100_000)) and not pictures.is_cut_off(PNG + bytes(9)) and pictures.is_cut_off(PNG[:-9])
+    assert (
+        pictures.is_cut_off(whole[:-2] + bytes(100_000))
+        and not pictures.is_cut_off(PNG + bytes(9))
+        and pictures.is_cut_off(PNG[:-9])
+    )

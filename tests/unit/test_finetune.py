@@ -52,11 +52,17 @@ def train(walk, folder, *, minutes=MINUTES, stage="detail", damaged=None, clean=
     from aior_pack.aior_core.training.finetune import Settings, train_restorer
 
     settings = Settings(stage, minutes, **options)
-    return train_restorer(walk.model, walk.vae, walk.restorer, str(folder), settings, damaged=damaged, clean=clean)
+    return train_restorer(
+        walk.model, walk.vae, walk.restorer, str(folder), settings, damaged=damaged, clean=clean
+    )
 
 
 def weights(restorer) -> dict:
-    return {f"{name}.{key}": value.clone() for name, part in restorer.networks().items() for key, value in part.state_dict().items()}
+    return {
+        f"{name}.{key}": value.clone()
+        for name, part in restorer.networks().items()
+        for key, value in part.state_dict().items()
+    }
 
 
 def unlike(a: dict, b: dict) -> set[str]:
@@ -66,12 +72,17 @@ def unlike(a: dict, b: dict) -> set[str]:
 
 @pytest.mark.parametrize("stage", list(TRAINED))
 def test_a_stage_trains_its_part_of_a_new_restorer_and_leaves_the_wires_alone(walk, clean, output, stage):
-    before, vae = weights(walk.restorer), {k: v.clone() for k, v in walk.vae.first_stage_model.state_dict().items()}
+    before, vae = (
+        weights(walk.restorer),
+        {k: v.clone() for k, v in walk.vae.first_stage_model.state_dict().items()},
+    )
     unet = {k: v.clone() for k, v in walk.model.model.diffusion_model.state_dict().items()}
     state = torch.random.get_rng_state()
     trained, plot, summary = train(walk, clean, stage=stage, learning_rate=10.0)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not unlike(weights(walk.restorer), before) and not unlike(walk.vae.first_stage_model.state_dict(), vae)
+    assert not unlike(weights(walk.restorer), before) and not unlike(
+        walk.vae.first_stage_model.state_dict(), vae
+    )
     assert not unlike(walk.model.model.diffusion_model.state_dict(), unet)
     changed = unlike(weights(trained), before)
     assert all(any(key.startswith(prefix) for key in changed) for prefix in TRAINED[stage])
@@ -91,7 +102,9 @@ def test_the_new_restorer_works_with_the_same_model_and_vae(walk, pairs, output)
     from aior_pack.aior_core.host.prior_encode import encode_prior
     from aior_pack.aior_core.host.sampling import sample_daff
 
-    trained, _, summary = train(walk, pairs, learning_rate=10.0, damaged=picture(90, 140), clean=picture(90, 140, seed=1))
+    trained, _, summary = train(
+        walk, pairs, learning_rate=10.0, damaged=picture(90, 140), clean=picture(90, 140, seed=1)
+    )
     assert "2 pairs" in summary and "validation picture" in summary
     prior = encode_prior(trained, walk.vae, picture(50, 70))
     latent = sample_daff(walk.model, trained, prior, steps=1)
@@ -100,7 +113,9 @@ def test_the_new_restorer_works_with_the_same_model_and_vae(walk, pairs, output)
 
 def test_pairs_teach_the_head_nothing(walk, pairs, output):
     changed = unlike(weights(train(walk, pairs)[0]), weights(walk.restorer))
-    assert any(key.startswith("daem.") for key in changed) and any(key.startswith("prior.trunk.") for key in changed)
+    assert any(key.startswith("daem.") for key in changed) and any(
+        key.startswith("prior.trunk.") for key in changed
+    )
     assert not any(key.startswith("prior.head.") for key in changed)
 
 
@@ -179,8 +194,14 @@ def test_a_saved_restorer_comes_back_bit_for_bit(walk, clean, output, caplog):
     trained, _, _ = train(walk, clean, learning_rate=10.0)
     with caplog.at_level("INFO"):
         first, second = save_restorer(trained, "restorers/mine"), save_restorer(trained, "restorers/mine")
-    assert [record.getMessage() for record in caplog.records] == [f"AIOR, restorer saved: {path}" for path in (first, second)]
-    assert first.name == "mine_00001_.safetensors" and second.name == "mine_00002_.safetensors" and first.exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"AIOR, restorer saved: {path}" for path in (first, second)
+    ]
+    assert (
+        first.name == "mine_00001_.safetensors"
+        and second.name == "mine_00002_.safetensors"
+        and first.exists()
+    )
     loaded = load_restorer(first)
     assert not unlike(weights(loaded), weights(trained)) and loaded.config == trained.config
     assert loaded.note == trained.note and loaded.source == first.name
@@ -189,7 +210,11 @@ def test_a_saved_restorer_comes_back_bit_for_bit(walk, clean, output, caplog):
     # Rounded to bf16, as on a GPU, the smallest numbers are none of fp16, and stay as they are.
     daff = trained.daff.model
     daff.to(torch.bfloat16)
-    kept = {k.removeprefix("daff."): v.to(torch.bfloat16) for k, v in restorer_weights(trained).items() if k.startswith("daff.")}
+    kept = {
+        k.removeprefix("daff."): v.to(torch.bfloat16)
+        for k, v in restorer_weights(trained).items()
+        if k.startswith("daff.")
+    }
     assert not unlike(kept, daff.state_dict())
     assert isinstance(weight_files(), list)
 
@@ -249,7 +274,10 @@ def test_what_is_wrong_with_the_inputs_is_said(walk, clean, output):
     }.items():
         with pytest.raises(ValueError, match=words):
             call()
-    other = SimpleNamespace(**vars(walk) | {"restorer": replace(walk.restorer, config=replace(walk.restorer.config, scale="sdxl"))})
+    other = SimpleNamespace(
+        **vars(walk)
+        | {"restorer": replace(walk.restorer, config=replace(walk.restorer.config, scale="sdxl"))}
+    )
     with pytest.raises(ValueError, match="scale sdxl"):
         train(other, clean)
 

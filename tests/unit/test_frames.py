@@ -32,7 +32,9 @@ def test_over_time_is_a_triangle():
     x = torch.eye(5)
     assert over_time(x, 0) is x
     smoothed = over_time(x, 1)
-    assert torch.allclose(smoothed[2], torch.tensor([0, 0.25, 0.5, 0.25, 0])) and torch.allclose(smoothed[0, :2], torch.tensor([2 / 3, 1 / 3]))
+    assert torch.allclose(smoothed[2], torch.tensor([0, 0.25, 0.5, 0.25, 0])) and torch.allclose(
+        smoothed[0, :2], torch.tensor([2 / 3, 1 / 3])
+    )
     assert torch.allclose(smoothed.sum(dim=1), torch.ones(5))
 
 
@@ -57,7 +59,11 @@ def test_daem_judges_frames_together(walk, noisy):
 
     plain, smooth = walk.encode(noisy), walk.encode(noisy, smooth=3)
     # One frame's places, every frame's own severities.
-    still = {"features": plain.features[:1].expand(7, -1, -1, -1), "skips": tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips), "image": plain.image[:1].expand(7, -1, -1, -1)}
+    still = {
+        "features": plain.features[:1].expand(7, -1, -1, -1),
+        "skips": tuple(s[:1].expand(7, -1, -1, -1) for s in plain.skips),
+        "image": plain.image[:1].expand(7, -1, -1, -1),
+    }
     latent = {"samples": plain.latent[:1].expand(7, -1, -1, -1)}
     before, after = (flicker(walk.decode(latent, replace(prior, **still))) for prior in (plain, smooth))
     assert 0 < after < 0.2 * before
@@ -75,8 +81,12 @@ def test_what_does_not_vary_stays_as_it_is(dtype):
     ones = torch.ones(6)
     assert torch.equal(over_time(torch.arange(6.0), 2, ones), over_time(torch.arange(6.0), 2))
     assert torch.equal(over_time(torch.arange(6.0), 2, 0 * ones), torch.arange(6.0))
-    assert torch.allclose(over_time(torch.arange(3.0), 1, torch.tensor([1.0, 0, 1])), torch.tensor([0.0, 1, 2]))
-    assert torch.allclose(over_time(torch.tensor([0.0, 9.0, 0.0]), 1, torch.tensor([1.0, 0, 1])), torch.zeros(3))
+    assert torch.allclose(
+        over_time(torch.arange(3.0), 1, torch.tensor([1.0, 0, 1])), torch.tensor([0.0, 1, 2])
+    )
+    assert torch.allclose(
+        over_time(torch.tensor([0.0, 9.0, 0.0]), 1, torch.tensor([1.0, 0, 1])), torch.zeros(3)
+    )
 
 
 def contexts_of(walk, prior):
@@ -94,7 +104,11 @@ def test_the_estimate_is_averaged_once(walk, noisy):
         assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(alone, together)), name
     assert any(not torch.equal(a.vector, b.vector) for a, b in zip(alone, together))
     plain = walk.encode(noisy)
-    assert torch.allclose(smooth.severities[3], plain.severities[1:6].mul(torch.tensor([1, 2, 3, 2, 1.0])[:, None]).sum(dim=0) / 9, atol=1e-5)
+    assert torch.allclose(
+        smooth.severities[3],
+        plain.severities[1:6].mul(torch.tensor([1, 2, 3, 2, 1.0])[:, None]).sum(dim=0) / 9,
+        atol=1e-5,
+    )
     assert flicker(smooth.impression.hazy) <= flicker(plain.impression.hazy)
 
 
@@ -122,7 +136,11 @@ def test_tones_that_are_to_stay_say_nothing_of_the_neighbours(walk, noisy, monke
     only = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
     walk.decode(latent, steer_prior(smooth, {"haze": only, "low_light": only}))
     (curves,) = seen
-    assert curves.shape == (7, 3, 3) and curves[3].abs().max() > 0.01 and torch.all(curves[[0, 1, 2, 4, 5, 6]] == 0)
+    assert (
+        curves.shape == (7, 3, 3)
+        and curves[3].abs().max() > 0.01
+        and torch.all(curves[[0, 1, 2, 4, 5, 6]] == 0)
+    )
 
 
 def test_a_batch_is_each_frame_alone(walk, noisy):

@@ -37,4 +37,7 @@ def test_a_page_is_told_of_its_picture_once(tmp_path, monkeypatch):
     page.write_text("# An odd node\n\nDoes things.\n", encoding="utf-8")
     for _ in range(2):
         refer("Odd", "en")
-        assert page.read_text(encoding="utf-8") == "# An odd node\n\n![An odd node](Odd/en.webp)\n\nDoes things.\n"
+        assert (
+            page.read_text(encoding="utf-8")
+            == "# An odd node\n\n![An odd node](Odd/en.webp)\n\nDoes things.\n"
+        )

@@ -15,16 +15,23 @@ def test_strength_zero_is_the_unpatched_model(walk):
     model, positive, negative = walk.patch(prior, strength=0.0)
     plain = [[positive[0][0], {}]]
     latent = torch.zeros_like(prior.latent)
-    assert torch.equal(ksampler(model, positive, negative, latent), ksampler(walk.model, plain, plain, latent))
+    assert torch.equal(
+        ksampler(model, positive, negative, latent), ksampler(walk.model, plain, plain, latent)
+    )
     on, positive, negative = walk.patch(prior)
-    assert distance(ksampler(on, positive, negative, latent), ksampler(walk.model, plain, plain, latent)) > 1e-2
+    assert (
+        distance(ksampler(on, positive, negative, latent), ksampler(walk.model, plain, plain, latent)) > 1e-2
+    )
 
 
 def test_a_model_without_patch_ignores_the_condition(walk):
     prior = walk.encode(picture(64, 64))
     _, positive, negative = walk.patch(prior)
     latent = torch.zeros_like(prior.latent)
-    assert torch.equal(ksampler(walk.model, positive, negative, latent), ksampler(walk.model, [[positive[0][0], {}]], negative, latent))
+    assert torch.equal(
+        ksampler(walk.model, positive, negative, latent),
+        ksampler(walk.model, [[positive[0][0], {}]], negative, latent),
+    )
 
 
 def test_the_input_model_and_conditioning_are_unchanged(walk):
@@ -112,7 +119,9 @@ def test_context_windows_get_their_part_of_the_prior(walk, dim):
     length = 2 if dim == 0 else 8
     handler = windows.IndexListContextHandler
     # An anchor for causal video models, which the oldest host has not.
-    plain = {"causal_window_fix": False} if "causal_window_fix" in inspect.signature(handler).parameters else {}
+    plain = (
+        {"causal_window_fix": False} if "causal_window_fix" in inspect.signature(handler).parameters else {}
+    )
 
     def run(model, positive, negative):
         model.model_options["context_handler"] = handler(
@@ -138,7 +147,9 @@ def test_start_and_end_percent_choose_the_steps(walk):
     def times(**options):
         model, positive, negative = walk.patch(prior, **options)
         seen = []
-        handle = walk.restorer.daff.model.register_forward_pre_hook(lambda module, args: seen.append(float(args[2][0])))
+        handle = walk.restorer.daff.model.register_forward_pre_hook(
+            lambda module, args: seen.append(float(args[2][0]))
+        )
         ksampler(model, positive, negative, torch.zeros_like(prior.latent), steps=4)
         handle.remove()
         return seen
@@ -178,7 +189,10 @@ def test_a_restorer_of_another_width_is_refused(walk, tmp_path):
 
     wide = dataclasses.replace(TINY, unet=dataclasses.replace(TINY.unet, model_channels=64))
     wide = dataclasses.replace(
-        wide, restorer=dataclasses.replace(TINY.restorer, daff=dataclasses.replace(TINY.restorer.daff, unet_width=64))
+        wide,
+        restorer=dataclasses.replace(
+            TINY.restorer, daff=dataclasses.replace(TINY.restorer.daff, unet_width=64)
+        ),
     )
     model, *_ = load_compact(save_tiny(tmp_path, wide))
     with pytest.raises(ValueError, match="(?s)width 32.*width 64"):
@@ -203,7 +217,9 @@ def test_the_same_seed_gives_the_same_picture(walk):
 def test_fidelity_goes_from_the_sampler_to_the_single_step(walk):
     prior = walk.encode(picture(64, 64))
     single = walk.sample(prior, steps=1)["samples"]
-    distances = [distance(walk.sample(prior, steps=4, fidelity=f)["samples"], single) for f in (0.0, 0.5, 1.0)]
+    distances = [
+        distance(walk.sample(prior, steps=4, fidelity=f)["samples"], single) for f in (0.0, 0.5, 1.0)
+    ]
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < 1e-4
 
@@ -229,13 +245,21 @@ def test_a_noise_mask_keeps_what_is_outside(walk):
 
 def test_empty_latents_of_other_nodes_fit(walk):
     prior = walk.encode(picture(64, 96))
-    out = walk.sample(prior, latent={"samples": torch.zeros(1, 4, 8, 12), "downscale_ratio_spacial": 8}, seed=5, steps=2)
-    assert torch.equal(out["samples"], walk.sample(prior, seed=5, steps=2)["samples"]) and out.keys() == {"samples"}
+    out = walk.sample(
+        prior, latent={"samples": torch.zeros(1, 4, 8, 12), "downscale_ratio_spacial": 8}, seed=5, steps=2
+    )
+    assert torch.equal(out["samples"], walk.sample(prior, seed=5, steps=2)["samples"]) and out.keys() == {
+        "samples"
+    }
 
 
 @pytest.mark.parametrize(
     "samples, message",
-    [(torch.ones(1, 4, 8, 8), "4 channels"), (torch.ones(1, 16, 8, 12), "different sizes"), (torch.ones(3, 16, 8, 8), "3 latents")],
+    [
+        (torch.ones(1, 4, 8, 8), "4 channels"),
+        (torch.ones(1, 16, 8, 12), "different sizes"),
+        (torch.ones(3, 16, 8, 8), "3 latents"),
+    ],
 )
 def test_wrong_latents_are_refused_by_the_sampler(walk, samples, message):
     prior = walk.encode(picture(64, 64, batch=2))
@@ -266,6 +290,8 @@ def test_tiled_sampling_is_close_to_the_whole(walk, small_windows):
 
 def test_a_scheduler_that_makes_nan_of_one_step_is_named(walk):
     prior = walk.encode(picture(64, 64))
-    with pytest.raises(ValueError, match="^the scheduler kl_optimal makes NaN of the noise levels for 1 steps"):
+    with pytest.raises(
+        ValueError, match="^the scheduler kl_optimal makes NaN of the noise levels for 1 steps"
+    ):
         walk.sample(prior, steps=1, scheduler="kl_optimal")
     assert torch.isfinite(walk.sample(prior, steps=2, scheduler="kl_optimal")["samples"]).all()

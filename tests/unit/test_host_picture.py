@@ -24,7 +24,11 @@ def test_alpha_comes_back_as_it_was(walk):
 
 def test_prior_fields(walk):
     prior = walk.encode(picture(60, 90, batch=2))
-    assert prior.picture.shape == (2, 3, 64, 96) and prior.geometry.height == 60 and prior.geometry.pad_right == 6
+    assert (
+        prior.picture.shape == (2, 3, 64, 96)
+        and prior.geometry.height == 60
+        and prior.geometry.pad_right == 6
+    )
     assert prior.features.shape == (2, 24, 8, 12) and prior.latent.shape == (2, 16, 8, 12)
     assert [tuple(s.shape) for s in prior.skips] == [(2, 8, 64, 96), (2, 12, 32, 48), (2, 16, 16, 24)]
     assert prior.severities.shape == prior.probabilities.shape == (2, 8) and prior.maps.shape == (2, 8, 8, 12)
@@ -36,7 +40,9 @@ def test_haze_needs_a_second_opinion_on_each_picture(walk, monkeypatch):
     said = torch.full((2, 8), 0.4), torch.full((2, 8), 0.97), torch.zeros(2, 8, 8, 8)
     monkeypatch.setattr(prior_encode, "_estimate", lambda restorer, features: said)
     opinions = iter((0.9, 0.1))
-    monkeypatch.setattr(walk.restorer.daem.model.curve, "hazy", lambda looks: torch.full((1,), next(opinions)))
+    monkeypatch.setattr(
+        walk.restorer.daem.model.curve, "hazy", lambda looks: torch.full((1,), next(opinions))
+    )
     prior = walk.encode(picture(64, 64, batch=2))
     assert torch.equal(prior.severities[0], said[0][0]) and prior.severities[1].tolist()[5] == 0
     assert prior.severities[1].count_nonzero() == 7 and torch.equal(prior.probabilities, said[1])
@@ -89,8 +95,15 @@ def test_decoding_is_what_training_decodes(walk):
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, impression=daem.impression((prior.picture + 1) / 2))
-    trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
+    context = daem.context(
+        prior.features,
+        prior.severities,
+        probabilities=prior.probabilities,
+        impression=daem.impression((prior.picture + 1) / 2),
+    )
+    trained, _ = decode_with_detail(
+        walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
+    )
     assert distance(walk.decode({"samples": prior.latent}, prior), from_unit(trained)) < 1e-5
 
 
@@ -106,7 +119,10 @@ def test_tiled_decoding_equals_the_whole(walk, whole_reach, strength):
 
 def test_wrong_latents_are_refused_by_the_decoder(walk):
     prior = walk.encode(picture(64, 64))
-    for samples, message in ((torch.ones(1, 16, 8, 9), "different sizes"), (torch.ones(1, 4, 8, 8), "channels")):
+    for samples, message in (
+        (torch.ones(1, 16, 8, 9), "different sizes"),
+        (torch.ones(1, 4, 8, 8), "channels"),
+    ):
         with pytest.raises(ValueError, match=message):
             walk.decode({"samples": samples}, prior)
     with pytest.raises(ValueError, match="sampled latent holds NaN.*another scheduler"):
@@ -134,7 +150,9 @@ def test_the_model_is_a_rectified_flow(walk):
     sampling = walk.model.get_model_object("model_sampling")
     assert float(sampling.sigma_max) == 1.0 and 0 < float(sampling.sigma_min) < 0.0011
     assert float(sampling.timestep(torch.tensor(0.25))) == 250.0 and sampling.percent_to_sigma(0.25) == 0.75
-    noise, latent, v = (torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    noise, latent, v = (
+        torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3)
+    )
     x = sampling.noise_scaling(torch.tensor([0.5]), noise, latent)
     assert torch.allclose(sampling.calculate_denoised(torch.tensor([0.5]), v, x), x - 0.5 * v)
     assert not walk.model.model.model_config.inpaint_model() and walk.model.model.concat_keys == ()
@@ -144,7 +162,9 @@ def test_previews_have_colours(walk):
     import latent_preview
 
     latent_format = walk.model.model.latent_format
-    preview = latent_preview.Latent2RGBPreviewer(latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias)
+    preview = latent_preview.Latent2RGBPreviewer(
+        latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
+    )
     small = preview.decode_latent_to_preview(walk.encode(picture(64, 96)).latent)
     assert small.size == (12, 8)
 
@@ -170,7 +190,12 @@ def test_the_report_tells_and_shows(walk):
     assert text.startswith("Picture 1 (90x60)") and "Picture 2" in text and text.count("severity") == 16
     assert report.report_plot(prior).shape[0] == 2 and report.report_plot(prior).shape[3] == 3
     maps, masks = report.report_maps(prior)
-    assert maps.shape == (16, 60, 90, 3) and masks.shape == (16, 60, 90) and 0 <= masks.min() and masks.max() <= 1
+    assert (
+        maps.shape == (16, 60, 90, 3)
+        and masks.shape == (16, 60, 90)
+        and 0 <= masks.min()
+        and masks.max() <= 1
+    )
 
 
 def test_encoding_asks_for_no_place_for_daem(walk, monkeypatch):
@@ -179,6 +204,10 @@ def test_encoding_asks_for_no_place_for_daem(walk, monkeypatch):
 
     asked = []
     load = prior_encode.management.load_models_gpu
-    monkeypatch.setattr(prior_encode.management, "load_models_gpu", lambda models, *args, **options: (asked.extend(models), load(models, *args, **options)))
+    monkeypatch.setattr(
+        prior_encode.management,
+        "load_models_gpu",
+        lambda models, *args, **options: (asked.extend(models), load(models, *args, **options)),
+    )
     prior = walk.encode(picture(64, 64))
     assert walk.restorer.daem not in asked and walk.restorer.encoder in asked and prior.impression is not None

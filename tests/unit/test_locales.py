@@ -83,15 +83,33 @@ def info(comfyui) -> dict[str, dict]:
 def test_english_says_what_the_nodes_say(info):
     written = english(info)
     assert {name: read("en", name) for name in FILES} == written, "run `python3 -m scripts.make_locales`"
-    assert len(written["nodeDefs.json"]) == len(info) and written["main.json"] == {"nodeCategories": {"restoration": "restoration"}}
+    assert len(written["nodeDefs.json"]) == len(info) and written["main.json"] == {
+        "nodeCategories": {"restoration": "restoration"}
+    }
 
 
 def test_hidden_inputs_and_foreign_nodes_have_no_words():
-    node = {"input": {"required": {"x": ("INT", {"tooltip": "t", "display_name": "X"}), "y": ("IMAGE",)}, "hidden": {"prompt": ("PROMPT",)}}}
-    node |= {"output_name": ["o"], "output_tooltips": ["u"], "display_name": "N", "description": "D", "category": "image/odd"}
+    node = {
+        "input": {
+            "required": {"x": ("INT", {"tooltip": "t", "display_name": "X"}), "y": ("IMAGE",)},
+            "hidden": {"prompt": ("PROMPT",)},
+        }
+    }
+    node |= {
+        "output_name": ["o"],
+        "output_tooltips": ["u"],
+        "display_name": "N",
+        "description": "D",
+        "category": "image/odd",
+    }
     written = english({f"{OURS}N": node, "KSampler": node | {"category": "foreign"}})
     inputs = {"x": {"name": "X", "tooltip": "t"}, "y": {"name": "y", "tooltip": None}}
-    words = {"display_name": "N", "description": "D", "inputs": inputs, "outputs": {"0": {"name": "o", "tooltip": "u"}}}
+    words = {
+        "display_name": "N",
+        "description": "D",
+        "inputs": inputs,
+        "outputs": {"0": {"name": "o", "tooltip": "u"}},
+    }
     assert written == {"main.json": {"nodeCategories": {"odd": "odd"}}, "nodeDefs.json": {f"{OURS}N": words}}
 
 
@@ -106,14 +124,20 @@ def test_the_languages_are_those_promised():
 def test_every_text_is_there_and_no_other(language, name):
     wanted, found = (dict(texts(read(code, name))) for code in ("en", language))
     assert sorted(found) == sorted(wanted)
-    assert [path for path, text in found.items() if not isinstance(text, str) or not text or text != text.strip()] == []
+    assert [
+        path for path, text in found.items() if not isinstance(text, str) or not text or text != text.strip()
+    ] == []
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_every_text_is_translated(language):
-    same = {text.casefold() for _, text, translated in pairs(language) if translated.casefold() == text.casefold()}
+    same = {
+        text.casefold() for _, text, translated in pairs(language) if translated.casefold() == text.casefold()
+    }
     assert same <= KEPT
-    sentences = [translated for path, _, translated in pairs(language) if path[-1] in ("description", "tooltip")]
+    sentences = [
+        translated for path, _, translated in pairs(language) if path[-1] in ("description", "tooltip")
+    ]
     assert [text for text in sentences if not re.search(SCRIPTS.get(language, "[a-z]"), text)] == []
     assert read(language, "main.json")["nodeCategories"]["restoration"] != "restoration"
 
@@ -139,7 +163,9 @@ def test_numbers_paths_and_acronyms_are_kept(language):
         for name in names_of("en").values():
             text = text.replace(name, "")
         for word in [*NUMBER.findall(text), *ACRONYM.findall(text), *IDENTIFIER.findall(text)]:
-            assert word in nodes[path[0]]["inputs"] or says(translated, word), f"{language} {path}: {word} of {text!r} is not in {translated!r}"
+            assert word in nodes[path[0]]["inputs"] or says(translated, word), (
+                f"{language} {path}: {word} of {text!r} is not in {translated!r}"
+            )
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
@@ -169,7 +195,9 @@ def test_choices_are_called_as_the_browser_shows_them(language, info):
                 text = options[0]["tooltip"]
                 for choice in options[0]["options"]:
                     if says(text, str(choice)):
-                        assert says(words[node_id]["inputs"][name]["tooltip"], choice), f"{language} {node_id} {name}: {choice}"
+                        assert says(words[node_id]["inputs"][name]["tooltip"], choice), (
+                            f"{language} {node_id} {name}: {choice}"
+                        )
 
 
 def tables(page: str) -> tuple[list[str], list[str]]:
@@ -177,7 +205,9 @@ def tables(page: str) -> tuple[list[str], list[str]]:
     found = {}
     for block in re.findall(r"(?:^\|.*\n?)+", page, re.MULTILINE):
         head, _, *cells = CELL.findall(block)
-        found[{"\u8f93\u5165": "input", "\u8f93\u51fa": "output"}.get(head, head)] = [name for cell in cells for name in re.split(r", |\u3001", cell)]
+        found[{"\u8f93\u5165": "input", "\u8f93\u51fa": "output"}.get(head, head)] = [
+            name for cell in cells for name in re.split(r", |\u3001", cell)
+        ]
     return found.get("input", []), found.get("output", [])
 
 
@@ -200,14 +230,21 @@ def test_the_chinese_help_names_every_input_and_output(info):
         page = (PAGES / node_id / "zh.md").read_text(encoding="utf-8")
         inputs, outputs = tables(page)
         assert page.startswith(f"# {node['display_name']}\n"), node_id
-        assert sorted(inputs) == sorted(called(words["name"], name) for name, words in node["inputs"].items()), node_id
+        assert sorted(inputs) == sorted(
+            called(words["name"], name) for name, words in node["inputs"].items()
+        ), node_id
         known = before[node_id].get("outputs", {})
-        assert outputs == [called(words["name"], known[slot]["name"]) for slot, words in node.get("outputs", {}).items()], node_id
+        assert outputs == [
+            called(words["name"], known[slot]["name"]) for slot, words in node.get("outputs", {}).items()
+        ], node_id
 
 
 def test_the_chinese_help_speaks_of_the_same_nodes_and_choices():
     for path in PAGES.glob("*.md"):
-        page, chinese = path.read_text(encoding="utf-8"), (PAGES / path.stem / "zh.md").read_text(encoding="utf-8")
+        page, chinese = (
+            path.read_text(encoding="utf-8"),
+            (PAGES / path.stem / "zh.md").read_text(encoding="utf-8"),
+        )
         assert own_nodes(page, names_of("en")) == own_nodes(chinese, names_of("zh")), path.stem
         assert set(re.findall(r"`([^`]+)`", page)) <= set(re.findall(r"`([^`]+)`", chinese)), path.stem
 
@@ -216,4 +253,13 @@ def test_the_published_pack_has_the_words():
     """Every line of .comfyignore is of the root alone: `docs/` would leave out the help pages in web/docs/ too."""
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     assert all(line.startswith("/") for line in ignored)
-    assert not {line.strip("/") for line in ignored} & {"locales", "web", "workflows", "subgraphs", "models", "nodes", "aior_core", "scripts"}
+    assert not {line.strip("/") for line in ignored} & {
+        "locales",
+        "web",
+        "workflows",
+        "subgraphs",
+        "models",
+        "nodes",
+        "aior_core",
+        "scripts",
+    }

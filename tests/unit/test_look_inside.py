@@ -41,7 +41,10 @@ def test_a_batch_is_looked_at_picture_by_picture(walk, look):
     first = look(walk.encode(images[:1]), seed=1, steps=2)
     assert both.influence[0] == pytest.approx(first.influence[0], rel=1e-4)
     for level, alone in zip(both.levels, first.levels, strict=True):
-        assert distance(level.votes[:1], alone.votes) < 1e-4 and distance(level.weights[:1], alone.weights) < 1e-4
+        assert (
+            distance(level.votes[:1], alone.votes) < 1e-4
+            and distance(level.weights[:1], alone.weights) < 1e-4
+        )
 
 
 def test_influence_of_the_first_step_is_what_daff_adds_to_the_first_feature(walk, look):
@@ -54,7 +57,9 @@ def test_influence_of_the_first_step_is_what_daff_adds_to_the_first_feature(walk
     feature = walk.model.model.diffusion_model.input_blocks[0][0](noise)
     added = walk.restorer.daff.model(feature, embed_condition(walk.restorer, prior), torch.tensor([1000.0]))
     (influence,) = look(prior, seed=5, steps=3).influence
-    assert len(influence) == 3 and influence[0] == pytest.approx(float(added.norm() / feature.norm()), rel=1e-3)
+    assert len(influence) == 3 and influence[0] == pytest.approx(
+        float(added.norm() / feature.norm()), rel=1e-3
+    )
 
 
 def test_influence_follows_the_strength(walk, look):
@@ -92,9 +97,16 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
     prior = walk.encode(picture(64, 96))
     inside = look(prior, seed=2, steps=1)
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, probabilities=prior.probabilities, impression=daem.impression((prior.picture + 1) / 2))
+    context = daem.context(
+        prior.features,
+        prior.severities,
+        probabilities=prior.probabilities,
+        impression=daem.impression((prior.picture + 1) / 2),
+    )
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
-    _, routings = decode_with_detail(walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture)
+    _, routings = decode_with_detail(
+        walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture
+    )
     assert len(inside.levels) == len(routings) == 4
     for level, routing in zip(inside.levels, reversed(routings)):
         assert level.votes.shape == (1, 4, 8, 12)
@@ -141,7 +153,12 @@ def test_regions_are_counted_right():
 
 def test_words_and_pictures_say_the_same_numbers(walk):
     from aior_pack.aior_core.host.drawing import BLUE
-    from aior_pack.aior_core.host.inside_report import expert_names, expert_sheet, influence_chart, inside_text
+    from aior_pack.aior_core.host.inside_report import (
+        expert_names,
+        expert_sheet,
+        influence_chart,
+        inside_text,
+    )
     from aior_pack.aior_core.host.look_inside import Inside, Level
 
     prior, config = walk.encode(picture(64, 64)), TINY.restorer.daem

@@ -25,8 +25,12 @@ def feature(height: int = 12, width: int = 20) -> torch.Tensor:
 
 def test_only_the_maps_know_of_it():
     encoder, old = randomised(PriorEncoder(PRIOR)), PriorEncoder(OLD).eval()
-    old.load_state_dict({key: value for key, value in encoder.state_dict().items() if not key.startswith("head.places.")})
-    for now, before, same in zip(encoder.estimate(feature()), old.estimate(feature()), (True, True, False), strict=True):
+    old.load_state_dict(
+        {key: value for key, value in encoder.state_dict().items() if not key.startswith("head.places.")}
+    )
+    for now, before, same in zip(
+        encoder.estimate(feature()), old.estimate(feature()), (True, True, False), strict=True
+    ):
         assert torch.equal(now, before) == same
 
 
@@ -73,7 +77,15 @@ def test_the_stage_trains_only_the_maps(tmp_path):
     stage = dataclasses.replace(STAGES["maps"], crops=lambda progress, step: (32, 8))
     memory = Memory(networks, photographs, "cpu")
     options = loop.Options(tmp_path, 600.0, learning_rate_scale=10.0)
-    loop.train(networks, stage, photographs, options, say=lambda line: None, draw=memory, watch=lambda progress: progress.step < 3)
+    loop.train(
+        networks,
+        stage,
+        photographs,
+        options,
+        say=lambda line: None,
+        draw=memory,
+        watch=lambda progress: progress.step < 3,
+    )
     changed = {key for key, value in networks.state_dict().items() if not torch.equal(value, before[key])}
     assert changed and all(key.startswith("prior.head.places.") for key in changed)
     # Encoded once, and learnt from three times.
@@ -95,7 +107,9 @@ def bundled():
 def overlap(encoder: PriorEncoder, path: Path, kind: str, severity: float, seed: int) -> tuple[float, float]:
     """IoU of the damaged half of a picture with its map, cut at half of its height, and with everywhere."""
     with Image.open(path) as image:
-        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
+        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(
+            image.height, image.width, 3
+        )
     side = min(256, image.height // 8 * 8, image.width // 8 * 8)
     clean = picture[:side, :side].movedim(-1, 0)[None].float() / 127.5 - 1
     (step,) = preset_recipe(kind, severity, seed).steps
@@ -107,8 +121,13 @@ def overlap(encoder: PriorEncoder, path: Path, kind: str, severity: float, seed:
     return ((seen & truth).sum() / (seen | truth).sum()).item(), truth.float().mean().item()
 
 
-@pytest.mark.parametrize("kind, severity, least", [("noise", 0.42, 0.75), ("rain", 0.5, 0.6), ("low_light", 0.6, 0.6)])
+@pytest.mark.parametrize(
+    "kind, severity, least", [("noise", 0.42, 0.75), ("rain", 0.5, 0.6), ("low_light", 0.6, 0.6)]
+)
 def test_the_bundled_weights_find_the_damaged_half(bundled, kind, severity, least):
-    pairs = [overlap(bundled, path, kind, severity, seed) for seed, path in enumerate(sorted((ROOT / "tests" / "clean").glob("*.webp")))]
+    pairs = [
+        overlap(bundled, path, kind, severity, seed)
+        for seed, path in enumerate(sorted((ROOT / "tests" / "clean").glob("*.webp")))
+    ]
     ours, everywhere = (sum(each) / len(pairs) for each in zip(*pairs))
     assert len(pairs) == 6 and ours > least and ours > everywhere + 0.1

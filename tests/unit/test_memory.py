@@ -40,13 +40,18 @@ def test_the_largest_tile_that_fits_where_not(memory, caplog):
     room = memory(4)
     with caplog.at_level(logging.INFO):
         chosen = room.choose_tile(0, need(room, halo=128), CPU, "a stage")
-    assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * room.GIB < need(room, halo=128).bytes(2048)
+    assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * room.GIB < need(
+        room, halo=128
+    ).bytes(2048)
     assert "AIOR, a stage: tiles of 1536 pixels" in caplog.text and "GiB are free" in caplog.text
 
 
 def test_what_is_asked_for_and_does_not_fit_is_refused_with_what_would(memory):
     room = memory(4)
-    with pytest.raises(RuntimeError, match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536",
+    ):
         room.choose_tile(2048, need(room, halo=64), CPU, "a stage")
     assert room.choose_tile(1024, need(room, halo=64), CPU, "a stage") == 1024
     assert room.choose_tile(1, need(room), CPU, "a stage") == room.LEAST
@@ -89,7 +94,12 @@ RAN_OUT = (
     "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
 )
 """What PyTorch 2 says on Linux, Windows, Macs, DirectML, CUDA where its error has no class of its own, and Intel's GPUs."""
-OTHERS = ("CUDA error: an illegal memory access was encountered", "mat1 and mat2 shapes cannot be multiplied", "Expected a 'mps' device type", "invalid buffer size")
+OTHERS = (
+    "CUDA error: an illegal memory access was encountered",
+    "mat1 and mat2 shapes cannot be multiplied",
+    "Expected a 'mps' device type",
+    "invalid buffer size",
+)
 
 
 @pytest.mark.parametrize("text", RAN_OUT)
@@ -109,7 +119,14 @@ def test_what_this_system_says_is_known(memory):
     assert memory(1).is_out_of_memory(caught.value)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), *(RuntimeError(text) for text in RAN_OUT[:3])])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        *(RuntimeError(text) for text in RAN_OUT[:3]),
+    ],
+)
 def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
     tried = []
 
@@ -119,7 +136,12 @@ def test_running_out_halves_the_tile_and_says_so(memory, error, caplog):
             raise error
         return f"done with {tile}"
 
-    assert memory(1).with_smaller_tiles(run, 1500, "a stage") == "done with 128" and tried == [1500, 704, 320, 128]
+    assert memory(1).with_smaller_tiles(run, 1500, "a stage") == "done with 128" and tried == [
+        1500,
+        704,
+        320,
+        128,
+    ]
     assert "out of memory with tiles of 704 pixels; going on with 320" in caplog.text
 
 
@@ -164,10 +186,16 @@ def test_a_restoration_goes_on_after_running_out(walk, whole_reach, small_window
     once(walk.model.model.diffusion_model, "forward")
     latent = walk.sample(prior, steps=1)["samples"]
     assert torch.equal(latent, walk.sample(prior, steps=1, tile=128)["samples"])
-    assert [caplog.text.count(f"AIOR, {stage}: out of memory") for stage in ("encoding the prior", "encoding the latent", "decoding", "sampling")] == [1, 1, 1, 1]
+    assert [
+        caplog.text.count(f"AIOR, {stage}: out of memory")
+        for stage in ("encoding the prior", "encoding the latent", "decoding", "sampling")
+    ] == [1, 1, 1, 1]
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so, and gives it back when told")
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc",
+    reason="only glibc keeps freed memory so, and gives it back when told",
+)
 def test_what_the_c_library_keeps_of_freed_memory_is_given_back():
     from aior_pack.aior_core.host.memory import give_back_freed
 

@@ -63,14 +63,21 @@ def test_against_scikit_image(height, width, border):
     for index, value in enumerate(ssim(damaged, clean, border=border).tolist()):
         pair = as_numpy(clean[index])[inside], as_numpy(damaged[index])[inside]
         expected = skimage.structural_similarity(
-            *pair, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            *pair,
+            data_range=1,
+            channel_axis=-1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
         assert value == pytest.approx(expected, abs=1e-6)
 
 
 def test_luma_is_matlabs():
     colors = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).view(5, 3, 1, 1)
-    assert (to_luma(colors).flatten() * 255).tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-4)
+    assert (to_luma(colors).flatten() * 255).tolist() == pytest.approx(
+        [16, 235, 81.481, 144.553, 40.966], abs=1e-4
+    )
 
 
 def test_luma_against_scikit_image():
@@ -101,7 +108,9 @@ def test_batch_equals_the_pictures_alone_and_one_reference_serves_all():
     for metric in (psnr, ssim):
         both = metric(damaged, clean)
         assert both.shape == (2,) and both[0] > both[1]
-        assert both.tolist() == pytest.approx([metric(damaged[:1], clean).item(), metric(damaged[1:], clean).item()], abs=1e-9)
+        assert both.tolist() == pytest.approx(
+            [metric(damaged[:1], clean).item(), metric(damaged[1:], clean).item()], abs=1e-9
+        )
 
 
 def test_as_8bit_is_what_a_png_holds():
@@ -134,7 +143,10 @@ def test_perceptual_measures_or_names_the_package():
     learnt = strong.clone().requires_grad_()
     distance = learned_distance(learnt, clean)
     distance.sum().backward()
-    assert torch.allclose(distance.double(), perceptual(strong, clean), atol=1e-5) and learnt.grad.abs().sum() > 0
+    assert (
+        torch.allclose(distance.double(), perceptual(strong, clean), atol=1e-5)
+        and learnt.grad.abs().sum() > 0
+    )
 
 
 def test_table_holds_each_picture_their_mean_and_the_protocol():
@@ -152,9 +164,13 @@ def test_csv_holds_the_numbers_of_the_table_in_full():
     head, *rows = list(csv.reader(io.StringIO(csv_table(both))))
     assert head == ["picture", "PSNR dB", "SSIM", "channel", "border"]
     assert [row[0] for row in rows] == ["1", "2", "mean"] and {tuple(row[3:]) for row in rows} == {("y", "2")}
-    assert [float(row[1]) for row in rows] == [*both.psnr, both.mean("psnr")] and [float(row[2]) for row in rows] == [*both.ssim, both.mean("ssim")]
+    assert [float(row[1]) for row in rows] == [*both.psnr, both.mean("psnr")] and [
+        float(row[2]) for row in rows
+    ] == [*both.ssim, both.mean("ssim")]
     one = dataclasses.replace(both, psnr=both.psnr[:1], ssim=both.ssim[:1], perceptual=(0.25,))
-    assert csv_table(one).count("\n") == 2 and csv_table(one).startswith("picture,PSNR dB,SSIM,ST-LPIPS (not LPIPS),channel,border\n1,")
+    assert csv_table(one).count("\n") == 2 and csv_table(one).startswith(
+        "picture,PSNR dB,SSIM,ST-LPIPS (not LPIPS),channel,border\n1,"
+    )
 
 
 def test_markdown_columns_line_up():

@@ -35,9 +35,22 @@ def run(folder: Path, first: int, last: int) -> tuple[dict[int, dict], dict[int,
     while first < last:
         place = folder / str(first)
         place.mkdir(parents=True)
-        command = [sys.executable, "-P", str(ROOT / "tests" / "load_mutated.py"), str(place), str(first), str(min(first + EACH, last))]
-        process = subprocess.run(command, cwd=ROOT / "tests", env=_environment(), capture_output=True, text=True, timeout=SECONDS)
-        lines = [json.loads(line) for line in (place / "report.jsonl").read_text().splitlines()] if (place / "report.jsonl").exists() else []
+        command = [
+            sys.executable,
+            "-P",
+            str(ROOT / "tests" / "load_mutated.py"),
+            str(place),
+            str(first),
+            str(min(first + EACH, last)),
+        ]
+        process = subprocess.run(
+            command, cwd=ROOT / "tests", env=_environment(), capture_output=True, text=True, timeout=SECONDS
+        )
+        lines = (
+            [json.loads(line) for line in (place / "report.jsonl").read_text().splitlines()]
+            if (place / "report.jsonl").exists()
+            else []
+        )
         begun |= {line["begin"]: line for line in lines if "begin" in line}
         ended |= {line["end"]: line for line in lines if "end" in line}
         assert lines, process.stderr[-3000:]
@@ -58,7 +71,11 @@ def test_no_mutated_file_crashes_fills_the_memory_or_runs(tmp_path, stress, tiny
     crashed = [begun[number] for number in begun if number not in ended]
     assert not crashed, f"{crashed}\n{printed}"
     assert len(ended) == count
-    named = [f"{begun[number]['loader']} {begun[number]['what']}: {line}" for number, line in ended.items() if _bad(line)]
+    named = [
+        f"{begun[number]['loader']} {begun[number]['what']}: {line}"
+        for number, line in ended.items()
+        if _bad(line)
+    ]
     assert not named, "\n".join(named)
     outcomes = [line["outcome"] for line in ended.values()]
     # Neither loaders that take everything nor ones that refuse everything pass.
@@ -66,7 +83,9 @@ def test_no_mutated_file_crashes_fills_the_memory_or_runs(tmp_path, stress, tiny
 
 
 def _bad(line: dict) -> bool:
-    return line["bytes"] > MOST_BYTES or not (line["outcome"] == "loaded" or line["outcome"].startswith("refused: "))
+    return line["bytes"] > MOST_BYTES or not (
+        line["outcome"] == "loaded" or line["outcome"].startswith("refused: ")
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
@@ -83,7 +102,9 @@ def test_other_float_dtypes_load_and_are_what_they_say(host, tmp_path, dtype):
         for key, value in network.state_dict().items():
             assert torch.equal(value.double(), state[f"{name}.{key}"].to(value.dtype).double()), key
     again, _ = load_weights(write_restorer(restorer, tmp_path / "again"))
-    assert all(torch.equal(value.double(), state[key].to(torch.float32).double()) for key, value in again.items())
+    assert all(
+        torch.equal(value.double(), state[key].to(torch.float32).double()) for key, value in again.items()
+    )
 
 
 def test_a_small_file_that_claims_to_be_an_sdxl_unet_gets_no_memory(host, tmp_path, monkeypatch):
@@ -95,16 +116,30 @@ def test_a_small_file_that_claims_to_be_an_sdxl_unet_gets_no_memory(host, tmp_pa
 
     config = {"num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
               "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10]}  # fmt: skip
-    names = {theirs: ours for theirs, ours in comfy.utils.unet_to_diffusers(config).items() if not theirs.startswith("class_embedding")}
-    shapes = {"conv_in.weight": (320, 4, 3, 3), "add_embedding.linear_1.weight": (1280, 2816), "conv_out.weight": (4, 320, 3, 3)}
+    names = {
+        theirs: ours
+        for theirs, ours in comfy.utils.unet_to_diffusers(config).items()
+        if not theirs.startswith("class_embedding")
+    }
+    shapes = {
+        "conv_in.weight": (320, 4, 3, 3),
+        "add_embedding.linear_1.weight": (1280, 2816),
+        "conv_out.weight": (4, 320, 3, 3),
+    }
     unet = {}
     for theirs in names:
         width = 320 if "blocks.0" in theirs else 640 if "blocks.1" in theirs else 1280
-        told = {"attn2.to_k.weight": (width, 2048), "proj_in.weight": (1, 1), "conv2.weight": (width, 1, 1, 1)}
+        told = {
+            "attn2.to_k.weight": (width, 2048),
+            "proj_in.weight": (1, 1),
+            "conv2.weight": (width, 1, 1, 1),
+        }
         shape = next((value for end, value in told.items() if theirs.endswith(end)), (1,))
         unet[theirs] = torch.ones(shapes.get(theirs, shape), dtype=torch.float8_e4m3fn)
     save_file(filled(unildiff(NARROW), torch.float16) | unet, tmp_path / "liar.safetensors")
-    monkeypatch.setattr(comfy.sd, "load_diffusion_model_state_dict", lambda *_: pytest.fail("the host was to build it"))
+    monkeypatch.setattr(
+        comfy.sd, "load_diffusion_model_state_dict", lambda *_: pytest.fail("the host was to build it")
+    )
     with pytest.raises(ValueError, match="liar.safetensors is not whole"):
         load_unet(tmp_path / "liar.safetensors")
 
@@ -122,7 +157,10 @@ def test_a_pickle_that_only_wants_memory_gets_none(tmp_path):
 def test_a_compressed_archive_and_an_old_pickle_are_refused(tmp_path):
     buffer = io.BytesIO()
     torch.save({"x": torch.zeros(10**6)}, buffer)
-    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(tmp_path / "packed.bin", "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(buffer) as old,
+        zipfile.ZipFile(tmp_path / "packed.bin", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     with pytest.raises(ValueError, match="packed.bin cannot be read safely: .* is compressed"):
@@ -139,10 +177,19 @@ def test_a_compressed_archive_and_an_old_pickle_are_refused(tmp_path):
         ({"settings": "[1]"}, "'settings' of these weights is a list"),
         ({"settings": '{"daem.pools": [4, 2, 1, 3]}'}, "DAEM pools level 3 by 3"),
         ({"settings": '{"daem.top_k": 5}'}, "DAEM chooses 5 of 4 experts"),
-        ({"settings": '{"daem.top_k": true}'}, "daem.top_k of these weights is True; expected a whole number"),
-        ({"settings": '{"daem.dilations": [1, 1, 1, 1000000]}'}, "daem.dilations of these weights is 1000000"),
+        (
+            {"settings": '{"daem.top_k": true}'},
+            "daem.top_k of these weights is True; expected a whole number",
+        ),
+        (
+            {"settings": '{"daem.dilations": [1, 1, 1, 1000000]}'},
+            "daem.dilations of these weights is 1000000",
+        ),
         ({"settings": '{"unet.head_channels": Infinity}'}, "unet.head_channels of these weights is inf"),
-        ({"settings": '{"daff.mode": "fast"}'}, "daff.mode of these weights is 'fast'; expected paper or official"),
+        (
+            {"settings": '{"daff.mode": "fast"}'},
+            "daff.mode of these weights is 'fast'; expected paper or official",
+        ),
         ({"scale": "sdxl"}, "scale sdxl, of a compact model compact"),
         ({"scale": "huge"}, "scale of these weights is 'huge'"),
         ({"latent_rgb": "[[1, 2, NaN]]"}, "'latent_rgb' of these weights is not 17 rows of three numbers"),
@@ -162,7 +209,11 @@ def test_parts_of_two_models_are_refused(host, tmp_path):
     from aior_pack.aior_core.host.restorer import load_restorer
 
     wide = dataclasses.replace(TINY.restorer.daff, condition_width=32)
-    state = restorer_state(TINY.restorer) | {k: v for k, v in restorer_state(dataclasses.replace(TINY.restorer, daff=wide)).items() if k.startswith("daff.")}
+    state = restorer_state(TINY.restorer) | {
+        k: v
+        for k, v in restorer_state(dataclasses.replace(TINY.restorer, daff=wide)).items()
+        if k.startswith("daff.")
+    }
     save_file(state, tmp_path / "mixed.safetensors")
     with pytest.raises(ValueError, match="channels of the LQ encoder 24, of DAFF's condition 32"):
         load_restorer(tmp_path / "mixed.safetensors")
@@ -174,10 +225,18 @@ def test_weights_that_are_no_numbers_are_named(host, tmp_path):
     state = restorer_state(TINY.restorer)
     state["daff.spatial_ch_projs.bias"][3] = float("nan")
     save_file(state, tmp_path / "broken.safetensors")
-    with pytest.raises(ValueError, match="broken.safetensors has NaN or infinite weights in daff.spatial_ch_projs.bias"):
+    with pytest.raises(
+        ValueError, match="broken.safetensors has NaN or infinite weights in daff.spatial_ch_projs.bias"
+    ):
         load_restorer(tmp_path / "broken.safetensors")
-    save_file(restorer_state(TINY.restorer) | {"prior.head.local.bias": torch.ones(8, dtype=torch.int32)}, tmp_path / "ints.safetensors")
-    with pytest.raises(ValueError, match=r"ints.safetensors holds tensors of another kind than weights are: prior.head.local.bias \(int32\)"):
+    save_file(
+        restorer_state(TINY.restorer) | {"prior.head.local.bias": torch.ones(8, dtype=torch.int32)},
+        tmp_path / "ints.safetensors",
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"ints.safetensors holds tensors of another kind than weights are: prior.head.local.bias \(int32\)",
+    ):
         load_restorer(tmp_path / "ints.safetensors")
 
 
@@ -191,6 +250,10 @@ def test_shard_names_that_cannot_be(tmp_path):
         load_weights(tmp_path / "y-00001-of-00999.safetensors")
     assert len(str(caught.value)) < 1000
     for index in (1, 2):
-        save_file({"prior.x": torch.ones(1)}, tmp_path / f"z-0000{index}-of-00002.safetensors", metadata={"set": "a"})
+        save_file(
+            {"prior.x": torch.ones(1)},
+            tmp_path / f"z-0000{index}-of-00002.safetensors",
+            metadata={"set": "a"},
+        )
     with pytest.raises(ValueError, match="z-00002-of-00002.safetensors holds prior.x once more"):
         load_weights(tmp_path / "z-00001-of-00002.safetensors")

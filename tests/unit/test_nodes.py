@@ -16,7 +16,17 @@ SCHEMAS = {
     "AIOR_LoadRestorer": (["file"], ["AIOR_RESTORER"]),
     "AIOR_EncodePrior": (["restorer", "vae", "image", "tile", "smooth"], ["AIOR_PRIOR", "LATENT", "STRING"]),
     "AIOR_ApplyDAFF": (
-        ["model", "restorer", "prior", "positive", "negative", "strength", "start_percent", "end_percent", "clip"],
+        [
+            "model",
+            "restorer",
+            "prior",
+            "positive",
+            "negative",
+            "strength",
+            "start_percent",
+            "end_percent",
+            "clip",
+        ],
         ["MODEL", "CONDITIONING", "CONDITIONING"],
     ),
     "AIOR_DAFFSampler": (
@@ -43,16 +53,43 @@ SCHEMAS = {
         ],
         ["LATENT"],
     ),
-    "AIOR_DecodeDAEM": (["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix", "ensemble"], ["IMAGE"]),
+    "AIOR_DecodeDAEM": (
+        ["samples", "vae", "restorer", "prior", "strength", "tile", "color_fix", "ensemble"],
+        ["IMAGE"],
+    ),
     "AIOR_PriorFromBatch": (["prior", "batch_index", "length"], ["AIOR_PRIOR"]),
     "AIOR_PriorReport": (["prior"], ["STRING", "IMAGE", "IMAGE", "MASK"]),
     "AIOR_SteerPrior": (["prior", *KINDS], ["AIOR_PRIOR"]),
     "AIOR_Inspect": (
-        ["model", "vae", "restorer", "prior", "positive", "negative", "seed", "steps", "cfg", "strength", "clip"],
+        [
+            "model",
+            "vae",
+            "restorer",
+            "prior",
+            "positive",
+            "negative",
+            "seed",
+            "steps",
+            "cfg",
+            "strength",
+            "clip",
+        ],
         ["STRING", "IMAGE", "IMAGE", "IMAGE"],
     ),
     "AIOR_TrainRestorer": (
-        ["model", "vae", "restorer", "folder", "stage", "minutes", "learning_rate", "seed", *KINDS, "damaged", "clean"],
+        [
+            "model",
+            "vae",
+            "restorer",
+            "folder",
+            "stage",
+            "minutes",
+            "learning_rate",
+            "seed",
+            *KINDS,
+            "damaged",
+            "clean",
+        ],
         ["AIOR_RESTORER", "IMAGE", "STRING"],
     ),
     "AIOR_SaveRestorer": (["restorer", "filename_prefix"], []),
@@ -81,7 +118,12 @@ def test_ids_inputs_and_outputs(nodes, node_id):
 def test_everything_is_explained(nodes):
     for node_id, node in nodes.items():
         schema = node.GET_SCHEMA()
-        assert node_id.startswith("AIOR_") and schema.description and schema.search_aliases and schema.display_name
+        assert (
+            node_id.startswith("AIOR_")
+            and schema.description
+            and schema.search_aliases
+            and schema.display_name
+        )
         for part in [*schema.inputs, *schema.outputs]:
             assert part.tooltip, f"{node_id}: {part.id or part.display_name} has no tooltip"
         assert (PAGES / f"{node_id}.md").read_text(encoding="utf-8").startswith(f"# {schema.display_name}\n")
@@ -99,18 +141,40 @@ def test_the_walk_through_the_nodes(nodes, tiny_file):
     model, vae, restorer = load.execute(file=tiny_file.name).result
     prior, latent, report = nodes["AIOR_EncodePrior"].execute(restorer, vae, picture(50, 70)).result
     assert latent["samples"].shape == (1, 16, 7, 9) and "severity" in report
-    patched = nodes["AIOR_ApplyDAFF"].execute(model, restorer, prior, strength=1.0, start_percent=0.0, end_percent=1.0).result
+    patched = (
+        nodes["AIOR_ApplyDAFF"]
+        .execute(model, restorer, prior, strength=1.0, start_percent=0.0, end_percent=1.0)
+        .result
+    )
     assert len(patched) == 3 and patched[0] is not model
-    options = {"seed": 1, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "start_point": "noise"}
+    options = {
+        "seed": 1,
+        "steps": 2,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "start_point": "noise",
+    }
     options |= {"denoise": 1.0, "fidelity": 0.2, "strength": 1.0, "tile": 0}
     (out,) = nodes["AIOR_DAFFSampler"].execute(model=model, restorer=restorer, prior=prior, **options).result
-    (image,) = nodes["AIOR_DecodeDAEM"].execute(out, vae, restorer, prior, strength=1.0, tile=0, color_fix="wavelet").result
+    (image,) = (
+        nodes["AIOR_DecodeDAEM"]
+        .execute(out, vae, restorer, prior, strength=1.0, tile=0, color_fix="wavelet")
+        .result
+    )
     assert image.shape == (1, 50, 70, 3) and torch.isfinite(image).all()
     reported = nodes["AIOR_PriorReport"].execute(prior)
     assert [type(x) for x in reported.result] == [str, torch.Tensor, torch.Tensor, torch.Tensor]
     assert reported.ui.as_dict()["text"] == (reported.result[0],)
-    looked = nodes["AIOR_Inspect"].execute(model, vae, restorer, prior, seed=1, steps=2, cfg=1.0, strength=1.0)
-    assert [type(x) for x in looked.result] == [str, torch.Tensor, torch.Tensor, torch.Tensor] and looked.result[3].shape == image.shape
+    looked = nodes["AIOR_Inspect"].execute(
+        model, vae, restorer, prior, seed=1, steps=2, cfg=1.0, strength=1.0
+    )
+    assert [type(x) for x in looked.result] == [
+        str,
+        torch.Tensor,
+        torch.Tensor,
+        torch.Tensor,
+    ] and looked.result[3].shape == image.shape
     assert looked.ui.as_dict()["text"] == (looked.result[0],)
     assert nodes["AIOR_LoadRestorer"].execute(file=tiny_file.name).result[0].config == restorer.config
 
@@ -131,7 +195,11 @@ def test_any_part_of_a_file_in_several_that_changes_is_seen(nodes, tiny_file, tm
     for part in tiny_file.parent.glob("tiny-*"):
         shutil.copy2(part, tmp_path)
     parts = sorted(tmp_path.glob("tiny-*"))
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(tmp_path)], folder_paths.folder_names_and_paths[FOLDER][1]))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths,
+        FOLDER,
+        ([str(tmp_path)], folder_paths.folder_names_and_paths[FOLDER][1]),
+    )
     folder_paths.filename_list_cache.pop(FOLDER, None)
     seen = [nodes["AIOR_LoadRestorer"].fingerprint_inputs(file=parts[0].name)]
     for number, part in enumerate(parts):

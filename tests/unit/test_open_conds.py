@@ -26,7 +26,9 @@ def listening(model):  # noqa: F811
     config.set_inference_dtype(torch.float32, None)
     network = config.get_model({})
     randomised(network.diffusion_model)
-    return comfy.model_patcher.CoreModelPatcher(network, management.get_torch_device(), management.unet_offload_device())
+    return comfy.model_patcher.CoreModelPatcher(
+        network, management.get_torch_device(), management.unet_offload_device()
+    )
 
 
 def encoded(clip, text):
@@ -41,7 +43,9 @@ def test_what_is_open_is_the_empty_text(listening, restorer, prior, clip):  # no
     nothing, words = encoded(clip, ""), encoded(clip, "a grey cat")
     assert nothing[0][0].shape == (1, 77, 2048) and (nothing[0][0] - words[0][0]).abs().max() > 0.1
     for given in ({}, {"positive": words}, {"negative": words}):
-        conds = dict(zip(("positive", "negative"), apply_daff(listening, restorer, prior, **given, clip=clip)[1:]))
+        conds = dict(
+            zip(("positive", "negative"), apply_daff(listening, restorer, prior, **given, clip=clip)[1:])
+        )
         for side, cond in conds.items():
             expected = given.get(side, nothing)
             assert torch.equal(cond[0][0], expected[0][0])
@@ -57,7 +61,9 @@ def test_sampling_with_clip_is_sampling_with_the_host_s_empty_text(listening, re
     options = {"steps": 2, "cfg": 5.0, "scheduler": "ddim_uniform", "seed": 1}
     spelt_out = {"positive": encoded(clip, ""), "negative": encoded(clip, "")} | words
     expected = sample_daff(listening, restorer, prior, **spelt_out, **options)["samples"]
-    assert torch.equal(sample_daff(listening, restorer, prior, **words, clip=clip, **options)["samples"], expected)
+    assert torch.equal(
+        sample_daff(listening, restorer, prior, **words, clip=clip, **options)["samples"], expected
+    )
 
 
 def test_clip_is_not_asked_where_both_are_given(model, restorer, prior, prompts, clip):  # noqa: F811
@@ -65,7 +71,9 @@ def test_clip_is_not_asked_where_both_are_given(model, restorer, prior, prompts,
     from aior_pack.aior_core.host.daff_patch import apply_daff
 
     assert torch.equal(apply_daff(model, restorer, prior, *prompts, clip=clip)[1][0][0], prompts[0][0][0])
-    with pytest.raises(ValueError, match="(?s)^clip says 2048 numbers a word, this MODEL listens to 64.*own checkpoint"):
+    with pytest.raises(
+        ValueError, match="(?s)^clip says 2048 numbers a word, this MODEL listens to 64.*own checkpoint"
+    ):
         apply_daff(model, restorer, prior, prompts[0], clip=clip)
 
 

@@ -79,7 +79,9 @@ def test_from_unit_refuses_a_latent():
         from_unit(torch.zeros(1, 16, 8, 8))
 
 
-@pytest.mark.parametrize("height, width", [(64, 64), (63, 65), (65, 63), (1, 1), (3, 100), (333, 517), (8, 9), (4, 5)])
+@pytest.mark.parametrize(
+    "height, width", [(64, 64), (63, 65), (65, 63), (1, 1), (3, 100), (333, 517), (8, 9), (4, 5)]
+)
 def test_padding_reaches_the_multiple_and_crops_back_to_the_bit(height, width):
     picture = image(2, 3, height, width)
     padded, geometry = pad_to_multiple(picture, 8)

@@ -16,7 +16,14 @@ LOSSLESS = ("png", "tiff")
 def write(source, frame=0, image=None, **options):
     texts = {name: options.pop(name) for name in ("workflow", "prompt") if name in options}
     grey = options.pop("grey", True)
-    return write_picture(source.unit()[frame] if image is None else image, source, frame, WriteOptions(**options), grey=grey, **texts)
+    return write_picture(
+        source.unit()[frame] if image is None else image,
+        source,
+        frame,
+        WriteOptions(**options),
+        grey=grey,
+        **texts,
+    )
 
 
 def opened(data):
@@ -38,7 +45,10 @@ def test_every_orientation_is_turned_upright_once(orientation, format):
 @pytest.mark.parametrize("format", ["png", "jpg", "webp", "tiff"])
 def test_date_camera_and_place_are_kept_or_dropped(format):
     picture = read_picture(files.oriented(6))
-    kept, dropped = (opened(write(picture, format=format, metadata=keep, workflow={"a": 1}, prompt={"1": {}})) for keep in (True, False))
+    kept, dropped = (
+        opened(write(picture, format=format, metadata=keep, workflow={"a": 1}, prompt={"1": {}}))
+        for keep in (True, False)
+    )
     exif = kept.getexif()
     assert exif[0x010F] == "Kamera" and exif[0x0132] == "2021:05:06 07:08:09"
     assert exif.get_ifd(0x8825)[1] == "N" and exif.get_ifd(0x8769)[0x9003] == "2021:05:06 07:08:09"
@@ -56,7 +66,9 @@ def test_a_near_profile_is_carried_along_with_its_numbers(format):
     picture = read_picture(data)
     result = write(picture, format=format, metadata=False)
     assert opened(result).info["icc_profile"] == files.rgb_profile()
-    assert abs(files.shown(result).astype(int) - files.shown(data)).mean() < (0.01 if format in LOSSLESS else 3)
+    assert abs(files.shown(result).astype(int) - files.shown(data)).mean() < (
+        0.01 if format in LOSSLESS else 3
+    )
 
 
 def test_a_linear_profile_is_converted_and_a_broken_one_does_no_harm():
@@ -65,7 +77,9 @@ def test_a_linear_profile_is_converted_and_a_broken_one_does_no_harm():
     assert picture.metadata.icc == b"" and abs(picture.pixels[0].astype(int) - files.shown(data)).max() <= 1
     broken = read_picture(files.encode(files.scene(), "PNG", icc_profile=files.rgb_profile()[:200]))
     assert (broken.pixels[0] == numpy.asarray(files.scene())).all()
-    assert not profiles.is_far_from_srgb(files.rgb_profile(1.8), False) and profiles.is_far_from_srgb(files.grey_profile(1.0), True)
+    assert not profiles.is_far_from_srgb(files.rgb_profile(1.8), False) and profiles.is_far_from_srgb(
+        files.grey_profile(1.0), True
+    )
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "tiff"])
@@ -81,7 +95,9 @@ def test_transparency_is_as_it_was_and_what_it_hides_is_not_seen(mode, format):
     image = Image.fromarray(pixels)
     image = image.convert("LA") if mode == "LA" else image.quantize(200) if mode == "P" else image
     picture = read_picture(files.encode(image, "PNG"))
-    assert picture.alpha is not None and (picture.alpha[0] == numpy.asarray(image.convert("RGBA"))[..., 3]).all()
+    assert (
+        picture.alpha is not None and (picture.alpha[0] == numpy.asarray(image.convert("RGBA"))[..., 3]).all()
+    )
     assert picture.unit()[0][:, :20].min() > 0.15  # no black where nobody sees it
     result = opened(write(picture, format=format)).convert("RGBA")
     assert (numpy.asarray(result)[..., 3] == picture.alpha[0]).all()
@@ -89,8 +105,14 @@ def test_transparency_is_as_it_was_and_what_it_hides_is_not_seen(mode, format):
         assert abs(numpy.asarray(result).astype(int) - numpy.asarray(image.convert("RGBA"))).max() <= 1
     with pytest.raises(ValueError, match="transparency"):
         check_writable(picture, "jpg")
-    larger = opened(write(picture, format="png", image=numpy.zeros((96, 128, 3), numpy.float32))).convert("RGBA")
-    assert larger.size == (128, 96) and numpy.asarray(larger)[10, 4, 3] == 0 and numpy.asarray(larger)[10, 110, 3] == 255
+    larger = opened(write(picture, format="png", image=numpy.zeros((96, 128, 3), numpy.float32))).convert(
+        "RGBA"
+    )
+    assert (
+        larger.size == (128, 96)
+        and numpy.asarray(larger)[10, 4, 3] == 0
+        and numpy.asarray(larger)[10, 110, 3] == 255
+    )
 
 
 def test_invisible_colours_come_from_around_them():
@@ -100,11 +122,17 @@ def test_invisible_colours_come_from_around_them():
     visible[:, 30:] = visible[:, :10] = True
     colours[~visible] = 0.5
     filled = fill_invisible(colours, visible)
-    assert (filled[visible] == colours[visible]).all() and filled[:, 12].max() < 0.2 and filled[:, 27].min() > 0.8
+    assert (
+        (filled[visible] == colours[visible]).all()
+        and filled[:, 12].max() < 0.2
+        and filled[:, 27].min() > 0.8
+    )
     assert (fill_invisible(colours, numpy.zeros((40, 40), bool)) == colours).all()
 
 
-@pytest.mark.parametrize("mode, format", [("1", "PNG"), ("L", "PNG"), ("L", "JPEG"), ("1", "TIFF"), ("LA", "PNG"), ("L", "BMP")])
+@pytest.mark.parametrize(
+    "mode, format", [("1", "PNG"), ("L", "PNG"), ("L", "JPEG"), ("1", "TIFF"), ("LA", "PNG"), ("L", "BMP")]
+)
 def test_grey_stays_grey_whatever_the_network_made_of_it(mode, format):
     picture = read_picture(files.encode(files.scene().convert(mode), format))
     coloured = picture.unit()[0] * numpy.array([1.0, 0.8, 0.9], numpy.float32)
@@ -150,11 +178,21 @@ def test_sixteen_bits_keep_profile_transparency_and_texts():
     deep = numpy.random.default_rng(2).integers(0, 65536, (20, 30, 4), dtype=numpy.uint16)
     picture = read_picture(files.deep_png(deep))
     assert (picture.alpha[0] == deep[..., 3]).all()
-    source = type(picture)(picture.pixels, picture.alpha, False, 16, type(picture.metadata)(icc=files.rgb_profile(), dpi=(300.0, 300.0)))
+    source = type(picture)(
+        picture.pixels,
+        picture.alpha,
+        False,
+        16,
+        type(picture.metadata)(icc=files.rgb_profile(), dpi=(300.0, 300.0)),
+    )
     for format in LOSSLESS:
         data = write(source, format=format, prompt={"1": {}})
         again = read_picture(data)
-        assert again.bits == 16 and (again.alpha[0] == deep[..., 3]).all() and again.metadata.icc == files.rgb_profile()
+        assert (
+            again.bits == 16
+            and (again.alpha[0] == deep[..., 3]).all()
+            and again.metadata.icc == files.rgb_profile()
+        )
         assert (again.pixels[0][deep[..., 3] > 0] == deep[..., :3][deep[..., 3] > 0]).all()
         assert opened(data).info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
@@ -171,7 +209,9 @@ def test_results_are_rounded_and_not_cut_off():
     picture = read_picture(files.encode(files.scene(), "PNG"))
     exact = numpy.asarray(files.scene(), numpy.float32) / 255
     for offset in (-0.49, 0.0, 0.49):
-        assert (numpy.asarray(opened(write(picture, image=exact + offset / 255))) == numpy.asarray(files.scene())).all()
+        assert (
+            numpy.asarray(opened(write(picture, image=exact + offset / 255))) == numpy.asarray(files.scene())
+        ).all()
 
 
 def test_what_cannot_be_written_is_refused():
@@ -190,7 +230,9 @@ def test_other_colour_models_are_read_as_they_look(mode):
 
     image = files.scene()
     if mode == "LAB":
-        image = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+        image = ImageCms.profileToProfile(
+            image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
     elif mode != "P":
         image = image.convert(mode)
     else:
@@ -220,18 +262,32 @@ def test_all_pages_and_frames_of_one_size_are_read_and_others_named():
     for format in ("TIFF", "GIF", "WEBP", "PNG"):
         data = files.encode(frames[0], format, save_all=True, append_images=frames[1:])
         assert read_picture(data).pixels.shape == (3, 48, 64, 3), format
-    mixed = read_picture(files.encode(frames[0], "TIFF", save_all=True, append_images=[frames[1], files.scene((20, 10))]))
+    mixed = read_picture(
+        files.encode(frames[0], "TIFF", save_all=True, append_images=[frames[1], files.scene((20, 10))])
+    )
     assert len(mixed.pixels) == 2 and "1 of 3 pages" in mixed.remarks[0]
     views = read_picture(files.encode(frames[0], "MPO", save_all=True, append_images=[files.scene((32, 24))]))
     assert views.pixels.shape == (1, 48, 64, 3) and not views.remarks
     info = PngImagePlugin.PngInfo()
     info.add_text("Author", "somebody")
     info.add_text("workflow", "old")
-    assert opened(write(read_picture(files.encode(frames[0], "PNG", pnginfo=info)), workflow=None)).text == {"Author": "somebody"}
+    assert opened(write(read_picture(files.encode(frames[0], "PNG", pnginfo=info)), workflow=None)).text == {
+        "Author": "somebody"
+    }
 
 
-@pytest.mark.parametrize("head, name", [(b"\0\0\0\x18ftypheic", "HEIC"), (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"%PDF-1.7", "PDF"), (b"<svg ", "SVG"),
-                                        (b"<!DOCTYPE html>", "web page"), (b"8BPS", "Photoshop"), (b"\0\0\0\x18ftypisom", "video")])
+@pytest.mark.parametrize(
+    "head, name",
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<svg ", "SVG"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"8BPS", "Photoshop"),
+        (b"\0\0\0\x18ftypisom", "video"),
+    ],
+)
 def test_what_is_no_picture_that_is_read_is_called_by_its_name(head, name):
     with pytest.raises(UnreadablePicture, match=name):
         read_picture(head + bytes(200))
@@ -258,8 +314,14 @@ def test_every_byte_of_a_header_may_be_wrong():
     """Whatever Pillow and PyAV raise for it becomes a sentence."""
     draw = numpy.random.default_rng(4)
     deep = numpy.full((6, 7, 3), 30000, numpy.uint16)
-    for whole in (files.oriented(5), files.deep_png(deep), files.encode(files.scene((9, 8)), "TIFF"), files.encode(files.scene((9, 8)), "WEBP"),
-                  files.encode(files.scene((9, 8)), "GIF"), files.encode(files.scene((9, 8)), "AVIF")):
+    for whole in (
+        files.oriented(5),
+        files.deep_png(deep),
+        files.encode(files.scene((9, 8)), "TIFF"),
+        files.encode(files.scene((9, 8)), "WEBP"),
+        files.encode(files.scene((9, 8)), "GIF"),
+        files.encode(files.scene((9, 8)), "AVIF"),
+    ):
         for _ in range(60):
             data = bytearray(whole)
             for place in draw.integers(0, min(len(data), 400), 3):

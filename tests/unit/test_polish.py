@@ -40,11 +40,23 @@ def test_only_what_damages_pixels_has_a_truth_and_haze_is_held_most():
     drawn = [polish.draw(generator) for _ in range(2000)]
     local, held = ([plan for plan, true in drawn if true is wanted] for wanted in (True, False))
     assert 0.55 < len(local) / len(drawn) < 0.65
-    assert all(set(plan.recipe.kinds()) <= set(polish.LOCAL) and plan.recipe.steps and not plan.kept for plan in local)
+    assert all(
+        set(plan.recipe.kinds()) <= set(polish.LOCAL) and plan.recipe.steps and not plan.kept
+        for plan in local
+    )
     counts = Counter(kind for plan in held for kind in plan.recipe.kinds())
-    assert max(counts, key=counts.get) == "haze" and sum(not plan.recipe.steps for plan in held) > 40 and any(plan.kept for plan in held)
-    qualities = [step.params["quality"] for plan in local for step in plan.recipe.steps if step.kind == "jpeg"]
-    assert 0.4 < sum(10 <= quality <= 20 for quality in qualities) / len(qualities) < 0.65 and max(qualities) > 80
+    assert (
+        max(counts, key=counts.get) == "haze"
+        and sum(not plan.recipe.steps for plan in held) > 40
+        and any(plan.kept for plan in held)
+    )
+    qualities = [
+        step.params["quality"] for plan in local for step in plan.recipe.steps if step.kind == "jpeg"
+    ]
+    assert (
+        0.4 < sum(10 <= quality <= 20 for quality in qualities) / len(qualities) < 0.65
+        and max(qualities) > 80
+    )
     picture = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
     for plan in local[:40]:
         assert apply_recipe(picture, plan.recipe).isfinite().all()
@@ -52,7 +64,11 @@ def test_only_what_damages_pixels_has_a_truth_and_haze_is_held_most():
 
 @pytest.mark.parametrize("true", [False, True])
 def test_what_is_held_asks_nothing_until_something_changes(networks, monkeypatch, true):
-    plan = next(plan for plan, _ in (polish.draw(seeded(seed)) for seed in range(100)) if plan.recipe.kinds() == ("noise",))
+    plan = next(
+        plan
+        for plan, _ in (polish.draw(seeded(seed)) for seed in range(100))
+        if plan.recipe.kinds() == ("noise",)
+    )
     monkeypatch.setattr(polish, "draw", lambda generator: (plan, true))
     parameters = loop.trained_parameters(networks, STAGE.trains, STAGE.fixed)
     before = polish.as_they_are(networks, TINY, "cpu")
@@ -76,10 +92,14 @@ def test_what_is_held_asks_nothing_until_something_changes(networks, monkeypatch
 
 def test_drift_is_what_an_unrelated_change_would_cost():
     generator = seeded()
-    target, error, change = (torch.randn(1, 3, 256, 256, generator=generator) * scale for scale in (0.3, 0.1, 0.05))
+    target, error, change = (
+        torch.randn(1, 3, 256, 256, generator=generator) * scale for scale in (0.3, 0.1, 0.05)
+    )
     told = losses.drifted(target + error + change, target + error, target)
     cost = losses.decibels(target + error + change, target) - losses.decibels(target + error, target)
-    assert told.item() == pytest.approx(10 * torch.log10(torch.tensor(1.25)).item(), abs=0.02) and told.item() == pytest.approx(cost.item(), abs=0.1)
+    assert told.item() == pytest.approx(
+        10 * torch.log10(torch.tensor(1.25)).item(), abs=0.02
+    ) and told.item() == pytest.approx(cost.item(), abs=0.1)
     assert losses.drifted(target, target, target).item() == 0
 
 
@@ -99,7 +119,21 @@ def test_the_command_trains_decoder_and_daem_from_what_it_is_given(networks, tmp
     start = tmp_path / "start.safetensors"
     checkpoint.save(start, networks, {}, {"step": 0, "seconds": 0.0}, seeded())
     given = checkpoint.load(start)[0]
-    options = parse(["polish", "--minutes", "0.06", "--from", str(start), "--take", "all", "--out", str(tmp_path), "--device", "cpu"])
+    options = parse(
+        [
+            "polish",
+            "--minutes",
+            "0.06",
+            "--from",
+            str(start),
+            "--take",
+            "all",
+            "--out",
+            str(tmp_path),
+            "--device",
+            "cpu",
+        ]
+    )
     options.batch_scale, options.workers = 1, 0
     nobody = data.Photographs((), (), torch.ones(0))
     run_stage(options, "cpu", pictures=Pictures(photographs(), nobody, None), config=TINY)

@@ -19,16 +19,30 @@ def unlike(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_half_precision_is_near_fp32(dtype, bound):
     generator = torch.Generator().manual_seed(0)
     photo = picture(64, 96).movedim(-1, 1) * 2 - 1
-    encoder, vae, daff = (randomised(net) for net in (PriorEncoder(TINY.restorer.prior), Autoencoder(TINY.autoencoder), DAFF(TINY.restorer.daff)))
+    encoder, vae, daff = (
+        randomised(net)
+        for net in (
+            PriorEncoder(TINY.restorer.prior),
+            Autoencoder(TINY.autoencoder),
+            DAFF(TINY.restorer.daff),
+        )
+    )
     features = encoder.trunk(photo)
     h, condition = torch.randn(1, 32, 8, 12, generator=generator), daff.embed(features[-1])
-    latent, fused, estimate = vae.encode(photo), daff(h, condition, torch.tensor([300.0])), encoder.estimate(features[-1])
+    latent, fused, estimate = (
+        vae.encode(photo),
+        daff(h, condition, torch.tensor([300.0])),
+        encoder.estimate(features[-1]),
+    )
     half = [net.to(dtype) for net in (encoder, vae, daff)]
     assert unlike(half[0].trunk(photo.to(dtype))[-1], features[-1]) < bound
     assert unlike(half[1].encode(photo.to(dtype)), latent) < bound
     assert unlike(half[2](h.to(dtype), condition.to(dtype), torch.tensor([300.0])), fused) < bound
     # Severities are judged by sums over the picture, in fp32 whatever the weights are.
-    assert all(unlike(a, b) < bound and a.dtype == torch.float32 for a, b in zip(half[0].estimate(features[-1].to(dtype)), estimate))
+    assert all(
+        unlike(a, b) < bound and a.dtype == torch.float32
+        for a, b in zip(half[0].estimate(features[-1].to(dtype)), estimate)
+    )
 
 
 def test_the_time_is_not_rounded_by_half_precision():
@@ -58,11 +72,14 @@ def test_the_features_of_large_pictures_are_kept_in_half_and_the_picture_stays(w
     assert 0 < 255 * (made - wanted).abs().max() < 2 and 255 * (made - wanted).abs().mean() < 0.2
 
 
-@pytest.mark.parametrize("stage, message", [
-    ("trunk", r"^NaN or infinite features in torch.float32.*--fp32-vae"),
-    ("unet", r"^the denoiser made NaN.*--fp32-unet"),
-    ("decoder", r"^NaN or infinite values in decoder and DAEM.*--fp32-vae"),
-])
+@pytest.mark.parametrize(
+    "stage, message",
+    [
+        ("trunk", r"^NaN or infinite features in torch.float32.*--fp32-vae"),
+        ("unet", r"^the denoiser made NaN.*--fp32-unet"),
+        ("decoder", r"^NaN or infinite values in decoder and DAEM.*--fp32-vae"),
+    ],
+)
 def test_nan_is_named_where_it_arises(walk, monkeypatch, stage, message):
     image = picture(64, 64)
     prior = walk.encode(image)

@@ -5,7 +5,17 @@ import torch
 from aior_pack.aior_core.degradations import AS_NAMED, KINDS, PRESETS, Recipe, apply_recipe, named_recipe
 from aior_pack.tests.tiny import picture
 
-ASKED_FOR = {"phone at night", "old JPEG", "rainy windscreen", "film scan", "foggy morning", "snowfall", "shaky hand", "cheap webcam", "web thumbnail"}
+ASKED_FOR = {
+    "phone at night",
+    "old JPEG",
+    "rainy windscreen",
+    "film scan",
+    "foggy morning",
+    "snowfall",
+    "shaky hand",
+    "cheap webcam",
+    "web thumbnail",
+}
 HOLDS = {
     "phone at night": {"low_light", "noise", "jpeg"},
     "rainy windscreen": {"rain", "blur"},
@@ -48,7 +58,10 @@ def test_the_recipe_of_a_name_does_the_same_again(name):
     assert torch.equal(apply_recipe(clean, named_recipe(name, 0.0, 5)), clean)
     # Of rain that is light, in a picture this small, a seed may have nothing.
     error = [
-        sum((apply_recipe(clean, named_recipe(name, severity, seed)) - clean).square().mean().item() for seed in (5, 6, 7))
+        sum(
+            (apply_recipe(clean, named_recipe(name, severity, seed)) - clean).square().mean().item()
+            for seed in (5, 6, 7)
+        )
         for severity in (0.1, AS_NAMED, 1.0)
     ]
     assert 0 < error[0] < error[1] < error[2]
@@ -56,7 +69,9 @@ def test_the_recipe_of_a_name_does_the_same_again(name):
 
 
 def test_severity_goes_through_all_steps_and_ends_at_one():
-    usual, mild, worst = (named_recipe("phone at night", severity, 0).steps for severity in (AS_NAMED, AS_NAMED / 2, 1.0))
+    usual, mild, worst = (
+        named_recipe("phone at night", severity, 0).steps for severity in (AS_NAMED, AS_NAMED / 2, 1.0)
+    )
     assert [step.severity * 2 for step in mild] == pytest.approx([step.severity for step in usual], abs=1e-5)
     assert [step.severity for step in worst] == [min(1.0, 2 * step.severity) for step in usual]
 
@@ -68,7 +83,19 @@ def test_what_is_no_name_is_refused():
         named_recipe("snowfall", 1.5, 0)
 
 
-@pytest.mark.parametrize("degradation", ["noise", "film scan", "rainy windscreen", "random mixture", "random world", "security camera", "haze: camera", "mixture: bsrgan"])
+@pytest.mark.parametrize(
+    "degradation",
+    [
+        "noise",
+        "film scan",
+        "rainy windscreen",
+        "random mixture",
+        "random world",
+        "security camera",
+        "haze: camera",
+        "mixture: bsrgan",
+    ],
+)
 def test_the_node_takes_its_own_recipe_back(host, degradation):
     from aior_pack.nodes.degrade import Degrade
 
@@ -79,7 +106,15 @@ def test_the_node_takes_its_own_recipe_back(host, degradation):
     assert torch.equal(damaged[..., 3], image[..., 3]) and not torch.equal(damaged[..., :3], image[..., :3])
 
 
-FOLLOWS = ("haze", "haze: camera", "haze: outdoor_haze", "haze: machine_haze", "rain: heavy_rain", "snow: csd", "fog on the road")
+FOLLOWS = (
+    "haze",
+    "haze: camera",
+    "haze: outdoor_haze",
+    "haze: machine_haze",
+    "rain: heavy_rain",
+    "snow: csd",
+    "fog on the road",
+)
 
 
 @pytest.mark.parametrize("name", FOLLOWS)
@@ -96,7 +131,10 @@ def test_a_depth_picture_is_followed(host, name):
         near_is_right, _ = Degrade.execute(image, name, 0.5, seed, "", depth.flip(2)).result
         for result in (near_is_left, near_is_right.flip(2)):
             error = (result - image).abs().mean(dim=(0, 1, 3))
-            changed[0], changed[1] = changed[0] + error[:56].mean().item(), changed[1] + error[72:].mean().item()
+            changed[0], changed[1] = (
+                changed[0] + error[:56].mean().item(),
+                changed[1] + error[72:].mean().item(),
+            )
     assert changed[1] > 1.3 * changed[0], changed
 
 

@@ -40,8 +40,9 @@ def same(a, b) -> bool:
     "index, length", [(0, 1), (2, 1), (1, 2), (-1, 1), (-3, 2), (2, 9), (9, 1), (-9, 2), (0, 4)]
 )
 def test_equal_numbers_give_what_the_host_gives_of_latents(batch, index, length):
-    import nodes
     from aior_pack.aior_core.host.prior_batch import prior_from_batch
+
+    import nodes
 
     if index < nodes.LatentFromBatch.INPUT_TYPES()["required"]["batch_index"][1]["min"]:
         pytest.skip("the node of this ComfyUI counts from the start only")
@@ -75,8 +76,9 @@ def test_one_of_several_is_the_prior_of_it_alone(walk):
 
 
 def test_it_is_restored_as_in_the_batch(walk):
-    import nodes
     from aior_pack.aior_core.host.prior_batch import prior_from_batch
+
+    import nodes
 
     prior = walk.encode(picture(64, 96, batch=3))
     whole = walk.decode(walk.sample(prior, latent={"samples": prior.latent}, seed=3, steps=2), prior)

@@ -10,7 +10,20 @@ from aior_pack.scripts.host_setup import OLDEST
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("__init__.py", "pyproject.toml", "requirements.txt", "nodes", "aior_core", "models", "workflows", "subgraphs", "web", "scripts", "aior.py", "LICENSE")
+NEEDED = (
+    "__init__.py",
+    "pyproject.toml",
+    "requirements.txt",
+    "nodes",
+    "aior_core",
+    "models",
+    "workflows",
+    "subgraphs",
+    "web",
+    "scripts",
+    "aior.py",
+    "LICENSE",
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +42,24 @@ def test_only_the_roots_own_folders_are_left_out():
 
 def test_the_registry_is_told_what_it_asks_for(project):
     comfy = project["tool"]["comfy"]
-    assert comfy.keys() == {"PublisherId", "DisplayName", "Icon", "banner_url", "requires-comfyui", "includes"}
-    assert re.fullmatch(r"[a-z][a-z0-9._-]*", project["project"]["name"]) and re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
+    assert comfy.keys() == {
+        "PublisherId",
+        "DisplayName",
+        "Icon",
+        "banner_url",
+        "requires-comfyui",
+        "includes",
+    }
+    assert re.fullmatch(r"[a-z][a-z0-9._-]*", project["project"]["name"]) and re.fullmatch(
+        r"\d+\.\d+\.\d+", project["project"]["version"]
+    )
     assert comfy["requires-comfyui"] == f">={OLDEST.version}" and comfy["DisplayName"]
-    assert all((ROOT / path).exists() for path in comfy["includes"]) and not project["project"]["dependencies"]
-    assert all(not address or address.startswith("https://") for address in (comfy["Icon"], comfy["banner_url"]))
+    assert (
+        all((ROOT / path).exists() for path in comfy["includes"]) and not project["project"]["dependencies"]
+    )
+    assert all(
+        not address or address.startswith("https://") for address in (comfy["Icon"], comfy["banner_url"])
+    )
 
 
 def test_the_changes_of_this_version_are_written_down(project):

@@ -9,7 +9,13 @@ import torch
 from aior_pack.aior_core.architecture.config import CompactConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.architecture.daff import DAFF
 from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
-from aior_pack.aior_core.weights import config_from, is_published, load_checkpoint, load_weights, split_published
+from aior_pack.aior_core.weights import (
+    config_from,
+    is_published,
+    load_checkpoint,
+    load_weights,
+    split_published,
+)
 from aior_pack.aior_core.weights.__main__ import main
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,10 +32,16 @@ def trunk_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     def resnet(name: str, before: int, width: int) -> None:
         for part, channels in (("norm1", before), ("norm2", width)):
             shapes[f"{name}.{part}.weight"] = shapes[f"{name}.{part}.bias"] = (channels,)
-        shapes[f"{name}.conv1.weight"], shapes[f"{name}.conv2.weight"] = (width, before, 3, 3), (width, width, 3, 3)
+        shapes[f"{name}.conv1.weight"], shapes[f"{name}.conv2.weight"] = (
+            (width, before, 3, 3),
+            (width, width, 3, 3),
+        )
         shapes[f"{name}.conv1.bias"] = shapes[f"{name}.conv2.bias"] = (width,)
         if before != width:
-            shapes[f"{name}.conv_shortcut.weight"], shapes[f"{name}.conv_shortcut.bias"] = (width, before, 1, 1), (width,)
+            shapes[f"{name}.conv_shortcut.weight"], shapes[f"{name}.conv_shortcut.bias"] = (
+                (width, before, 1, 1),
+                (width,),
+            )
 
     before = widths[0]
     for level, width in enumerate(widths):
@@ -102,8 +114,15 @@ def aligner_shapes(unet: int, prefix: str = "information_transformer_layes.") ->
     for block in range(2):
         for norm in ("ln_1", "ln_2"):
             shapes[f"{block}.{norm}.weight"] = shapes[f"{block}.{norm}.bias"] = (width,)
-        shapes[f"{block}.attn.in_proj_weight"], shapes[f"{block}.attn.in_proj_bias"] = (3 * width, width), (3 * width,)
-        linears = {"attn.out_proj": (width, width), "mlp.c_fc": (2 * width, width), "mlp.c_proj": (width, 2 * width)}
+        shapes[f"{block}.attn.in_proj_weight"], shapes[f"{block}.attn.in_proj_bias"] = (
+            (3 * width, width),
+            (3 * width,),
+        )
+        linears = {
+            "attn.out_proj": (width, width),
+            "mlp.c_fc": (2 * width, width),
+            "mlp.c_proj": (width, 2 * width),
+        }
         for name, shape in linears.items():
             shapes[f"{block}.{name}.weight"], shapes[f"{block}.{name}.bias"] = shape, shape[:1]
     return {prefix + key: shape for key, shape in shapes.items()}
@@ -120,15 +139,24 @@ def unildiff(size: dict = NARROW) -> dict[str, tuple[int, ...]]:
 
 def faithdiff(size: dict = NARROW) -> dict[str, tuple[int, ...]]:
     feature = size["trunk"][-1]
-    return {**trunk_shapes(size["trunk"]), **condition_shapes(size["unet"], feature, 2 * size["unet"]), **aligner_shapes(size["unet"])}
+    return {
+        **trunk_shapes(size["trunk"]),
+        **condition_shapes(size["unet"], feature, 2 * size["unet"]),
+        **aligner_shapes(size["unet"]),
+    }
 
 
 UNET = {"conv_in.weight": (32, 4, 3, 3), "down_blocks.0.resnets.0.norm1.weight": (32,)}
 
 
-def filled(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Tensor]:
+def filled(
+    shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32, seed: int = 0
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {key: (torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))).to(dtype) for key, shape in shapes.items()}
+    return {
+        key: (torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))).to(dtype)
+        for key, shape in shapes.items()
+    }
 
 
 def on_meta(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -143,21 +171,37 @@ def test_the_published_shapes_are_unildiffs_restorer():
     tensors = on_meta(unildiff(SDXL))
     assert round(parameters(tensors, "information_transformer_layers."), 2) == 117.90
     assert round(parameters(tensors, "denoise_encoder."), 2) == 34.13
-    assert round(parameters(tensors, "condition_embedding."), 2) == 3.84 and round(parameters(tensors, "spatial_ch_projs."), 2) == 0.33
+    assert (
+        round(parameters(tensors, "condition_embedding."), 2) == 3.84
+        and round(parameters(tensors, "spatial_ch_projs."), 2) == 0.33
+    )
     published = split_published(tensors)
     config = config_from(published.restorer)
     assert published.variant == "unildiff" and not published.unet
     assert config == RestorerConfig(
         scale="sdxl",
-        prior=PriorConfig(kind="kl", widths=(128, 256, 512, 512), blocks=(2, 2, 2, 2), plain=(), head_width=0),
+        prior=PriorConfig(
+            kind="kl", widths=(128, 256, 512, 512), blocks=(2, 2, 2, 2), plain=(), head_width=0
+        ),
         daff=DAFFConfig(
-            mode="official", unet_width=320, condition_width=512, width=1024, heads=16, mlp_ratio=4.0, patch=1, condition_norm="group"
+            mode="official",
+            unet_width=320,
+            condition_width=512,
+            width=1024,
+            heads=16,
+            mlp_ratio=4.0,
+            patch=1,
+            condition_norm="group",
         ),
         daem=None,
     )
     with torch.device("meta"):
         networks = {"prior": PriorEncoder(config.prior), "daff": DAFF(config.daff)}
-    ours = {f"{name}.{key}": tuple(v.shape) for name, network in networks.items() for key, v in network.state_dict().items()}
+    ours = {
+        f"{name}.{key}": tuple(v.shape)
+        for name, network in networks.items()
+        for key, v in network.state_dict().items()
+    }
     assert {key: tuple(value.shape) for key, value in published.restorer.items()} == ours
 
 
@@ -168,7 +212,11 @@ def test_the_published_shapes_are_faithdiffs_restorer():
     assert config.daff.aligner_blocks == 2 and config.daff.width == 640 and config.daff.mlp_ratio == 2.0
     with torch.device("meta"):
         ours = DAFF(config.daff).state_dict()
-    found = {key.removeprefix("daff."): tuple(v.shape) for key, v in published.restorer.items() if key.startswith("daff.")}
+    found = {
+        key.removeprefix("daff."): tuple(v.shape)
+        for key, v in published.restorer.items()
+        if key.startswith("daff.")
+    }
     assert found == {key: tuple(value.shape) for key, value in ours.items()}
 
 
@@ -241,7 +289,13 @@ def test_faithdiffs_aligner_by_its_formula_each_item_alone():
     published = split_published(state)
     config = config_from(published.restorer)
     daff = DAFF(config.daff)
-    daff.load_state_dict({key.removeprefix("daff."): value for key, value in published.restorer.items() if key.startswith("daff.")})
+    daff.load_state_dict(
+        {
+            key.removeprefix("daff."): value
+            for key, value in published.restorer.items()
+            if key.startswith("daff.")
+        }
+    )
     generator = torch.Generator().manual_seed(1)
     h, feature = torch.randn(3, 32, 4, 6, generator=generator), torch.randn(3, 64, 4, 6, generator=generator)
     condition = daff.embed(feature)
@@ -251,16 +305,26 @@ def test_faithdiffs_aligner_by_its_formula_each_item_alone():
 
     x = torch.cat([h, condition], dim=1).flatten(2).transpose(1, 2)
     for block in range(2):
-        w = {k.removeprefix(f"information_transformer_layes.{block}."): v for k, v in state.items() if k.startswith(f"information_transformer_layes.{block}.")}
+        w = {
+            k.removeprefix(f"information_transformer_layes.{block}."): v
+            for k, v in state.items()
+            if k.startswith(f"information_transformer_layes.{block}.")
+        }
         attention = torch.nn.MultiheadAttention(64, 8)
         attention.load_state_dict({k.removeprefix("attn."): v for k, v in w.items() if k.startswith("attn.")})
         for i in range(3):
             # As published: batch first fed to an attention that takes the sequence first, two equal rows as CFG makes them.
             row = F.layer_norm(x[i : i + 1], (64,), w["ln_1.weight"], w["ln_1.bias"]).expand(2, -1, -1)
             x[i] = x[i] + attention(row, row, row)[0][0].detach()
-        m = F.linear(F.layer_norm(x, (64,), w["ln_2.weight"], w["ln_2.bias"]), w["mlp.c_fc.weight"], w["mlp.c_fc.bias"])
+        m = F.linear(
+            F.layer_norm(x, (64,), w["ln_2.weight"], w["ln_2.bias"]), w["mlp.c_fc.weight"], w["mlp.c_fc.bias"]
+        )
         x = x + F.linear(m * torch.sigmoid(1.702 * m), w["mlp.c_proj.weight"], w["mlp.c_proj.bias"])
-    expected = F.linear(x, state["spatial_ch_projs.weight"], state["spatial_ch_projs.bias"]).transpose(1, 2).unflatten(2, (4, 6))
+    expected = (
+        F.linear(x, state["spatial_ch_projs.weight"], state["spatial_ch_projs.bias"])
+        .transpose(1, 2)
+        .unflatten(2, (4, 6))
+    )
     assert (together - expected).abs().max() < 1e-5 * expected.abs().max()
 
 

@@ -20,10 +20,20 @@ def test_tiles_of_the_bundled_model_equal_the_whole_to_a_tenth_of_a_level():
 
     _, vae, restorer = load_compact(str(sorted((ROOT / "models").glob("*.safetensors"))[0]))
     with Image.open(ROOT / "tests" / "pictures" / "astronaut_noise.jpg") as picture:
-        image = torch.from_numpy(numpy.asarray(picture.convert("RGB").crop((96, 0, 416, 256)), numpy.float32))[None] / 255
+        image = (
+            torch.from_numpy(numpy.asarray(picture.convert("RGB").crop((96, 0, 416, 256)), numpy.float32))[
+                None
+            ]
+            / 255
+        )
     whole, tiled = (encode_prior(restorer, vae, image, tile=tile) for tile in (0, 160))
     latent = {"samples": whole.latent}
     # Otherwise nothing is cut off.
     assert decoding_need(vae, restorer, True, whole.latent.shape).halo < 112
-    difference = 255 * (decode_daem(latent, vae, restorer, tiled, tile=160) - decode_daem(latent, vae, restorer, whole)).abs()
+    difference = (
+        255
+        * (
+            decode_daem(latent, vae, restorer, tiled, tile=160) - decode_daem(latent, vae, restorer, whole)
+        ).abs()
+    )
     assert difference.max() < 0.1

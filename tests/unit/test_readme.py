@@ -12,11 +12,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # All but the help pages in web/docs, whose paths begin there: test_help_pages.py.
-DOCUMENTS = [path for place in ("", "docs", "models", "tests/pictures", "tests/clean") for path in sorted((ROOT / place).glob("*.md"))]
+DOCUMENTS = [
+    path
+    for place in ("", "docs", "models", "tests/pictures", "tests/clean")
+    for path in sorted((ROOT / place).glob("*.md"))
+]
 # ARCHITECTURE.md speaks of the rooms by their names alone.
 PLACES = ("", "aior_core")
 SUFFIXES = ("py", "md", "json", "jpg", "png", "toml", "yml")
-MADE_OR_YOURS = (".host/", "runs/", "ComfyUI/", "custom_nodes/", "input", "output", "restorers/", "models/NAME", "NAME_", "FOLDER/")
+MADE_OR_YOURS = (
+    ".host/",
+    "runs/",
+    "ComfyUI/",
+    "custom_nodes/",
+    "input",
+    "output",
+    "restorers/",
+    "models/NAME",
+    "NAME_",
+    "FOLDER/",
+)
 """How paths begin that are made at run time, a reader's own, or placeholders."""
 SKIPPED = {".host", ".git", "__pycache__", "runs", "output", "restored"}
 
@@ -27,7 +42,12 @@ def text_of(path: Path) -> str:
 
 def fences(text: str) -> list[str]:
     """The lines of all blocks between three back-ticks."""
-    return [line for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.S | re.M) for line in block.splitlines() if line.strip()]
+    return [
+        line
+        for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.S | re.M)
+        for line in block.splitlines()
+        if line.strip()
+    ]
 
 
 def quoted(text: str) -> list[str]:
@@ -49,14 +69,26 @@ def anchors(text: str) -> set[str]:
 
 def lost(text: str, document: Path) -> list[str]:
     """Links with a # that lead to no heading of the document that they name, or of this one."""
-    found = [target.partition("#") for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", text) if not re.match(r"[a-z]+:", target)]
-    return [f"{path}#{part}" for path, _, part in found if part not in anchors(text_of(document.parent / path) if path else text)]
+    found = [
+        target.partition("#")
+        for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", text)
+        if not re.match(r"[a-z]+:", target)
+    ]
+    return [
+        f"{path}#{part}"
+        for path, _, part in found
+        if part not in anchors(text_of(document.parent / path) if path else text)
+    ]
 
 
 def paths(text: str) -> list[str]:
     """What is quoted and looks like a path of the repository: with a slash at its end or in it, or a suffix of ours."""
     found = [word for word in quoted(text) if re.fullmatch(r"[\w.*-][\w./*-]*", word)]
-    return [word for word in found if ("/" in word or word.rsplit(".", 1)[-1] in SUFFIXES) and not word.startswith(MADE_OR_YOURS)]
+    return [
+        word
+        for word in found
+        if ("/" in word or word.rsplit(".", 1)[-1] in SUFFIXES) and not word.startswith(MADE_OR_YOURS)
+    ]
 
 
 def commands(text: str, start: str) -> list[list[str]]:
@@ -78,7 +110,9 @@ def files_called(name: str) -> list[Path]:
 
 
 def is_there(path: str, document: Path) -> bool:
-    if any(list(base.glob(path.rstrip("/"))) for base in (*(ROOT / place for place in PLACES), document.parent)):
+    if any(
+        list(base.glob(path.rstrip("/"))) for base in (*(ROOT / place for place in PLACES), document.parent)
+    ):
         return True
     return "/" not in path and bool(files_called(path))
 
@@ -105,7 +139,11 @@ def test_a_heading_that_is_not_there_is_found():
 
 
 # CREDITS.md names the files of others.
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CREDITS.md"], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CREDITS.md"],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
 def test_paths_exist(document):
     absent = [path for path in paths(text_of(document)) if not is_there(path, document)]
     assert not absent
@@ -113,7 +151,10 @@ def test_paths_exist(document):
 
 def test_a_path_that_is_not_there_is_found():
     text = "see `aior_core/nowhere.py`, `nowhere.json`, [this](nowhere/else.md#part) and `runs/first`\n```\npython benchmarks/nowhere.py\n```\n"
-    assert [path for path in paths(text) if not is_there(path, ROOT / "README.md")] == ["aior_core/nowhere.py", "nowhere.json"]
+    assert [path for path in paths(text) if not is_there(path, ROOT / "README.md")] == [
+        "aior_core/nowhere.py",
+        "nowhere.json",
+    ]
     assert links(text) == ["nowhere/else.md"] and commands(text, "python benchmarks/nowhere.py") == [[]]
 
 
@@ -134,10 +175,21 @@ def test_readme_prints_all_commands_and_options_of_restore(entry):
     text = text_of(ROOT / "README.md")
     assert {arguments[0] for arguments in commands(text, "python3 aior.py")} == {"restore", "serve", "test"}
     listed = set(re.findall(r"^\| `(--[a-z]+)", text, re.M))
-    offered = {name.replace("_", "-") for name in vars(entry.parse(["restore", "PHOTO"]))} - {"command", "pictures", "out"}
+    offered = {name.replace("_", "-") for name in vars(entry.parse(["restore", "PHOTO"]))} - {
+        "command",
+        "pictures",
+        "out",
+    }
     assert listed == {f"--{name}" for name in offered}
-    values = {"--device": ["cpu"], "--ray": ["auto"], "--workers": ["2", "--ray"], "--format": ["webp"], "--bits": ["16"],
-              "--quality": ["80", "--format", "jpg"], "--metadata": ["drop"]}
+    values = {
+        "--device": ["cpu"],
+        "--ray": ["auto"],
+        "--workers": ["2", "--ray"],
+        "--format": ["webp"],
+        "--bits": ["16"],
+        "--quality": ["80", "--format", "jpg"],
+        "--metadata": ["drop"],
+    }
     for option in listed:
         entry.parse(["restore", "PHOTO", option, *values.get(option, ["1"])])
 
@@ -148,7 +200,9 @@ def test_scripts_benchmarks_and_their_options_exist(document):
     for line in [*fences(text), *quoted(text)]:
         for path in re.findall(r"(?<![\w/])((?:benchmarks|scripts)/\w+\.py)", line):
             assert (ROOT / path).is_file(), path
-            source = text_of(ROOT / path) + "".join(text_of(helper) for helper in (ROOT / "benchmarks").glob("_*.py"))
+            source = text_of(ROOT / path) + "".join(
+                text_of(helper) for helper in (ROOT / "benchmarks").glob("_*.py")
+            )
             for option in re.findall(r"(?<=\s)--[a-z-]+", line.split(path, 1)[1]):
                 assert f'"{option}"' in source, f"{path} has no {option}"
         for module in re.findall(r"-m ((?:aior_core|scripts)(?:\.\w+)*)", line):

@@ -15,11 +15,20 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     from aior_pack.aior_core.training.stages import fusion_loss
 
     picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
-    photographs, networks = data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64)), build(TINY)
+    photographs, networks = (
+        data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64)),
+        build(TINY),
+    )
     generator = torch.Generator().manual_seed(0)
-    recall = Latents(networks, draws.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0)
+    recall = Latents(
+        networks, draws.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0
+    )
     latent, mix = recall(8, 64, generator)
-    assert latent.shape == (8, 16, 8, 8) and mix["feature"].shape == (8, 24, 8, 8) and mix["severities"].shape == (8, len(KINDS))
+    assert (
+        latent.shape == (8, 16, 8, 8)
+        and mix["feature"].shape == (8, 24, 8, 8)
+        and mix["severities"].shape == (8, len(KINDS))
+    )
     # What is kept is what a step that encodes by itself would have seen.
     again = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs, 8, 64, again)

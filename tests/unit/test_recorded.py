@@ -28,14 +28,20 @@ def test_copies_share_what_was_shared_and_lie_elsewhere():
     given, own = list(tensors(inputs)), list(tensors(held))
     assert len(given) == len(own) == len(dataclasses.fields(Batch))
     for one, other in zip(given, own):
-        assert torch.equal(one, other) and one.data_ptr() != other.data_ptr() and one.stride() == other.stride()
+        assert (
+            torch.equal(one, other) and one.data_ptr() != other.data_ptr() and one.stride() == other.stride()
+        )
 
 
 def test_numbers_are_fetched_once():
     constants = Constants()
     with constants:
         first = torch.tensor([1.0, 2.0], device="cpu")
-        again, other, wide = torch.tensor([1.0, 2.0], device="cpu"), torch.tensor([1.0, 3.0], device="cpu"), torch.tensor([1.0, 2.0], dtype=torch.float64)
+        again, other, wide = (
+            torch.tensor([1.0, 2.0], device="cpu"),
+            torch.tensor([1.0, 3.0], device="cpu"),
+            torch.tensor([1.0, 2.0], dtype=torch.float64),
+        )
     assert first is again and other.tolist() == [1.0, 3.0] and wide.dtype == torch.float64
     assert torch.tensor([1.0, 2.0]) is not first
 
@@ -53,7 +59,9 @@ def test_a_choice_decides_all_that_is_no_number(name):
     for choice in sorted(drawn):
         for seed in (1, 2):
             generator = torch.Generator().manual_seed(seed)
-            losses[choice, seed] = stage.step(networks, made.target, generator, made=made, choice=choice)[0].item()
+            losses[choice, seed] = stage.step(networks, made.target, generator, made=made, choice=choice)[
+                0
+            ].item()
     # Two ways differ by more than their own random numbers, if those matter at all.
     values = [losses[choice, 1] for choice in sorted(drawn)]
     assert len(set(values)) == len(values)
@@ -71,11 +79,17 @@ def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
     choice = "lq"
     stage = dataclasses.replace(stage, choose=lambda generator: choice)
     parameters = loop.trained_parameters(networks, stage.trains)
-    recorded, plain, generator = Recorded(networks, stage, seed=0), unrecorded(networks, stage, "cuda"), torch.Generator().manual_seed(0)
+    recorded, plain, generator = (
+        Recorded(networks, stage, seed=0),
+        unrecorded(networks, stage, "cuda"),
+        torch.Generator().manual_seed(0),
+    )
 
     def gradients(take, seed: int, **more) -> list[torch.Tensor]:
         made = batch(seed=seed)
-        made = dataclasses.replace(made, **{field.name: getattr(made, field.name).to("cuda") for field in dataclasses.fields(Batch)})
+        made = dataclasses.replace(
+            made, **{field.name: getattr(made, field.name).to("cuda") for field in dataclasses.fields(Batch)}
+        )
         for parameter in parameters.values():
             if parameter.grad is not None:
                 parameter.grad.zero_()

@@ -17,7 +17,9 @@ def prior(walk):
     """A picture of 144x96 with noise of 50 % on its left third, certain; rain of 25 % everywhere, certain; haze of 90 %, not believed."""
     with torch.inference_mode():
         seen = walk.encode(picture(96, 144))
-        severities, probabilities, maps = (torch.zeros_like(x) for x in (seen.severities, seen.probabilities, seen.maps))
+        severities, probabilities, maps = (
+            torch.zeros_like(x) for x in (seen.severities, seen.probabilities, seen.maps)
+        )
         severities[0, NOISE], severities[0, RAIN], severities[0, HAZE] = 0.5, 0.25, 0.9
         probabilities[0, NOISE], probabilities[0, RAIN], probabilities[0, HAZE] = 1.0, 1.0, 0.2
         maps[0, NOISE, :, :6], maps[0, RAIN], maps[0, HAZE, 6:] = 1.0, 0.25, 0.9
@@ -41,7 +43,10 @@ def test_the_frames_of_a_video_are_counted_in_one_line(prior):
     sure[range(4), frames] = 1.0
     video = dataclasses.replace(prior, severities=sure, probabilities=sure)
     assert short_report(video) == "4 pictures (144x96): found rain in 3, noise in 1."
-    assert short_report(dataclasses.replace(video, probabilities=0 * sure)) == "4 pictures (144x96): nothing found."
+    assert (
+        short_report(dataclasses.replace(video, probabilities=0 * sure))
+        == "4 pictures (144x96): nothing found."
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,10 @@ def test_the_frames_of_a_video_are_counted_in_one_line(prior):
         (torch.full((90, 120), 0.4), ""),
         (torch.zeros(90, 120), ""),
         (torch.linspace(0.5, 0.6, 120).expand(90, 120), ""),
-        (torch.linspace(0.1, 0.9, 120).expand(90, 120) * torch.linspace(0.9, 1, 90)[:, None], "mostly bottom right"),
+        (
+            torch.linspace(0.1, 0.9, 120).expand(90, 120) * torch.linspace(0.9, 1, 90)[:, None],
+            "mostly bottom right",
+        ),
         (mask_of(slice(0, 30), slice(0, 40)), "mostly top left"),
         (mask_of(slice(30, 60), slice(40, 80)), "mostly in the middle"),
         (mask_of(slice(30, 60), slice(90, 120)), "mostly right"),
@@ -85,9 +93,16 @@ def test_what_is_told_of_as_nothing_is_not_found(prior):
     line = next(line for line in report_text(doubted).splitlines() if "haze" in line)
     assert line.endswith("severity   0%   certainty  70%")
     probabilities[0, HAZE] = 0.2
-    labels = report_maps(doubted)[0][HAZE], report_maps(dataclasses.replace(doubted, probabilities=probabilities))[0][HAZE]
+    labels = (
+        report_maps(doubted)[0][HAZE],
+        report_maps(dataclasses.replace(doubted, probabilities=probabilities))[0][HAZE],
+    )
     assert torch.equal(*labels)
-    many = dataclasses.replace(prior, severities=severities.expand(4, -1), probabilities=probabilities.clone().fill_(0.7).expand(4, -1))
+    many = dataclasses.replace(
+        prior,
+        severities=severities.expand(4, -1),
+        probabilities=probabilities.clone().fill_(0.7).expand(4, -1),
+    )
     assert "haze" not in short_report(many) and "noise in 4" in short_report(many)
 
 
@@ -102,13 +117,17 @@ def test_bars_are_as_long_as_the_severities(prior):
     full = report.PLOT_WIDTH - report.LABEL - report.SURE
     plain = report.report_plot(prior)
     assert plain.shape == (1, plain.shape[1], report.PLOT_WIDTH, 3)
-    assert pixels(plain, NOISE, BLUE) == pytest.approx(full / 2, abs=2) and pixels(plain, RAIN, BLUE) == pytest.approx(full / 4, abs=2)
+    assert pixels(plain, NOISE, BLUE) == pytest.approx(full / 2, abs=2) and pixels(
+        plain, RAIN, BLUE
+    ) == pytest.approx(full / 4, abs=2)
     # Hardly believed: not in the full colour. Not there: nothing.
     assert pixels(plain, HAZE, BLUE) == 0 and pixels(plain, KINDS.index("blur"), BLUE) <= 1
     steering = torch.ones_like(prior.severities)
     steering[0, NOISE] = 0.25
     steered = report.report_plot(dataclasses.replace(prior, steering=steering))
-    assert pixels(steered, NOISE, BLUE) == pytest.approx(full / 8, abs=2) and pixels(steered, NOISE, AMBER) == pytest.approx(full * 3 / 8, abs=2)
+    assert pixels(steered, NOISE, BLUE) == pytest.approx(full / 8, abs=2) and pixels(
+        steered, NOISE, AMBER
+    ) == pytest.approx(full * 3 / 8, abs=2)
 
 
 def test_maps_are_hot_where_the_masks_are(prior):
@@ -118,7 +137,11 @@ def test_maps_are_hot_where_the_masks_are(prior):
 
     maps, masks = report_maps(prior)
     assert maps.shape == (8, 96, 144, 3) and masks.shape == (8, 96, 144)
-    assert masks[NOISE, :, :40].min() == 1 and masks[NOISE, :, 56:].max() == 0 and distance(masks[RAIN], torch.full((96, 144), 0.25)) < 1e-6
+    assert (
+        masks[NOISE, :, :40].min() == 1
+        and masks[NOISE, :, 56:].max() == 0
+        and distance(masks[RAIN], torch.full((96, 144), 0.25)) < 1e-6
+    )
     grey = 0.7 * from_unit(prior.picture)[0].mean(dim=-1, keepdim=True)
     # The label is on top; below it the map is as it was painted.
     assert distance(maps[NOISE][48:, 60:], grey[48:, 60:].expand(-1, -1, 3)) < 1e-6
@@ -143,9 +166,15 @@ def test_labels_take_the_top_only_and_leave_out_what_does_not_fit():
     image = picture(256, 320)[0]
     bright, dim = labelled(image, "noise", "42%"), labelled(image, "noise", "not found", dim=True)
     for made in (bright, dim):
-        assert made.shape == image.shape and torch.equal(made[40:], image[40:]) and not torch.equal(made[:20], image[:20])
+        assert (
+            made.shape == image.shape
+            and torch.equal(made[40:], image[40:])
+            and not torch.equal(made[:20], image[:20])
+        )
     # In grey there is neither the scale of the colours nor any other colour.
-    assert (dim[:20].amax(dim=-1) - dim[:20].amin(dim=-1)).max() < 0.1 and (bright[:20].amax(dim=-1) - bright[:20].amin(dim=-1)).max() > 0.3
+    assert (dim[:20].amax(dim=-1) - dim[:20].amin(dim=-1)).max() < 0.1 and (
+        bright[:20].amax(dim=-1) - bright[:20].amin(dim=-1)
+    ).max() > 0.3
     for height, width in ((32, 320), (320, 32), (16, 16)):
         small = picture(height, width)[0]
         assert torch.equal(labelled(small, "low resolution", "not found"), small)

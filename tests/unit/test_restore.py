@@ -41,7 +41,11 @@ def test_pictures_that_share_a_result_go_by_turns_and_others_pass_them(tmp_path,
         (tmp_path / folder / "a.png").write_bytes(b"picture %d" % number)
     batch = make_batch(tmp_path, "x/a.png", "y/a.png", "b.png", "z/a.png")
     first, other = batch.take(), batch.take()
-    assert (first.picture.source.parent.name, other.name) == ("x", "b.png") and batch.take() is None and batch.left == 2
+    assert (
+        (first.picture.source.parent.name, other.name) == ("x", "b.png")
+        and batch.take() is None
+        and batch.left == 2
+    )
     batch.settle(first, Outcome("failed", text="no picture"))
     second = batch.take()
     assert second.picture.source.parent.name == "y" and batch.take() is None
@@ -55,7 +59,9 @@ def test_pictures_that_share_a_result_go_by_turns_and_others_pass_them(tmp_path,
     assert values == [1, 11, 3, 2]
     said = capsys.readouterr().out
     assert f"[1/4] {tmp_path / 'x' / 'a.png'}: FAILED\n  no picture\n" in said
-    assert f"[3/4] {tmp_path / 'b.png'}: noise found\n  1.0 s -> {tmp_path / 'out' / 'b_restored.png'}\n" in said
+    assert (
+        f"[3/4] {tmp_path / 'b.png'}: noise found\n  1.0 s -> {tmp_path / 'out' / 'b_restored.png'}\n" in said
+    )
 
 
 def test_a_result_of_two_pictures_whose_first_is_missing_is_completed(tmp_path):
@@ -97,21 +103,31 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
 
 
 def test_a_file_without_a_name_and_one_with_come_out_alike(tmp_path, monkeypatch):
-    ways = {"unnamed": lambda: None, "partial": lambda: monkeypatch.setattr(atomic, "_write_unnamed", lambda path, data: False)}
+    ways = {
+        "unnamed": lambda: None,
+        "partial": lambda: monkeypatch.setattr(atomic, "_write_unnamed", lambda path, data: False),
+    }
     for name, choose in ways.items():
         choose()
         path = tmp_path / name / "a_restored.png"
         atomic.write_new(path, b"one")
         with pytest.raises(FileExistsError):
             atomic.write_new(path, b"two")
-        assert path.read_bytes() == b"one" and [file.name for file in path.parent.iterdir()] == ["a_restored.png"]
+        assert path.read_bytes() == b"one" and [file.name for file in path.parent.iterdir()] == [
+            "a_restored.png"
+        ]
     if sys.platform == "linux":
         modes = {(tmp_path / name / "a_restored.png").stat().st_mode for name in ways}
         assert len(modes) == 1
 
 
 def test_partial_files_are_removed_when_nobody_has_written_to_them_for_an_hour(tmp_path):
-    names = (".a_restored.png.12.partial", ".b_restored_2.png.7.partial", ".note.partial", "a_restored.png.12.partial")
+    names = (
+        ".a_restored.png.12.partial",
+        ".b_restored_2.png.7.partial",
+        ".note.partial",
+        "a_restored.png.12.partial",
+    )
     for name in names:
         (tmp_path / name).touch()
     atomic.remove_partials([tmp_path, tmp_path / "missing"])
@@ -133,7 +149,12 @@ def test_folders_of_dead_processes_are_removed_and_those_of_living_ones_are_not(
     for folder in (mine.path, dead):
         os.utime(folder / "owner", (time.time() - 61,) * 2)
     second = OwnFolder()
-    assert {path.name for path in tmp_path.iterdir()} == {mine.path.name, second.path.name, foreign.name, new.name}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        mine.path.name,
+        second.path.name,
+        foreign.name,
+        new.name,
+    }
     mine.close()
     mine.close()
     second.close()

@@ -22,7 +22,9 @@ def count_calls(model) -> list[int]:
     """How many samples the denoiser sees, call by call."""
     seen = []
     # The host calls the layers in a block, not the block.
-    model.model.diffusion_model.input_blocks[0][0].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    model.model.diffusion_model.input_blocks[0][0].register_forward_pre_hook(
+        lambda module, args: seen.append(len(args[0]))
+    )
     return seen
 
 
@@ -38,7 +40,12 @@ def test_equal_conditionings_are_predicted_once(walk):
     from aior_pack.aior_core.host.daff_patch import apply_daff
 
     model, restorer, prior = walk
-    prompt = [[torch.randn(1, 8, 24, generator=torch.Generator().manual_seed(0)), {"pooled_output": torch.ones(1, 4)}]]
+    prompt = [
+        [
+            torch.randn(1, 8, 24, generator=torch.Generator().manual_seed(0)),
+            {"pooled_output": torch.ones(1, 4)},
+        ]
+    ]
     copy = [[prompt[0][0].clone(), {"pooled_output": torch.ones(1, 4)}]]
     patched, positive, negative = apply_daff(model, restorer, prior, prompt, copy)
     seen = count_calls(patched)
@@ -69,7 +76,9 @@ def test_different_conditionings_are_not(walk, change):
     elif change == "prior":
         other = apply_daff(model, restorer, prior, prompt, prompt, strength=1.0)[2]
         key = other[0][1]["model_conds"]["aior_prior"]
-        negative = node_helpers.conditioning_set_values(other, {"model_conds": {"aior_prior": type(key)(key.cond + 1)}})
+        negative = node_helpers.conditioning_set_values(
+            other, {"model_conds": {"aior_prior": type(key)(key.cond + 1)}}
+        )
     elif change == "strength":
         negative = node_helpers.conditioning_set_values(negative, {"strength": 0.5})
     else:
@@ -109,7 +118,9 @@ def test_conds_of_a_whole_run_are_compared_once(comfyui, monkeypatch):
     from aior_pack.aior_core.host import same_conds
 
     compared = []
-    monkeypatch.setattr(same_conds, "equal", lambda a, b, equal=same_conds.equal: compared.append(1) or equal(a, b))
+    monkeypatch.setattr(
+        same_conds, "equal", lambda a, b, equal=same_conds.equal: compared.append(1) or equal(a, b)
+    )
     conds, options = [cond(1.0), cond(1.0)], {}
     for _ in range(5):
         through(list(conds), options)

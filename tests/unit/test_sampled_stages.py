@@ -36,7 +36,9 @@ def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
             [loss(seed, 0.5) for seed in range(20)]
         return
     more = [loss(seed, 0.5) - loss(seed, 0.0) for seed in range(20)]
-    assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(difference >= 0 for difference in more)
+    assert 2 < sum(difference > 1e-4 for difference in more) < 18 and all(
+        difference >= 0 for difference in more
+    )
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "autocast"])
@@ -51,7 +53,11 @@ def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
             loss, logs = stage.step(networks, clean, torch.Generator().manual_seed(1), choice=choice)
         loss.backward()
         assert ("v" in logs) == choice.isdigit()
-        weights = {key: p for key, p in parameters.items() if p.ndim > 1 and p.grad is not None and p.grad.abs().sum() > 0}
+        weights = {
+            key: p
+            for key, p in parameters.items()
+            if p.ndim > 1 and p.grad is not None and p.grad.abs().sum() > 0
+        }
         for parameter in parameters.values():
             parameter.grad = None
         return {key.split(".")[0] for key in weights}

@@ -13,9 +13,22 @@ pytestmark = pytest.mark.usefixtures("host")
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
     scale="sdxl",
-    prior=PriorConfig(kind="kl", plain=(), widths=WIDTHS, blocks=(1, 1, 1, 1), head_width=16, context_width=24),
-    daff=DAFFConfig(mode="official", unet_width=32, condition_width=64, width=64, heads=2, mlp_ratio=4.0, patch=1, condition_norm="group"),
-    daem=DAEMConfig(decoder_widths=WIDTHS, skip_widths=WIDTHS, widths=(16, 16, 32, 32), prior_width=64, context_width=12),
+    prior=PriorConfig(
+        kind="kl", plain=(), widths=WIDTHS, blocks=(1, 1, 1, 1), head_width=16, context_width=24
+    ),
+    daff=DAFFConfig(
+        mode="official",
+        unet_width=32,
+        condition_width=64,
+        width=64,
+        heads=2,
+        mlp_ratio=4.0,
+        patch=1,
+        condition_norm="group",
+    ),
+    daem=DAEMConfig(
+        decoder_widths=WIDTHS, skip_widths=WIDTHS, widths=(16, 16, 32, 32), prior_width=64, context_width=12
+    ),
 )
 
 
@@ -78,13 +91,23 @@ def model():
     config.set_inference_dtype(torch.float32, None)
     network = config.get_model({})
     randomised(network.diffusion_model)
-    return comfy.model_patcher.CoreModelPatcher(network, management.get_torch_device(), management.unet_offload_device())
+    return comfy.model_patcher.CoreModelPatcher(
+        network, management.get_torch_device(), management.unet_offload_device()
+    )
 
 
 @pytest.fixture
 def prompts():
     generator = torch.Generator().manual_seed(0)
-    return [[[torch.randn(1, 7, 64, generator=generator), {"pooled_output": torch.randn(1, 1280, generator=generator)}]] for _ in range(2)]
+    return [
+        [
+            [
+                torch.randn(1, 7, 64, generator=generator),
+                {"pooled_output": torch.randn(1, 1280, generator=generator)},
+            ]
+        ]
+        for _ in range(2)
+    ]
 
 
 @pytest.fixture
@@ -97,7 +120,11 @@ def prior(restorer, vae):
 def test_the_lq_encoder_is_the_kl_encoder_without_its_head(vae):
     encoder = vae.first_stage_model.encoder
     trunk = KLTrunk(WIDTHS, (1, 1, 1, 1))
-    state = {key: value for key, value in encoder.state_dict().items() if not key.startswith(("norm_out", "conv_out"))}
+    state = {
+        key: value
+        for key, value in encoder.state_dict().items()
+        if not key.startswith(("norm_out", "conv_out"))
+    }
     trunk.load_state_dict(state)
     seen = []
     handle = encoder.norm_out.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -125,7 +152,9 @@ def test_daff_gets_the_timestep_of_the_schedule(model, restorer, prior, prompts)
     from aior_pack.aior_core.host.sampling import sample_daff
 
     seen = []
-    handle = restorer.daff.model.register_forward_pre_hook(lambda module, args: seen.append(args[2][0].item()))
+    handle = restorer.daff.model.register_forward_pre_hook(
+        lambda module, args: seen.append(args[2][0].item())
+    )
     sample_daff(model, restorer, prior, *prompts, steps=20, scheduler="ddim_uniform")
     handle.remove()
     # ddim_uniform with 20 steps is the official Euler schedule (unildiff.md section 6).
@@ -135,7 +164,9 @@ def test_daff_gets_the_timestep_of_the_schedule(model, restorer, prior, prompts)
 def test_sdxl_needs_its_prompts(model, restorer, prior):
     from aior_pack.aior_core.host.daff_patch import apply_daff
 
-    with pytest.raises(ValueError, match="(?s)needs positive and negative, or clip.*CLIP Text Encode.*checkpoint's CLIP"):
+    with pytest.raises(
+        ValueError, match="(?s)needs positive and negative, or clip.*CLIP Text Encode.*checkpoint's CLIP"
+    ):
         apply_daff(model, restorer, prior)
 
 
@@ -169,7 +200,9 @@ def test_steering_reaches_daem_and_leaves_the_prompts_alone(model, vae, restorer
 
     steered, latent = steer_prior(prior, {"noise": 0.0}), {"samples": prior.latent}
     assert torch.equal(apply_daff(model, restorer, steered, *prompts)[1][0][0], prompts[0][0][0])
-    assert not torch.equal(decode_daem(latent, vae, restorer, steered), decode_daem(latent, vae, restorer, prior))
+    assert not torch.equal(
+        decode_daem(latent, vae, restorer, steered), decode_daem(latent, vae, restorer, prior)
+    )
     bare = dataclasses.replace(restorer, daem=None)
     with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):
         apply_daff(model, bare, steered, *prompts)
@@ -217,14 +250,18 @@ def test_lq_official_starts_where_unildiffs_code_does(model, restorer, prior, pr
 
     monkeypatch.setattr(comfy.k_diffusion.sampling, "sample_euler", start)
     with pytest.raises(Started) as started:
-        sample_daff(model, restorer, prior, *prompts, seed=3, steps=20, scheduler="ddim_uniform", start="lq_official")
+        sample_daff(
+            model, restorer, prior, *prompts, seed=3, steps=20, scheduler="ddim_uniform", start="lq_official"
+        )
     x, sigmas = started.value.args
     eps, z = comfy.sample.prepare_noise(prior.latent, 3), 0.13025 * prior.latent
     # The numbers of unildiff.md section 6.
     assert abs(float(sigmas[0]) - 11.0283) < 1e-3
     assert torch.allclose(x, 0.06826 * z + 0.99767 * 11.0736 * eps, rtol=1e-4, atol=1e-3)
     with pytest.raises(Started) as started:
-        sample_daff(model, restorer, prior, *prompts, seed=3, steps=20, scheduler="normal", start="lq_official")
+        sample_daff(
+            model, restorer, prior, *prompts, seed=3, steps=20, scheduler="normal", start="lq_official"
+        )
     x, sigmas = started.value.args
     assert abs(float(sigmas[0]) - 14.6146) < 1e-3
     assert torch.allclose(x, 0.06826 * z + 0.99767 * (14.6146**2 + 1) ** 0.5 * eps, rtol=1e-4, atol=1e-3)
@@ -237,7 +274,12 @@ def test_a_unet_under_diffusers_names_is_put_under_the_hosts(model):
     from aior_pack.aior_core.host.unet_file import host_names
 
     state = model.model.diffusion_model.state_dict()
-    config = {"num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1]}
+    config = {
+        "num_res_blocks": [1, 1],
+        "channel_mult": [1, 2],
+        "transformer_depth": [0, 1],
+        "transformer_depth_output": [0, 0, 1, 1],
+    }
     names = comfy.utils.unet_to_diffusers({**config, "transformer_depth_middle": 1})
     published = {theirs: state[ours] for theirs, ours in names.items() if ours in state}
     converted = host_names(published, "narrow.bin")
@@ -265,11 +307,17 @@ def test_a_whole_sdxl_unet_is_recognised():
     state = network.state_dict()
     assert round(sum(value.numel() for value in state.values()) / 1e6, 2) == 2567.46
     # The host knows two names for SDXL's embedding of sizes; its checkpoints use this one.
-    names = {theirs: ours for theirs, ours in comfy.utils.unet_to_diffusers(config).items() if not theirs.startswith("class_embedding")}
+    names = {
+        theirs: ours
+        for theirs, ours in comfy.utils.unet_to_diffusers(config).items()
+        if not theirs.startswith("class_embedding")
+    }
     published = {theirs: state[ours] for theirs, ours in names.items() if ours in state}
     assert len(published) == len(state)
     converted = unet_file.host_names(published, "whole.bin")
-    assert {key: value.shape for key, value in converted.items()} == {key: value.shape for key, value in state.items()}
+    assert {key: value.shape for key, value in converted.items()} == {
+        key: value.shape for key, value in state.items()
+    }
     assert type(comfy.model_detection.model_config_from_unet(converted, "")).__name__ == "SDXL"
 
 
@@ -283,7 +331,11 @@ def test_a_restorer_alone_holds_no_unet(tmp_path):
 
 
 def _stubs() -> dict[str, torch.Tensor]:
-    names = ("condition_embedding.conv_in.bias", "information_transformer_layers.latent_in.bias", "spatial_ch_projs.bias")
+    names = (
+        "condition_embedding.conv_in.bias",
+        "information_transformer_layers.latent_in.bias",
+        "spatial_ch_projs.bias",
+    )
     return {name: torch.ones(1) for name in names}
 
 
@@ -294,5 +346,10 @@ def test_looking_inside_an_sdxl_restoration(model, vae, restorer, prior, prompts
 
     inside = look_inside(model, vae, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
     latent = sample_daff(model, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
-    assert torch.equal(inside.image, decode_daem(latent, vae, restorer, prior)) and min(inside.influence[0]) > 0
-    assert all((level.votes.mean(dim=(2, 3)).softmax(dim=1) - level.weights).abs().max() < 1e-4 for level in inside.levels)
+    assert (
+        torch.equal(inside.image, decode_daem(latent, vae, restorer, prior)) and min(inside.influence[0]) > 0
+    )
+    assert all(
+        (level.votes.mean(dim=(2, 3)).softmax(dim=1) - level.weights).abs().max() < 1e-4
+        for level in inside.levels
+    )

@@ -19,7 +19,14 @@ def made(base, sdxl, tmp_path):  # noqa: F811
     from aior_pack.aior_core.training.sdxl_cache import Cache, Sources
 
     def open_cache(networks=sdxl, say=print, **changes):
-        return Cache(tmp_path / "cache", networks, Sources(photographs(), **{"size": 64, "seed": 2, **changes}), 8, "cpu", say)
+        return Cache(
+            tmp_path / "cache",
+            networks,
+            Sources(photographs(), **{"size": 64, "seed": 2, **changes}),
+            8,
+            "cpu",
+            say,
+        )
 
     return open_cache
 
@@ -42,14 +49,19 @@ def detach(*modules) -> None:
         module._forward_pre_hooks.clear()
 
 
-@pytest.mark.parametrize("name, kinds", [("fusion-a", {"target", "feature"}), ("fusion-b", {"target"}), ("detail", {"target", "lq"})])
+@pytest.mark.parametrize(
+    "name, kinds",
+    [("fusion-a", {"target", "feature"}), ("fusion-b", {"target"}), ("detail", {"target", "lq"})],
+)
 def test_the_loss_is_the_same_with_and_without(base, sdxl, made, name, kinds):  # noqa: F811
     from aior_pack.aior_core.training.sdxl import FROM_SAMPLES, SDXL_STAGES, Fresh
 
     loop.trained_parameters(sdxl, SDXL_STAGES[name].trains)
     cache, step = made(), FROM_SAMPLES[name]
     # DAFF's last layer starts at zero and would hide its condition from the loss.
-    torch.nn.init.normal_(sdxl.daff.spatial_ch_projs.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(
+        sdxl.daff.spatial_ch_projs.weight, std=0.3, generator=torch.Generator().manual_seed(0)
+    )
     if name == "fusion-a":
         # Once, for the encoder to be rounded to fp16 before anything is compared.
         cache.held(NUMBERS).feature()
@@ -79,7 +91,11 @@ def test_what_is_there_is_read_and_nothing_is_encoded(base, sdxl, made):  # noqa
         assert len(seen) == 2 and "batch" not in vars(again)
         # Only what is missing is made.
         more = made().held([*NUMBERS, 7])
-        assert torch.equal(more.latent("target")[:4], latent) and len(seen) == 3 and len(files(made())) == 2 * len(NUMBERS) + 1
+        assert (
+            torch.equal(more.latent("target")[:4], latent)
+            and len(seen) == 3
+            and len(files(made())) == 2 * len(NUMBERS) + 1
+        )
     finally:
         detach(base.vae.encoder, sdxl.prior.trunk)
 
@@ -105,7 +121,10 @@ def test_a_file_under_a_wrong_name_is_not_believed(sdxl, made):  # noqa: F811
     latent = cache.held([0, 3]).latent("target")
     a, b = sorted(cache.folder.iterdir())
     a.write_bytes(b.read_bytes())
-    assert torch.allclose(cache.held([0, 3]).latent("target"), latent, atol=1e-5) and (latent[0] - latent[1]).abs().max() > 0.1
+    assert (
+        torch.allclose(cache.held([0, 3]).latent("target"), latent, atol=1e-5)
+        and (latent[0] - latent[1]).abs().max() > 0.1
+    )
 
 
 def test_other_networks_have_files_of_their_own(base, sdxl, made):  # noqa: F811
@@ -121,11 +140,19 @@ def test_other_networks_have_files_of_their_own(base, sdxl, made):  # noqa: F811
     with torch.no_grad():
         vae[0] += 1
         other = all_of(made())
-        assert (other[0] - latent).abs().max() > 1e-2 and torch.equal(other[1], feature) and len(files(made())) == len(before) + 1
+        assert (
+            (other[0] - latent).abs().max() > 1e-2
+            and torch.equal(other[1], feature)
+            and len(files(made())) == len(before) + 1
+        )
         vae[0] = kept[0]
         trunk[0] += 1
         other = all_of(made())
-        assert torch.equal(other[0], latent) and (other[1] - feature).abs().max() > 1e-2 and len(files(made())) == len(before) + 2
+        assert (
+            torch.equal(other[0], latent)
+            and (other[1] - feature).abs().max() > 1e-2
+            and len(files(made())) == len(before) + 2
+        )
         trunk[0] = kept[1]
     assert {name: files(made())[name] for name in before} == before
 
@@ -136,7 +163,11 @@ def test_samples_depend_on_the_seed_the_crop_and_the_photograph(sdxl, made):  # 
         return sources.batch([sources.draw(number) for number in range(4)], "cpu")
 
     first, again = pictures(), pictures()
-    assert torch.equal(first.lq, again.lq) and torch.equal(first.target, again.target) and not torch.equal(first.lq, first.target)
+    assert (
+        torch.equal(first.lq, again.lq)
+        and torch.equal(first.target, again.target)
+        and not torch.equal(first.lq, first.target)
+    )
     assert not torch.equal(first.lq[0], first.lq[1]) and not torch.equal(pictures(seed=3).lq, first.lq)
     made().held([0]).latent("lq")
     made(size=128).held([0]).latent("lq")
@@ -181,7 +212,13 @@ def test_a_run_that_goes_on_reads_what_the_first_wrote(base, tmp_path, monkeypat
     original, steps = loop.train, []
 
     def train(*args, **kwargs):
-        return original(*args, **{**kwargs, "watch": lambda progress: steps.append(progress.losses["eps"]) or len(steps) % 4 > 0})
+        return original(
+            *args,
+            **{
+                **kwargs,
+                "watch": lambda progress: steps.append(progress.losses["eps"]) or len(steps) % 4 > 0,
+            },
+        )
 
     monkeypatch.setattr(loop, "train", train)
     setting = options(tmp_path / "run", batch=2, cache=tmp_path / "cache", cache_crops=2, minutes=30.0)
@@ -192,7 +229,13 @@ def test_a_run_that_goes_on_reads_what_the_first_wrote(base, tmp_path, monkeypat
     try:
         sdxl_run.run_sdxl(argparse.Namespace(**{**vars(setting), "minutes": 60.0}), "cpu", base)
         # The next stage too: of the same wished pictures.
-        sdxl_run.run_sdxl(argparse.Namespace(**{**vars(setting), "phase": "b", "start": [tmp_path / "run" / "fusion-a.safetensors"]}), "cpu", base)
+        sdxl_run.run_sdxl(
+            argparse.Namespace(
+                **{**vars(setting), "phase": "b", "start": [tmp_path / "run" / "fusion-a.safetensors"]}
+            ),
+            "cpu",
+            base,
+        )
         assert len(steps) == 12 and not seen
     finally:
         detach(base.vae.encoder)
@@ -202,7 +245,10 @@ def test_a_run_that_goes_on_reads_what_the_first_wrote(base, tmp_path, monkeypat
 def test_the_command_says_what_the_cache_is_for(capsys):
     from aior_pack.aior_core.training.__main__ import parse
 
-    for words in (["fusion", "--cache", "x"], ["fusion", "--scale", "sdxl", "--checkpoint", "x", "--cache", "x", "--cache-crops", "0"]):
+    for words in (
+        ["fusion", "--cache", "x"],
+        ["fusion", "--scale", "sdxl", "--checkpoint", "x", "--cache", "x", "--cache-crops", "0"],
+    ):
         with pytest.raises(SystemExit):
             parse(words)
         assert "--cache is for --scale sdxl" in capsys.readouterr().err

@@ -22,7 +22,9 @@ def printed(*command: object) -> list:
 def test_main_runs_as_by_python_itself_and_no_entry_of_the_path_is_lost(tmp_path, flags):
     (tmp_path / "main.py").write_text(MAIN)
     (tmp_path / "beside.py").touch()
-    entries = printed(*flags, "-c", "import json, sys; print(json.dumps([entry for entry in sys.path if entry]))")
+    entries = printed(
+        *flags, "-c", "import json, sys; print(json.dumps([entry for entry in sys.path if entry]))"
+    )
 
     name, argv, path, young, beside = printed(*flags, LAUNCHER, tmp_path / "main.py", "--port", "1")
 

@@ -50,11 +50,21 @@ def test_it_needs_a_vae_and_nothing_else_does(restorer, prior, vae, walk):  # no
 def test_the_node_offers_it(model, restorer, prior, prompts, vae):  # noqa: F811
     from aior_pack.nodes.daff import DAFFSampler
 
-    options = {"seed": 3, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "ddim_uniform", "denoise": 1.0, "fidelity": 0.0}
+    options = {
+        "seed": 3,
+        "steps": 2,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "ddim_uniform",
+        "denoise": 1.0,
+        "fidelity": 0.0,
+    }
     options |= {"strength": 1.0, "tile": 0, "positive": prompts[0], "negative": prompts[1]}
 
     def run(start_point, **more):
-        return DAFFSampler.execute(model, restorer, prior, start_point, **options, **more).result[0]["samples"]
+        return DAFFSampler.execute(model, restorer, prior, start_point, **options, **more).result[0][
+            "samples"
+        ]
 
     plain, twice = run("lq_official"), run("lq_official_2i-1", vae=vae)
     assert torch.isfinite(twice).all() and not torch.equal(plain, twice)

@@ -61,8 +61,16 @@ def test_the_decoder_is_told_what_training_tells_it(walk):
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
-    context = daem.context(prior.features, prior.severities, keep(noise=0.0, rain=0.0), prior.probabilities, daem.impression((prior.picture + 1) / 2))
-    trained, _ = decode_with_detail(walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture)
+    context = daem.context(
+        prior.features,
+        prior.severities,
+        keep(noise=0.0, rain=0.0),
+        prior.probabilities,
+        daem.impression((prior.picture + 1) / 2),
+    )
+    trained, _ = decode_with_detail(
+        walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
+    )
     latent = {"samples": prior.latent}
     decoded = walk.decode(latent, steer(prior, {"noise": 0.0, "rain": 0.0}))
     assert distance(decoded, from_unit(trained)) < 1e-5
@@ -78,7 +86,10 @@ def test_own_conditioning_is_left_alone(walk):
 def test_a_weight_per_picture(walk):
     images = picture(64, 80, batch=2)
     both = steer(walk.encode(images), {"noise": (0.0, 1.0), "blur": 0.5})
-    alone = [steer(walk.encode(images[:1]), {"noise": 0.0, "blur": 0.5}), steer(walk.encode(images[1:]), {"blur": 0.5})]
+    alone = [
+        steer(walk.encode(images[:1]), {"noise": 0.0, "blur": 0.5}),
+        steer(walk.encode(images[1:]), {"blur": 0.5}),
+    ]
     tokens = walk.patch(both)[1][0][0]
     pictures = walk.decode({"samples": both.latent}, both)
     for index, prior in enumerate(alone):
@@ -151,7 +162,9 @@ def test_the_node(walk):
 def test_what_is_kept_comes_back_by_its_share_and_nothing_else_changes():
     daem = randomised(DAEM(TINY.restorer.daem))
     generator = torch.Generator().manual_seed(0)
-    h, decoded, lq, feature = (torch.randn(1, c, n, n, generator=generator) for c, n in ((8, 16), (3, 16), (3, 16), (24, 2)))
+    h, decoded, lq, feature = (
+        torch.randn(1, c, n, n, generator=generator) for c, n in ((8, 16), (3, 16), (3, 16), (24, 2))
+    )
     severities = torch.full((1, 8), 0.5)
 
     def output(first):

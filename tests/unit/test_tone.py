@@ -39,7 +39,9 @@ def test_appearance_hardly_sees_noise_and_sees_darkness():
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 40), (333, 517)])
 def test_every_size_has_an_appearance(size):
-    assert torch.isfinite(appearance(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))).all()
+    assert torch.isfinite(
+        appearance(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+    ).all()
 
 
 def test_many_cells_are_pooled_and_tones_stay():
@@ -84,14 +86,18 @@ def fitted() -> ToneCurve:
     return curve
 
 
-def set_right(curve: ToneCurve, probabilities, steering, lq: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+def set_right(
+    curve: ToneCurve, probabilities, steering, lq: torch.Tensor, made: torch.Tensor
+) -> torch.Tensor:
     return made + shift(made, curve(probabilities, steering, appearance(lq), tones(cells(made))))
 
 
 def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     clean = picture(1001, 64, 64)
     dark, wrong = 0.25 * clean, 0.3 * clean
-    after, with_noise = (set_right(fitted, *knowing(dark=0.99, noise=noise), dark, wrong) for noise in (0.0, 1.0))
+    after, with_noise = (
+        set_right(fitted, *knowing(dark=0.99, noise=noise), dark, wrong) for noise in (0.0, 1.0)
+    )
     assert (with_noise - clean).square().mean() < 0.1 * (wrong - clean).square().mean()
     # Without noise the decoder has judged as well, and half of the way is gone.
     assert torch.allclose(after, (wrong + with_noise) / 2, atol=0.02)
@@ -114,19 +120,29 @@ def test_what_is_left_in_keeps_its_tones(fitted):
     dark, (seen, everything) = 0.25 * clean, knowing(dark=0.99, noise=0.2)
     keep_dark, keep_noise = everything.clone(), everything.clone()
     keep_dark[:, DARK], keep_noise[:, NOISE] = 0, 0
-    curves = [fitted(seen, keep, appearance(dark), tones(cells(dark))) for keep in (everything, keep_dark, keep_noise)]
+    curves = [
+        fitted(seen, keep, appearance(dark), tones(cells(dark)))
+        for keep in (everything, keep_dark, keep_noise)
+    ]
     assert torch.equal(curves[0], curves[2]) and curves[0].abs().max() > 0.2
     assert curves[1].abs().max() < 0.05 * curves[0].abs().max()
 
 
 def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(fitted):
     made = torch.cat([picture(seed) for seed in range(3)])
-    given = torch.rand(3, 8, generator=torch.Generator().manual_seed(2)).sqrt(), torch.ones(3, 8), appearance(0.3 * made), tones(cells(0.3 * made))
+    given = (
+        torch.rand(3, 8, generator=torch.Generator().manual_seed(2)).sqrt(),
+        torch.ones(3, 8),
+        appearance(0.3 * made),
+        tones(cells(0.3 * made)),
+    )
     new = initialise(ToneCurve(8, 16), torch.Generator().manual_seed(0))
     assert new(*given).abs().max() == 0
     together = fitted(*given)
     assert together.abs().max() > 0.05
-    assert torch.allclose(together, torch.cat([fitted(*(x[i : i + 1] for x in given)) for i in range(3)]), atol=1e-5)
+    assert torch.allclose(
+        together, torch.cat([fitted(*(x[i : i + 1] for x in given)) for i in range(3)]), atol=1e-5
+    )
 
 
 def test_what_was_dehazed_is_not_hazed_again(fitted):
@@ -140,7 +156,9 @@ def test_the_curve_is_the_solution_of_its_least_squares_fit():
     now, wished = torch.rand(2, 6, 27, generator=torch.Generator().manual_seed(4)).sort(dim=2).values.unbind()
     x, y = (t.unflatten(1, (3, 9)).double() for t in (now, wished))
     basis = torch.stack([1 - x, x, 4 * x * (1 - x)], dim=3)
-    wanted = torch.linalg.solve(basis.mT @ basis + RIDGE * torch.eye(3).double(), basis.mT @ (y - x)[..., None])[..., 0]
+    wanted = torch.linalg.solve(
+        basis.mT @ basis + RIDGE * torch.eye(3).double(), basis.mT @ (y - x)[..., None]
+    )[..., 0]
     assert torch.allclose(curve_between(now, wished).double(), wanted, atol=1e-4)
     # A picture of one tone says nothing of the others; it is fitted all the same.
     flat = torch.full((1, 27), 0.4)

@@ -64,14 +64,20 @@ def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
-        clean, mix = memory(4, 64, generator) if name == "maps" else (data.draw_batch(photographs(), 4, 64, generator), {})
+        clean, mix = (
+            memory(4, 64, generator)
+            if name == "maps"
+            else (data.draw_batch(photographs(), 4, 64, generator), {})
+        )
         loss, logs = stage.step(networks, clean, generator, **mix)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         assert math.isfinite(loss.item()) and all(torch.as_tensor(v).isfinite().all() for v in logs.values())
     changed = {k for k, v in networks.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed <= set(parameters) and not any(key.startswith(stage.fixed) for key in changed if stage.fixed)
+    assert changed <= set(parameters) and not any(
+        key.startswith(stage.fixed) for key in changed if stage.fixed
+    )
     for prefix in stage.trains:
         assert any(key.startswith(prefix + ".") for key in changed), prefix
 
@@ -215,7 +221,9 @@ def test_validation_measures_every_damage_at_every_number_of_steps(networks):
     assert histograms.keys() == {f"experts {name}" for name in damages}
     config = networks.daem.config
     assert all(shares.shape == (len(config.widths), len(config.kernels)) for shares in histograms.values())
-    assert all(torch.allclose(shares.sum(dim=1), torch.tensor(float(config.top_k))) for shares in histograms.values())
+    assert all(
+        torch.allclose(shares.sum(dim=1), torch.tensor(float(config.top_k))) for shares in histograms.values()
+    )
 
 
 def pairs() -> Pairs:
@@ -230,7 +238,9 @@ def test_real_pairs_are_mixed_in_as_they_are(size):
     clean, real = draw_mixed(photographs(), pairs(), 0.5, 40, size, generator)
     chosen = torch.tensor(real.rows)
     assert 10 < chosen.sum() < 30 and clean.shape == real.lq.shape == (40, 3, size, size)
-    assert torch.allclose(real.lq[chosen], -clean[chosen], atol=1e-5) and torch.equal(real.lq[~chosen], clean[~chosen])
+    assert torch.allclose(real.lq[chosen], -clean[chosen], atol=1e-5) and torch.equal(
+        real.lq[~chosen], clean[~chosen]
+    )
 
 
 def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
@@ -244,11 +254,15 @@ def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
     assert torch.equal(batch.known, (~chosen).float()) and (batch.keep[chosen] == 1).all()
     assert not torch.equal(batch.lq[~chosen], clean[~chosen])
     logits = torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS), 8, 8)
-    wrong = dataclasses.replace(batch, severities=batch.severities + chosen[:, None], maps=batch.maps + chosen[:, None, None, None])
+    wrong = dataclasses.replace(
+        batch, severities=batch.severities + chosen[:, None], maps=batch.maps + chosen[:, None, None, None]
+    )
     told, untold = (losses.severity(*logits, b.severities, b.maps, b.known) for b in (wrong, batch))
     assert torch.equal(told, untold)
     everything = losses.severity(*logits, batch.severities, batch.maps)
-    assert torch.allclose(everything, losses.severity(*logits, batch.severities, batch.maps, torch.ones(24))) and not torch.equal(everything, untold)
+    assert torch.allclose(
+        everything, losses.severity(*logits, batch.severities, batch.maps, torch.ones(24))
+    ) and not torch.equal(everything, untold)
 
 
 def test_a_stage_trains_on_real_pairs_alone(networks, tmp_path):

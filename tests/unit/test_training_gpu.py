@@ -27,7 +27,9 @@ def gradients(network: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: NAFBlock(8, kernel=5), lambda: NAFBlock(8, dilation=4), lambda: Trunk((12, 16), (1, 1), (1, 0))], ids=["wide", "dilated", "trunk"]
+    "make",
+    [lambda: NAFBlock(8, kernel=5), lambda: NAFBlock(8, dilation=4), lambda: Trunk((12, 16), (1, 1), (1, 0))],
+    ids=["wide", "dilated", "trunk"],
 )
 def test_what_runs_in_another_way_on_a_gpu_gives_the_same(make, monkeypatch):
     monkeypatch.setattr(gpu, "on_gpu", lambda x: True)
@@ -55,7 +57,10 @@ def test_on_a_gpu_nothing_is_asked_of_it(kept, monkeypatch):
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.3, generator=generator)
     nn.init.normal_(level.router.weight, std=3.0, generator=generator)
-    h, skip, context = (torch.randn(size, generator=generator) for size in ((5, 12, 8, 8), (5, 8, 8, 8), (5, config.context_width)))
+    h, skip, context = (
+        torch.randn(size, generator=generator)
+        for size in ((5, 12, 8, 8), (5, 8, 8, 8), (5, config.context_width))
+    )
     steering = torch.ones(5, 3)
     steering[2, 1] = kept
 
@@ -65,8 +70,17 @@ def test_on_a_gpu_nothing_is_asked_of_it(kept, monkeypatch):
         residual, routing = networks[0](h, skip, context)
         back = networks[1](skip, steering)
         (residual.square().sum() + (0 if back is None else back.square().sum())).backward()
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for network in networks for p in network.parameters()]
-        return [residual.detach(), routing.gates, torch.zeros(5, 3, 8, 8) if back is None else back.detach(), *grads]
+        grads = [
+            torch.zeros_like(p) if p.grad is None else p.grad
+            for network in networks
+            for p in network.parameters()
+        ]
+        return [
+            residual.detach(),
+            routing.gates,
+            torch.zeros(5, 3, 8, 8) if back is None else back.detach(),
+            *grads,
+        ]
 
     wanted = results(False)
     assert (wanted[1] > 0).sum(dim=0).count_nonzero() > 1
@@ -80,7 +94,10 @@ def test_on_a_processor_nothing_runs_in_another_way(monkeypatch):
     assert network(torch.randn(1, 8, 8, 8)).shape == (1, 8, 8, 8)
 
 
-@pytest.mark.parametrize("channels, rows, dtype", [(16, 700, torch.float32), (48, 333, torch.float32), (3, 65, torch.float32), (32, 500, torch.bfloat16)])
+@pytest.mark.parametrize(
+    "channels, rows, dtype",
+    [(16, 700, torch.float32), (48, 333, torch.float32), (3, 65, torch.float32), (32, 500, torch.bfloat16)],
+)
 def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
     if kernels.triton is None or not (torch.cuda.is_available() or kernels.triton.knobs.runtime.interpret):
         pytest.skip("Triton's kernels need a GPU, or TRITON_INTERPRET=1 and Triton")
@@ -90,19 +107,27 @@ def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
     narrow, wide = (torch.randn(rows, n * channels, device=device).mul(2).add(1).to(dtype) for n in (1, 2))
     picture = narrow.reshape(1, rows, 1, channels).permute(0, 3, 1, 2)
     cases = (
-        (lambda x, w, b: kernels.ShortNorm.apply(x, w, b, 1e-6), lambda x, w, b: F.layer_norm(x, (channels,), w, b, 1e-6), (narrow, weight, bias)),
+        (
+            lambda x, w, b: kernels.ShortNorm.apply(x, w, b, 1e-6),
+            lambda x, w, b: F.layer_norm(x, (channels,), w, b, 1e-6),
+            (narrow, weight, bias),
+        ),
         (lambda x, b: kernels.AddBias.apply(x * 1, b), lambda x, b: x + b[:, None, None], (picture, bias)),
         (kernels.Gate.apply, lambda x: torch.mul(*x.chunk(2, dim=1)), (wide,)),
     )
     for ours, theirs, inputs in cases:
         results = []
         for function, kind in ((ours, lambda x: x), (theirs, torch.Tensor.float)):
-            leaves = [kind(x.detach().clone(memory_format=torch.preserve_format)).requires_grad_() for x in inputs]
+            leaves = [
+                kind(x.detach().clone(memory_format=torch.preserve_format)).requires_grad_() for x in inputs
+            ]
             y = function(*leaves)
             y.float().square().sum().backward()
             results.append([y.detach(), *(leaf.grad for leaf in leaves)])
         for own, wanted in zip(*results, strict=True):
-            assert (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
+            assert (own.float() - wanted).norm() <= (
+                0.02 if dtype == torch.bfloat16 else 1e-5
+            ) * wanted.norm()
 
 
 @pytest.mark.parametrize("channels, kernel, step, dtype", [
@@ -116,19 +141,33 @@ def test_own_depthwise_convolutions_are_those_of_pytorch(channels, kernel, step,
         monkeypatch.setattr(depthwise_kernels, name, value)
     device, generator = "cuda" if torch.cuda.is_available() else "cpu", torch.Generator().manual_seed(0)
     x, weigh = (torch.randn(2, channels, 9, 11, generator=generator).to(device, dtype) for _ in range(2))
-    weight, bias = torch.randn(channels, 1, kernel, kernel, generator=generator).to(device), torch.randn(channels, generator=generator).to(device)
+    weight, bias = (
+        torch.randn(channels, 1, kernel, kernel, generator=generator).to(device),
+        torch.randn(channels, generator=generator).to(device),
+    )
     ways = (
         (depthwise_kernels.Depthwise.apply, lambda x: x),
-        (lambda x, w, b, step: F.conv2d(x, w, b, padding=step * (kernel // 2), dilation=step, groups=channels), torch.Tensor.float),
+        (
+            lambda x, w, b, step: F.conv2d(
+                x, w, b, padding=step * (kernel // 2), dilation=step, groups=channels
+            ),
+            torch.Tensor.float,
+        ),
     )
     results = []
     for way, kind in ways:
-        leaves = [kind(t.detach().clone()).requires_grad_() for t in (x.contiguous(memory_format=torch.channels_last), weight, bias)]
+        leaves = [
+            kind(t.detach().clone()).requires_grad_()
+            for t in (x.contiguous(memory_format=torch.channels_last), weight, bias)
+        ]
         y = way(*leaves, step)
         (y.float() * weigh.float()).sum().backward()
         results.append([y.detach(), *(leaf.grad for leaf in leaves)])
     for own, wanted in zip(*results, strict=True):
-        assert own.shape == wanted.shape and (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
+        assert (
+            own.shape == wanted.shape
+            and (own.float() - wanted).norm() <= (0.02 if dtype == torch.bfloat16 else 1e-5) * wanted.norm()
+        )
 
 
 def test_the_tone_curve_is_fitted_in_full_precision_also_in_training():
@@ -149,5 +188,11 @@ def test_the_device_settles_what_the_options_leave_open():
         return options.batch_scale, options.workers
 
     assert settled("cpu") == (1, 0)
-    assert [settled("cuda", memory=memory)[0] for memory in (139.0, 80.0, 23.5, 7.8, 1.0)] == [16, 16, 10, 3, 1]
+    assert [settled("cuda", memory=memory)[0] for memory in (139.0, 80.0, 23.5, 7.8, 1.0)] == [
+        16,
+        16,
+        10,
+        3,
+        1,
+    ]
     assert settled("cuda", "--batch-scale", "3", "--workers", "0") == (3, 0)

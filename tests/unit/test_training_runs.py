@@ -73,7 +73,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path):
 
     seen = []
     options = loop.Options(tmp_path, 600.0)
-    loop.train(tiny.networks(), stage, tiny.photographs(), options, say=lambda line: None, watch=lambda p: seen.append(p))
+    loop.train(
+        tiny.networks(),
+        stage,
+        tiny.photographs(),
+        options,
+        say=lambda line: None,
+        watch=lambda p: seen.append(p),
+    )
     assert seen[0].step == state["step"] + 1 and seen[0].seconds > state["seconds"]
     assert seen[0].losses["loss"] == pytest.approx(expected.item(), rel=1e-5)
 
@@ -91,9 +98,25 @@ def test_two_processes_train_as_one_does_with_the_whole_batch(tiny, tmp_path, na
         losses.append(progress.losses)
         return progress.step < steps
 
-    alone = loop.train(tiny.networks(), tiny.stage(name), tiny.photographs(), options, say=lambda line: None, watch=watch)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT), name, str(two), str(steps), "1e9"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    alone = loop.train(
+        tiny.networks(), tiny.stage(name), tiny.photographs(), options, say=lambda line: None, watch=watch
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(SCRIPT),
+        name,
+        str(two),
+        str(steps),
+        "1e9",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     together = [line["losses"] for line in watched(two)]
     assert len(together) == len(losses) == steps
@@ -105,7 +128,11 @@ def test_two_processes_train_as_one_does_with_the_whole_batch(tiny, tmp_path, na
             assert b[key] == pytest.approx(a[key], **rounding), key
     ema = checkpoint.load(two / f"{name}.safetensors")[0]
     begun = tiny.networks().state_dict()
-    moved = {key: value - begun[key] for key, value in alone.state_dict().items() if not torch.equal(value, begun[key])}
+    moved = {
+        key: value - begun[key]
+        for key, value in alone.state_dict().items()
+        if not torch.equal(value, begun[key])
+    }
     off = sum((ema[key] - begun[key] - change).square().sum() for key, change in moved.items())
     assert off < 0.1 * sum(change.square().sum() for change in moved.values())
 
@@ -126,10 +153,24 @@ def test_watch_ends_a_run_as_time_does(tiny, tmp_path):
         seen.append(progress)
         return progress.step < 3
 
-    trained = loop.train(tiny.networks(), tiny.stage("prior"), tiny.photographs(), loop.Options(tmp_path, 600.0), say=lambda line: None, watch=watch)
-    assert [p.step for p in seen] == [1, 2, 3] and {p.stage for p in seen} == {"prior"} and seen[0].budget == 36_000
+    trained = loop.train(
+        tiny.networks(),
+        tiny.stage("prior"),
+        tiny.photographs(),
+        loop.Options(tmp_path, 600.0),
+        say=lambda line: None,
+        watch=watch,
+    )
+    assert (
+        [p.step for p in seen] == [1, 2, 3]
+        and {p.stage for p in seen} == {"prior"}
+        and seen[0].budget == 36_000
+    )
     assert seen[0].seconds < seen[1].seconds < seen[2].seconds < seen[0].budget
-    assert all(math.isfinite(v) for p in seen for v in p.losses.values()) and {"loss", "v"} <= seen[0].losses.keys()
+    assert (
+        all(math.isfinite(v) for p in seen for v in p.losses.values())
+        and {"loss", "v"} <= seen[0].losses.keys()
+    )
     ema, raw, state, _ = checkpoint.load(tmp_path / "prior.safetensors")
     assert (state["step"], state["seconds"]) == (3, 36_000.0)
     held = trained.state_dict()
@@ -149,7 +190,14 @@ def test_what_watch_raises_comes_out_after_saving(tiny, tmp_path):
         return True
 
     with pytest.raises(Interrupted):
-        loop.train(tiny.networks(), tiny.stage("prior"), tiny.photographs(), loop.Options(tmp_path, 600.0), say=lambda line: None, watch=watch)
+        loop.train(
+            tiny.networks(),
+            tiny.stage("prior"),
+            tiny.photographs(),
+            loop.Options(tmp_path, 600.0),
+            say=lambda line: None,
+            watch=watch,
+        )
     state = checkpoint.state(tmp_path / "prior.safetensors")
     assert state["step"] == 2 and 0 < state["seconds"] < 36_000.0
 
@@ -166,8 +214,17 @@ def test_a_step_gets_what_a_caller_binds_to_it(tiny, tmp_path):
         (tmp_path / wished).touch()
         return STAGES["autoencoder"].step(networks, clean, generator)
 
-    stage = dataclasses.replace(tiny.stage("autoencoder"), trains=("vae.decoder",), step=functools.partial(step, wished="called"))
-    loop.train(tiny.networks(), stage, tiny.photographs(), loop.Options(tmp_path, 1.0), say=lambda line: None, watch=lambda p: False)
+    stage = dataclasses.replace(
+        tiny.stage("autoencoder"), trains=("vae.decoder",), step=functools.partial(step, wished="called")
+    )
+    loop.train(
+        tiny.networks(),
+        stage,
+        tiny.photographs(),
+        loop.Options(tmp_path, 1.0),
+        say=lambda line: None,
+        watch=lambda p: False,
+    )
     assert (tmp_path / "called").exists()
     _, raw, _, _ = checkpoint.load(tmp_path / "autoencoder.safetensors")
     assert raw and all(key.startswith("vae.decoder.") for key in raw)
@@ -178,15 +235,27 @@ def test_the_record_tells_of_losses_damages_and_experts_and_goes_on(tiny, tmp_pa
     numbers = {"rain": 21.5, "clean": 40.0, "experts rain": torch.eye(4)}
     options = loop.Options(tmp_path, 600.0, report_seconds=0.0, validate_seconds=0.0)
     arguments = tiny.stage("detail"), tiny.photographs(), options
-    loop.train(tiny.networks(), *arguments, say=lines.append, validate=lambda networks: dict(numbers), watch=lambda p: p.step < 2)
+    loop.train(
+        tiny.networks(),
+        *arguments,
+        say=lines.append,
+        validate=lambda networks: dict(numbers),
+        watch=lambda p: p.step < 2,
+    )
     rows = table(tmp_path / "detail.csv")
     trained = [row for row in rows if row["loss"]]
     assert [row["step"] for row in trained] == ["1", "2"]
-    assert all(float(row[name]) > 0 for row in trained for name in ("seconds", "samples_per_second", "learning_rate", "loss", "fit", "norm"))
+    assert all(
+        float(row[name]) > 0
+        for row in trained
+        for name in ("seconds", "samples_per_second", "learning_rate", "loss", "fit", "norm")
+    )
     assert {(row["dB rain"], row["dB clean"]) for row in rows if not row["loss"]} == {("21.5", "40")}
     shares = table(tmp_path / "detail-experts.csv")
     levels = len(tiny.TINY.restorer.daem.widths)
-    assert [row["level"] for row in shares if row["pictures"] == "training" and row["step"] == "1"] == [str(i) for i in range(levels)]
+    assert [row["level"] for row in shares if row["pictures"] == "training" and row["step"] == "1"] == [
+        str(i) for i in range(levels)
+    ]
     for row in shares:
         given = [float(value) for name, value in row.items() if name.startswith("expert ") and value]
         assert sum(given) == pytest.approx(1.0, abs=1e-3)
@@ -199,7 +268,10 @@ def test_the_record_tells_of_losses_damages_and_experts_and_goes_on(tiny, tmp_pa
     record = Record(tmp_path, "detail", 1, lines.append)
     record.trained(2, 9.0, 1.0, 1e-3, {"loss": 0.25, "later": 1.0})
     rows = table(tmp_path / "detail.csv")
-    assert [(row["step"], row["loss"]) for row in rows if row["loss"]] == [("1", trained[0]["loss"]), ("2", "0.25")]
+    assert [(row["step"], row["loss"]) for row in rows if row["loss"]] == [
+        ("1", trained[0]["loss"]),
+        ("2", "0.25"),
+    ]
     assert rows[0]["later"] == "" and rows[-1]["later"] == "1"
     assert {row["step"] for row in table(tmp_path / "detail-experts.csv")} <= {"1", "2"}
 
@@ -226,14 +298,28 @@ def test_expert_shares_show_a_collapsed_router():
 
 
 def test_every_plan_is_a_whole_chain_within_its_budget():
-    for name, minutes, taught in (("gpu-25min", 25, ["together", "fusion"]), ("cpu-2h", 120, ["detail", "fusion", "joint"])):
+    for name, minutes, taught in (
+        ("gpu-25min", 25, ["together", "fusion"]),
+        ("cpu-2h", 120, ["detail", "fusion", "joint"]),
+    ):
         plan = PLANS[name]
-        assert [leg.stage for leg in plan.fresh] == ["autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps"]
+        assert [leg.stage for leg in plan.fresh] == [
+            "autoencoder",
+            "detail",
+            "prior",
+            "fusion",
+            "joint",
+            "tone",
+            "keep",
+            "maps",
+        ]
         assert [leg.stage for leg in plan.repeat] == [*taught, "keep", "maps"]
         for legs in (plan.fresh, plan.repeat):
             assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
             short = in_all(legs, 10.0)
-            assert sum(leg.minutes for leg in short) == pytest.approx(10.0) and [leg.stage for leg in short] == [leg.stage for leg in legs]
+            assert sum(leg.minutes for leg in short) == pytest.approx(10.0) and [
+                leg.stage for leg in short
+            ] == [leg.stage for leg in legs]
             assert short[1].minutes / short[0].minutes == pytest.approx(legs[1].minutes / legs[0].minutes)
 
 
@@ -248,7 +334,10 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(pictures / f"{name}.png")
     moment = 0.2 / 60
     plan = Plan(
-        fresh=tuple(Leg(stage, moment) for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")),
+        fresh=tuple(
+            Leg(stage, moment)
+            for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")
+        ),
         repeat=tuple(Leg(stage, moment) for stage in ("together", "fusion", "joint", "keep", "maps")),
     )
 
@@ -265,7 +354,13 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     assert state.keys() == tiny.networks().state_dict().keys() and "cpu-2h" in metadata["training"]
     assert not torch.equal(state["vae.latent_std"], torch.ones_like(state["vae.latent_std"]))
     # Each stage's own networks come from its checkpoint: the decoder from joint, the denoiser from fusion.
-    for stage, key in {"joint": "vae.decoder.", "fusion": "unet.", "detail": "prior.trunk.", "tone": "daem.curve.", "maps": "prior.head.places."}.items():
+    for stage, key in {
+        "joint": "vae.decoder.",
+        "fusion": "unet.",
+        "detail": "prior.trunk.",
+        "tone": "daem.curve.",
+        "maps": "prior.head.places.",
+    }.items():
         ema = checkpoint.load(first / f"{stage}.safetensors")[0]
         assert all(torch.equal(ema[k].half(), state[k].half()) for k in state if k.startswith(key))
 
@@ -277,9 +372,17 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
 
     second = tmp_path / "second"
     assert run("--out", str(second), "--from", str(first))
-    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == ["fusion", "joint", "keep", "maps", "together"]
+    assert sorted(p.stem for p in second.glob("*.safetensors") if p.stem in STAGES) == [
+        "fusion",
+        "joint",
+        "keep",
+        "maps",
+        "together",
+    ]
     repeated, _ = load_weights(next(second.glob("aior_compact*")))
-    assert all(torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve.")))
+    assert all(
+        torch.equal(repeated[k], state[k]) for k in state if k.startswith(("vae.encoder.", "daem.curve."))
+    )
     assert any(not torch.equal(repeated[k], state[k]) for k in state if k.startswith("unet."))
     with pytest.raises(ValueError, match="another plan"):
         run("--out", str(second))
@@ -290,10 +393,28 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
 def test_the_command_line_wants_a_stage_or_a_plan(capsys):
     from aior_pack.aior_core.training.__main__ import parse
 
-    for wrong in ([], ["detail", "--plan", "cpu-2h"], ["detail", "--pair-share", "2"], ["detail", "--minutes", "0"]):
+    for wrong in (
+        [],
+        ["detail", "--plan", "cpu-2h"],
+        ["detail", "--pair-share", "2"],
+        ["detail", "--minutes", "0"],
+    ):
         with pytest.raises(SystemExit):
             parse(wrong)
     assert "from 0 to 1" in capsys.readouterr().err
-    options = parse(["--plan", "cpu-2h", "--out", "x", "--learning-rate", "0.5", "--decay-share", "0.6", "--selective", "0.15"])
+    options = parse(
+        [
+            "--plan",
+            "cpu-2h",
+            "--out",
+            "x",
+            "--learning-rate",
+            "0.5",
+            "--decay-share",
+            "0.6",
+            "--selective",
+            "0.15",
+        ]
+    )
     assert options.target == Path("x") and options.selective == 0.15
     assert parse(["--plan", "cpu-2h", "--ship"]).target.name == "models"

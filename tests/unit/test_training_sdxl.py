@@ -23,15 +23,25 @@ def base(comfyui):
     from aior_pack.aior_core.training.sdxl_run import make_base
     from aior_pack.tests.graph.host_nodes.aior_test_sdxl import UNET, VAE, NarrowSDXL, randomise
 
-    shallow = {**UNET, "transformer_depth": [0, 0, 1, 1, 1, 1], "transformer_depth_middle": 1, "context_dim": 64}
-    config = NarrowSDXL({**shallow, "out_channels": 4, "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1]})
+    shallow = {
+        **UNET,
+        "transformer_depth": [0, 0, 1, 1, 1, 1],
+        "transformer_depth_middle": 1,
+        "context_dim": 64,
+    }
+    config = NarrowSDXL(
+        {**shallow, "out_channels": 4, "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1]}
+    )
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({})
     randomise(model.diffusion_model, 0)
     vae = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": VAE, "embed_dim": 4}}).first_stage_model
     randomise(vae, 1)
     generator = torch.Generator().manual_seed(2)
-    said, nothing = ((torch.randn(1, 7, 64, generator=generator), torch.randn(1, 1280, generator=generator)) for _ in range(2))
+    said, nothing = (
+        (torch.randn(1, 7, 64, generator=generator), torch.randn(1, 1280, generator=generator))
+        for _ in range(2)
+    )
     return make_base(model, vae, said, nothing, size=64)
 
 
@@ -50,11 +60,17 @@ def photographs() -> data.Photographs:
 
 
 def snapshot(networks, base) -> dict[str, torch.Tensor]:
-    frozen = {f"{name}.{k}": v for name, part in (("unet", base.unet), ("vae", base.vae)) for k, v in part.state_dict().items()}
+    frozen = {
+        f"{name}.{k}": v
+        for name, part in (("unet", base.unet), ("vae", base.vae))
+        for k, v in part.state_dict().items()
+    }
     return {key: value.clone() for key, value in {**frozen, **networks.state_dict()}.items()}
 
 
-@pytest.mark.parametrize("name, unet", [("fusion-a", False), ("fusion-b", False), ("fusion-b", True), ("detail", False)])
+@pytest.mark.parametrize(
+    "name, unet", [("fusion-a", False), ("fusion-b", False), ("fusion-b", True), ("detail", False)]
+)
 def test_two_steps_change_what_the_stage_trains_and_nothing_else(base, name, unet):
     from aior_pack.aior_core.training import sdxl, sdxl_run
 
@@ -73,14 +89,18 @@ def test_two_steps_change_what_the_stage_trains_and_nothing_else(base, name, une
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            assert math.isfinite(loss.item()) and all(torch.as_tensor(v).isfinite().all() for v in logs.values())
+            assert math.isfinite(loss.item()) and all(
+                torch.as_tensor(v).isfinite().all() for v in logs.values()
+            )
         after = snapshot(networks, base)
         changed = {key for key in after if not torch.equal(after[key], before[key])}
         assert changed <= set(parameters)
         for prefix in stage.trains:
             assert any(key.startswith(prefix + ".") for key in changed), prefix
     finally:
-        base.unet.load_state_dict({k.removeprefix("unet."): v for k, v in before.items() if k.startswith("unet.")})
+        base.unet.load_state_dict(
+            {k.removeprefix("unet."): v for k, v in before.items() if k.startswith("unet.")}
+        )
         base.unet.requires_grad_(False)
 
 
@@ -124,7 +144,11 @@ def test_gradient_checkpointing_changes_no_gradient(base, sdxl):
         return found[0]
 
     plain = gradients()
-    layers = [layer for block in (*base.unet.input_blocks[1:], base.unet.middle_block, *base.unet.output_blocks) for layer in block]
+    layers = [
+        layer
+        for block in (*base.unet.input_blocks[1:], base.unet.middle_block, *base.unet.output_blocks)
+        for layer in block
+    ]
     checkpointed(base.unet)
     try:
         again = gradients()
@@ -138,7 +162,19 @@ def options(out: Path, **changes) -> argparse.Namespace:
     """What the command line gives."""
     from aior_pack.aior_core.training.__main__ import parse, settle
 
-    words = ["fusion", "--scale", "sdxl", "--checkpoint", "base.safetensors", "--out", str(out), "--crop", "64", "--data", str(PHOTOGRAPHS)]
+    words = [
+        "fusion",
+        "--scale",
+        "sdxl",
+        "--checkpoint",
+        "base.safetensors",
+        "--out",
+        str(out),
+        "--crop",
+        "64",
+        "--data",
+        str(PHOTOGRAPHS),
+    ]
     parsed = parse(words)
     settle(parsed, "cpu")
     return argparse.Namespace(**{**vars(parsed), "target": out, **changes})
@@ -162,7 +198,9 @@ def test_200_steps_of_fusion_lower_the_validation_loss(base, tmp_path, capsys):
     original = loop.train
 
     def train(*args, **kwargs):
-        return original(*args, **{**kwargs, "watch": lambda progress: steps.append(progress.step) or progress.step < 200})
+        return original(
+            *args, **{**kwargs, "watch": lambda progress: steps.append(progress.step) or progress.step < 200}
+        )
 
     run = options(tmp_path / "run", data=[few], minutes=30.0, batch=2, learning_rate=20.0)
     loop.train = train
@@ -177,7 +215,9 @@ def test_200_steps_of_fusion_lower_the_validation_loss(base, tmp_path, capsys):
     state, metadata = load_weights(tmp_path / "run" / "aior_compact_fusion-a.safetensors")
     assert config_from(state, metadata) == config
     again, _ = sdxl_run.build(base, [tmp_path / "run" / "aior_compact_fusion-a.safetensors"])
-    assert sdxl_run.noise_error(crops[:1], again)["eps"] == pytest.approx(sdxl_run.noise_error(crops[:1], networks)["eps"], rel=1e-2)
+    assert sdxl_run.noise_error(crops[:1], again)["eps"] == pytest.approx(
+        sdxl_run.noise_error(crops[:1], networks)["eps"], rel=1e-2
+    )
 
 
 def test_training_goes_on_from_a_published_checkpoint(base, tmp_path):

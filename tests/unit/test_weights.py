@@ -11,8 +11,19 @@ from aior_pack.aior_core.weights import config_from, describe, load_weights, par
 from aior_pack.tests.tiny import TINY, compact_state, restorer_state
 
 ODD = RestorerConfig(
-    prior=PriorConfig(widths=(12, 20, 28, 36), blocks=(2, 1, 0, 1), head_width=17, context_width=26, degradations=5),
-    daff=DAFFConfig(mode="official", unet_width=32, condition_width=36, width=48, heads=3, mlp_ratio=3.0, double_blocks=2, patch=3),
+    prior=PriorConfig(
+        widths=(12, 20, 28, 36), blocks=(2, 1, 0, 1), head_width=17, context_width=26, degradations=5
+    ),
+    daff=DAFFConfig(
+        mode="official",
+        unet_width=32,
+        condition_width=36,
+        width=48,
+        heads=3,
+        mlp_ratio=3.0,
+        double_blocks=2,
+        patch=3,
+    ),
     daem=DAEMConfig(
         decoder_widths=(10, 14, 18, 22),
         skip_widths=(12, 20, 28, 36),
@@ -30,16 +41,31 @@ ODD = RestorerConfig(
 )
 KL = RestorerConfig(
     scale="sdxl",
-    prior=PriorConfig(kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24),
-    daff=DAFFConfig(mode="official", unet_width=32, condition_width=64, width=64, heads=2, mlp_ratio=4.0, patch=1, condition_norm="group"),
+    prior=PriorConfig(
+        kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24
+    ),
+    daff=DAFFConfig(
+        mode="official",
+        unet_width=32,
+        condition_width=64,
+        width=64,
+        heads=2,
+        mlp_ratio=4.0,
+        patch=1,
+        condition_norm="group",
+    ),
     daem=None,
 )
-SINGLE_ONLY = dataclasses.replace(TINY.restorer, daff=dataclasses.replace(TINY.restorer.daff, double_blocks=0, single_blocks=2), daem=None)
+SINGLE_ONLY = dataclasses.replace(
+    TINY.restorer, daff=dataclasses.replace(TINY.restorer.daff, double_blocks=0, single_blocks=2), daem=None
+)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    paths = save_weights(tmp_path / "odd", restorer_state(ODD), describe(ODD) | {"date": "2026-11-24"}, max_bytes=200_000)
+    paths = save_weights(
+        tmp_path / "odd", restorer_state(ODD), describe(ODD) | {"date": "2026-11-24"}, max_bytes=200_000
+    )
     assert len(paths) > 2
     return paths
 
@@ -58,7 +84,10 @@ def test_compact_config_is_read_from_the_weights(host, tmp_path):
 
 def test_weights_from_before_the_anchor_and_the_plain_blocks_load_as_they_were(host):
     none = (0, 0, 0, 0)
-    prior, daem = dataclasses.replace(TINY.restorer.prior, plain=none), dataclasses.replace(TINY.restorer.daem, anchored=False)
+    prior, daem = (
+        dataclasses.replace(TINY.restorer.prior, plain=none),
+        dataclasses.replace(TINY.restorer.daem, anchored=False),
+    )
     config = dataclasses.replace(
         TINY,
         autoencoder=dataclasses.replace(TINY.autoencoder, decoder_plain=none),
@@ -91,7 +120,9 @@ def test_latent_statistics_stay_exact(tmp_path):
     values = torch.tensor([0.1, 1 / 3])
     (path,) = save_weights(tmp_path / "x", {"vae.latent_mean": values, "vae.other": values}, {})
     state, _ = load_weights(path)
-    assert torch.equal(state["vae.latent_mean"], values) and not torch.equal(state["vae.other"].float(), values)
+    assert torch.equal(state["vae.latent_mean"], values) and not torch.equal(
+        state["vae.other"].float(), values
+    )
 
 
 def test_saving_again_removes_the_old_set(tmp_path, saved):
@@ -118,13 +149,17 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, value, dtype, said):
     (before,) = save_weights(tmp_path / "x", {"prior.x": torch.ones(2)}, {})
     held = before.read_bytes()
     with pytest.raises(ValueError, match=said):
-        save_weights(tmp_path / "x", {"prior.a": torch.ones(2), "prior.x": torch.tensor([1.0, value])}, {}, dtype=dtype)
+        save_weights(
+            tmp_path / "x", {"prior.a": torch.ones(2), "prior.x": torch.tensor([1.0, value])}, {}, dtype=dtype
+        )
     assert [path.name for path in tmp_path.iterdir()] == [before.name] and before.read_bytes() == held
 
 
 def test_the_largest_that_half_precision_holds_is_saved(tmp_path):
     # Rounded down to 65504; and what is multiplied with every latent stays in fp32, however large.
-    (path,) = save_weights(tmp_path / "x", {"prior.x": torch.tensor([65_519.0]), "vae.latent_std": torch.tensor([1e6])}, {})
+    (path,) = save_weights(
+        tmp_path / "x", {"prior.x": torch.tensor([65_519.0]), "vae.latent_std": torch.tensor([1e6])}, {}
+    )
     state, _ = load_weights(path)
     assert state["prior.x"].item() == 65_504 and state["vae.latent_std"].item() == 1e6
 
@@ -136,7 +171,9 @@ def test_missing_shard_is_named(saved):
 
 
 def test_shards_of_two_sets_are_refused(tmp_path, saved):
-    other = save_weights(tmp_path / "other" / "odd", restorer_state(ODD, seed=1), describe(ODD), max_bytes=200_000)
+    other = save_weights(
+        tmp_path / "other" / "odd", restorer_state(ODD, seed=1), describe(ODD), max_bytes=200_000
+    )
     other[1].replace(saved[1])
     with pytest.raises(ValueError, match="do not belong together"):
         load_weights(saved[0])
@@ -183,7 +220,9 @@ def test_missing_unknown_and_misshapen_keys_are_listed():
 def test_foreign_files_and_parts_are_refused():
     with pytest.raises(ValueError, match="not AIOR weights.*model.diffusion_model.x"):
         config_from({"model.diffusion_model.x": torch.ones(1)})
-    daff_only = {key: value for key, value in restorer_state(TINY.restorer).items() if key.startswith("daff.")}
+    daff_only = {
+        key: value for key, value in restorer_state(TINY.restorer).items() if key.startswith("daff.")
+    }
     with pytest.raises(ValueError, match="Incomplete"):
         config_from(daff_only)
 

@@ -26,7 +26,10 @@ def run(windows, x, denoiser, *, window=32, at_once=3, chunks=1, control=None, *
     return wrapper(executor, x, torch.ones(len(x)), context, None, control, options, **kwargs)
 
 
-@pytest.mark.parametrize("length, window, overlap", [(64, 64, 16), (65, 64, 16), (750, 128, 32), (500, 128, 32), (97, 32, 8), (33, 32, 8)])
+@pytest.mark.parametrize(
+    "length, window, overlap",
+    [(64, 64, 16), (65, 64, 16), (750, 128, 32), (500, 128, 32), (97, 32, 8), (33, 32, 8)],
+)
 def test_windows_cover_everything_and_overlap(windows, length, window, overlap):
     starts = windows.starts(length, window, overlap)
     assert starts[0] == 0 and starts[-1] == max(0, length - window)
@@ -69,7 +72,9 @@ def test_frames_keep_their_sigmas(windows):
 @pytest.mark.parametrize("height, width", [(64, 96), (62, 75)])
 def test_residuals_of_a_controlnet_are_cut_with_the_window(windows, height, width):
     """A residual that holds its own place arrives, at every scale, within half a cell of where the window is."""
-    x = torch.stack(torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij"))[None]
+    x = torch.stack(torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij"))[
+        None
+    ]
     control = {"input": [], "middle": [], "output": []}
     for name, cell in (("output", 1), ("output", 2), ("middle", 4)):
         rows, columns = (torch.arange(-(-side // cell)) * float(cell) for side in (height, width))
@@ -80,7 +85,11 @@ def test_residuals_of_a_controlnet_are_cut_with_the_window(windows, height, widt
     def denoiser(x, context, control, options):
         calls.append(x.shape)
         assert control["output"].pop() is None
-        for residual, cell in ((control["output"][0], 1), (control["output"][1], 2), (control["middle"][0], 4)):
+        for residual, cell in (
+            (control["output"][0], 1),
+            (control["output"][1], 2),
+            (control["middle"][0], 4),
+        ):
             assert residual.shape[-2:] == (-(-x.shape[-2] // cell), -(-x.shape[-1] // cell))
             assert (residual[..., 0, 0] - x[..., 0, 0]).abs().max() <= cell / 2
         return x
@@ -92,14 +101,28 @@ def test_residuals_of_a_controlnet_are_cut_with_the_window(windows, height, widt
 def test_progress_counts_every_window(windows):
     shares = []
     wrapper = windows.WindowedDenoiser(32, 8, 2, shares.append)
-    wrapper(lambda x, *_, **__: x, torch.randn(2, 4, 40, 40), torch.ones(2), None, None, None, {"cond_or_uncond": [0]})
+    wrapper(
+        lambda x, *_, **__: x,
+        torch.randn(2, 4, 40, 40),
+        torch.ones(2),
+        None,
+        None,
+        None,
+        {"cond_or_uncond": [0]},
+    )
     assert len(shares) == 4 and sum(shares) == pytest.approx(1.0)
 
 
 def test_the_host_makes_room_for_a_window_not_for_the_picture(windows):
     asked = []
     wrapper = windows.WindowedDenoiser(32, 8, 1)
-    wrapper.estimate(lambda model, shape, conds, **_: asked.append(shape), None, torch.Size([5, 16, 500, 750]), {}, model_options={})
+    wrapper.estimate(
+        lambda model, shape, conds, **_: asked.append(shape),
+        None,
+        torch.Size([5, 16, 500, 750]),
+        {},
+        model_options={},
+    )
     assert asked == [torch.Size([1, 16, 32, 32])]
 
 
@@ -123,6 +146,10 @@ def test_a_batch_of_windows_is_what_each_window_alone_is(walk, windows, small_wi
 def test_the_same_noise_for_all_frames(walk):
     one = picture(64, 96)
     prior = walk.encode(torch.cat([one, one]))
-    each, same = (walk.sample(prior, steps=1, noise=noise)["samples"] for noise in ("per picture", "same for all"))
+    each, same = (
+        walk.sample(prior, steps=1, noise=noise)["samples"] for noise in ("per picture", "same for all")
+    )
     assert (each[0] - each[1]).abs().max() > 1e-2
-    assert torch.allclose(same[0], same[1], atol=1e-5) and torch.allclose(same[0], walk.sample(walk.encode(one), steps=1)["samples"][0], atol=1e-4)
+    assert torch.allclose(same[0], same[1], atol=1e-5) and torch.allclose(
+        same[0], walk.sample(walk.encode(one), steps=1)["samples"][0], atol=1e-4
+    )

@@ -31,13 +31,18 @@ def workflow(request) -> dict:
 
 @pytest.fixture(scope="module")
 def object_info(comfyui) -> dict:
-    used = {node["type"] for path in FILES for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]} - NOTES
+    used = {
+        node["type"] for path in FILES for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    } - NOTES
     return schemas.object_info(used)
 
 
 def test_there_are_workflows():
     names = {path.stem for path in FILES}
-    ways, pictures = {"restore", "restore_ksampler", "restore_custom_sampler"}, {"restore_masked", "restore_batch"}
+    ways, pictures = (
+        {"restore", "restore_ksampler", "restore_custom_sampler"},
+        {"restore_masked", "restore_batch"},
+    )
     assert ways | pictures | {"restore_upscale", "restore_keep_grain", "finetune"} <= names
     assert {"what_is_wrong", "damage_and_measure", "compare_samplers", "restore_video"} <= names
     assert {"sdxl_restore", "sdxl_lora", "sdxl_controlnet", "sdxl_masked", "sdxl_upscale"} <= names
@@ -76,7 +81,10 @@ def test_nodes_do_not_overlap(workflow):
     for a, b in itertools.combinations(workflow["nodes"], 2):
         left, top, right, bottom = box(a)
         other = box(b)
-        assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, (a["type"], b["type"])
+        assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, (
+            a["type"],
+            b["type"],
+        )
 
 
 def test_groups_hold_whole_nodes_and_do_not_overlap(workflow):
@@ -88,7 +96,9 @@ def test_groups_hold_whole_nodes_and_do_not_overlap(workflow):
         if node["type"] in NOTES:
             continue
         (left, top), (width, height) = node["pos"], node["size"]
-        assert any(x <= left and y <= top and left + width <= x + w and top + height <= y + h for x, y, w, h in boxes), node["type"]
+        assert any(
+            x <= left and y <= top and left + width <= x + w and top + height <= y + h for x, y, w, h in boxes
+        ), node["type"]
 
 
 def test_only_nodes_of_core_and_this_pack(workflow, object_info):
@@ -102,12 +112,18 @@ def test_sockets_and_widgets_fit_the_nodes(workflow, object_info):
         entry = object_info[node["type"]]
         known = {name for group in ("required", "optional") for name in entry["input"].get(group, {})}
         named = {slot["name"] for slot in node["inputs"]} - {"upload"}
-        assert named >= known and all((node["type"], name) in NEW_SLOTS for name in named - known), node["type"]
+        assert named >= known and all((node["type"], name) in NEW_SLOTS for name in named - known), node[
+            "type"
+        ]
         outputs = [slot["name"] for slot in node["outputs"]]
         if node["type"] in NEW_OUTPUTS and not entry["output_name"]:
             outputs = [slot["name"] for slot in node["outputs"] if slot["links"]]
         if len(outputs) > len(entry["output_name"]):
-            outputs = [slot["name"] for slot in node["outputs"] if (node["type"], slot["name"]) not in NEW_SLOTS or slot["links"]]
+            outputs = [
+                slot["name"]
+                for slot in node["outputs"]
+                if (node["type"], slot["name"]) not in NEW_SLOTS or slot["links"]
+            ]
         assert outputs == entry["output_name"], node["type"]
         widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot and slot["name"] in known]
         slots = widget_slots(node, object_info)
@@ -123,7 +139,9 @@ def test_converts_to_a_prompt(workflow, object_info, request):
         required = object_info[node["class_type"]]["input"].get("required", {})
         assert set(required) <= set(node["inputs"]), (node_id, node["class_type"])
     looking = request.node.callspec.id in LOOKING
-    assert looking or (any(find_nodes(prompt, kind) for kind in SAVING) and find_nodes(prompt, "AIOR_DecodeDAEM"))
+    assert looking or (
+        any(find_nodes(prompt, kind) for kind in SAVING) and find_nodes(prompt, "AIOR_DecodeDAEM")
+    )
     assert not looking or find_nodes(prompt, "PreviewImage")
 
 

@@ -61,7 +61,9 @@ def test_every_look_of_a_kind_is_drawn(kind):
     # A messenger makes pictures smaller too; a mixture of one part only is none of the kind's looks.
     known = {None, *looks(kind, "camera"), *looks(kind, "published")} - {"messenger"}
     recipes = drawn(50 * len(known), weights={kind: 1.0}, count_weights=(0, 1))
-    assert known == {step.params.get("style") for recipe in recipes for step in recipe.steps if step.kind == kind}
+    assert known == {
+        step.params.get("style") for recipe in recipes for step in recipe.steps if step.kind == kind
+    }
 
 
 def test_weather_comes_first_and_files_last(many):

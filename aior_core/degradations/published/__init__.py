@@ -11,7 +11,9 @@ PUBLISHED = {name: style for file in _FILES for name, style in file.STYLES.items
 def of_kind(kind: str) -> dict[str, Style]:
     """The looks of one kind of damage, by their names, beside the plain form, which the kind has itself."""
     plain_names = set(plain.STYLES)
-    return {name: style for name, style in PUBLISHED.items() if style.kind == kind and name not in plain_names}
+    return {
+        name: style for name, style in PUBLISHED.items() if style.kind == kind and name not in plain_names
+    }
 
 
 __all__ = ["PUBLISHED", "Style", "of_kind"]

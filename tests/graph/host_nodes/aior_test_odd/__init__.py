@@ -7,7 +7,11 @@ def smooth(height, width, channels=3, batch=1):
     """A seeded picture `B H W C`, 0..1."""
     generator = torch.Generator().manual_seed(height + width)
     coarse = torch.rand(batch, channels, 4, 4, generator=generator)
-    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear").movedim(1, -1).contiguous()
+    return (
+        torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+        .movedim(1, -1)
+        .contiguous()
+    )
 
 
 def spoilt(picture, value):
@@ -47,7 +51,13 @@ class OddImage:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"kind": (list(IMAGES),), "height": ("INT", {"default": 32}), "width": ("INT", {"default": 40})}}
+        return {
+            "required": {
+                "kind": (list(IMAGES),),
+                "height": ("INT", {"default": 32}),
+                "width": ("INT", {"default": 40}),
+            }
+        }
 
     def make(self, kind, height, width):
         return (IMAGES[kind](height, width),)
@@ -92,7 +102,15 @@ class OddLatent:
         return (LATENTS[kind](latent["samples"].clone()),)
 
 
-THINGS = {"text": str, "none": lambda _: None, "nan": lambda _: float("nan"), "list": list, "dict": lambda text: {text: text}, "number": float, "whole": int}
+THINGS = {
+    "text": str,
+    "none": lambda _: None,
+    "nan": lambda _: float("nan"),
+    "list": list,
+    "dict": lambda text: {text: text},
+    "number": float,
+    "whole": int,
+}
 
 
 class Anything:

@@ -52,9 +52,15 @@ def narrow_clip(seed: int) -> comfy.sd.CLIP:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in clip.cond_stage_model.named_parameters():
         # Not one by one: the table of 49408 words alone would take longer than a test.
-        noise = torch.randn(min(len(parameter), 1021), *parameter.shape[1:], generator=generator) if parameter.ndim == 2 else None
+        noise = (
+            torch.randn(min(len(parameter), 1021), *parameter.shape[1:], generator=generator)
+            if parameter.ndim == 2
+            else None
+        )
         if noise is not None:
-            parameter.data = noise[torch.arange(len(parameter)) % len(noise)] / (1 if "embedding" in name else parameter.shape[1] ** 0.5)
+            parameter.data = noise[torch.arange(len(parameter)) % len(noise)] / (
+                1 if "embedding" in name else parameter.shape[1] ** 0.5
+            )
         elif parameter.ndim == 1:
             parameter.data = torch.full_like(parameter, float(name.endswith("weight")))
     return clip
@@ -74,7 +80,9 @@ class LoadNarrowSDXL:
         randomise(model.diffusion_model, seed)
         vae = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": VAE, "embed_dim": 4}})
         randomise(vae.first_stage_model, seed + 1)
-        return comfy.model_patcher.CoreModelPatcher(model, management.get_torch_device(), management.unet_offload_device()), vae
+        return comfy.model_patcher.CoreModelPatcher(
+            model, management.get_torch_device(), management.unet_offload_device()
+        ), vae
 
 
 class LoadNarrowCLIP:
@@ -96,7 +104,9 @@ class LoadNarrowControlNet:
         return {"required": {"seed": ("INT", {"default": 0})}}
 
     def load(self, seed):
-        network = comfy.cldm.cldm.ControlNet(**UNET, **HEADS, hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32)
+        network = comfy.cldm.cldm.ControlNet(
+            **UNET, **HEADS, hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32
+        )
         randomise(network, seed)
         return (comfy.controlnet.ControlNet(network, load_device=management.get_torch_device()),)
 
@@ -112,7 +122,10 @@ class NarrowPrompt:
 
     def say(self, seed):
         generator = torch.Generator().manual_seed(seed)
-        tokens, pooled = torch.randn(1, 77, 2048, generator=generator), torch.randn(1, 1280, generator=generator)
+        tokens, pooled = (
+            torch.randn(1, 77, 2048, generator=generator),
+            torch.randn(1, 1280, generator=generator),
+        )
         return ([[tokens, {"pooled_output": pooled}]],)
 
 
