@@ -17,7 +17,7 @@ def weights_of(name: str, file: str) -> dict[str, str]:
     """A weights file in words that say no folder: what it is called here, its file's name, and a hash of all
     its shards."""
     digest = hashlib.sha256()
-    for shard in room("aior_core.weights.names").siblings(Path(file)):
+    for shard in room("aior_core.weights.shards").siblings(Path(file)):
         digest.update(shard.read_bytes())
     return {"name": name, "file": Path(file).name, "sha256": digest.hexdigest()[:16]}
 

@@ -102,13 +102,13 @@ VARIANTS = (
 
 def started(variant: Variant, state: dict[str, Tensor], config):
     """Networks with the weights of `state`, and the variant's own fresh fusion."""
-    networks_room, layers = room("aior_core.training.networks"), room("aior_core.architecture.layers")
+    networks_room, layers = room("aior_core.training.networks"), room("aior_core.models.layers")
     networks = networks_room.build(config, seed=SEED)
     networks.load_state_dict(networks.state_dict() | state)
     (doubles, singles), width = variant.blocks, variant.width or config.restorer.daff.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        daff = room("aior_core.architecture.daff").DAFF(
+        daff = room("aior_core.models.daff").DAFF(
             dataclasses.replace(
                 config.restorer.daff, double_blocks=doubles, single_blocks=singles, width=width
             )
@@ -125,7 +125,7 @@ class Crops:
 
     def __init__(self, networks, photographs, count: int):
         fresh = room("aior_core.training.loop").fresh(photographs, None, 0.0, "cpu")
-        self.recall = room("aior_core.training.recall").Latents(
+        self.recall = room("aior_core.training.replay_buffer").Latents(
             networks, fresh, "cpu", kept=count, selective=0.0
         )
         side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)

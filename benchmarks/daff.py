@@ -23,7 +23,7 @@ class Forms:
     """DAFF at the official widths on one picture, as plainly or as cleverly as asked."""
 
     def __init__(self, latent: int, device: str, dtype: torch.dtype):
-        config = room("aior_core.architecture.config").DAFFConfig(
+        config = room("aior_core.models.config").DAFFConfig(
             mode="official",
             unet_width=320,
             condition_width=512,
@@ -34,7 +34,7 @@ class Forms:
             condition_norm="group",
         )
         with torch.device(device):
-            self.daff = room("aior_core.architecture.daff").DAFF(config).to(dtype).requires_grad_(False)
+            self.daff = room("aior_core.models.daff").DAFF(config).to(dtype).requires_grad_(False)
         generator = torch.Generator().manual_seed(0)
         for parameter in self.daff.parameters():
             fan = parameter[0].numel() if parameter.ndim > 1 else 50

@@ -118,7 +118,9 @@ def sizes_table(options: argparse.Namespace, argv: list[str]) -> str:
 
 def seam_energy(picture: torch.Tensor, tile: int) -> float:
     """Gradient across the borders of the decoder's tiles over the gradient elsewhere; `picture` is IMAGE `1 H W 3`."""
-    spans = room("aior_core.host.tiling").regions(picture.shape[1] // 8, picture.shape[2] // 8, tile // 8, 0)
+    spans = room("aior_core.picture.tiles").regions(
+        picture.shape[1] // 8, picture.shape[2] // 8, tile // 8, 0
+    )
     energies = []
     for dim, edge in ((1, 2), (2, 3)):
         gradient = picture.diff(dim=dim).abs().mean(dim=[d for d in range(4) if d != dim])

@@ -81,7 +81,10 @@ def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main:
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )
-    kinds, is_found = room("aior_core.degradations").KINDS, room("aior_core.host.report").is_found
+    kinds, is_found = (
+        room("aior_core.degradations").KINDS,
+        room("aior_core.report.degradation_report").is_found,
+    )
     made = walk(image(case.lq), steps)
     worst = sorted(range(len(kinds)), key=lambda k: -made.severities[k] * made.probabilities[k])
     found = [kinds[k] for k in worst if is_found(made.severities[k], made.probabilities[k])]

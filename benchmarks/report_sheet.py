@@ -126,7 +126,7 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
 
 def caption(done: tuple, row: Row) -> str:
     """What was done and what the report made of it, in words."""
-    label = room("aior_core.host.report").label
+    label = room("aior_core.report.degradation_report").label
     said = "done: " + ", ".join(
         f"{label(kind)} {severity:.0%}{' of a part' if mask else ''}" for kind, severity, mask in done
     )
@@ -138,7 +138,7 @@ def caption(done: tuple, row: Row) -> str:
 
 def column(rows: list[Row], cases: tuple, title: str) -> Image.Image:
     """Rows below each other, each under its caption."""
-    drawing = room("aior_core.host.drawing")
+    drawing = room("aior_core.report.drawing")
     width = sum(cell.width for cell in rows[0].cells) + GAP * (len(rows[0].cells) - 1)
     tall = CAPTION + CROP + GAP
     made = Image.new("RGB", (width, 40 + tall * len(rows)), PAPER)

@@ -40,10 +40,10 @@ def networks(width: int, device: str):
             torch.randn(parameter.shape, generator=generator) / max(1, parameter[0].numel()) ** 0.5
         )
     sdxl = room("aior_core.training.sdxl")
-    prior_config = room("aior_core.architecture.config").PriorConfig(
+    prior_config = room("aior_core.models.config").PriorConfig(
         kind="kl", widths=tuple(width * m for m in multiples), blocks=(2, 2, 2, 2), plain=()
     )
-    prior = room("aior_core.architecture.lq_encoder").PriorEncoder(prior_config).requires_grad_(False)
+    prior = room("aior_core.models.lq_encoder").PriorEncoder(prior_config).requires_grad_(False)
     sdxl.copy_encoder(prior, vae)
     none = torch.zeros(1)
     base = sdxl.Base(torch.nn.Identity(), vae, none, 0.13025, none, none, none, none)

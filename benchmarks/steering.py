@@ -113,7 +113,7 @@ def flat_residue(result: torch.Tensor, clean: torch.Tensor, grainy: torch.Tensor
 def grain_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
     """Rain and grain on one clean picture: what is left of both, steered and not."""
     metrics, degradations = room("aior_core.metrics"), room("aior_core.degradations")
-    steer_prior, to_unit = room("aior_core.host.steer").steer_prior, room("aior_core.picture").to_unit
+    steer_prior, to_unit = room("aior_core.pipeline.steer").steer_prior, room("aior_core.picture").to_unit
     seed, clean = seed_of(case.picture), case.gt
     rain = degradations.preset_recipe("rain", RAIN, seed)
     noise = degradations.preset_recipe("noise", 0.0, seed + 1, sigma=SIGMA, model="grey")

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..aior_core.host.daem_decode import COLOR_FIXES, MIRRORED, decode_daem
-from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED
-from ..aior_core.host.node_name import in_its_name
+from .named_errors import in_its_name
+from .sockets import PRIOR, RESTORER, SEARCHED
 
 
 class DecodeDAEM(io.ComfyNode):

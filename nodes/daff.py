@@ -3,10 +3,10 @@
 from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
-from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, SEARCHED, STRENGTH
-from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.sampling import NOISES, sample_daff, sampler_names, scheduler_names
-from ..aior_core.host.start_point import START_POINTS, started
+from ..aior_core.host.start_points import START_POINTS, started
+from .named_errors import in_its_name
+from .sockets import CFG, CLIP, PRIOR, RESTORER, SEARCHED, STRENGTH
 
 POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
 NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."

@@ -12,9 +12,9 @@ from ..aior_core.degradations import (
     random_mixture,
     random_world,
 )
-from ..aior_core.host.inputs import require_numbers
-from ..aior_core.host.node_name import in_its_name
 from ..aior_core.picture import distance_of, from_unit, join_alpha, split_alpha, to_unit
+from ..aior_core.pipeline.validate import require_numbers
+from .named_errors import in_its_name
 
 RANDOM, WORLD = "random mixture", "random world"
 WRITTEN = "from recipe"

@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.inside_report import expert_sheet, influence_chart, inside_text
-from ..aior_core.host.interface import CFG, CLIP, PRIOR, RESTORER, STRENGTH
-from ..aior_core.host.look_inside import look_inside
-from ..aior_core.host.node_name import in_its_name
+from ..aior_core.host.diagnostics import look_inside
+from ..aior_core.report.diagnostics import expert_sheet, influence_chart, inside_text
+from .named_errors import in_its_name
+from .sockets import CFG, CLIP, PRIOR, RESTORER, STRENGTH
 
 
 class Inspect(io.ComfyNode):

@@ -4,10 +4,10 @@ from comfy_api.latest import io
 
 from ..aior_core.host.compact_model import load_compact
 from ..aior_core.host.folders import fingerprint, weight_files, weight_path
-from ..aior_core.host.interface import RESTORER
-from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer import load_restorer
 from ..aior_core.host.unet_file import load_unet
+from .named_errors import in_its_name
+from .sockets import RESTORER
 
 FILE = "A safetensors file from the pack's models folder or from ComfyUI/models/aior; of a file in several parts, the first."
 

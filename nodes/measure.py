@@ -3,12 +3,12 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.host.csv_file import save_csv
-from ..aior_core.host.inputs import require_numbers
-from ..aior_core.host.node_name import in_its_name
 from ..aior_core.metrics.perceptual import INSTALL
 from ..aior_core.metrics.protocol import CHANNELS
 from ..aior_core.metrics.report import csv_table, error_map, measure, table
 from ..aior_core.picture import from_unit, to_unit
+from ..aior_core.pipeline.validate import require_numbers
+from .named_errors import in_its_name
 
 
 class Measure(io.ComfyNode):

@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.interface import PRIOR, RESTORER, SEARCHED, said
-from ..aior_core.host.node_name import in_its_name
-from ..aior_core.host.prior_batch import prior_from_batch
 from ..aior_core.host.prior_encode import encode_prior
-from ..aior_core.host.report import report_maps, report_plot, report_text, short_report
+from ..aior_core.pipeline.prior_batch import prior_from_batch
+from ..aior_core.report.degradation_report import report_maps, report_plot, report_text, short_report
+from .named_errors import in_its_name
+from .sockets import PRIOR, RESTORER, SEARCHED, said
 
 
 class EncodePrior(io.ComfyNode):

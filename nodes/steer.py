@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..aior_core.degradations import DEGRADATIONS
-from ..aior_core.host.interface import PRIOR
-from ..aior_core.host.node_name import in_its_name
-from ..aior_core.host.steer import steer_prior
+from ..aior_core.pipeline.steer import steer_prior
+from .named_errors import in_its_name
+from .sockets import PRIOR
 
 
 class SteerPrior(io.ComfyNode):

@@ -3,9 +3,9 @@
 from comfy_api.latest import io, ui
 
 from ..aior_core.degradations import DEGRADATIONS
-from ..aior_core.host.interface import RESTORER, said
-from ..aior_core.host.node_name import in_its_name
 from ..aior_core.host.restorer_file import save_restorer
+from .named_errors import in_its_name
+from .sockets import RESTORER, said
 
 STAGES = ("detail", "fusion")
 """Those of `training.finetune`, which is imported when it is used: it is slow to import."""

@@ -100,7 +100,7 @@ def _deal(count: int, places: list[int]) -> list[int]:
     return dealt
 
 
-class Worker:
+class RestoreActor:
     """The actor: an `Engine` in a process of Ray's, on the machine and with the GPU that Ray gave it."""
 
     def __init__(self, root: str, workflow: Workflow, device: str, threads: int):
@@ -121,7 +121,7 @@ class Worker:
 
 
 @dataclass(eq=False)
-class Hand:
+class Worker:
     """A slot, the actor in it now, and how often in a row its actor died."""
 
     slot: Slot
@@ -130,8 +130,8 @@ class Hand:
 
 
 @dataclass
-class Crew:
-    """The workers of one call and what each is doing: `calls` has the hand and the job (None: it starts) of each
+class WorkerPool:
+    """The workers of one call and what each is doing: `calls` has the worker and the job (None: it starts) of each
     pending call, `tries` how often each picture's worker or server died."""
 
     ray: ModuleType
@@ -139,30 +139,30 @@ class Crew:
     batch: Batch
     device: str
     calls: dict = field(default_factory=dict)
-    idle: deque[Hand] = field(default_factory=deque)
-    hands: list[Hand] = field(default_factory=list)
+    idle: deque[Worker] = field(default_factory=deque)
+    workers: list[Worker] = field(default_factory=list)
     waiting: deque[Job] = field(default_factory=deque)
     tries: Counter = field(default_factory=Counter)
 
-    def hire(self, hand: Hand) -> None:
-        """Put a new actor into a hand's slot."""
-        slot = hand.slot
+    def spawn(self, worker: Worker) -> None:
+        """Put a new actor into a worker's slot."""
+        slot = worker.slot
         near = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=True)
-        actor = self.ray.remote(Worker).options(
+        actor = self.ray.remote(RestoreActor).options(
             num_gpus=slot.gpus, num_cpus=slot.cores, scheduling_strategy=near
         )
-        hand.actor = actor.remote(str(self.root), self.batch.workflow, self.device, slot.threads)
-        self.calls[hand.actor.start.remote()] = hand, None
-        if hand not in self.hands:
-            self.hands.append(hand)
+        worker.actor = actor.remote(str(self.root), self.batch.workflow, self.device, slot.threads)
+        self.calls[worker.actor.start.remote()] = worker, None
+        if worker not in self.workers:
+            self.workers.append(worker)
 
     def work(self) -> None:
         """Restore the rest of the batch. Raises WorkflowError, or SetupError when no worker is left."""
         told = False
         while True:
             while self.idle and (job := self.waiting.popleft() if self.waiting else self.batch.take()):
-                hand = self.idle.popleft()
-                self.calls[hand.actor.attempt.remote(job.name, job.key, job.data)] = hand, job
+                worker = self.idle.popleft()
+                self.calls[worker.actor.attempt.remote(job.name, job.key, job.data)] = worker, job
             busy = any(job for _, job in self.calls.values())
             if not (busy or self.waiting or self.batch.left):
                 return
@@ -180,38 +180,38 @@ class Crew:
             for call in ready:
                 self._receive(call, *self.calls.pop(call))
 
-    def _receive(self, call: object, hand: Hand, job: Job | None) -> None:
+    def _receive(self, call: object, worker: Worker, job: Job | None) -> None:
         errors = self.ray.exceptions
         try:
             value = self.ray.get(call)
         except errors.RayTaskError as error:
             if isinstance(error.cause, (SetupError, ServerError, OSError)):
-                self._give_up(hand, str(error.cause))
+                self._give_up(worker, str(error.cause))
                 if job:
                     self.waiting.appendleft(job)
                 return
             raise error.cause if isinstance(error.cause, WorkflowError) else error
         except errors.RayError as error:
-            self._bury(hand, job, str(error).strip().splitlines()[0])
+            self._on_worker_death(worker, job, str(error).strip().splitlines()[0])
             return
         if job is None:
             print(f"A worker is ready on {value}", flush=True)
         elif value.fate == "died":
             self._again(job, value.text)
         else:
-            hand.deaths = 0
+            worker.deaths = 0
             self.batch.settle(job, value)
         # The last in the queue: a picture that was in a server's death is taken by another worker first.
-        self.idle.append(hand)
+        self.idle.append(worker)
 
-    def _bury(self, hand: Hand, job: Job | None, reason: str) -> None:
+    def _on_worker_death(self, worker: Worker, job: Job | None, reason: str) -> None:
         """A worker's process is gone: start another in its place, and give its picture out again."""
-        hand.deaths += 1
-        if hand.deaths < ATTEMPTS:
-            print(f"A worker on {hand.slot.machine} died; another one is started", flush=True)
-            self.hire(hand)
+        worker.deaths += 1
+        if worker.deaths < ATTEMPTS:
+            print(f"A worker on {worker.slot.machine} died; another one is started", flush=True)
+            self.spawn(worker)
         else:
-            self._give_up(hand, f"it died {hand.deaths} times in a row: {reason}")
+            self._give_up(worker, f"it died {worker.deaths} times in a row: {reason}")
         if job:
             self._again(job, f"The worker that restored this picture died {ATTEMPTS} times.\n{reason}")
 
@@ -227,18 +227,18 @@ class Crew:
         else:
             self.batch.settle(job, Outcome("failed", text=reason))
 
-    def _give_up(self, hand: Hand, reason: str) -> None:
-        self.hands.remove(hand)
-        self.ray.kill(hand.actor)
-        print(f"A worker on {hand.slot.machine} is given up: {reason}", flush=True)
+    def _give_up(self, worker: Worker, reason: str) -> None:
+        self.workers.remove(worker)
+        self.ray.kill(worker.actor)
+        print(f"A worker on {worker.slot.machine} is given up: {reason}", flush=True)
 
     def dismiss(self) -> None:
         """Let every worker stop its server, and end it."""
-        stops = [hand.actor.stop.remote() for hand in self.hands]
+        stops = [worker.actor.stop.remote() for worker in self.workers]
         if stops:
             self.ray.wait(stops, num_returns=len(stops), timeout=10)
-        for hand in self.hands:
-            self.ray.kill(hand.actor)
+        for worker in self.workers:
+            self.ray.kill(worker.actor)
 
 
 def import_ray() -> ModuleType:
@@ -284,7 +284,7 @@ def run_on_ray(root: Path, batch: Batch, device: str, address: str, workers: int
     if first is None:
         return  # everything is there: no cluster is started for that
     connect(ray, address)
-    crew = Crew(ray, root, batch, device, waiting=deque([first]))
+    pool = WorkerPool(ray, root, batch, device, waiting=deque([first]))
     try:
         slots = plan_slots(ray.nodes(), device, workers)
         kind = "GPU" if slots[0].gpus else "CPU"
@@ -294,8 +294,8 @@ def run_on_ray(root: Path, batch: Batch, device: str, address: str, workers: int
                 flush=True,
             )
         for slot in slots:
-            crew.hire(Hand(slot))
-        crew.work()
+            pool.spawn(Worker(slot))
+        pool.work()
     finally:
-        crew.dismiss()
+        pool.dismiss()
         ray.shutdown()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from aior_pack.aior_core.architecture.autoencoder import Autoencoder
-from aior_pack.aior_core.architecture.config import (
+from aior_pack.aior_core.degradations import DEGRADATIONS
+from aior_pack.aior_core.models.autoencoder import Autoencoder
+from aior_pack.aior_core.models.config import (
     AutoencoderConfig,
     CompactConfig,
     DAEMConfig,
@@ -15,10 +16,9 @@ from aior_pack.aior_core.architecture.config import (
     RestorerConfig,
     UNetConfig,
 )
-from aior_pack.aior_core.architecture.daem import DAEM
-from aior_pack.aior_core.architecture.daff import DAFF
-from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
-from aior_pack.aior_core.degradations import DEGRADATIONS
+from aior_pack.aior_core.models.daem import DAEM
+from aior_pack.aior_core.models.daff import DAFF
+from aior_pack.aior_core.models.lq_encoder import PriorEncoder
 from aior_pack.aior_core.weights import describe, save_weights
 from torch import Tensor, nn
 
@@ -73,7 +73,7 @@ def restorer_state(config: RestorerConfig, seed: int = 0) -> dict[str, Tensor]:
 def compact_state(config: CompactConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
     """Random state dict of the whole compact model."""
     import comfy.ops
-    from aior_pack.aior_core.host.unet import unet_parameters
+    from aior_pack.aior_core.models.unet import unet_parameters
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     unet = UNetModel(

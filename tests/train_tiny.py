@@ -15,11 +15,11 @@ from pathlib import Path
 import conftest  # noqa: F401  the pack and the host become importable
 import torch
 from aior_pack.aior_core.training import data, distributed, draws, loop
-from aior_pack.aior_core.training.ahead import Ahead, Source, asking
 from aior_pack.aior_core.training.draws import Draw
 from aior_pack.aior_core.training.maps import Memory
 from aior_pack.aior_core.training.networks import Networks, build
-from aior_pack.aior_core.training.recall import Latents
+from aior_pack.aior_core.training.prefetch import Prefetcher, Source, asking
+from aior_pack.aior_core.training.replay_buffer import Latents
 from aior_pack.aior_core.training.stages import STAGES, Stage, fusion_loss
 from aior_pack.tests.tiny import TINY, randomised
 from torch.nn import functional as F
@@ -58,7 +58,7 @@ def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | No
     made = None
     if workers:
         source = Source(photographs(), None, 0.0, {}, OPTIONS.seed, stage.name)
-        made = Ahead(source, asking(stage.crops, 1, lambda: 0.0), workers, "cpu")
+        made = Prefetcher(source, asking(stage.crops, 1, lambda: 0.0), workers, "cpu")
     if kind != "recalled":
         return made
     return Latents(held, made or draws.fresh(photographs(), None, 0.0, "cpu"), "cpu", kept=12, reused=2)

@@ -16,12 +16,12 @@ from comfy.model_base import BaseModel, ModelType
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor
 
-from ..architecture.config import CompactConfig, UNetConfig
+from ..models.config import CompactConfig, UNetConfig
+from ..models.unet import unet_parameters
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
-from ..weights.settings import read_json
+from ..weights.metadata import read_json
 from .compact_unet import CompactUNet
 from .restorer import NOTE, Restorer, build_restorer
-from .unet import unet_parameters
 from .vae import CompactVAE, fit_preview
 
 SLIMMEST = 128

@@ -17,19 +17,19 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
-from ..architecture.anchor import share_changed
-from ..architecture.daem_level import Routing
-from ..architecture.tone import shift
+from ..models.daem_level import Routing
+from ..models.low_frequency_anchor import share_changed
+from ..models.tone_curve import shift
 from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
-from .daem_walk import Work, contexts, halos_of, picture_walk, require_finite
-from .frames import over_time
-from .inputs import mask_of, require_numbers, samples_of
+from ..picture.tiles import Region, regions
+from ..pipeline.prior import Prior, require_prior, require_same_size
+from ..pipeline.steer import require_steerable
+from ..pipeline.temporal_smoothing import over_time
+from ..pipeline.tiled_decoder import Work, contexts, halos_of, picture_walk, require_finite
+from ..pipeline.validate import mask_of, require_numbers, samples_of
 from .memory import Need, choose_tile, with_smaller_tiles
-from .prior import Prior, require_prior, require_same_size
 from .prior_encode import FACTOR, require_vae
 from .restorer import Restorer
-from .steer import require_steerable
-from .tiling import Region, regions
 
 Watch = Callable[[int, int, Region, Routing, Tensor], None]
 """Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees there."""

@@ -18,12 +18,12 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from .inputs import require_kind, require_numbers
-from .open_conds import Conditioning, filled
-from .prior import Prior, require_prior
+from ..pipeline.prior import Prior, require_prior
+from ..pipeline.steer import require_steerable
+from ..pipeline.validate import require_kind, require_numbers
+from .dedupe_cond_uncond import dedupe_cond_uncond
+from .default_conditioning import Conditioning, filled
 from .restorer import Restorer
-from .same_conds import once_if_same
-from .steer import require_steerable
 from .trained_sampling import require_trained_sampling, trained_sampling_only
 
 CONDITION = "aior_prior"
@@ -124,7 +124,7 @@ def apply_daff(
     model = without_daff(model)
     model.set_model_input_block_patch(patch)
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch.wrap)
-    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, once_if_same)
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, dedupe_cond_uncond)
     model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, trained_sampling_only)
     condition = embed_condition(restorer, prior)
     return model, _with_condition(positive, condition), _with_condition(negative, condition)

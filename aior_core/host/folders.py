@@ -8,7 +8,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..weights.names import is_first, siblings
+from ..weights.shards import is_first, siblings
 
 FOLDER = "aior"
 SAVED = "restorers"

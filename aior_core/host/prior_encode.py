@@ -8,18 +8,18 @@ import torch
 from comfy.sd import VAE
 from torch import Tensor
 
-from ..architecture.anchor import told
-from ..architecture.autoencoder import Autoencoder
-from ..architecture.config import PriorConfig
-from ..architecture.impression import Impression
+from ..models.autoencoder import Autoencoder
+from ..models.config import PriorConfig
+from ..models.global_statistics import GlobalStatistics
+from ..models.low_frequency_anchor import gate_severity
 from ..picture import pad_to_multiple, require_pixels, split_alpha
-from .frames import smooth_over_time
-from .inputs import require_kind
+from ..picture.tiles import regions, seen
+from ..pipeline.prior import Prior
+from ..pipeline.receptive_field import KL_HALO, trunk_halo
+from ..pipeline.temporal_smoothing import smooth_over_time
+from ..pipeline.validate import require_kind
 from .memory import Need, choose_tile, with_smaller_tiles
-from .prior import Prior
-from .reach import KL_HALO, trunk_halo
 from .restorer import Restorer, picture_dtype, require_restorer
-from .tiling import regions, seen
 from .vae import LIVE_NUMBERS
 
 FACTOR = 8
@@ -59,9 +59,9 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
         lambda side: encode_features(restorer, picture, tile=side), chosen, "encoding the prior"
     )
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
-    impression = _impression(restorer, color)
-    if impression is not None:
-        severities = told(severities, probabilities, impression.hazy)
+    global_statistics = _impression(restorer, color)
+    if global_statistics is not None:
+        severities = gate_severity(severities, probabilities, global_statistics.hazy)
     prior = Prior(
         features=features[-1],
         skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
@@ -73,7 +73,7 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
         geometry=geometry,
         alpha=alpha,
         estimated=encoder.model.head is not None,
-        impression=impression,
+        global_statistics=global_statistics,
     )
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
@@ -166,7 +166,7 @@ def _estimate(restorer: Restorer, features: Tensor) -> tuple[Tensor, Tensor, Ten
     return severities, probabilities, maps
 
 
-def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
+def _impression(restorer: Restorer, color: Tensor) -> GlobalStatistics | None:
     """What IMAGE `B H W 3` looks like as a whole, by DAEM's tone curve; None without one.
 
     DAEM is not loaded for it. The curve judges sixty numbers on the processor, and its layers cast their
@@ -174,9 +174,9 @@ def _impression(restorer: Restorer, color: Tensor) -> Impression | None:
     """
     if restorer.daem is None or restorer.daem.model.curve is None:
         return None
-    look, processor = restorer.daem.model.impression, torch.device("cpu")
+    look, processor = restorer.daem.model.global_statistics, torch.device("cpu")
     pictures = (picture.movedim(-1, 1) for picture in color.split(1))
-    joined = Impression.joined(look(picture, processor) for picture in pictures)
+    joined = GlobalStatistics.joined(look(picture, processor) for picture in pictures)
     return joined.to(management.intermediate_device())
 
 

@@ -12,13 +12,13 @@ import torch
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor, nn
 
-from ..architecture.config import CompactConfig, RestorerConfig
-from ..architecture.daem import DAEM
-from ..architecture.daff import DAFF
-from ..architecture.lq_encoder import PriorEncoder
 from ..degradations import KINDS
+from ..models.config import CompactConfig, RestorerConfig
+from ..models.daem import DAEM
+from ..models.daff import DAFF
+from ..models.lq_encoder import PriorEncoder
+from ..pipeline.validate import require_kind
 from ..weights import config_from, is_published, load_checkpoint, part, require_finite, split_published
-from .inputs import require_kind
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
 """What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""

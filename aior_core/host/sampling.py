@@ -13,10 +13,10 @@ from comfy.samplers import KSampler, calculate_sigmas
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..pipeline.prior import Prior, require_prior, require_same_size
+from ..pipeline.validate import mask_of, require_index, require_kind, require_numbers, samples_of
 from .daff_patch import Conditioning, apply_daff
-from .inputs import mask_of, require_index, require_kind, require_numbers, samples_of
 from .memory import SHARE, Need, available, choose_tile, with_smaller_tiles
-from .prior import Prior, require_prior, require_same_size
 from .progress import StepProgress
 from .restorer import Restorer
 from .windows import MINIMUM, windows_of, with_windows

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..weights import is_published, load_checkpoint, on_meta, require_fit, split_published
-from ..weights.names import listed
+from ..weights.shards import listed
 
 
 def load_unet(path: str | Path) -> ModelPatcher:

@@ -11,8 +11,8 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..architecture.autoencoder import Autoencoder
-from ..architecture.config import AutoencoderConfig
+from ..models.autoencoder import Autoencoder
+from ..models.config import AutoencoderConfig
 from .restorer import PICTURE_DTYPES, make_patcher, picture_dtype
 
 LIVE_NUMBERS = 10

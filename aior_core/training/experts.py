@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..architecture.daem_level import Routing
+from ..models.daem_level import Routing
 
 
 def shares(routings: Sequence[Routing]) -> Tensor:

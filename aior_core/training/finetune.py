@@ -20,19 +20,19 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor
 
-from ..architecture.config import CompactConfig
 from ..degradations import KINDS
 from ..host.compact_model import CompactModel
 from ..host.folders import input_folder, training_folder, unfinished_place
-from ..host.inputs import require_kind, require_numbers
 from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
-from ..host.unet import unet_config
+from ..models.config import CompactConfig
+from ..models.unet import unet_config
+from ..pipeline.validate import require_kind, require_numbers
 from ..weights import as_saved
 from . import checkpoint, loop, losses, own_pictures
+from .callbacks import Callbacks, Example
 from .networks import Networks, build
-from .onlooker import Example, Onlooker
 from .restoration import WEIGHTS, damage, look, repair, sample
 from .stages import STAGES, Logs, Stage
 
@@ -95,7 +95,7 @@ def train_restorer(
     with torch.inference_mode(False), _trains():
         networks = _copy(model, vae, restorer)
         run = training_folder(f"{settings.stage}-{_key(networks, settings, files)}")
-        onlooker = Onlooker(run / "curve.json", example, 60 * settings.minutes)
+        onlooker = Callbacks(run / "curve.json", example, 60 * settings.minutes)
         _run(networks, settings, pictures, run, onlooker, restorer)
         trained = _result(networks, restorer, _note(restorer, settings, place, pictures, onlooker))
     measured = "" if not onlooker.curve.decibels else f"\n{onlooker.decibels()}"
@@ -191,7 +191,7 @@ def _run(
     settings: Settings,
     pictures: own_pictures.OwnPictures,
     run: Path,
-    onlooker: Onlooker,
+    onlooker: Callbacks,
     restorer: Restorer,
 ) -> None:
     device = _device()
@@ -229,7 +229,7 @@ def _run(
 
 
 def _keep_unfinished(
-    networks: Networks, path: Path, onlooker: Onlooker, restorer: Restorer, settings: Settings
+    networks: Networks, path: Path, onlooker: Callbacks, restorer: Restorer, settings: Settings
 ) -> None:
     """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
     place = unfinished_place(path.parent.name)
@@ -251,7 +251,7 @@ def _note(
     settings: Settings,
     folder: Path,
     pictures: own_pictures.OwnPictures,
-    onlooker: Onlooker,
+    onlooker: Callbacks,
 ) -> str:
     kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
     own = (

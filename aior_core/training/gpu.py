@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture.daem_level import DAEMLevel
-from ..architecture.keep import Kept
-from ..architecture.layers import NAFBlock
+from ..models.daem_level import DAEMLevel
+from ..models.degradation_residual import DegradationResidual
+from ..models.layers import NAFBlock
 from . import kernels
 from .depthwise import full_weight, is_depthwise
 from .depthwise_kernels import Depthwise
@@ -57,9 +57,9 @@ def _mix(level: DAEMLevel, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
     )
 
 
-def _kept(kept: Kept, h: Tensor, steering: Tensor) -> Tensor | None:
+def _kept(kept: DegradationResidual, h: Tensor, steering: Tensor) -> Tensor | None:
     """As if something were to be kept, which need not be asked: what is not comes to nothing."""
-    return kept.of(h, steering) if on_gpu(h) else Kept.forward(kept, h, steering)
+    return kept.of(h, steering) if on_gpu(h) else DegradationResidual.forward(kept, h, steering)
 
 
 def _depthwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
@@ -107,6 +107,6 @@ def fast_on_gpus(network: nn.Module) -> nn.Module:
             module.gated = types.MethodType(_gated, module)
         elif isinstance(module, DAEMLevel):
             module.mix = types.MethodType(_mix, module)
-        elif isinstance(module, Kept):
+        elif isinstance(module, DegradationResidual):
             module.forward = types.MethodType(_kept, module)
     return network

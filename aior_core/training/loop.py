@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, distributed, experts
-from .averages import Average
+from .cuda_graphs import CudaGraphSteps, unrecorded
 from .data import Photographs
 from .draws import Draw, Remembered, Remembers, fresh
+from .ema import EMA
 from .networks import Networks
 from .optimizer import Optimizers
 from .pace import Meter, Watchful
 from .pairs import Pairs
-from .record import Record
-from .recorded import Recorded, unrecorded
+from .run_log import RunLog
 from .stages import Logs, Stage
 
 DECAY_SHARE = 0.6
@@ -105,7 +105,7 @@ def train(
     next batch. It loses the work of `options.save_seconds` at most.
 
     Returns the networks with the averaged weights. `validate` gives dB per damage, and may give histograms as
-    `Record.validated` takes them. `watch` is called after every step; when it returns False the run ends as
+    `RunLog.validated` takes them. `watch` is called after every step; when it returns False the run ends as
     if its time were up, and when it raises, the run is saved unfinished before the error goes on. `pairs` are
     mixed in where the stage restores. `draw` takes the place of fresh crops and pairs. Under `torchrun` all
     processes call this alike; the first one's weights, files and clock count, and only it says, watches and
@@ -130,12 +130,12 @@ def train(
             )
     networks.to(options.device)
     parameters = trained_parameters(networks, stage.trains, stage.fixed)
-    average = Average(parameters, stage.ema_decay or options.ema_decay, averaged)
+    average = EMA(parameters, stage.ema_decay or options.ema_decay, averaged)
     distributed.share([*networks.state_dict().values(), *average.values.values()])
     state, generator_state = distributed.agree((state, generator.get_state()))
     extras = distributed.spread(extras)
     generator.set_state(generator_state)
-    record = Record(options.out, stage.name, state["step"], say) if first else None
+    record = RunLog(options.out, stage.name, state["step"], say) if first else None
     slow = (
         [parameter for key, parameter in parameters.items() if key.startswith(stage.slow)]
         if stage.slow
@@ -153,7 +153,7 @@ def train(
         ) from error
     gradients = unrecorded(networks, stage, options.device)
     if options.recorded:
-        gradients = Recorded(
+        gradients = CudaGraphSteps(
             networks,
             stage,
             0 if GPU_GENERATOR in extras else torch.randint(2**62, (), generator=generator).item(),

@@ -7,7 +7,7 @@ from kornia.metrics import ssim as ssim_map
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture.daem_level import Routing
+from ..models.daem_level import Routing
 
 PRESENT = 0.02
 """Severity above which a damage counts as there."""

@@ -9,7 +9,7 @@ from ..degradations import sample_world, shares
 from . import data, distributed
 from .networks import Networks
 from .precision import autocast, fast_dtype
-from .recall import Recall
+from .replay_buffer import ReplayBuffer
 from .restoration import Plan, damaged
 from .tone import as_filed
 
@@ -18,7 +18,7 @@ COUNTS = (0.05, 0.65, 0.25, 0.05)
 SPATIAL = 0.8
 
 
-class Memory(Recall):
+class Memory(ReplayBuffer):
     """Damaged crops' LQ features `C h w`, and their true `maps` `K h w`."""
 
     names = ("maps",)

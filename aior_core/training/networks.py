@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from ..architecture.autoencoder import Autoencoder
-from ..architecture.config import CompactConfig
-from ..architecture.daem import DAEM
-from ..architecture.daff import DAFF
-from ..architecture.layers import initialise
-from ..architecture.lq_encoder import PriorEncoder
 from ..degradations import DEGRADATIONS, KINDS
-from ..host.unet import unet_parameters
+from ..models.autoencoder import Autoencoder
+from ..models.config import CompactConfig
+from ..models.daem import DAEM
+from ..models.daff import DAFF
+from ..models.layers import initialise
+from ..models.lq_encoder import PriorEncoder
+from ..models.unet import unet_parameters
 from .depthwise import fast_gradients
 from .gpu import fast_on_gpus
 

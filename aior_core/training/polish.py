@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..architecture.config import CompactConfig
 from ..degradations import Recipe, Step, preset_recipe, sample_recipe, shares
+from ..models.config import CompactConfig
 from . import distributed, losses
 from .networks import Networks, build
 from .restoration import Plan, damaged, draw_plan, look, repair, start_latent

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, amp, nn
 
-from ..architecture.anchor import told
-from ..architecture.daem import DAEM, decode_with_detail
-from ..architecture.daem_level import Routing
-from ..architecture.impression import Impression
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_clean, sample_world, shares
+from ..models.daem import DAEM, decode_with_detail
+from ..models.daem_level import Routing
+from ..models.global_statistics import GlobalStatistics
+from ..models.low_frequency_anchor import gate_severity
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -126,7 +126,7 @@ class Estimate:
     severities: Tensor
     maps: Tensor
     told: Tensor
-    impression: Impression | None
+    global_statistics: GlobalStatistics | None
 
 
 def look(networks: Networks, lq: Tensor) -> Estimate:
@@ -141,10 +141,10 @@ def estimated(
     """What the head says, and what of it is told once DAEM's tone curve, if it has one, has looked at the damaged picture as well."""
     with torch.no_grad():
         unit = severities.float().sigmoid()
-        impression = daem.impression((lq + 1) / 2)
-        if impression is not None:
-            unit = told(unit, presence.float().sigmoid(), impression.hazy)
-    return Estimate(features, presence, severities, maps, unit, impression)
+        global_statistics = daem.global_statistics((lq + 1) / 2)
+        if global_statistics is not None:
+            unit = gate_severity(unit, presence.float().sigmoid(), global_statistics.hazy)
+    return Estimate(features, presence, severities, maps, unit, global_statistics)
 
 
 @torch.no_grad()
@@ -171,7 +171,7 @@ def repair(
     """Decode `latent` with detail. The experts are told the severities, without those to be kept, and which those are."""
     probabilities = estimate.presence.detach().float().sigmoid()
     context = networks.daem.context(
-        estimate.features[-1], estimate.told, keep, probabilities, estimate.impression
+        estimate.features[-1], estimate.told, keep, probabilities, estimate.global_statistics
     )
     return decode_with_detail(
         networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise

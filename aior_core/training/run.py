@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..architecture.config import CompactConfig
+from ..models.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
 from . import checkpoint, data, distributed, draws, loop, own_pictures, polish, tone, validation
-from .ahead import Ahead, Source, asking
 from .files import write_text
 from .maps import Memory
 from .networks import COMPACT, Networks, build
 from .pairs import Pairs
-from .plan import Leg, Plan, in_all
-from .recall import Latents
+from .plan import Plan, StageBudget, in_all
+from .prefetch import Prefetcher, Source, asking
+from .replay_buffer import Latents
 from .seeds import seeded
 from .stages import STAGES, Stage, fusion_loss
 
@@ -179,7 +179,7 @@ def run_stage(
 
 def _made_ahead(
     options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: Mapping, device: str, used: float
-) -> Ahead:
+) -> Prefetcher:
     """The draw of a restoring stage, of which `used` seconds are over, whose batches other processes make."""
     begun = time.monotonic() - used
 
@@ -194,7 +194,7 @@ def _made_ahead(
         options.seed,
         stage.name,
     )
-    return Ahead(source, asking(stage.crops, options.batch_scale, progress), options.workers, device)
+    return Prefetcher(source, asking(stage.crops, options.batch_scale, progress), options.workers, device)
 
 
 def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:
@@ -284,7 +284,7 @@ def _minutes_left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic()) / 60 if math.isfinite(deadline) else math.inf
 
 
-def _claim(options: argparse.Namespace, legs: tuple[Leg, ...]) -> None:
+def _claim(options: argparse.Namespace, legs: tuple[StageBudget, ...]) -> None:
     """Write down what runs in a folder, so that no other plan takes its stages for its own."""
     held = options.out / "plan.json"
     mine = {

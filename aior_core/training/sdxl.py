@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture.daem import DAEM, decode_with_detail
-from ..architecture.daem_level import Routing
-from ..architecture.daff import DAFF
-from ..architecture.lq_encoder import PriorEncoder
-from ..host.kl_walk import kl_walk
+from ..models.daem import DAEM, decode_with_detail
+from ..models.daem_level import Routing
+from ..models.daff import DAFF
+from ..models.decoder_stages import kl_walk
+from ..models.lq_encoder import PriorEncoder
 from . import distributed
 from .networks import Parts
 from .restoration import Batch, Estimate, damage, estimated, fusing
@@ -176,7 +176,11 @@ def repair_sdxl(
         features = networks.prior.trunk(lq)
     estimate = estimated(networks.daem, lq, features, *networks.prior.head(features[-1]))
     context = networks.daem.context(
-        features[-1], estimate.told, keep, estimate.presence.detach().float().sigmoid(), estimate.impression
+        features[-1],
+        estimate.told,
+        keep,
+        estimate.presence.detach().float().sigmoid(),
+        estimate.global_statistics,
     )
     picture, routings = decode_with_detail(
         kl_walk(networks.base.vae, latent), networks.daem, features, context, lq

@@ -14,13 +14,13 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..architecture.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
-from ..architecture.daem import DAEM
-from ..architecture.daff import DAFF
-from ..architecture.layers import initialise
-from ..architecture.lq_encoder import PriorEncoder
 from ..degradations import apply_recipe, preset_recipe
 from ..metrics import psnr
+from ..models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from ..models.daem import DAEM
+from ..models.daff import DAFF
+from ..models.layers import initialise
+from ..models.lq_encoder import PriorEncoder
 from ..weights import config_from, describe, is_published, load_checkpoint, save_weights, split_published
 from . import checkpoint, data, distributed, loop
 from .restoration import damage

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..architecture.daem_level import Routing
 from ..degradations import shares
 from ..metrics.perceptual import learned_distance
+from ..models.daem_level import Routing
 from . import distributed, experts, losses, polish
 from .networks import Networks
 from .restoration import Batch, Estimate, damage, encoded, fused_velocity, look, repair, sample, start_latent

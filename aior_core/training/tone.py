@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture.tone import SMALLEST, ToneCurve, appearance, cells, tones
 from ..degradations import degrade_batch, sample_world, shares
 from ..metrics import as_8bit
+from ..models.tone_curve import SMALLEST, ToneCurve, appearance, cells, tones
 from . import data, distributed
 from .files import write_whole
 from .losses import PRESENT

@@ -3,7 +3,7 @@
 from .detect import config_from, describe, on_meta, part, require_fit
 from .load import load_checkpoint, load_weights
 from .save import as_saved, save_weights
-from .sound import require_finite
+from .tensor_checks import require_finite
 from .unildiff import Published, is_published, split_published
 
 __all__ = [

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from ..architecture.autoencoder import Autoencoder
-from ..architecture.config import (
+from ..models.autoencoder import Autoencoder
+from ..models.config import (
     AutoencoderConfig,
     CompactConfig,
     DAEMConfig,
@@ -18,12 +18,12 @@ from ..architecture.config import (
     RestorerConfig,
     UNetConfig,
 )
-from ..architecture.daem import DAEM
-from ..architecture.daff import DAFF
-from ..architecture.lq_encoder import PriorEncoder
-from .agree import WIDEST_EXPERT, require_agreement
-from .names import listed
-from .settings import MODES, SCALES, read_kinds, read_settings, whole, wholes, word
+from ..models.daem import DAEM
+from ..models.daff import DAFF
+from ..models.lq_encoder import PriorEncoder
+from .consistency import WIDEST_EXPERT, require_consistent
+from .metadata import MODES, SCALES, read_kinds, read_settings, whole, wholes, word
+from .shards import listed
 
 PARTS = ("unet", "vae", "prior", "daff", "daem")
 
@@ -114,7 +114,7 @@ def config_from(
         raise ValueError(
             f"The weights lack {listed([error.args[0]])}, without which their size cannot be told."
         ) from error
-    require_agreement(config)
+    require_consistent(config)
     require_fit(tensors["prior"], on_meta(lambda: PriorEncoder(restorer.prior), "prior"), "prior")
     require_fit(tensors["daff"], on_meta(lambda: DAFF(restorer.daff), "daff"), "daff")
     if restorer.daem is not None:

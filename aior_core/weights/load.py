@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .names import MOST_SHARDS, SUFFIX, listed, siblings
 from .pickles import read_pickle
-from .sound import require_sound
+from .shards import MOST_SHARDS, SUFFIX, listed, siblings
+from .tensor_checks import require_valid_tensors
 
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -25,7 +25,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     `path` is a single file or any one of the shards; the others lie beside it.
     Raises FileNotFoundError for a missing file or shard, ValueError for a pickle, a truncated or damaged file, tensors that are
-    no weights (`require_sound`), or shards of different sets; the message says what to do.
+    no weights (`require_valid_tensors`), or shards of different sets; the message says what to do.
     """
     files = siblings(Path(path))
     if not files:
@@ -72,7 +72,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     if not path.is_file():
         raise FileNotFoundError(f"Weights file not found: {path.name} in {path.parent}.")
     state = read_pickle(path)
-    require_sound(state, path.stat().st_size, path.name)
+    require_valid_tensors(state, path.stat().st_size, path.name)
     return state, {}
 
 
@@ -96,5 +96,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(
             f"{path.name} ({size} bytes) is truncated or damaged: {what}. Copy or download the file again."
         ) from error
-    require_sound(tensors, path.stat().st_size, path.name)
+    require_valid_tensors(tensors, path.stat().st_size, path.name)
     return tensors, metadata

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .names import SUFFIX, listed, shard_name, stem_of
-from .sound import not_finite
+from .shards import SUFFIX, listed, shard_name, stem_of
+from .tensor_checks import not_finite
 
 KEPT_EXACT = ("latent_mean", "latent_std")
 """Buffers that every latent is multiplied with: a few numbers, saved in fp32 always."""

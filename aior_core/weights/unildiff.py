@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .faithdiff import ALIGNER, aligner_tensors, is_aligner
-from .names import listed
+from .shards import listed
 
 WRAPPERS = ("module.", "_orig_mod.", "unet.")
 TRUNK = "denoise_encoder."

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from aior_pack.scripts.client import ComfyClient
-from aior_pack.scripts.front_end import START_NOISE, FrontEnd, front_end, missing
 from aior_pack.scripts.host import find_host
 from aior_pack.scripts.server import Server
 from aior_pack.tests.browser.inputs import provide, read, workflow_files
+from aior_pack.tools.front_end import START_NOISE, FrontEnd, front_end, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 

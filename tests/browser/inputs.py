@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from aior_pack.scripts.make_workflow_pictures import interpolating_upscaler, masked
-from aior_pack.scripts.workflow_sheets import noisy_video
+from aior_pack.tools.make_workflow_pictures import interpolating_upscaler, masked
+from aior_pack.tools.workflow_sheets import noisy_video
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ def save_sdxl_restorer(folder) -> str:
     """A small restorer of the other scale, random."""
     from dataclasses import replace
 
-    from aior_pack.aior_core.architecture.config import DAFFConfig, PriorConfig
+    from aior_pack.aior_core.models.config import DAFFConfig, PriorConfig
     from aior_pack.aior_core.weights import describe, save_weights
     from aior_pack.tests.tiny import restorer_state
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.weights import describe, save_weights
 from aior_pack.scripts.graph import to_prompt
 from aior_pack.tests.graph.walk import KSAMPLER, SAMPLER, Walk, photograph

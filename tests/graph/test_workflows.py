@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy
 import pytest
 from aior_pack.scripts.graph import find_nodes, to_prompt
-from aior_pack.scripts.workflow_sheets import noisy_video
 from aior_pack.tests.graph.walk import psnr
+from aior_pack.tools.workflow_sheets import noisy_video
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]

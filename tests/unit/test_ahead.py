@@ -12,7 +12,7 @@ from aior_pack.aior_core.training.seeds import seed_of, seeded
 
 pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
 
-from aior_pack.aior_core.training.ahead import Ahead, Source, asking  # noqa: E402
+from aior_pack.aior_core.training.prefetch import Prefetcher, Source, asking  # noqa: E402
 from aior_pack.aior_core.training.restoration import damage  # noqa: E402
 
 
@@ -37,7 +37,7 @@ def first(made: Source) -> torch.Tensor:
 def test_batches_come_in_order_whoever_makes_them():
     drawn = {}
     for workers in (1, 2):
-        ahead = Ahead(source(), asking(crops, 2, lambda: 0.0), workers, "cpu")
+        ahead = Prefetcher(source(), asking(crops, 2, lambda: 0.0), workers, "cpu")
         drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
     for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
         assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
@@ -83,18 +83,18 @@ def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
 
 def test_a_run_that_goes_on_gets_the_next_batch():
     ask = asking(crops, 1, lambda: 0.0)
-    whole = Ahead(source(), ask, 1, "cpu")
+    whole = Prefetcher(source(), ask, 1, "cpu")
     wanted = [whole(0, 0, torch.Generator())[0] for _ in range(5)]
-    begun = Ahead(source(), ask, 2, "cpu")
+    begun = Prefetcher(source(), ask, 2, "cpu")
     for _ in range(3):
         begun(0, 0, torch.Generator())
-    later = Ahead(source(), ask, 2, "cpu")
+    later = Prefetcher(source(), ask, 2, "cpu")
     later.go_on(3, begun.remembered())
     assert [torch.equal(later(0, 0, torch.Generator())[0], batch) for batch in wanted[3:]] == [True, True]
     with pytest.raises(RuntimeError, match="being made already"):
         later.go_on(3, None)
     # A checkpoint that does not know the number: no batch of the steps before comes again.
-    unknown = Ahead(source(), ask, 1, "cpu")
+    unknown = Prefetcher(source(), ask, 1, "cpu")
     unknown.go_on(4, None)
     assert torch.equal(unknown(0, 0, torch.Generator())[0], wanted[4])
 

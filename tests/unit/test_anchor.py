@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import (
+from aior_pack.aior_core.models.daem import DAEM
+from aior_pack.aior_core.models.layers import initialise
+from aior_pack.aior_core.models.low_frequency_anchor import (
     ANCHOR_REACH,
     BELIEVED,
     DOUBTED,
-    held_back,
+    gate_severity,
+    low_frequency_correction,
     share_changed,
-    told,
 )
-from aior_pack.aior_core.architecture.daem import DAEM
-from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.tests.tiny import TINY
 
 RESTORER = TINY.restorer
@@ -22,7 +22,7 @@ def tensor(*shape, seed=0):
 
 
 def low_frequencies(x):
-    return held_back(x, torch.zeros_like(x), torch.zeros(1, 1, 1, 1))
+    return low_frequency_correction(x, torch.zeros_like(x), torch.zeros(1, 1, 1, 1))
 
 
 def test_the_anchor_lets_go_for_what_is_likely_only():
@@ -49,7 +49,7 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
         said = (
             torch.zeros(1, 8).index_fill(1, torch.tensor([5]), first).index_fill(1, torch.tensor([0]), noise)
         )
-        return daem.context(feature, hazy, None, said, daem.impression(looks)).anchor.item()
+        return daem.context(feature, hazy, None, said, daem.global_statistics(looks)).anchor.item()
 
     # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
     assert anchor(0.98, 0.1, 1.0) == anchor(0.1, 0.98, 1.0) == 1
@@ -59,7 +59,9 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
     rain = torch.zeros(1, 8).index_fill(1, torch.tensor([3]), 0.5)
     monkeypatch.setattr(daem.curve, "hazy", lambda appearance: torch.zeros(1))
     assert (
-        daem.context(feature, rain, None, torch.full((1, 8), 0.9), daem.impression(looks)).anchor.item()
+        daem.context(
+            feature, rain, None, torch.full((1, 8), 0.9), daem.global_statistics(looks)
+        ).anchor.item()
         == daem.context(feature, rain).anchor.item()
         == 0
     )
@@ -69,7 +71,7 @@ def test_of_haze_that_is_not_believed_nothing_is_told():
     severities = torch.full((4, 8), 0.4)
     said = torch.zeros(4, 8).index_fill(1, torch.tensor([5]), 0.9)
     said[3, 5] = 0.5
-    heard = told(severities, said, torch.tensor([0.9, 0.3, 0.35, 0.95]))
+    heard = gate_severity(severities, said, torch.tensor([0.9, 0.3, 0.35, 0.95]))
     # Both sure; the second is not; between; and not the first.
     assert (
         heard[0, 5] == severities[0, 5]

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import held_back
-from aior_pack.aior_core.architecture.autoencoder import Autoencoder, finish
-from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig
-from aior_pack.aior_core.architecture.daem import DAEM, PictureContext, decode_with_detail
-from aior_pack.aior_core.architecture.daem_level import Routing
-from aior_pack.aior_core.architecture.daff import DAFF
-from aior_pack.aior_core.architecture.layers import NAFBlock, initialise, sinusoid
-from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.models.autoencoder import Autoencoder, finish
+from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig
+from aior_pack.aior_core.models.daem import DAEM, PictureContext, decode_with_detail
+from aior_pack.aior_core.models.daem_level import Routing
+from aior_pack.aior_core.models.daff import DAFF
+from aior_pack.aior_core.models.layers import NAFBlock, initialise, sinusoid
+from aior_pack.aior_core.models.low_frequency_anchor import low_frequency_correction
+from aior_pack.aior_core.models.lq_encoder import PriorEncoder
 from aior_pack.aior_core.training import losses
 from aior_pack.tests.tiny import TINY, randomised
 
@@ -194,7 +194,7 @@ def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():
 
 
 def low_frequencies(x):
-    return held_back(x, torch.zeros_like(x), torch.zeros(1, 1, 1, 1))
+    return low_frequency_correction(x, torch.zeros_like(x), torch.zeros(1, 1, 1, 1))
 
 
 def test_the_anchor_holds_tones_that_the_damage_left_alone():

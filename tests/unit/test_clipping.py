@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from aior_pack.aior_core.architecture.anchor import held_back
-from aior_pack.aior_core.architecture.clipping import WORST_SIGMA, clipped_mean, noise_sigma, unclipped
-from aior_pack.aior_core.architecture.daem import DAEM
-from aior_pack.aior_core.architecture.impression import Impression, is_clipped
-from aior_pack.aior_core.architecture.layers import initialise
 from aior_pack.aior_core.degradations import preset_recipe
+from aior_pack.aior_core.models.clipping import WORST_SIGMA, clipped_mean, noise_sigma, unclipped
+from aior_pack.aior_core.models.daem import DAEM
+from aior_pack.aior_core.models.global_statistics import GlobalStatistics, is_clipped
+from aior_pack.aior_core.models.layers import initialise
+from aior_pack.aior_core.models.low_frequency_anchor import low_frequency_correction
 from aior_pack.tests.tiny import TINY
 from PIL import Image
 
@@ -49,13 +49,16 @@ def test_the_anchor_does_not_lift_what_clipping_has_lifted():
     for tone in (0.02, 0.5, 0.97):
         lq, clean = noisy(tone, 0.2).clamp(0, 1) * 2 - 1, torch.full((1, 3, 256, 256), 2 * tone - 1)
         told, untold = (
-            held_back(lq, clean, torch.full((1, 1, 1, 1), sigma)).mean().abs() for sigma in (0.2, 0.0)
+            low_frequency_correction(lq, clean, torch.full((1, 1, 1, 1), sigma)).mean().abs()
+            for sigma in (0.2, 0.0)
         )
         assert told < 0.01
         assert (untold > 0.1) == (tone != 0.5)
     exact = noisy(0.3, 0.1) * 2 - 1
     assert torch.allclose(
-        held_back(exact, torch.zeros_like(exact), torch.zeros(1, 1, 1, 1)).mean(), exact.mean(), atol=1e-3
+        low_frequency_correction(exact, torch.zeros_like(exact), torch.zeros(1, 1, 1, 1)).mean(),
+        exact.mean(),
+        atol=1e-3,
     )
 
 
@@ -65,9 +68,9 @@ def test_only_clipped_noise_that_is_there_and_to_be_removed_is_undone():
     pictures = torch.cat([noisy(0.1, 0.1, 64).clamp(0, 1).expand(3, -1, -1, -1), noisy(0.1, 0.1, 64)])
     steering, sure = torch.ones(4, 8), torch.ones(4, 8)
     steering[1, 0], sure[2, 0] = 0.0, 0.1
-    impression = daem.impression(pictures)
-    assert impression.clipped.tolist() == [1, 1, 1, 0]
-    sigma = daem.context(feature, severities, steering, sure, impression).sigma[:, 0]
+    global_statistics = daem.global_statistics(pictures)
+    assert global_statistics.clipped.tolist() == [1, 1, 1, 0]
+    sigma = daem.context(feature, severities, steering, sure, global_statistics).sigma[:, 0]
     assert torch.allclose(sigma, torch.tensor([1.0, 0, 0, 0]) * noise_sigma(torch.tensor(0.5)))
     assert torch.allclose(daem.context(feature, severities).sigma, noise_sigma(torch.full((4, 1), 0.5)))
 
@@ -96,8 +99,8 @@ def test_noise_that_goes_beyond_black_and_white_is_told_from_a_value_that_does(n
 
 def test_impressions_are_taken_apart_and_joined():
     daem = initialise(DAEM(TINY.restorer.daem), torch.Generator().manual_seed(0))
-    whole = daem.impression(torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
-    again = Impression.joined(whole.rows(slice(index, index + 1)) for index in range(3))
+    whole = daem.global_statistics(torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    again = GlobalStatistics.joined(whole.rows(slice(index, index + 1)) for index in range(3))
     assert all(
         torch.equal(getattr(whole, name), getattr(again, name)) for name in ("appearance", "hazy", "clipped")
     )

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("host")
 def network():
     import comfy.ops
     from aior_pack.aior_core.host.compact_unet import CompactUNet
-    from aior_pack.aior_core.host.unet import unet_parameters
+    from aior_pack.aior_core.models.unet import unet_parameters
 
     return randomised(
         CompactUNet(

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.config import DAFFConfig
-from aior_pack.aior_core.architecture.daff import DAFF
+from aior_pack.aior_core.models.config import DAFFConfig
+from aior_pack.aior_core.models.daff import DAFF
 from aior_pack.tests.tiny import randomised
 from torch import Tensor
 from torch.nn import functional as F

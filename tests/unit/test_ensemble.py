@@ -41,7 +41,7 @@ def test_two_are_the_mean_of_both(walk):
 def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
     """Of a small picture and of one whose fine features are not kept; coarse ones were those of the other picture, turned round."""
     from aior_pack.aior_core.host import prior_encode
-    from aior_pack.aior_core.host.daem_walk import Work
+    from aior_pack.aior_core.pipeline.tiled_decoder import Work
 
     monkeypatch.setattr(prior_encode, "KEPT_SKIPS_PIXELS", 2**20 if kept else 0)
     prior = walk.encode(picture(64, 96))

@@ -123,9 +123,9 @@ def test_what_was_learnt_before_a_cancel_is_kept_and_gone_on_with(walk, clean, o
     import comfy.model_management as management
     from aior_pack.aior_core.host.restorer import load_restorer
     from aior_pack.aior_core.training import checkpoint
-    from aior_pack.aior_core.training.onlooker import Onlooker
+    from aior_pack.aior_core.training.callbacks import Callbacks
 
-    watch = Onlooker.watch
+    watch = Callbacks.watch
 
     def cancel_after_three(self, progress):
         if len(self.curve.losses) == 2:
@@ -133,7 +133,7 @@ def test_what_was_learnt_before_a_cancel_is_kept_and_gone_on_with(walk, clean, o
         return watch(self, progress)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Onlooker, "watch", cancel_after_three)
+        patched.setattr(Callbacks, "watch", cancel_after_three)
         with pytest.raises(management.InterruptProcessingException):
             train(walk, clean, minutes=10, learning_rate=10.0)
     assert not management.processing_interrupted() and not management.in_training
@@ -167,10 +167,10 @@ def test_other_settings_weights_or_pictures_are_another_run(walk, clean, output)
 
 def test_a_cancel_in_the_middle_of_a_step_waits_for_its_end(tmp_path):
     import comfy.model_management as management
+    from aior_pack.aior_core.training.callbacks import Callbacks, Example
     from aior_pack.aior_core.training.loop import Progress
-    from aior_pack.aior_core.training.onlooker import Example, Onlooker
 
-    onlooker = Onlooker(tmp_path / "curve.json", Example(torch.zeros(1, 3, 8, 8)), 60.0)
+    onlooker = Callbacks(tmp_path / "curve.json", Example(torch.zeros(1, 3, 8, 8)), 60.0)
     calls = []
 
     def step(x):
@@ -283,13 +283,18 @@ def test_what_is_wrong_with_the_inputs_is_said(walk, clean, output):
 
 
 def test_a_curve_forgets_what_is_done_again_and_other_pictures_numbers(tmp_path):
-    from aior_pack.aior_core.training.curve import Curve
+    from aior_pack.aior_core.training.loss_curve import LossCurve
 
-    curve = Curve("a", [(float(i), 1 / (i + 1)) for i in range(40)], [(0.0, 20.0), (39.0, 25.0)])
+    curve = LossCurve("a", [(float(i), 1 / (i + 1)) for i in range(40)], [(0.0, 20.0), (39.0, 25.0)])
     assert curve.ends()[0] > curve.ends()[1]
-    assert curve.draw("detail").shape == (1, 512, 768, 3) and Curve().draw("detail").shape == (1, 256, 768, 3)
+    assert curve.draw("detail").shape == (1, 512, 768, 3) and LossCurve().draw("detail").shape == (
+        1,
+        256,
+        768,
+        3,
+    )
     curve.save(tmp_path / "deep" / "curve.json")
-    same, other = (Curve.load(tmp_path / "deep" / "curve.json", name) for name in ("a", "b"))
+    same, other = (LossCurve.load(tmp_path / "deep" / "curve.json", name) for name in ("a", "b"))
     assert same == curve and other.losses == curve.losses and not other.decibels
     same.cut(10.0)
     assert len(same.losses) == 11 and same.decibels == [(0.0, 20.0)]

@@ -16,7 +16,7 @@ def noisy():
 
 
 def one_of(prior, index):
-    from aior_pack.aior_core.host.prior_batch import rows_of
+    from aior_pack.aior_core.pipeline.prior_batch import rows_of
 
     return rows_of(prior, slice(index, index + 1))
 
@@ -27,7 +27,7 @@ def flicker(frames):
 
 
 def test_over_time_is_a_triangle():
-    from aior_pack.aior_core.host.frames import over_time
+    from aior_pack.aior_core.pipeline.temporal_smoothing import over_time
 
     x = torch.eye(5)
     assert over_time(x, 0) is x
@@ -72,7 +72,7 @@ def test_daem_judges_frames_together(walk, noisy):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_does_not_vary_stays_as_it_is(dtype):
     """A mean whose weights are rounded is no mean: in bf16 they summed to 0.996 to 1.008, by their place in the video."""
-    from aior_pack.aior_core.host.frames import over_time
+    from aior_pack.aior_core.pipeline.temporal_smoothing import over_time
 
     for value in (1.0, 0.3, 0.7):
         x = torch.full((30, 5), value, dtype=dtype)
@@ -90,7 +90,7 @@ def test_what_does_not_vary_stays_as_it_is(dtype):
 
 
 def contexts_of(walk, prior):
-    from aior_pack.aior_core.host.daem_walk import Work, contexts
+    from aior_pack.aior_core.pipeline.tiled_decoder import Work, contexts
 
     return contexts(Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0))
 
@@ -109,11 +109,11 @@ def test_the_estimate_is_averaged_once(walk, noisy):
         plain.severities[1:6].mul(torch.tensor([1, 2, 3, 2, 1.0])[:, None]).sum(dim=0) / 9,
         atol=1e-5,
     )
-    assert flicker(smooth.impression.hazy) <= flicker(plain.impression.hazy)
+    assert flicker(smooth.global_statistics.hazy) <= flicker(plain.global_statistics.hazy)
 
 
 def test_steering_by_picture_is_not_averaged(walk, noisy):
-    from aior_pack.aior_core.host.steer import steer_prior
+    from aior_pack.aior_core.pipeline.steer import steer_prior
 
     kept = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
     smooth = walk.encode(noisy, smooth=2)
@@ -127,7 +127,7 @@ def test_steering_by_picture_is_not_averaged(walk, noisy):
 def test_tones_that_are_to_stay_say_nothing_of_the_neighbours(walk, noisy, monkeypatch):
     """With haze and low light to be left in everywhere but in one frame, that one gets its own curve and the others none."""
     from aior_pack.aior_core.host import daem_decode
-    from aior_pack.aior_core.host.steer import steer_prior
+    from aior_pack.aior_core.pipeline.steer import steer_prior
 
     seen = []
     monkeypatch.setattr(daem_decode, "_set_tones", lambda canvas, curves: seen.append(curves))

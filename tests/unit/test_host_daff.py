@@ -48,7 +48,7 @@ def test_the_input_model_and_conditioning_are_unchanged(walk):
 
 
 def test_two_pictures_in_a_batch_equal_the_two_alone(walk):
-    from aior_pack.aior_core.host.prior import Prior
+    from aior_pack.aior_core.pipeline.prior import Prior
 
     images = picture(64, 80, batch=2)
     both = walk.encode(images)

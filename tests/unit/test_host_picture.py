@@ -90,7 +90,7 @@ def test_without_daem_it_is_the_plain_decoder(walk):
 
 
 def test_decoding_is_what_training_decodes(walk):
-    from aior_pack.aior_core.architecture.daem import decode_with_detail
+    from aior_pack.aior_core.models.daem import decode_with_detail
     from aior_pack.aior_core.picture import from_unit
 
     prior = walk.encode(picture(64, 96))
@@ -99,7 +99,7 @@ def test_decoding_is_what_training_decodes(walk):
         prior.features,
         prior.severities,
         probabilities=prior.probabilities,
-        impression=daem.impression((prior.picture + 1) / 2),
+        global_statistics=daem.global_statistics((prior.picture + 1) / 2),
     )
     trained, _ = decode_with_detail(
         walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
@@ -183,7 +183,7 @@ def test_a_restorer_file_is_no_compact_model(host, tmp_path):
 
 
 def test_the_report_tells_and_shows(walk):
-    from aior_pack.aior_core.host import report
+    from aior_pack.aior_core.report import degradation_report as report
 
     prior = walk.encode(picture(60, 90, batch=2))
     text = report.report_text(prior)
@@ -210,4 +210,8 @@ def test_encoding_asks_for_no_place_for_daem(walk, monkeypatch):
         lambda models, *args, **options: (asked.extend(models), load(models, *args, **options)),
     )
     prior = walk.encode(picture(64, 64))
-    assert walk.restorer.daem not in asked and walk.restorer.encoder in asked and prior.impression is not None
+    assert (
+        walk.restorer.daem not in asked
+        and walk.restorer.encoder in asked
+        and prior.global_statistics is not None
+    )

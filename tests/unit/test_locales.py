@@ -1,6 +1,6 @@
 """The words: nodes, locales/ and help pages say the same things, in every language, and nothing is forgotten.
 
-English is written by `python3 -m scripts.make_locales`, the other languages by people.
+English is written by `python3 -m tools.make_locales`, the other languages by people.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.make_locales import OURS, english
+from aior_pack.tools.make_locales import OURS, english
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES, PAGES = ROOT / "locales", ROOT / "web" / "docs"
@@ -82,7 +82,7 @@ def info(comfyui) -> dict[str, dict]:
 
 def test_english_says_what_the_nodes_say(info):
     written = english(info)
-    assert {name: read("en", name) for name in FILES} == written, "run `python3 -m scripts.make_locales`"
+    assert {name: read("en", name) for name in FILES} == written, "run `python3 -m tools.make_locales`"
     assert len(written["nodeDefs.json"]) == len(info) and written["main.json"] == {
         "nodeCategories": {"restoration": "restoration"}
     }

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("host")
 
 @pytest.fixture(scope="module")
 def look(walk):
-    from aior_pack.aior_core.host.look_inside import look_inside
+    from aior_pack.aior_core.host.diagnostics import look_inside
 
     def run(prior, restorer=None, model=None, **options):
         with torch.inference_mode():
@@ -91,8 +91,8 @@ def test_windows_are_metered_together(walk, look, monkeypatch):
 
 
 def test_the_regions_votes_make_the_routers_choice(walk, look):
-    from aior_pack.aior_core.architecture.daem import decode_with_detail
-    from aior_pack.aior_core.host.inside_report import regions_for, shares_of
+    from aior_pack.aior_core.models.daem import decode_with_detail
+    from aior_pack.aior_core.report.diagnostics import regions_for, shares_of
 
     prior = walk.encode(picture(64, 96))
     inside = look(prior, seed=2, steps=1)
@@ -101,7 +101,7 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
         prior.features,
         prior.severities,
         probabilities=prior.probabilities,
-        impression=daem.impression((prior.picture + 1) / 2),
+        global_statistics=daem.global_statistics((prior.picture + 1) / 2),
     )
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
     _, routings = decode_with_detail(
@@ -140,7 +140,7 @@ def test_tiles_see_the_same_votes(walk, whole_reach):
 
 
 def test_regions_are_counted_right():
-    from aior_pack.aior_core.host.inside_report import regions_for, shares_of
+    from aior_pack.aior_core.report.diagnostics import regions_for, shares_of
 
     votes = torch.zeros(1, 3, 6, 10)
     votes[:, 1, :, :4] = 2.0
@@ -152,14 +152,14 @@ def test_regions_are_counted_right():
 
 
 def test_words_and_pictures_say_the_same_numbers(walk):
-    from aior_pack.aior_core.host.drawing import BLUE
-    from aior_pack.aior_core.host.inside_report import (
+    from aior_pack.aior_core.host.diagnostics import Inside, Level
+    from aior_pack.aior_core.report.diagnostics import (
         expert_names,
         expert_sheet,
         influence_chart,
         inside_text,
     )
-    from aior_pack.aior_core.host.look_inside import Inside, Level
+    from aior_pack.aior_core.report.drawing import BLUE
 
     prior, config = walk.encode(picture(64, 64)), TINY.restorer.daem
     weights, votes = torch.tensor([[0.1, 0.2, 0.65, 0.05]]), torch.zeros(1, 4, 8, 8)
@@ -181,7 +181,7 @@ def test_words_and_pictures_say_the_same_numbers(walk):
 
 
 def test_without_daem_the_sheet_says_so(walk, look):
-    from aior_pack.aior_core.host.inside_report import expert_sheet, inside_text
+    from aior_pack.aior_core.report.diagnostics import expert_sheet, inside_text
 
     prior = walk.encode(picture(48, 48))
     inside = look(prior, dataclasses.replace(walk.restorer, daem=None), steps=1)
@@ -191,7 +191,7 @@ def test_without_daem_the_sheet_says_so(walk, look):
 
 @pytest.mark.parametrize("steps", [1, 7, 200])
 def test_charts_hold_any_number_of_steps(steps):
-    from aior_pack.aior_core.host.inside_report import influence_chart
+    from aior_pack.aior_core.report.diagnostics import influence_chart
 
     chart = influence_chart([[0.5 * (i + 1) / steps for i in range(steps)], [0.0] * steps])
     assert chart.shape == (2, 360, 640, 3) and chart[0].std() > chart[1].std()

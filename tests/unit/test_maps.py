@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.degradation_head import DegradationHead
-from aior_pack.aior_core.architecture.layers import initialise
-from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
 from aior_pack.aior_core.degradations import KINDS, Recipe, apply_recipe, preset_recipe, recipe_labels
 from aior_pack.aior_core.metrics import as_8bit
+from aior_pack.aior_core.models.degradation_head import DegradationHead
+from aior_pack.aior_core.models.layers import initialise
+from aior_pack.aior_core.models.lq_encoder import PriorEncoder
 from aior_pack.aior_core.weights import config_from, describe, load_weights, part
 from aior_pack.tests.tiny import TINY, compact_state, distance, randomised
 from PIL import Image

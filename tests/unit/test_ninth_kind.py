@@ -110,14 +110,14 @@ def test_nodes_and_reports_have_it(nine):
     for module, node in (("nodes.steer", "SteerPrior"), ("nodes.train", "TrainRestorer")):
         entry = next(each for each in getattr(nine(module), node).define_schema().inputs if each.id == "dust")
         assert "ust" in entry.tooltip
-    assert nine("aior_core.host.report").label("dust") == "dust"
+    assert nine("aior_core.report.degradation_report").label("dust") == "dust"
     assert "dust" in nine("aior_core.training.validation").PRESETS
 
 
 def test_training_learns_it_and_its_weights_say_so(nine):
     networks, stages = nine("aior_core.training.networks"), nine("aior_core.training.stages")
     weights = nine("aior_core.weights")
-    config = small(networks.COMPACT, nine("aior_core.architecture.config"))
+    config = small(networks.COMPACT, nine("aior_core.models.config"))
     built = networks.build(config)
     starts = built.daem.anchor.weight[0] * 10
     assert (
@@ -155,7 +155,7 @@ def test_weights_of_eight_kinds_go_on_working(nine):
     assert len(config.kinds) == 8
     restorer = nine("aior_core.host.restorer").build_restorer(state, config, "eight")
     assert restorer.config.prior.degradations == 8
-    prior_module, report = nine("aior_core.host.prior"), nine("aior_core.host.report")
+    prior_module, report = nine("aior_core.pipeline.prior"), nine("aior_core.report.degradation_report")
     geometry = nine("aior_core.picture").pad_to_multiple(torch.zeros(1, 3, 64, 64))[1]
     some = torch.full((1, 8), 0.6)
     prior = prior_module.Prior(
@@ -170,7 +170,7 @@ def test_weights_of_eight_kinds_go_on_working(nine):
     )
     assert "JPEG" in report.report_text(prior) and "dust" not in report.report_text(prior)
     assert report.report_plot(prior).shape[0] == 1 and report.report_maps(prior)[1].shape[0] == 8
-    steer = nine("aior_core.host.steer").steer_prior
+    steer = nine("aior_core.pipeline.steer").steer_prior
     kinds = nine("aior_core.degradations").KINDS
     assert steer(prior, dict.fromkeys(kinds, 1.0)) is prior
     assert steer(prior, {**dict.fromkeys(kinds, 1.0), "rain": 0.0}).steering.tolist()[0][3] == 0
@@ -193,7 +193,7 @@ def test_no_other_file_lists_the_kinds():
 
     # What weights know that do not say it, and what a whole shot of the camera can be asked for.
     allowed = (
-        "aior_core/architecture/config.py",
+        "aior_core/models/config.py",
         "aior_core/degradations/camera/shot.py",
         "aior_core/degradations/camera/labels.py",
     )

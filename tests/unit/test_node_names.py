@@ -94,7 +94,7 @@ def test_below_the_nodes_no_name_is_put_before_an_error(walk):
 
 
 def test_errors_keep_their_kind_and_what_they_know():
-    from aior_pack.aior_core.host.node_name import named
+    from aior_pack.nodes.named_errors import named
 
     def passed(error):
         with pytest.raises(type(error)) as caught, named(lambda: "A Node"):
@@ -120,7 +120,7 @@ def test_errors_keep_their_kind_and_what_they_know():
 
 def test_the_hosts_interrupt_passes_as_it_is(comfyui):
     import comfy.model_management as management
-    from aior_pack.aior_core.host.node_name import named
+    from aior_pack.nodes.named_errors import named
 
     with pytest.raises(management.InterruptProcessingException) as caught, named(lambda: "A Node"):
         raise management.InterruptProcessingException

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.autoencoder import Autoencoder
-from aior_pack.aior_core.architecture.daff import DAFF
-from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.models.autoencoder import Autoencoder
+from aior_pack.aior_core.models.daff import DAFF
+from aior_pack.aior_core.models.lq_encoder import PriorEncoder
 from aior_pack.tests.tiny import TINY, picture, randomised
 
 pytestmark = pytest.mark.usefixtures("host")

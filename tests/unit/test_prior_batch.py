@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("host")
 @pytest.fixture(scope="module")
 def batch(walk):
     """A prior of four pictures with alpha, steered picture by picture."""
-    from aior_pack.aior_core.host.steer import steer_prior
+    from aior_pack.aior_core.pipeline.steer import steer_prior
 
     with torch.inference_mode():
         return steer_prior(
@@ -26,7 +26,7 @@ def same(a, b) -> bool:
     def parts(prior):
         for field in dataclasses.fields(prior):
             value = getattr(prior, field.name)
-            if field.name == "impression":
+            if field.name == "global_statistics":
                 yield from (getattr(value, each.name) for each in dataclasses.fields(value))
             else:
                 yield from value if isinstance(value, tuple) else (value,)
@@ -40,7 +40,7 @@ def same(a, b) -> bool:
     "index, length", [(0, 1), (2, 1), (1, 2), (-1, 1), (-3, 2), (2, 9), (9, 1), (-9, 2), (0, 4)]
 )
 def test_equal_numbers_give_what_the_host_gives_of_latents(batch, index, length):
-    from aior_pack.aior_core.host.prior_batch import prior_from_batch
+    from aior_pack.aior_core.pipeline.prior_batch import prior_from_batch
 
     import nodes
 
@@ -57,12 +57,12 @@ def test_equal_numbers_give_what_the_host_gives_of_latents(batch, index, length)
         and taken.geometry == batch.geometry
     )
     assert all(len(skip) == len(taken.latent) for skip in taken.skips) and torch.equal(
-        taken.impression.appearance, batch.impression.appearance[rows]
+        taken.global_statistics.appearance, batch.global_statistics.appearance[rows]
     )
 
 
 def test_one_of_several_is_the_prior_of_it_alone(walk):
-    from aior_pack.aior_core.host.prior_batch import prior_from_batch
+    from aior_pack.aior_core.pipeline.prior_batch import prior_from_batch
 
     images = picture(60, 90, batch=3)
     taken, alone = prior_from_batch(walk.encode(images), 1, 1), walk.encode(images[1:2])
@@ -76,7 +76,7 @@ def test_one_of_several_is_the_prior_of_it_alone(walk):
 
 
 def test_it_is_restored_as_in_the_batch(walk):
-    from aior_pack.aior_core.host.prior_batch import prior_from_batch
+    from aior_pack.aior_core.pipeline.prior_batch import prior_from_batch
 
     import nodes
 
@@ -92,7 +92,7 @@ def test_it_is_restored_as_in_the_batch(walk):
     [(None, 1, "prior is nothing"), ("text", 1, "prior is a str"), ("batch", 0, "length is 0")],
 )
 def test_what_is_no_prior_and_no_length_is_refused(batch, prior, length, message):
-    from aior_pack.aior_core.host.prior_batch import prior_from_batch
+    from aior_pack.aior_core.pipeline.prior_batch import prior_from_batch
 
     with pytest.raises(ValueError, match=message):
         prior_from_batch(batch if prior == "batch" else prior, 0, length)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.config import CompactConfig, DAFFConfig, PriorConfig, RestorerConfig
-from aior_pack.aior_core.architecture.daff import DAFF
-from aior_pack.aior_core.architecture.lq_encoder import PriorEncoder
+from aior_pack.aior_core.models.config import CompactConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.daff import DAFF
+from aior_pack.aior_core.models.lq_encoder import PriorEncoder
 from aior_pack.aior_core.weights import (
     config_from,
     is_published,

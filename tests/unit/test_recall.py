@@ -4,7 +4,7 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
 from aior_pack.aior_core.training import data, draws, precision
-from aior_pack.aior_core.training.recall import Latents, Recall
+from aior_pack.aior_core.training.replay_buffer import Latents, ReplayBuffer
 from aior_pack.tests.tiny import TINY
 
 
@@ -42,7 +42,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     assert networks.unet.out[2].weight.grad.abs().sum() > 0
 
 
-class Counted(Recall):
+class Counted(ReplayBuffer):
     """Samples that are their own number."""
 
     names = ("twice",)

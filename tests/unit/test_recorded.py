@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from aior_pack.aior_core.training import data, loop
-from aior_pack.aior_core.training.recorded import Constants, Recorded, copied, tensors, unrecorded
+from aior_pack.aior_core.training.cuda_graphs import Constants, CudaGraphSteps, copied, tensors, unrecorded
 from aior_pack.aior_core.training.restoration import Batch, damage
 from aior_pack.aior_core.training.stages import STAGES
 from aior_pack.tests.tiny import TINY
@@ -80,7 +80,7 @@ def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
     stage = dataclasses.replace(stage, choose=lambda generator: choice)
     parameters = loop.trained_parameters(networks, stage.trains)
     recorded, plain, generator = (
-        Recorded(networks, stage, seed=0),
+        CudaGraphSteps(networks, stage, seed=0),
         unrecorded(networks, stage, "cuda"),
         torch.Generator().manual_seed(0),
     )

@@ -36,7 +36,7 @@ ALL = slice(None)
 
 
 def test_the_frames_of_a_video_are_counted_in_one_line(prior):
-    from aior_pack.aior_core.host.report import short_report
+    from aior_pack.aior_core.report.degradation_report import short_report
 
     frames = [KINDS.index(kind) for kind in ("rain", "rain", "noise", "rain")]
     sure = torch.zeros(4, len(KINDS))
@@ -66,13 +66,13 @@ def test_the_frames_of_a_video_are_counted_in_one_line(prior):
     ],
 )
 def test_where_in_words(mask, words):
-    from aior_pack.aior_core.host.report import whereabouts
+    from aior_pack.aior_core.report.degradation_report import whereabouts
 
     assert whereabouts(mask) == words
 
 
 def test_the_text_puts_the_worst_first_and_places_only_what_was_found(prior):
-    from aior_pack.aior_core.host.report import report_text, short_report
+    from aior_pack.aior_core.report.degradation_report import report_text, short_report
 
     head, *lines = report_text(prior).splitlines()
     assert head == short_report(prior) == "Picture 1 (144x96): noise, rain found."
@@ -84,7 +84,7 @@ def test_the_text_puts_the_worst_first_and_places_only_what_was_found(prior):
 
 def test_what_is_told_of_as_nothing_is_not_found(prior):
     """Haze that the head supposes and the anchor does not believe: its severity is 0, and a report named it as found."""
-    from aior_pack.aior_core.host.report import report_maps, report_text, short_report
+    from aior_pack.aior_core.report.degradation_report import report_maps, report_text, short_report
 
     severities, probabilities = prior.severities.clone(), prior.probabilities.clone()
     severities[0, HAZE], probabilities[0, HAZE] = 0.0, 0.7
@@ -107,8 +107,8 @@ def test_what_is_told_of_as_nothing_is_not_found(prior):
 
 
 def test_bars_are_as_long_as_the_severities(prior):
-    from aior_pack.aior_core.host import report
-    from aior_pack.aior_core.host.drawing import AMBER, BLUE
+    from aior_pack.aior_core.report import degradation_report as report
+    from aior_pack.aior_core.report.drawing import AMBER, BLUE
 
     def pixels(chart, kind, color):
         line = chart[0, report.HEAD + report.ROW * kind + 8]
@@ -131,9 +131,9 @@ def test_bars_are_as_long_as_the_severities(prior):
 
 
 def test_maps_are_hot_where_the_masks_are(prior):
-    from aior_pack.aior_core.host.drawing import over
-    from aior_pack.aior_core.host.report import report_maps
     from aior_pack.aior_core.picture import from_unit
+    from aior_pack.aior_core.report.degradation_report import report_maps
+    from aior_pack.aior_core.report.drawing import over
 
     maps, masks = report_maps(prior)
     assert maps.shape == (8, 96, 144, 3) and masks.shape == (8, 96, 144)
@@ -150,7 +150,7 @@ def test_maps_are_hot_where_the_masks_are(prior):
 
 
 def test_heat_can_be_read_without_colours():
-    from aior_pack.aior_core.host.drawing import gradient, heat_colors
+    from aior_pack.aior_core.report.drawing import gradient, heat_colors
 
     colors = heat_colors(torch.linspace(-0.5, 1.5, 201))
     luminance = colors @ torch.tensor([0.2126, 0.7152, 0.0722])
@@ -161,7 +161,7 @@ def test_heat_can_be_read_without_colours():
 
 
 def test_labels_take_the_top_only_and_leave_out_what_does_not_fit():
-    from aior_pack.aior_core.host.drawing import fitting, labelled
+    from aior_pack.aior_core.report.drawing import fitting, labelled
 
     image = picture(256, 320)[0]
     bright, dim = labelled(image, "noise", "42%"), labelled(image, "noise", "not found", dim=True)

@@ -36,7 +36,7 @@ def tiny():
 @pytest.fixture(autouse=True)
 def without_charts(monkeypatch):
     """Charts take longer than these runs."""
-    monkeypatch.setattr(loop.Record, "draw", lambda self: None)
+    monkeypatch.setattr(loop.RunLog, "draw", lambda self: None)
 
 
 class Killed(Exception):

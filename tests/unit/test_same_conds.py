@@ -90,7 +90,7 @@ def test_different_conditionings_are_not(walk, change):
 
 def through(conds, options):
     """What the wrapper asks the denoiser for, and gives for both."""
-    from aior_pack.aior_core.host.same_conds import once_if_same
+    from aior_pack.aior_core.host.dedupe_cond_uncond import dedupe_cond_uncond
 
     asked = []
 
@@ -98,7 +98,7 @@ def through(conds, options):
         asked.append(conds)
         return [torch.ones(1, 1, 2, 2) if cond is not None else torch.zeros(1, 1, 2, 2) for cond in conds]
 
-    return asked, once_if_same(executor, None, conds, torch.zeros(1, 1, 2, 2), torch.ones(1), options)
+    return asked, dedupe_cond_uncond(executor, None, conds, torch.zeros(1, 1, 2, 2), torch.ones(1), options)
 
 
 def cond(value: float) -> list[dict]:
@@ -115,7 +115,7 @@ def test_a_verdict_is_not_kept_for_lists_that_are_gone(comfyui):
 
 
 def test_conds_of_a_whole_run_are_compared_once(comfyui, monkeypatch):
-    from aior_pack.aior_core.host import same_conds
+    from aior_pack.aior_core.host import dedupe_cond_uncond as same_conds
 
     compared = []
     monkeypatch.setattr(

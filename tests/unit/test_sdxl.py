@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
-from aior_pack.aior_core.architecture.lq_encoder import KLTrunk
+from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.lq_encoder import KLTrunk
 from aior_pack.tests.tiny import picture, randomised, restorer_state
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -171,8 +171,8 @@ def test_sdxl_needs_its_prompts(model, restorer, prior):
 
 
 def test_the_kl_walk_is_the_kl_decoder(vae):
-    from aior_pack.aior_core.architecture.autoencoder import finish
-    from aior_pack.aior_core.host.kl_walk import walk_of
+    from aior_pack.aior_core.models.autoencoder import finish
+    from aior_pack.aior_core.models.decoder_stages import walk_of
 
     latent = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(0))
     stops = []
@@ -196,7 +196,7 @@ def test_decoding_without_daem_is_the_stock_decoder(vae, restorer, prior):
 def test_steering_reaches_daem_and_leaves_the_prompts_alone(model, vae, restorer, prior, prompts):
     from aior_pack.aior_core.host.daem_decode import decode_daem
     from aior_pack.aior_core.host.daff_patch import apply_daff
-    from aior_pack.aior_core.host.steer import steer_prior
+    from aior_pack.aior_core.pipeline.steer import steer_prior
 
     steered, latent = steer_prior(prior, {"noise": 0.0}), {"samples": prior.latent}
     assert torch.equal(apply_daff(model, restorer, steered, *prompts)[1][0][0], prompts[0][0][0])
@@ -341,7 +341,7 @@ def _stubs() -> dict[str, torch.Tensor]:
 
 def test_looking_inside_an_sdxl_restoration(model, vae, restorer, prior, prompts):
     from aior_pack.aior_core.host.daem_decode import decode_daem
-    from aior_pack.aior_core.host.look_inside import look_inside
+    from aior_pack.aior_core.host.diagnostics import look_inside
     from aior_pack.aior_core.host.sampling import sample_daff
 
     inside = look_inside(model, vae, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)

@@ -11,7 +11,7 @@ def test_the_vae_sees_the_picture_mapped_twice(model, restorer, prior, prompts, 
     import comfy.k_diffusion.sampling
     import comfy.sample
     from aior_pack.aior_core.host.sampling import sample_daff
-    from aior_pack.aior_core.host.start_point import started
+    from aior_pack.aior_core.host.start_points import started
 
     class Started(Exception):
         pass
@@ -36,7 +36,7 @@ def test_the_vae_sees_the_picture_mapped_twice(model, restorer, prior, prompts, 
 
 
 def test_it_needs_a_vae_and_nothing_else_does(restorer, prior, vae, walk):  # noqa: F811
-    from aior_pack.aior_core.host.start_point import started
+    from aior_pack.aior_core.host.start_points import started
 
     with pytest.raises(ValueError, match="(?s)^the start point lq_official_2i-1.*Connect it to vae"):
         started(restorer, prior, "lq_official_2i-1", None, None)

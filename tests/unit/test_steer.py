@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.daem import DAEM
 from aior_pack.aior_core.degradations import KINDS
+from aior_pack.aior_core.models.daem import DAEM
 from aior_pack.tests.tiny import TINY, distance, picture, randomised
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -14,7 +14,7 @@ GRAIN_STAYS = {"noise": 0.0}
 
 
 def steer(prior, weights):
-    from aior_pack.aior_core.host.steer import steer_prior
+    from aior_pack.aior_core.pipeline.steer import steer_prior
 
     return steer_prior(prior, weights)
 
@@ -56,7 +56,7 @@ def test_the_denoiser_is_told_what_training_tells_it(walk):
 
 
 def test_the_decoder_is_told_what_training_tells_it(walk):
-    from aior_pack.aior_core.architecture.daem import decode_with_detail
+    from aior_pack.aior_core.models.daem import decode_with_detail
     from aior_pack.aior_core.picture import from_unit
 
     prior = walk.encode(picture(64, 96))
@@ -66,7 +66,7 @@ def test_the_decoder_is_told_what_training_tells_it(walk):
         prior.severities,
         keep(noise=0.0, rain=0.0),
         prior.probabilities,
-        daem.impression((prior.picture + 1) / 2),
+        daem.global_statistics((prior.picture + 1) / 2),
     )
     trained, _ = decode_with_detail(
         walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
@@ -104,7 +104,7 @@ def test_tiles_follow_the_steering_too(walk):
 
 
 def test_the_report_says_what_is_there_and_what_is_left_in(walk):
-    from aior_pack.aior_core.host.report import report_maps, report_plot, report_text
+    from aior_pack.aior_core.report.degradation_report import report_maps, report_plot, report_text
 
     prior = walk.encode(picture(64, 64, batch=2))
     steered = steer(prior, {"noise": (0.0, 1.0), "low_light": (0.6, 1.0), "rain": (1.0, 0.0)})
@@ -138,7 +138,7 @@ def test_where_nothing_would_follow_it_is_refused(walk):
     prior = walk.encode(picture(64, 64))
     config = dataclasses.replace(walk.restorer.config, scale="sdxl")
     deaf = dataclasses.replace(walk.restorer, daem=None, config=config)
-    from aior_pack.aior_core.host.steer import require_steerable
+    from aior_pack.aior_core.pipeline.steer import require_steerable
 
     require_steerable(deaf, prior)
     with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.layers import initialise
-from aior_pack.aior_core.architecture.tone import (
+from aior_pack.aior_core.models.layers import initialise
+from aior_pack.aior_core.models.tone_curve import (
     APPEARANCE,
     RIDGE,
     TONES,

@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.autoencoder import Trunk
-from aior_pack.aior_core.architecture.daem_level import DAEMLevel
-from aior_pack.aior_core.architecture.keep import Kept
-from aior_pack.aior_core.architecture.layers import NAFBlock, initialise
-from aior_pack.aior_core.architecture.tone import curve_between
+from aior_pack.aior_core.models.autoencoder import Trunk
+from aior_pack.aior_core.models.daem_level import DAEMLevel
+from aior_pack.aior_core.models.degradation_residual import DegradationResidual
+from aior_pack.aior_core.models.layers import NAFBlock, initialise
+from aior_pack.aior_core.models.tone_curve import curve_between
 from aior_pack.aior_core.training import depthwise_kernels, gpu, kernels
 from aior_pack.tests.tiny import TINY
 from torch import nn
@@ -52,7 +52,7 @@ def test_on_a_gpu_nothing_is_asked_of_it(kept, monkeypatch):
     monkeypatch.setattr(kernels, "triton", None)
     generator = torch.Generator().manual_seed(0)
     config = TINY.restorer.daem
-    level, part = DAEMLevel(12, 8, 16, 1, config), Kept(8, 3)
+    level, part = DAEMLevel(12, 8, 16, 1, config), DegradationResidual(8, 3)
     for network in (level, part):
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.3, generator=generator)

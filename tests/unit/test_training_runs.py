@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from aior_pack.aior_core.training import checkpoint, distributed, experts, loop
-from aior_pack.aior_core.training.plan import PLANS, Leg, Plan, in_all
+from aior_pack.aior_core.training.plan import PLANS, Plan, StageBudget, in_all
 from aior_pack.aior_core.training.precision import autocast, fast_dtype
-from aior_pack.aior_core.training.record import Record
+from aior_pack.aior_core.training.run_log import RunLog
 from aior_pack.aior_core.training.stages import STAGES
 from PIL import Image
 
@@ -260,12 +260,12 @@ def test_the_record_tells_of_losses_damages_and_experts_and_goes_on(tiny, tmp_pa
         given = [float(value) for name, value in row.items() if name.startswith("expert ") and value]
         assert sum(given) == pytest.approx(1.0, abs=1e-3)
     assert any("experts rain" in line and "  0 100   0   0 |" in line for line in lines)
-    if Record(tmp_path, "detail", 0, print).draws:
+    if RunLog(tmp_path, "detail", 0, print).draws:
         with Image.open(tmp_path / "detail.png") as picture:
             assert picture.size[0] > 500
 
     # Killed after step 2 was noted, resumed from a checkpoint of step 1: what came after is trained and noted again.
-    record = Record(tmp_path, "detail", 1, lines.append)
+    record = RunLog(tmp_path, "detail", 1, lines.append)
     record.trained(2, 9.0, 1.0, 1e-3, {"loss": 0.25, "later": 1.0})
     rows = table(tmp_path / "detail.csv")
     assert [(row["step"], row["loss"]) for row in rows if row["loss"]] == [
@@ -279,7 +279,7 @@ def test_the_record_tells_of_losses_damages_and_experts_and_goes_on(tiny, tmp_pa
 def test_without_matplotlib_there_is_a_table_and_one_line_that_says_so(tmp_path, monkeypatch):
     lines = []
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    record = Record(tmp_path, "prior", 0, lines.append)
+    record = RunLog(tmp_path, "prior", 0, lines.append)
     record.trained(1, 1.0, 2.0, 1e-3, {"loss": 0.5})
     record.draw()
     assert len(lines) == 1 and "pip install matplotlib" in lines[0]
@@ -287,7 +287,7 @@ def test_without_matplotlib_there_is_a_table_and_one_line_that_says_so(tmp_path,
 
 
 def test_expert_shares_show_a_collapsed_router():
-    from aior_pack.aior_core.architecture.daem_level import Routing
+    from aior_pack.aior_core.models.daem_level import Routing
 
     collapsed, spread = torch.zeros(4, 4), torch.eye(4)
     collapsed[:, 1] = 0.9
@@ -335,10 +335,10 @@ def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):
     moment = 0.2 / 60
     plan = Plan(
         fresh=tuple(
-            Leg(stage, moment)
+            StageBudget(stage, moment)
             for stage in ("autoencoder", "detail", "prior", "fusion", "joint", "tone", "keep", "maps")
         ),
-        repeat=tuple(Leg(stage, moment) for stage in ("together", "fusion", "joint", "keep", "maps")),
+        repeat=tuple(StageBudget(stage, moment) for stage in ("together", "fusion", "joint", "keep", "maps")),
     )
 
     def run(*arguments: str) -> bool:

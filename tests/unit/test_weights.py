@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from aior_pack.aior_core.architecture.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.weights import config_from, describe, load_weights, part, save_weights
 from aior_pack.tests.tiny import TINY, compact_state, restorer_state
 

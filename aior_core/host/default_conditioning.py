@@ -1,0 +1,62 @@
+"""What positive and negative say where nobody connects them: the damages found, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as management
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+
+from ..pipeline.prior import Prior
+from .restorer import Restorer
+
+Conditioning = list[list[Any]]
+
+
+def filled(
+    model: ModelPatcher,
+    restorer: Restorer,
+    prior: Prior,
+    positive: Conditioning | None,
+    negative: Conditioning | None,
+    clip: CLIP | None,
+) -> tuple[Conditioning, Conditioning]:
+    """Positive and negative, those that are None made: the prior's degradation tokens and the null tokens for the compact model,
+    the empty text as `clip` says it for SDXL. `clip` is used for nothing else.
+
+    Raises ValueError where an SDXL restorer gets neither them nor `clip`, or a CLIP of another kind of model.
+    """
+    if positive is not None and negative is not None:
+        return positive, negative
+    if restorer.config.scale == "compact":
+        tokens, null = _tokens(restorer, prior)
+    elif clip is None:
+        raise ValueError(
+            f"a restorer of scale {restorer.config.scale} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
+            "both may be empty; or connect the checkpoint's CLIP to clip, and what is left open says nothing."
+        )
+    else:
+        tokens = null = _nothing(model, clip)
+    return tokens if positive is None else positive, null if negative is None else negative
+
+
+def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditioning]:
+    encoder = restorer.encoder
+    management.load_models_gpu([encoder])
+    out = management.intermediate_device()
+    severities = prior.to_remove.to(encoder.load_device)
+    tokens = encoder.model.tokens
+    return [[tokens(severities).to(out), {}]], [[tokens.unknown(severities).to(out).clone(), {}]]
+
+
+def _nothing(model: ModelPatcher, clip: CLIP) -> Conditioning:
+    """What CLIP Text Encode makes of an empty text."""
+    said = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    wanted, found = model.model.model_config.unet_config["context_dim"], said[0][0].shape[-1]
+    if wanted != found:
+        raise ValueError(
+            f"clip says {found} numbers a word, this MODEL listens to {wanted}: they belong to different kinds of models. "
+            "Connect the CLIP of the MODEL's own checkpoint, or of its kind."
+        )
+    return said

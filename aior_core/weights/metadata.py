@@ -1,0 +1,95 @@
+"""Metadata of a file, read with distrust: text that anybody can have written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from ..models.config import FIRST_KINDS
+
+KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
+SCALES = ("compact", "sdxl")
+MODES = ("paper", "official")
+LARGEST = 4096
+
+
+def read_json(text: str, what: str) -> object:
+    """JSON, or ValueError naming `what` was to be read."""
+    try:
+        return json.loads(text)
+    # Nested deep enough, JSON ends Python's recursion.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; get it again."
+        ) from error
+
+
+def read_settings(metadata: Mapping[str, str]) -> dict[str, object]:
+    """The settings that `describe` wrote; empty where there are none. Raises ValueError for anything but a JSON object."""
+    settings = read_json(metadata.get("settings", "{}"), "settings")
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"The metadata 'settings' of these weights is a {type(settings).__name__}; expected a JSON object as save_weights writes it."
+        )
+    return settings
+
+
+def whole(settings: Mapping[str, object], key: str, default: int, *, largest: int = LARGEST) -> int:
+    """A whole number in 1..`largest`. Raises ValueError for anything else."""
+    return _whole(settings.get(key, default), key, largest)
+
+
+def wholes(
+    settings: Mapping[str, object], key: str, default: tuple[int, ...], *, largest: int
+) -> tuple[int, ...]:
+    """As many whole numbers as `default` has, each in 1..`largest`. Raises ValueError for anything else."""
+    values = settings.get(key, list(default))
+    if not isinstance(values, list) or len(values) != len(default):
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(values)}; expected {len(default)} whole numbers."
+        )
+    return tuple(_whole(value, key, largest) for value in values)
+
+
+def word(value: object, key: str, options: tuple[str, ...]) -> str:
+    """One of `options`. Raises ValueError for anything else."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(value)}; expected {' or '.join(options)}."
+        )
+    return value
+
+
+def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """The names of the `count` damages that weights know, in the order of their rows; of weights that name none, the first eight.
+
+    Raises ValueError for anything but a JSON list of so many different names.
+    """
+    if "kinds" not in metadata and count == len(FIRST_KINDS):
+        return FIRST_KINDS
+    names = read_json(metadata.get("kinds", "[]"), "kinds")
+    sound = isinstance(names, list) and all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
+    if not sound or len(names) != count or len(set(names)) != count:
+        raise ValueError(
+            f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds of damage."
+        )
+    return tuple(names)
+
+
+def _whole(value: object, key: str, largest: int) -> int:
+    # True and False are ints to Python.
+    if type(value) is not int or not 1 <= value <= largest:
+        raise ValueError(
+            f"The setting {key} of these weights is {_shown(value)}; expected a whole number in 1..{largest}."
+        )
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
