@@ -66,7 +66,7 @@ def restorer_state(config: RestorerConfig, seed: int = 0) -> dict[str, Tensor]:
     """Random state dict with `prior.`, `daff.` and `daem.`."""
     networks = {"prior": PriorEncoder(config.prior), "daff": DAFF(config.daff)}
     if config.daem is not None:
-        networks["daem"] = DAEM(config.daem)
+        networks["daem"] = DAEM(config.daem, kinds=config.kinds)
     return flat(networks, seed)
 
 

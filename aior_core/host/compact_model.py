@@ -116,7 +116,7 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
     config = config_from(state_dict, metadata)
     if not isinstance(config, CompactConfig):
         raise ValueError(
-            f"{Path(path).name} holds a restorer for {config.scale} models and no compact model. "
+            f"{Path(path).name} holds a restorer of family {config.family.name} and no compact model. "
             "Load it with Load AIOR Restorer and take MODEL and VAE from their own loaders."
         )
     require_finite(state_dict, Path(path).name)

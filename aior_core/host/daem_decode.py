@@ -18,7 +18,6 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..models.daem_level import Routing
-from ..models.low_frequency_anchor import share_changed
 from ..models.tone_curve import shift
 from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
 from ..picture.tiles import Region, regions
@@ -37,8 +36,6 @@ COLOR_FIXES = ("none", "wavelet", "adain")
 ROWS = 256
 MIRRORED = ((), (1, 2), (2,), (1,))
 """An ensemble's copies of a picture, by the dimensions of an IMAGE that are turned round: as it is, by half a turn, left to right, upside down."""
-DAEM_MEMORY = 0.5
-"""DAEM and its skips beside the plain decoder, as a multiple of its memory: a third measured, and a margin."""
 
 
 def decode_daem(
@@ -93,8 +90,8 @@ def decode_daem(
     else:
         work = Work(samples, vae, restorer, daem, prior, strength)
         image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, "decoding")
-    if daem is not None and prior.estimated and restorer.config.scale == "compact":
-        _leave_sound(image, prior)
+    if daem is not None and prior.estimated and restorer.family.keeps_undamaged:
+        _leave_sound(image, prior, daem.model.picture_change(prior.probabilities))
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     if mask is not None:
@@ -110,10 +107,9 @@ def _damaged(prior: Prior, index: int, like: Tensor) -> Tensor:
     return prior.unpadded[index if len(prior.latent) > 1 else 0].to(like).clamp(0.0, 1.0)
 
 
-def _leave_sound(image: Tensor, prior: Prior) -> None:
-    """Put the damaged picture back into IMAGE `B H W 3`, in place, as far as no degradation is found in it: nothing is wrong with it then."""
-    shares = share_changed(prior.probabilities).expand(len(image)).tolist()
-    for index, (picture, share) in enumerate(zip(image, shares)):
+def _leave_sound(image: Tensor, prior: Prior, shares: Tensor) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3`, in place, but for the share of the repair `shares` `B` that it gets."""
+    for index, (picture, share) in enumerate(zip(image, shares.expand(len(image)).tolist())):
         if share < 1:
             picture.copy_(torch.lerp(_damaged(prior, index, picture), picture, share))
 
@@ -144,7 +140,7 @@ def decoding_need(
     """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
     height, width = (FACTOR * side for side in shape[-2:])
     per_pixel = (
-        (1.0 + DAEM_MEMORY * with_daem)
+        (1.0 + restorer.config.calibration.daem_memory * with_daem)
         * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype)
         / FACTOR**2
     )

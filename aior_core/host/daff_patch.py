@@ -159,15 +159,15 @@ def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     require_kind("model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
-    advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."
+    advice = f"Connect {restorer.family.model_source}."
     if not hasattr(network, "input_blocks") or not hasattr(network, "model_channels"):
         raise ValueError(f"MODEL is a {kind}; DAFF joins UNets only. {advice}")
     latent = model.get_model_object("latent_format").latent_channels
     wanted, found = restorer.config.daff.unet_width, network.model_channels
     labelled = network.num_classes is not None
-    if wanted != found or latent != prior.latent.shape[1] or labelled != (restorer.config.scale == "sdxl"):
+    if wanted != found or latent != prior.latent.shape[1] or labelled != restorer.family.has_class_labels:
         raise ValueError(
-            f"this restorer ({restorer.source}, scale {restorer.config.scale}) joins denoisers of width {wanted} with "
+            f"this restorer ({restorer.source}, family {restorer.family.name}) joins denoisers of width {wanted} with "
             f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
         )
     return network.in_channels

@@ -11,7 +11,6 @@ from torch import Tensor
 from ..models.autoencoder import Autoencoder
 from ..models.config import PriorConfig
 from ..models.global_statistics import GlobalStatistics
-from ..models.low_frequency_anchor import gate_severity
 from ..picture import pad_to_multiple, require_pixels, split_alpha
 from ..picture.tiles import regions, seen
 from ..pipeline.prior import Prior
@@ -60,8 +59,8 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     )
     severities, probabilities, maps = (x.to(out) for x in _estimate(restorer, features[-1]))
     global_statistics = _impression(restorer, color)
-    if global_statistics is not None:
-        severities = gate_severity(severities, probabilities, global_statistics.hazy)
+    if restorer.daem is not None:
+        severities = restorer.daem.model.gate_severity(severities, probabilities, global_statistics)
     prior = Prior(
         features=features[-1],
         skips=tuple(features[:-1]) if restorer.daem is not None and len(features) > 1 else None,
@@ -88,15 +87,9 @@ def require_vae(restorer: Restorer, vae: VAE) -> None:
     require_restorer(restorer)
     require_kind("vae", vae, VAE, "the VAE that goes with the restorer")
     vae.throw_exception_if_invalid()
-    ours = isinstance(vae.first_stage_model, Autoencoder)
-    if ours != (restorer.config.scale == "compact"):
-        wanted = (
-            "the VAE of Load AIOR Compact"
-            if restorer.config.scale == "compact"
-            else "the VAE of an SDXL checkpoint"
-        )
+    if not restorer.family.fits_autoencoder(vae.first_stage_model):
         raise ValueError(
-            f"this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}."
+            f"this restorer ({restorer.source}) is of family {restorer.family.name} and needs {restorer.family.vae_source}."
         )
 
 

@@ -12,20 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoencoder import Walk, finish
+from .calibration import Calibration
 from .clipping import noise_sigma
-from .config import DAEMConfig
+from .confidence import NOISE, ConfidenceGates, column, require_kinds
+from .config import FIRST_KINDS, DAEMConfig
 from .daem_level import DAEMLevel, Routing
 from .degradation_head import pooled_statistics
 from .degradation_residual import DegradationResidual
 from .global_statistics import GlobalStatistics, global_statistics_of
 from .layers import scaled_init
-from .low_frequency_anchor import (
-    ANCHOR_GAIN,
-    NOISE,
-    confidence_gate,
-    gate_probability,
-    low_frequency_correction,
-)
+from .low_frequency_anchor import ANCHOR_GAIN, low_frequency_correction
 from .tone_curve import ToneCurve, appearance, cells, shift, tones
 
 
@@ -47,13 +43,29 @@ class PictureContext:
 
 
 class DAEM(nn.Module):
-    """All levels, the picture-wide context, and the output head."""
+    """All levels, the picture-wide context, and the output head.
 
-    def __init__(self, config: DAEMConfig = DAEMConfig(), *, operations=nn, device=None, dtype=None):
+    kinds: the names of the `config.degradations` degradations, in the order of every `B K`. calibration: what was fitted to
+    the weights (default: `Calibration()`). Raises ValueError for another number of kinds.
+    """
+
+    def __init__(
+        self,
+        config: DAEMConfig = DAEMConfig(),
+        *,
+        kinds: tuple[str, ...] = FIRST_KINDS,
+        calibration: Calibration | None = None,
+        operations=nn,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         ops = {"operations": operations, **at}
-        self.config = config
+        require_kinds(kinds, config.degradations)
+        self.config, self.kinds = config, kinds
+        self.calibration = calibration or Calibration()
+        self.gates = ConfidenceGates(kinds, self.calibration)
         self.levels = nn.ModuleList(
             DAEMLevel(d, s, w, p, config, **ops)
             for d, s, w, p in zip(
@@ -72,7 +84,9 @@ class DAEM(nn.Module):
             if config.keeps
             else None
         )
-        self.curve = ToneCurve(config.degradations, config.tone_width, **ops) if config.tone_width else None
+        self.curve = (
+            ToneCurve(kinds, config.tone_width, self.calibration, **ops) if config.tone_width else None
+        )
 
     def reset(self, generator: torch.Generator) -> None:
         """Start from the LQ picture plus a residual: the first three outputs weigh the LQ picture against the decoded one.
@@ -103,6 +117,24 @@ class DAEM(nn.Module):
                 nn.init.zeros_(layer.bias)
         if self.curve is not None:
             self.curve.doubt_everything()
+
+    def gate_severity(
+        self, severities: Tensor, probabilities: Tensor, statistics: GlobalStatistics | None
+    ) -> Tensor:
+        """The severities `B K` that denoiser and decoder are given: those of the head, haze as far as it counts.
+
+        severities, probabilities: the degradation head's, `B K` in 0..1. statistics: what `global_statistics` returned for the
+        same pictures; None changes nothing.
+        """
+        return (
+            severities
+            if statistics is None
+            else self.gates.gate_severity(severities, probabilities, statistics.hazy)
+        )
+
+    def picture_change(self, probabilities: Tensor) -> Tensor:
+        """The share of the repair that each picture gets, `B` in 0..1; see `ConfidenceGates.picture_change`."""
+        return self.gates.picture_change(probabilities)
 
     def global_statistics(
         self, damaged: Tensor, device: torch.device | None = None
@@ -146,16 +178,18 @@ class DAEM(nn.Module):
         removed = (
             severities
             * steering
-            * confidence_gate(sure, None if global_statistics is None else global_statistics.hazy)
+            * self.gates(sure, None if global_statistics is None else global_statistics.hazy)
         )
-        sigma = noise_sigma(removed[:, NOISE : NOISE + 1].float())
+        sigma = noise_sigma(column(removed, self.kinds, NOISE).float(), self.calibration.noise_underestimate)
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
             anchor=self.anchor_of(removed.to(dtype)),
             sigma=sigma
             if global_statistics is None
             else sigma * global_statistics.clipped[:, None].to(sigma),
-            probabilities=(sure if global_statistics is None else gate_probability(sure)).to(dtype),
+            probabilities=(sure if global_statistics is None else self.gates.gate_probability(sure)).to(
+                dtype
+            ),
             steering=steering.to(dtype),
             appearance=None if global_statistics is None else global_statistics.appearance,
         )

@@ -44,7 +44,7 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
 
 def require_steerable(restorer: Restorer, prior: Prior) -> None:
     """Raise ValueError if `prior` is steered and nothing would follow: an SDXL model is not told of the damages, only DAEM is."""
-    if prior.steering is not None and restorer.config.scale == "sdxl" and restorer.daem is None:
+    if prior.steering is not None and not restorer.family.denoiser_reads_severities and restorer.daem is None:
         raise ValueError(
             f"the prior is steered, but this restorer ({restorer.source}) has no DAEM, which is what follows Steer Degradations "
             "with SDXL. Connect the prior of Encode Degradation Prior directly, or use a restorer with DAEM."

@@ -27,6 +27,7 @@ from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..models.config import CompactConfig
+from ..models.family import COMPACT
 from ..models.unet import unet_config
 from ..pipeline.validate import require_kind, require_numbers
 from ..weights import as_saved
@@ -119,8 +120,8 @@ def pictures_fingerprint(folder: str) -> str:
 def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     require_restorer(restorer)
     require_kind("model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
-    if restorer.config.scale != "compact" or restorer.daem is None:
-        what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
+    if restorer.family != COMPACT or restorer.daem is None:
+        what = "without DAEM" if restorer.family == COMPACT else f"of family {restorer.family.name}"
         raise ValueError(
             f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it."
         )
@@ -133,7 +134,7 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
         raise ValueError(
-            f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
+            f"{NODE}: the restorer is of family compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
         )
 
 

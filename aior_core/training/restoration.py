@@ -12,7 +12,6 @@ from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_cl
 from ..models.daem import DAEM, decode_with_detail
 from ..models.daem_level import Routing
 from ..models.global_statistics import GlobalStatistics
-from ..models.low_frequency_anchor import gate_severity
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -142,8 +141,7 @@ def estimated(
     with torch.no_grad():
         unit = severities.float().sigmoid()
         global_statistics = daem.global_statistics((lq + 1) / 2)
-        if global_statistics is not None:
-            unit = gate_severity(unit, presence.float().sigmoid(), global_statistics.hazy)
+        unit = daem.gate_severity(unit, presence.float().sigmoid(), global_statistics)
     return Estimate(features, presence, severities, maps, unit, global_statistics)
 
 

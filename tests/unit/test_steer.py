@@ -6,6 +6,7 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
 from aior_pack.aior_core.models.daem import DAEM
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.tests.tiny import TINY, distance, picture, randomised
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -136,7 +137,7 @@ def test_wrong_weights_are_refused(walk, weights, message):
 
 def test_where_nothing_would_follow_it_is_refused(walk):
     prior = walk.encode(picture(64, 64))
-    config = dataclasses.replace(walk.restorer.config, scale="sdxl")
+    config = dataclasses.replace(walk.restorer.config, family=SDXL)
     deaf = dataclasses.replace(walk.restorer, daem=None, config=config)
     from aior_pack.aior_core.pipeline.steer import require_steerable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from aior_pack.aior_core.models.config import FIRST_KINDS
 from aior_pack.aior_core.models.layers import initialise
 from aior_pack.aior_core.models.tone_curve import (
     APPEARANCE,
@@ -80,7 +81,7 @@ def fitted() -> ToneCurve:
     lq = lq + 0.05 * noisy[:, None, None, None] * torch.randn(lq.shape, generator=generator)
     severities = torch.zeros(400, 8)
     severities[dark, DARK], severities[noisy, NOISE] = 0.6, 0.3
-    curve = initialise(ToneCurve(8, 32), torch.Generator().manual_seed(0))
+    curve = initialise(ToneCurve(FIRST_KINDS, 32), torch.Generator().manual_seed(0))
     samples = {"appearance": appearance(lq), "tones": tones(cells(pictures)), "severities": severities}
     training.fit(curve, samples, generator, how=training.Fit(60, 16, 2e-3, 1e-2))
     return curve
@@ -136,7 +137,7 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
         appearance(0.3 * made),
         tones(cells(0.3 * made)),
     )
-    new = initialise(ToneCurve(8, 16), torch.Generator().manual_seed(0))
+    new = initialise(ToneCurve(FIRST_KINDS, 16), torch.Generator().manual_seed(0))
     assert new(*given).abs().max() == 0
     together = fitted(*given)
     assert together.abs().max() > 0.05
