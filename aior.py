@@ -54,7 +54,7 @@ def number(kind, low, high):
 
 
 def parse(arguments):
-    """The command line as a Namespace. After `test`, `rest` holds pytest's arguments: all but `--comfyui VERSION`."""
+    """The command line as a Namespace. For `test`, `rest` holds pytest's arguments: all but `--comfyui`."""
     if arguments[:1] == ["test"]:
         test = argparse.ArgumentParser(prog="aior.py test", add_help=False, allow_abbrev=False)
         test.add_argument("--comfyui")
