@@ -1,0 +1,42 @@
+"""Checks that restorer, prior and VAE belong together."""
+
+from __future__ import annotations
+
+from comfy.sd import VAE
+
+from ..models.autoencoder import Autoencoder
+from ..pipeline.prior import Prior, require_width
+from ..pipeline.validate import require_kind
+from .restorer import Restorer, require_restorer
+
+
+def require_prior(restorer: Restorer, prior: Prior) -> None:
+    """Raise ValueError unless `prior` comes from a restorer of the same width."""
+    require_restorer(restorer)
+    require_width(prior, restorer.config.prior.widths[-1])
+
+
+def require_steerable(restorer: Restorer, prior: Prior) -> None:
+    """Raise ValueError if `prior` is steered and no network would follow: SDXL's denoiser has no degradation tokens, so only DAEM can."""
+    if prior.steering is not None and restorer.config.scale == "sdxl" and restorer.daem is None:
+        raise ValueError(
+            f"the prior is steered, but this restorer ({restorer.source}) has no DAEM, which is what follows Steer Degradations "
+            "with SDXL. Connect the prior of Encode Degradation Prior directly, or use a restorer with DAEM."
+        )
+
+
+def require_vae(restorer: Restorer, vae: VAE) -> None:
+    """Raise ValueError unless `vae` is of the kind that the restorer was made for."""
+    require_restorer(restorer)
+    require_kind("vae", vae, VAE, "the VAE that goes with the restorer")
+    vae.throw_exception_if_invalid()
+    ours = isinstance(vae.first_stage_model, Autoencoder)
+    if ours != (restorer.config.scale == "compact"):
+        wanted = (
+            "the VAE of Load AIOR Compact"
+            if restorer.config.scale == "compact"
+            else "the VAE of an SDXL checkpoint"
+        )
+        raise ValueError(
+            f"this restorer ({restorer.source}) is of scale {restorer.config.scale} and needs {wanted}."
+        )
