@@ -18,9 +18,10 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.prior import Prior, require_prior
-from ..pipeline.steer import require_steerable
+from ..pipeline.fuse import FUSION_SITE, fuse
+from ..pipeline.prior import Prior
 from ..pipeline.validate import require_kind, require_numbers
+from .compatibility import require_prior, require_steerable
 from .dedupe_cond_uncond import dedupe_cond_uncond
 from .default_conditioning import Conditioning, filled
 from .restorer import Restorer
@@ -53,11 +54,11 @@ class DAFFPatch:
         condition = transformer_options.get(CONDITION)
         if (
             condition is None
-            or transformer_options["block"] != ("input", 0)
+            or transformer_options["block"] != FUSION_SITE
             or not self._active(transformer_options)
         ):
             return h
-        return h + self.strength * self.daff.model(h, condition, transformer_options[TIMESTEPS]).to(h)
+        return fuse(self.daff.model, h, condition, transformer_options[TIMESTEPS], self.strength)
 
     def _active(self, transformer_options: dict[str, Any]) -> bool:
         if self.strength == 0:

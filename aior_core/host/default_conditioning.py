@@ -34,7 +34,7 @@ def filled(
         tokens, null = _tokens(restorer, prior)
     elif clip is None:
         raise ValueError(
-            f"a restorer of family {restorer.family.name} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
+            f"a restorer of the family {restorer.family.name} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
             "both may be empty; or connect the checkpoint's CLIP to clip, and what is left open says nothing."
         )
     else:

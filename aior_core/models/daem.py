@@ -11,18 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import Walk, finish
 from .calibration import Calibration
 from .clipping import noise_sigma
 from .confidence import NOISE, ConfidenceGates, column, require_kinds
 from .config import FIRST_KINDS, DAEMConfig
-from .daem_level import DAEMLevel, Routing
+from .daem_level import DAEMLevel
 from .degradation_head import pooled_statistics
 from .degradation_residual import DegradationResidual
 from .global_statistics import GlobalStatistics, global_statistics_of
 from .layers import scaled_init
 from .low_frequency_anchor import ANCHOR_GAIN, low_frequency_correction
-from .tone_curve import ToneCurve, appearance, cells, shift, tones
+from .tone_curve import ToneCurve
 
 
 @dataclass(frozen=True)
@@ -225,52 +224,3 @@ class DAEM(nn.Module):
         if kept is not None:
             change = change + kept
         return decoded + strength * change
-
-
-def tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> Tensor:
-    """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, the damaged one having looked like `looks` `B 60` -> curve `B 3 3`."""
-    return daem.curve(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
-
-
-def unsteered_tone_curve(
-    daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext
-) -> tuple[Tensor, Tensor]:
-    """The two factors of `tone_curve`: the unsteered curve `B 3 3`, and the share `B 1`, 0..1, wanted."""
-    now = tones(cells(repaired)).to(looks.device)
-    return daem.curve.unsteered(context.probabilities, context.steering, looks, now)
-
-
-def with_tone(
-    daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
-) -> Tensor:
-    """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
-    if daem.curve is None:
-        return picture
-    unit = (picture + 1) / 2
-    repaired = unit.clamp(0, 1)
-    # Clamped, as the host keeps it, and beyond 0..1 still with a gradient.
-    within = picture + 2 * (repaired - unit).detach()
-    looks = appearance((lq + 1) / 2) if context.appearance is None else context.appearance
-    return within + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), looks, context))
-
-
-def decode_with_detail(
-    walk: Walk,
-    daem: DAEM,
-    skips: list[Tensor],
-    context: PictureContext,
-    lq: Tensor,
-    *,
-    strength: float = 1.0,
-    noise: torch.Generator | None = None,
-) -> tuple[Tensor, list[Routing]]:
-    """Run a decoder's walk with the experts at every level: picture `B 3 H W` and each level's routing, deepest first."""
-    routings = []
-
-    def visit(level: int, h: Tensor) -> Tensor:
-        residual, routing = daem.levels[level](h, skips[level], context.vector, noise=noise)
-        routings.append(routing)
-        return h + strength * residual
-
-    h, decoded = finish(walk, visit)
-    return with_tone(daem, daem.output(h, decoded, lq, context, strength), lq, context, strength), routings

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ..degradations import KINDS
 from ..host.compact_model import CompactModel
+from ..host.compatibility import require_vae
 from ..host.folders import input_folder, training_folder, unfinished_place
-from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..models.config import CompactConfig
@@ -34,7 +34,7 @@ from ..weights import as_saved
 from . import checkpoint, loop, losses, own_pictures
 from .callbacks import Callbacks, Example
 from .networks import Networks, build
-from .restoration import WEIGHTS, damage, look, repair, sample
+from .restoration import WEIGHTS, damage, encode_prior, repair, sample
 from .stages import STAGES, Logs, Stage
 
 NODE = "Train AIOR Restorer"
@@ -295,18 +295,23 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     """
     batch = damage(clean, generator, **mix)
     # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be used here too.
-    estimate = look(networks, batch.lq)
+    encoded = encode_prior(networks, batch.lq)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
         latent = (
             networks.vae.encode(batch.lq)
             if roll < 0.2
-            else sample(networks, estimate, 1 if roll < 0.6 else 4, generator, batch.keep)
+            else sample(networks, encoded, 1 if roll < 0.6 else 4, generator, batch.remove)
         )
-    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
+    repaired, _ = repair(networks, encoded, batch.lq, latent, batch.remove)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(
-        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+        encoded.presence_logits,
+        encoded.severity_logits,
+        encoded.map_logits,
+        batch.severities,
+        batch.maps,
+        batch.known,
     )
     return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {
         "fit": fit.item(),

@@ -51,7 +51,7 @@ def test_batches_come_in_order_whoever_makes_them():
     made = drawn[1][1][1]["made"]
     assert (
         torch.allclose(made.lq, alone.lq, atol=2e-3)
-        and torch.equal(made.keep, alone.keep)
+        and torch.equal(made.remove, alone.remove)
         and torch.equal(made.severities, alone.severities)
     )
 

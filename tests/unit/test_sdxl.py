@@ -177,7 +177,10 @@ def test_the_kl_walk_is_the_kl_decoder(vae):
 
     latent = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(0))
     stops = []
-    _, decoded = finish(walk_of(vae, latent), lambda level, h: stops.append((level, tuple(h.shape[1:]))) or h)
+    _, decoded = finish(
+        walk_of(vae.first_stage_model, latent),
+        lambda level, h: stops.append((level, tuple(h.shape[1:]))) or h,
+    )
     assert torch.equal(decoded, vae.first_stage_model.decode(latent))
     assert stops == [(3, (64, 6, 5)), (2, (64, 12, 10)), (1, (32, 24, 20)), (0, (32, 48, 40))]
 

@@ -125,12 +125,12 @@ def test_damage_keeps_what_selective_targets_say(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs(), 24, 64, generator)
     batch = damage(clean, generator, selective=1.0)
-    kept = (batch.keep == 0).any(dim=1)
+    kept = (batch.remove == 0).any(dim=1)
     assert kept.any() and not kept.all()
     assert torch.equal(batch.target[~kept], clean[~kept])
     assert batch.severities.shape == (24, len(KINDS)) and batch.maps.shape == (24, len(KINDS), 8, 8)
     # Where everything is kept, there is nothing to repair.
-    whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
+    whole = ((batch.remove == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
     assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
 
 
@@ -251,7 +251,7 @@ def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
     batch = damage(clean, generator, selective=1.0, real=real)
     chosen = torch.tensor(real.rows)
     assert torch.equal(batch.lq[chosen], real.lq[chosen]) and torch.equal(batch.target[chosen], clean[chosen])
-    assert torch.equal(batch.known, (~chosen).float()) and (batch.keep[chosen] == 1).all()
+    assert torch.equal(batch.known, (~chosen).float()) and (batch.remove[chosen] == 1).all()
     assert not torch.equal(batch.lq[~chosen], clean[~chosen])
     logits = torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS), 8, 8)
     wrong = dataclasses.replace(
