@@ -20,7 +20,12 @@ from .restorer import PICTURE_DTYPES, make_patcher, picture_dtype
 class CompactVAE(comfy.sd.VAE):
     """`encode` gives normalised latents (the posterior's mean, so the same every time); `decode` takes them."""
 
-    def __init__(self, state_dict: dict[str, Tensor], config: AutoencoderConfig, calibration: Calibration = Calibration()):
+    def __init__(
+        self,
+        state_dict: dict[str, Tensor],
+        config: AutoencoderConfig,
+        calibration: Calibration = Calibration(),
+    ):
         with _quiet():
             super().__init__(sd={})
         factor = 2 ** (len(config.widths) - 1)

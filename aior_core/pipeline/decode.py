@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..models.autoencoder import Autoencoder, Walk
+from ..models.autoencoder import Autoencoder
 from ..models.calibration import Calibration
 from ..models.config import DAEMConfig, PriorConfig
 from ..models.daem import DAEM, PictureContext

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FUSION_SITE = ("input", 0)
-"""The block of the denoiser (ComfyUI's `UNetModel`) whose output gets the residual."""
+from ..models.family import COMPACT, SDXL
 
 
 def fuse(daff: nn.Module, h: Tensor, condition: Tensor, timestep: Tensor, strength: float = 1.0) -> Tensor:
@@ -22,11 +21,13 @@ def fuse(daff: nn.Module, h: Tensor, condition: Tensor, timestep: Tensor, streng
     return h + (residual if strength == 1 else strength * residual)
 
 
-def fusion_options(daff: nn.Module, condition: Tensor, timestep: Tensor) -> dict[str, Any]:
-    """Transformer options for `UNetModel` that apply `fuse` to its first feature."""
+def fusion_options(
+    daff: nn.Module, condition: Tensor, timestep: Tensor, site: tuple[str, int]
+) -> dict[str, Any]:
+    """Transformer options for `UNetModel` that apply `fuse` to the output of its block `site` (`Family.fusion_site`)."""
 
     def patch(h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
-        return fuse(daff, h, condition, timestep) if transformer_options["block"] == FUSION_SITE else h
+        return fuse(daff, h, condition, timestep) if transformer_options["block"] == site else h
 
     return {"patches": {"input_block_patch": [patch]}}
 
@@ -39,7 +40,7 @@ def predict_velocity(
     x: noisy latents `B C h w`. sigma: `B`, 0..1, the share of noise in them. tokens: degradation tokens, `B K D`.
     """
     timestep = 1000 * sigma
-    options = {} if condition is None else fusion_options(daff, condition, timestep)
+    options = {} if condition is None else fusion_options(daff, condition, timestep, COMPACT.fusion_site)
     return unet(x, timesteps=timestep, context=tokens, transformer_options=options)
 
 
@@ -62,7 +63,7 @@ def predict_noise(
         timesteps=timestep,
         context=context.to(dtype),
         y=label.to(dtype),
-        transformer_options=fusion_options(daff, condition, timestep),
+        transformer_options=fusion_options(daff, condition, timestep, SDXL.fusion_site),
     )
 
 
