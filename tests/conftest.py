@@ -141,14 +141,6 @@ def host(comfyui):
 
 
 @pytest.fixture
-def whole_reach(comfyui, monkeypatch):
-    """Halos as wide as a network could look: random weights use all of it, trained ones half (`REACHED`)."""
-    from aior_pack.aior_core.pipeline import receptive_field as reach
-
-    monkeypatch.setattr(reach, "REACHED", 1.0)
-
-
-@pytest.fixture
 def small_windows(comfyui, monkeypatch):
     """The denoiser's windows as small as asked for: tests have small pictures."""
     from aior_pack.aior_core.host import sampling
