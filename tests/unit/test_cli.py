@@ -278,6 +278,7 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
     return head + bytes([127]) + struct.pack(">Q", len(payload)) + payload
 
 
+@pytest.mark.slow
 def test_websocket_reads_and_answers_what_the_protocol_allows():
     listener = socket.create_server(("127.0.0.1", 0))
     got = {}

@@ -95,7 +95,7 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
     batch.settle(job, Outcome("done", (b"no png",)))
     assert batch.failed == 3 and not (tmp_path / "out").exists()
     refused = make_batch(tmp_path, "c.png")
-    with pytest.raises(WorkflowError, match="stopping here"):
+    with pytest.raises(WorkflowError, match="refuses this workflow"):
         refused.settle(refused.take(), Outcome("refused", text="--steps"))
     (tmp_path / "w.json").write_text("[1")
     with pytest.raises(WorkflowError, match="no JSON"):

@@ -177,7 +177,7 @@ def test_a_subgraph_that_hands_through_and_one_that_is_open():
 def test_a_subgraph_that_holds_itself_is_refused():
     graph = two_adds()
     graph["nodes"].append(node(3, "box", []))
-    with pytest.raises(GraphError, match="holds itself"):
+    with pytest.raises(GraphError, match="contains itself"):
         to_prompt(around(node(5, "box", [("image", 1, False)]), graph), INFO)
 
 

@@ -92,6 +92,7 @@ def set_right(
     return made + shift(made, curve(probabilities, steering, appearance(lq), tones(cells(made))))
 
 
+@pytest.mark.slow
 def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     clean = picture(1001, 64, 64)
     dark, wrong = 0.25 * clean, 0.3 * clean
