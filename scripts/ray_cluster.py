@@ -58,9 +58,7 @@ def plan_slots(nodes: list[dict], device: str, workers: int | None) -> list[Slot
     gpus = [0 if device == "cpu" else int(resources.get("GPU", 0)) for _, resources in machines]
     cores = [max(int(resources.get("CPU", 0)), 1) for _, resources in machines]
     if not any(gpus) and device == "gpu":
-        raise SetupError(
-            "--device gpu: Ray knows of no machine of this Ray cluster with a GPU. Use --device auto or cpu."
-        )
+        raise SetupError("--device gpu: no machine of this Ray cluster has a GPU. Use --device auto or cpu.")
     if not machines:
         raise SetupError("this Ray cluster has no living machine. Start one with `ray start`.")
     if any(gpus):
