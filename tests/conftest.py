@@ -1,7 +1,8 @@
-"""Loads the pack under a name of its own, as ComfyUI does, and makes ComfyUI importable for the tests that need it.
+"""Loads the pack under a name of its own, as ComfyUI does, and makes ComfyUI importable for the tests that
+need it.
 
-Tests import `aior_pack.aior_core...`. The pack's root is not on `sys.path`, because its folder `nodes` would hide
-ComfyUI's module of that name.
+Tests import `aior_pack.aior_core...`, and the programs beside the pack as `scripts...` and `tools...`. The
+checkout is not on `sys.path`, because its folder `nodes` would hide ComfyUI's module of that name.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ COMFYUI_MODULES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "fol
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
 
-def _load_pack() -> None:
-    if PACK in sys.modules:
+def _load_package(name: str, folder: Path) -> None:
+    if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(
-        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
@@ -57,7 +59,9 @@ def _host_on_cpu() -> None:
 
 # The networks of these tests are tiny. On a busy machine more threads would wait for each other for minutes.
 torch.set_num_threads(1)
-_load_pack()
+_load_package(PACK, ROOT)
+for program in ("scripts", "tools"):
+    _load_package(program, ROOT / program)
 _host_on_cpu()
 
 
@@ -106,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The name in `TIERS` of a test: by its folder, its marker `slow`, and whether it uses the fixture `comfyui`."""
+    """The name in `TIERS` of a test, by its folder, its marker `slow`, and its use of the fixture `comfyui`."""
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     if folder != "unit":
         return folder

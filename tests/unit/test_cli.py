@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import atomic, commands, pictures, results, steps
-from aior_pack.scripts.host import Host, choose_device, existing_comfyui
-from aior_pack.scripts.host_setup import EXTRAS, damaged_packages, host_requirements
-from aior_pack.scripts.websocket import WebSocket, WebSocketClosed
 from PIL import Image, PngImagePlugin
+
+from scripts import atomic, commands, pictures, results, steps
+from scripts.host import Host, choose_device, existing_comfyui
+from scripts.host_setup import EXTRAS, damaged_packages, host_requirements
+from scripts.websocket import WebSocket, WebSocketClosed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,7 +1,8 @@
 """A workflow as the browser saves it becomes the prompt the browser would send."""
 
 import pytest
-from aior_pack.scripts.graph import GraphError, find_nodes, override, sync_widgets, to_prompt, widget_slots
+
+from scripts.graph import GraphError, find_nodes, override, sync_widgets, to_prompt, widget_slots
 
 INFO = {
     "LoadImage": {

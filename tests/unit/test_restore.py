@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import atomic, pictures
-from aior_pack.scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
-from aior_pack.scripts.host import Host
-from aior_pack.scripts.restore import Batch
-from aior_pack.scripts.server import OwnFolder, ServerError
 from PIL import Image
+
+from scripts import atomic, pictures
+from scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
+from scripts.host import Host
+from scripts.restore import Batch
+from scripts.server import OwnFolder, ServerError
 
 
 def png(value: int) -> bytes:

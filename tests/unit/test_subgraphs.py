@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.graph import GraphError, find_nodes, to_prompt, widget_slots
 from aior_pack.tests import schemas
-from aior_pack.tools.blueprint_table import BLUEPRINTS
+
+from scripts.graph import GraphError, find_nodes, to_prompt, widget_slots
+from tools.blueprint_table import BLUEPRINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "subgraphs").glob("*.json"))

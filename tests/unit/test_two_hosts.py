@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts import commands
-from aior_pack.scripts.host_setup import CURRENT, OLDEST, HostSetup
+
+from scripts import commands
+from scripts.host_setup import CURRENT, OLDEST, HostSetup
 
 ROOT = Path(__file__).resolve().parents[2]
 
