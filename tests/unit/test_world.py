@@ -68,6 +68,7 @@ def test_every_look_of_a_kind_is_drawn(kind):
     }
 
 
+@pytest.mark.slow
 def test_weather_comes_first_and_files_last(many):
     for recipe in many:
         if parts(recipe):
