@@ -7,6 +7,7 @@ import glob
 import hashlib
 import os
 import re
+import runpy
 import stat
 import tempfile
 from collections import Counter, defaultdict
@@ -14,27 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-SUFFIXES = {
-    ".png",
-    ".apng",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".mpo",
-    ".webp",
-    ".bmp",
-    ".dib",
-    ".tif",
-    ".tiff",
-    ".gif",
-    ".avif",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-}
+# By its name the module could not be imported: its package needs PyTorch, which the Python of this command
+# may lack.
+_SUFFIXES_FILE = Path(__file__).resolve().parents[1] / "aior_core" / "picture" / "suffixes.py"
+SUFFIXES: frozenset[str] = runpy.run_path(str(_SUFFIXES_FILE))["PICTURE_SUFFIXES"]
 MOST_BYTES = 2**31
 RESULT_NAME = re.compile(r"_restored(_\d+)?$")
 PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import remove_partials, write_new
 from .client import Progress
 from .engine import OPTIONS, Engine, Outcome, Workflow, WorkflowError, read_workflow
+from .new_file import remove_partials, write_new
 from .pictures import LeftOut, Picture, explain, find_pictures, folder_problem, is_cut_off, read_source
 from .results import RESULT_SUFFIXES, choose_target, part_key, request_key, with_key
 from .server import ServerError

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .atomic import write_atomic
+from aior_core.atomic import atomic_write_bytes
 
 Say = Callable[[str], None]
 
@@ -68,7 +68,7 @@ def run_steps(steps: Iterable[Step], state_path: Path, say: Say = print) -> list
         if state.get(step.name) == step.fingerprint and step.check():
             continue
         if state.pop(step.name, None) is not None:
-            write_atomic(state_path, json.dumps(state, indent=1).encode())
+            atomic_write_bytes(state_path, json.dumps(state, indent=1).encode())
         started = time.monotonic()
         say(f"  {step.title} ...")
         step.run()
@@ -78,7 +78,7 @@ def run_steps(steps: Iterable[Step], state_path: Path, say: Say = print) -> list
                 f"Run the command again. If that does not help, delete {state_path.parent} first."
             )
         state[step.name] = step.fingerprint
-        write_atomic(state_path, json.dumps(state, indent=1).encode())
+        atomic_write_bytes(state_path, json.dumps(state, indent=1).encode())
         say(f"  {step.title}: done in {time.monotonic() - started:.1f} s")
         ran.append(step.name)
     return ran
@@ -89,7 +89,7 @@ def forget(state_path: Path, names: Iterable[str]) -> None:
     state = read_state(state_path)
     kept = {name: value for name, value in state.items() if name not in set(names)}
     if kept != state:
-        write_atomic(state_path, json.dumps(kept, indent=1).encode())
+        atomic_write_bytes(state_path, json.dumps(kept, indent=1).encode())
 
 
 def ends_with_parent() -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _host_on_cpu() -> None:
 # The networks of these tests are tiny. On a busy machine more threads would wait for each other for minutes.
 torch.set_num_threads(1)
 _load_package(PACK, ROOT)
-for program in ("scripts", "tools"):
+for program in ("aior_core", "scripts", "tools"):
     _load_package(program, ROOT / program)
 _host_on_cpu()
 

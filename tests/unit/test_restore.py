@@ -10,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from scripts import atomic, pictures
+from scripts import new_file, pictures
 from scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
 from scripts.host import Host
 from scripts.restore import Batch
@@ -106,14 +106,14 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
 def test_a_file_without_a_name_and_one_with_come_out_alike(tmp_path, monkeypatch):
     ways = {
         "unnamed": lambda: None,
-        "partial": lambda: monkeypatch.setattr(atomic, "_write_unnamed", lambda path, data: False),
+        "partial": lambda: monkeypatch.setattr(new_file, "_write_unnamed", lambda path, data: False),
     }
     for name, choose in ways.items():
         choose()
         path = tmp_path / name / "a_restored.png"
-        atomic.write_new(path, b"one")
+        new_file.write_new(path, b"one")
         with pytest.raises(FileExistsError):
-            atomic.write_new(path, b"two")
+            new_file.write_new(path, b"two")
         assert path.read_bytes() == b"one" and [file.name for file in path.parent.iterdir()] == [
             "a_restored.png"
         ]
@@ -131,11 +131,11 @@ def test_partial_files_are_removed_when_nobody_has_written_to_them_for_an_hour(t
     )
     for name in names:
         (tmp_path / name).touch()
-    atomic.remove_partials([tmp_path, tmp_path / "missing"])
+    new_file.remove_partials([tmp_path, tmp_path / "missing"])
     assert len(list(tmp_path.iterdir())) == 4
     for name in names:
         os.utime(tmp_path / name, (time.time() - 3601,) * 2)
-    atomic.remove_partials([tmp_path])
+    new_file.remove_partials([tmp_path])
     assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
 
 

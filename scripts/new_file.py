@@ -1,4 +1,4 @@
-"""Atomic writes: a file never has its name before it is complete."""
+"""Writes result files: they replace no other file, and get their names when they are complete."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PARTIAL_NAME = re.compile(r"\..*_restored(_\d+)?\.(png|jpg|webp|tif)\.\d+\.partial")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file at `path` with `data` in one move. A reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_new(path: Path, data: bytes) -> None:
