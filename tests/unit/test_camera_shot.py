@@ -64,6 +64,7 @@ def test_a_sensor_without_noise_gives_the_picture_back_too():
         assert (shot.photograph(picture, mosaic, 1) - picture).abs().max().item() * 255.0 <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [2.0, 6.0, 15.0, 28.0])
 def test_the_label_of_noise_is_within_a_tenth_of_what_is_measured(sigma):
     reached = []
@@ -88,6 +89,7 @@ def neighbour(noise, step):
     return ((noise[..., step:] * noise[..., :-step]).mean((1, 2)) / noise.var((1, 2))).mean().item()
 
 
+@pytest.mark.slow
 def test_noise_of_camera_files_has_the_strength_and_correlation_of_real_noise():
     """Real files: next pixel 0.36 to 0.79 with a mean of 0.65; fourth 0.1 to 0.2; channels 0.35 to 0.75; red
     and blue 1.1 to 1.4.
@@ -111,6 +113,7 @@ def test_noise_of_camera_files_has_the_strength_and_correlation_of_real_noise():
     assert 1.1 < ratios.median() < 1.4
 
 
+@pytest.mark.slow
 def test_noise_of_shots_depends_on_brightness_as_in_camera_files():
     """Medians of 26 real pairs: 0.43 of the mid-tones' noise below 10, 0.61 below 25, 0.57 above 150, 0.32
     above 230.
@@ -156,6 +159,7 @@ def test_more_of_a_fault_costs_more(kind, values):
     assert losses[0] > losses[1] + 0.5 and losses[1] > losses[2] + 0.5
 
 
+@pytest.mark.slow
 def test_shots_are_json_finite_and_repeatable_in_every_mixture():
     picture = scene(64, 72)
     deep = torch.rand(64, 72, generator=torch.Generator().manual_seed(3))
