@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # All but the help pages in web/docs, whose paths begin there: test_help_pages.py.
 DOCUMENTS = [
     path
-    for place in ("", "docs", "models", "tests/pictures", "tests/clean")
+    for place in ("", "docs", "docs/lab", "models", "tests/pictures", "tests/clean")
     for path in sorted((ROOT / place).glob("*.md"))
 ]
 # ARCHITECTURE.md speaks of the rooms by their names alone.
