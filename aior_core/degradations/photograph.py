@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from .camera.chance import normal
-from .camera.curves import draw_tone
+from .camera.curves import SRGB, draw_tone, tone, untone
 from .camera.depth import draw_depth, follow_edges, make_depth
 from .camera.development import NO_DEVELOPMENT, apply_development, draw_color, draw_development
 from .camera.labels import noise_of_grey
@@ -30,6 +30,8 @@ from .published.style import Style
 UNREDUCED, QUIET = 0.5, 0.1
 """Severities above which noise is not reduced, and below which there are no hot pixels, which would be all of
 it, and detail is kept."""
+_NEARLY_WHITE = 0.9
+"""Linear light, 0.95 in sRGB."""
 PATCH = 112
 """Side of the grey patch that noise is measured on."""
 CAMERA_PARTS = {"color", "tone", "white", "depth", "seed"}
@@ -132,6 +134,21 @@ def undevelop(picture: torch.Tensor, camera: dict) -> torch.Tensor:
 def develop(light: torch.Tensor, camera: dict) -> torch.Tensor:
     """Linear light -> display values in 0..1. The inverse of `undevelop`."""
     return apply_development(light, {**NO_DEVELOPMENT, "color": camera["color"], "tone": camera["tone"]})
+
+
+def light_in_camera(color: list, camera: dict | None) -> list:
+    """Return the linear light that `camera` shows as the sRGB curve shows `color` (linear, 0 is black, 1 white).
+
+    Airlight, rain and snow are drawn by how bright they are in a finished picture. A camera that keeps stops
+    for highlights shows the same picture from less light. What is above `_NEARLY_WHITE` keeps its ratio to
+    that: some curves show twice as much light as hardly brighter. Without a camera the colour is returned as
+    it is.
+    """
+    if camera is None:
+        return color
+    within = torch.tensor(color, dtype=torch.float64).clamp(0.0, _NEARLY_WHITE).view(1, 3, 1, 1)
+    shown = untone(tone(within, SRGB), camera["tone"]).flatten().tolist()
+    return [round(part * max(1.0, asked / _NEARLY_WHITE), 6) for part, asked in zip(shown, color)]
 
 
 def scene_depth(camera: dict, height: int, width: int, guide: torch.Tensor | None = None) -> torch.Tensor:

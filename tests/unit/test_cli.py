@@ -1,10 +1,12 @@
 """The command line's parts without a server: names and resume, atomic writes, the set-up's state machine, the host."""
 
+import argparse
 import base64
 import hashlib
 import importlib.util
 import io
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -15,9 +17,9 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import atomic, pictures, results, steps
+from aior_pack.scripts import atomic, commands, pictures, results, steps
 from aior_pack.scripts.host import Host, choose_device, existing_comfyui
-from aior_pack.scripts.host_setup import damaged_packages, host_requirements
+from aior_pack.scripts.host_setup import EXTRAS, damaged_packages, host_requirements
 from aior_pack.scripts.websocket import WebSocket, WebSocketClosed
 from PIL import Image, PngImagePlugin
 
@@ -335,3 +337,25 @@ def test_state_file_is_replaced_whole(tmp_path):
     assert steps.read_state(path) == {"b": "2"} and [file.name for file in tmp_path.iterdir()] == [
         "state.json"
     ]
+
+
+def test_the_checks_of_the_source_are_those_that_pyproject_pins():
+    pinned = re.search(r"^dev = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    packages = [package for extra in ("test", "lint") for package in EXTRAS[extra]]
+    assert re.findall(r'"(.*?)"', pinned.group(1)) == packages
+
+
+def test_lint_runs_every_check_and_names_those_that_fail(tmp_path, monkeypatch, capsys):
+    tool = "import sys; sys.exit(sys.argv[1:] in (['ruff', 'check', '.'], ['mypy']))"
+    host = Host(Path(sys.executable), tmp_path, "aior")
+    monkeypatch.setattr(commands, "set_up_host", lambda root, extras: host)
+    real, ran = subprocess.run, []
+
+    def run(command, cwd):
+        ran.append((command[1:], cwd))
+        return real([sys.executable, "-c", tool, *command[2:]])
+
+    monkeypatch.setattr(commands.subprocess, "run", run)
+    assert commands.run(tmp_path, argparse.Namespace(command="lint")) == 1
+    assert ran == [(["-m", *check], tmp_path) for check in commands.CHECKS.values()]
+    assert capsys.readouterr().out == "Failed: rules, types\n"

@@ -72,7 +72,7 @@ def test_arguments(capsys):
     for wrong, sentence in (
         (["--ray", "a.png"], "Name the pictures before --ray"),
         (["a.png", "--ray", "--workers", "0"], "1 or more"),
-        (["a.png", "--workers", "2"], "--workers goes with --ray"),
+        (["a.png", "--workers", "2"], "--workers needs --ray"),
     ):
         with pytest.raises(SystemExit):
             entry.parse(["restore", *wrong])

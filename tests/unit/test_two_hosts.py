@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_oldest_comfyui_adds_to_the_set_up_and_changes_nothing(tmp_path):
     current, oldest = (
-        {step.name: step.fingerprint for step in HostSetup(tmp_path, print, release).steps(True)}
+        {step.name: step.fingerprint for step in HostSetup(tmp_path, print, release).steps(["test"])}
         for release in (CURRENT, OLDEST)
     )
     assert current.items() < oldest.items() and len(oldest) == len(current) + 2

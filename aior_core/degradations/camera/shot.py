@@ -61,8 +61,8 @@ WANTED = {
 # Display values from which a channel counts as clipped: light there may have been any height.
 _CLIPPED = 254.0 / 255.0 - 1e-6
 _PATCH = 80
-# Noise before reduction, in units of what is left, from which on reduction is made weaker instead.
-_MOST_REMOVED = 2.2
+# Noise before reduction, in units of what is left and of 255, above which reduction is made weaker instead.
+_MOST_REMOVED, _MOST_BEFORE = 2.2, 20.0
 
 
 def draw_shot(draw: Draw, wanted: dict) -> dict:
@@ -128,18 +128,19 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
     params = _told_of_noise(
         {**params, "sensor": scale_noise(params["sensor"], (1.5 * sigma / 255.0 / unit) ** 2)}
     )
+    most = max(_MOST_REMOVED * sigma, _MOST_BEFORE)
     for _ in range(6):
         ratio = sigma / max(noise_of_grey(params, seed, _PATCH), 1e-3)
         if abs(ratio - 1.0) < 0.03:
             break
         develop = params["development"]
-        if ratio > 1.0 and develop["denoise"]["noise"][NOISE_LEVELS // 2] * 255.0 > _MOST_REMOVED * sigma:
+        if ratio > 1.0 and develop["denoise"]["noise"][NOISE_LEVELS // 2] * 255.0 > most:
             # Ever more noise behind ever more reduction would clip in the channels and tint the picture.
             weaker = {name: round(develop["denoise"][name] * 0.6, 6) for name in ("luma", "chroma", "soft")}
             develop = {**develop, "denoise": {**develop["denoise"], **weaker}}
         factor = min(2.0, max(0.1, ratio)) ** 2
         params = _told_of_noise(
-            {**params, "development": develop, "sensor": scale_noise(params["sensor"], factor)}
+            {**params, "development": develop, "sensor": scale_noise(params["sensor"], factor)},
         )
     return params
 
