@@ -32,6 +32,7 @@ MADE_OR_YOURS = (
     "restorers/",
     "models/NAME",
     "NAME_",
+    "STAGE",
     "FOLDER/",
 )
 """How paths begin that are made at run time, a reader's own, or placeholders."""
