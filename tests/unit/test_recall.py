@@ -8,8 +8,8 @@ from aior_pack.aior_core.training.replay_buffer import Latents, ReplayBuffer
 from aior_pack.tests.tiny import TINY
 
 
+@pytest.mark.usefixtures("comfyui")
 def test_fusion_learns_from_latents_that_are_encoded_once():
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
     from aior_pack.aior_core.training.restoration import damage, encode_prior
     from aior_pack.aior_core.training.stages import fusion_loss

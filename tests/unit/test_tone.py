@@ -93,6 +93,7 @@ def set_right(
     return made + shift(made, curve(probabilities, steering, appearance(lq), tones(cells(made))))
 
 
+@pytest.mark.slow
 def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     clean = picture(1001, 64, 64)
     dark, wrong = 0.25 * clean, 0.3 * clean
@@ -107,6 +108,7 @@ def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     assert torch.equal(set_right(fitted, *knowing(rain=1.0), dark, wrong), wrong)
 
 
+@pytest.mark.slow
 def test_through_noise_the_tones_say_whether_it_is_dark(fitted):
     clean = picture(1002, 64, 64)
     dark = 0.25 * clean + 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
@@ -116,6 +118,7 @@ def test_through_noise_the_tones_say_whether_it_is_dark(fitted):
     assert (seen - clean).square().mean() < 0.2 * (unseen - clean).square().mean()
 
 
+@pytest.mark.slow
 def test_what_is_left_in_keeps_its_tones(fitted):
     clean = picture(1003, 64, 64)
     dark, (seen, everything) = 0.25 * clean, knowing(dark=0.99, noise=0.2)
@@ -129,6 +132,7 @@ def test_what_is_left_in_keeps_its_tones(fitted):
     assert curves[1].abs().max() < 0.05 * curves[0].abs().max()
 
 
+@pytest.mark.slow
 def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(fitted):
     made = torch.cat([picture(seed) for seed in range(3)])
     given = (
@@ -146,6 +150,7 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
     )
 
 
+@pytest.mark.slow
 def test_what_was_dehazed_is_not_hazed_again(fitted):
     """The head says haze, the tones (which have learnt nothing of haze here) do not: what the decoder has done stays."""
     clean = picture(1004, 64, 64)

@@ -171,6 +171,7 @@ def test_missing_shard_is_named(saved):
         load_weights(saved[0])
 
 
+@pytest.mark.slow
 def test_shards_of_two_sets_are_refused(tmp_path, saved):
     other = save_weights(
         tmp_path / "other" / "odd", restorer_state(ODD, seed=1), describe(ODD), max_bytes=200_000
@@ -204,6 +205,7 @@ def test_missing_file_is_named(tmp_path):
         load_weights(tmp_path / "absent.safetensors")
 
 
+@pytest.mark.slow
 def test_missing_unknown_and_misshapen_keys_are_listed():
     state = restorer_state(TINY.restorer)
     del state["prior.head.conv2.bias"]
