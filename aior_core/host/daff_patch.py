@@ -18,11 +18,11 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..pipeline.dedupe_cond_uncond import dedupe_cond_uncond
 from ..pipeline.fuse import fuse
 from ..pipeline.prior import Prior
 from ..pipeline.validate import require_kind, require_numbers
 from .compatibility import require_prior, require_steerable
-from .dedupe_cond_uncond import dedupe_cond_uncond
 from .default_conditioning import Conditioning, filled
 from .restorer import Restorer
 from .trained_sampling import require_trained_sampling, trained_sampling_only
