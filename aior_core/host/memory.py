@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +12,7 @@ from typing import TypeVar
 import comfy.model_management as management
 import torch
 
-from ..pipeline.memory_need import SMALLEST_TILE, Need
+from ..pipeline.memory_need import OUT_OF_MEMORY, SMALLEST_TILE, Need
 
 T = TypeVar("T")
 
@@ -89,28 +88,6 @@ def give_back_freed(device: torch.device, pixels: int) -> None:
     trim = _malloc_trim()
     if trim is not None and pixels >= 2**20 and management.is_device_cpu(device):
         trim(0)
-
-
-OUT_OF_MEMORY = re.compile(
-    "|".join(
-        (
-            # MPS, and CUDA, HIP, XPU and NPU where the error has no class of its own.
-            r"out of memory",
-            # MPS, for a single tensor above Metal's largest buffer.
-            r"Invalid buffer size: \d",
-            # The processor, on Linux and macOS and on Windows.
-            r"DefaultCPUAllocator: (can't allocate|not enough) memory",
-            # DirectML.
-            r"not enough GPU video memory",
-            # cuBLAS, cuDNN and their like, for their workspaces.
-            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",
-            # SYCL and Level Zero.
-            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",
-        )
-    ),
-    re.IGNORECASE,
-)
-"""What PyTorch's back ends say in a plain RuntimeError when memory runs out."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

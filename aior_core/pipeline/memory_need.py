@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 TILES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128)
 """Sides in pixels of the tiles that are chosen automatically, largest first."""
 SMALLEST_TILE = TILES[-1]
+
+OUT_OF_MEMORY = re.compile(
+    "|".join(
+        (
+            # MPS, and CUDA, HIP, XPU and NPU where the error has no class of its own.
+            r"out of memory",
+            # MPS, for a single tensor above Metal's largest buffer.
+            r"Invalid buffer size: \d",
+            # The processor, on Linux and macOS and on Windows.
+            r"DefaultCPUAllocator: (can't allocate|not enough) memory",
+            # DirectML.
+            r"not enough GPU video memory",
+            # cuBLAS, cuDNN and their like, for their workspaces.
+            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",
+            # SYCL and Level Zero.
+            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""Matches what PyTorch's back ends say in a plain RuntimeError when memory runs out."""
 
 
 @dataclass(frozen=True)
