@@ -15,6 +15,7 @@ import math
 import torch
 
 from ..draw import Draw
+from ..light import decode, encode
 from .chance import normal, require
 
 CURVES = ("srgb", "camera", "look")
@@ -35,13 +36,13 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
     if kind == "srgb":
         return dict(SRGB)
     if kind == "camera":
-        contrast = max(1.05, normal(draw, 2.0, 0.45, 2.0))
+        contrast = max(1.05, normal(draw, 2.1, 0.45, 2.0))
         # One curve in six presses shadows to black: there noise is a third of what it is in the mid-tones.
-        contrast += 3.0 * max(0.0, contrast - 2.45)
+        contrast += 3.0 * max(0.0, contrast - 2.55)
         # Cameras keep two to five stops above mid-grey for highlights and bend them to white.
         return {
             "curve": "camera",
-            "shoulder": round(math.exp(normal(draw, 0.8, 0.6, 2.0)), 6),
+            "shoulder": round(math.exp(normal(draw, 1.0, 0.75, 2.0)), 6),
             "contrast": round(contrast, 6),
         }
     first, second, third = (normal(draw, reach=2.0) for _ in range(3))
@@ -60,10 +61,10 @@ def tone(light: torch.Tensor, params: dict) -> torch.Tensor:
     """
     light = light.clamp(0.0, 1.0)
     if _name(params) == "srgb":
-        return _encode_srgb(light)
+        return encode(light)
     shoulder, contrast = params["shoulder"], params["contrast"]
     bent = light * shoulder / (1.0 + (shoulder - 1.0) * light)
-    lifted = _encode_srgb(bent) if params["curve"] == "camera" else bent.pow(1.0 / params["gamma"])
+    lifted = encode(bent) if params["curve"] == "camera" else bent.pow(1.0 / params["gamma"])
     return _raise_odds(lifted, contrast)
 
 
@@ -71,9 +72,9 @@ def untone(display: torch.Tensor, params: dict) -> torch.Tensor:
     """Map display values (``B 3 H W``; clamped to 0..1) to linear light in 0..1; the inverse of `tone`."""
     display = display.clamp(0.0, 1.0)
     if _name(params) == "srgb":
-        return _decode_srgb(display)
+        return decode(display)
     shoulder, lifted = params["shoulder"], _raise_odds(display, 1.0 / params["contrast"])
-    bent = _decode_srgb(lifted) if params["curve"] == "camera" else lifted.pow(params["gamma"])
+    bent = decode(lifted) if params["curve"] == "camera" else lifted.pow(params["gamma"])
     return (bent / (shoulder - (shoulder - 1.0) * bent)).clamp_max(1.0)  # the last bit may round above 1
 
 
@@ -95,18 +96,6 @@ def _name(params: dict) -> str:
     if name == "look":
         require("a tone curve", params, gamma=(0.1, 10))
     return name
-
-
-def _encode_srgb(light: torch.Tensor) -> torch.Tensor:
-    from kornia.color import linear_rgb_to_rgb
-
-    return linear_rgb_to_rgb(light)
-
-
-def _decode_srgb(display: torch.Tensor) -> torch.Tensor:
-    from kornia.color import rgb_to_linear_rgb
-
-    return rgb_to_linear_rgb(display)
 
 
 def _raise_odds(value: torch.Tensor, power: float) -> torch.Tensor:

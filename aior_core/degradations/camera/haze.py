@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from ..blur import gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, stream
 from .chance import require
-from .development import gaussian
 
 
 def draw_haze(draw: Draw, beta: float | None = None) -> dict:
@@ -63,9 +63,12 @@ def lay_haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) 
 def _wide(light: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur by a Gaussian; a wide one at a quarter of the size, where the difference cannot be seen."""
     if sigma < 6.0 or min(light.shape[-2:]) < 32:
-        return gaussian(light, sigma)
+        return gaussian_blur(light, sigma, "reflect")
     height, width = light.shape[-2:]
     small = F.interpolate(light, size=(height // 4, width // 4), mode="area")
     return F.interpolate(
-        gaussian(small, sigma / 4.0), size=(height, width), mode="bilinear", align_corners=False
+        gaussian_blur(small, sigma / 4.0, "reflect"),
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
     )

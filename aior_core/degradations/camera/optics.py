@@ -8,9 +8,10 @@ import math
 
 import torch
 
+from ..blur import convolve
 from ..draw import Draw
 from ..fields import fractal_noise, stream
-from .psf import convolve, draw_psf, point_spread, spread
+from .psf import draw_psf, point_spread, spread
 
 NO_OPTICS = {"psf": None, "things": [], "defocus": None}
 OUTLINES = ("ellipse", "box", "blob")

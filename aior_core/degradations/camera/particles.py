@@ -11,10 +11,10 @@ import math
 
 import torch
 
+from ..blur import convolve, gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, splat, stream
 from .chance import require
-from .psf import convolve
 
 # Points of one call of splat: the coordinates of more would take gigabytes on large pictures.
 _POINTS = 500_000
@@ -137,7 +137,7 @@ def _streaks(
         canvas += splat(
             height, width, x + place * own * heading.sin(), y + place * own * heading.cos(), weight
         )
-    line = _blurred(canvas, sigma) * (math.sqrt(2.0 * math.pi) * sigma)
+    line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
     # The longer a drop's way during the exposure, the shorter it covers each pixel; near ones are spread by
     # defocus too.
     opacity = min(
@@ -198,16 +198,6 @@ def _stamp(radius: float, reach: int, distance: float, generator: torch.Generato
     if fine > 1:
         cover = torch.nn.functional.avg_pool2d(cover[None, None], fine)[0, 0]
     return cover
-
-
-def _blurred(canvas: torch.Tensor, sigma: float) -> torch.Tensor:
-    reach = max(1, math.ceil(3.0 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / sigma) ** 2)
-    taps = taps / taps.sum()
-    padded = torch.nn.functional.pad(canvas[None, None], (reach,) * 4, mode="replicate")
-    return torch.nn.functional.conv2d(
-        torch.nn.functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)
-    )[0, 0]
 
 
 def _sky(draw: Draw, low: float, high: float) -> list:

@@ -18,8 +18,6 @@ from .chance import normal
 SHAPES = ("gaussian", "disc", "polygon", "path")
 # Paths that are longer than this many pixels would take kernels larger than pictures.
 _LARGEST_SIGMA = 128.0
-# Up to this side a direct convolution is faster than Fourier transforms.
-_DIRECT = 9
 
 
 def draw_psf(draw: Draw, sigma: float | None = None, shape: str | None = None) -> dict:
@@ -95,31 +93,6 @@ def spread(kernel: torch.Tensor) -> float:
         mean = (share * axis).sum()
         variance += (share * (axis - mean) ** 2).sum().item() / 2.0
     return math.sqrt(max(0.0, variance))
-
-
-def convolve(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Convolve every channel of ``picture`` (``B C H W``) with an odd square ``kernel``; the border pixels go
-    on beyond the border.
-    """
-    side = kernel.shape[0]
-    if side == 1:
-        return picture * kernel.to(picture)
-    reach = side // 2
-    flat = F.pad(picture.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    if side <= _DIRECT:
-        return F.conv2d(flat, kernel.flip(0, 1).to(picture)[None, None])[:, 0].view(picture.shape)
-    from scipy.fft import next_fast_len
-
-    rows, columns = (next_fast_len(length, real=True) for length in flat.shape[-2:])
-    response = torch.fft.rfft2(kernel.to(picture), s=(rows, columns))
-    out = torch.empty_like(flat[..., side - 1 :, side - 1 :])
-    # Plane by plane: the transforms of a large picture would take several times its memory.
-    for index in range(flat.shape[0]):
-        plane = torch.fft.irfft2(
-            torch.fft.rfft2(flat[index, 0], s=(rows, columns)) * response, s=(rows, columns)
-        )
-        out[index, 0] = plane[side - 1 : flat.shape[-2], side - 1 : flat.shape[-1]]
-    return out[:, 0].view(picture.shape)
 
 
 def _gaussian(sigma: float, stretch: float, angle: float) -> torch.Tensor:

@@ -11,10 +11,11 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..blur import convolve
 from ..draw import Draw
 from ..fields import stream
 from ..jpeg import compress_jpeg
-from .kernels import FORMS, convolved, kernel_of
+from .kernels import FORMS, kernel_of
 from .plain import SUBSAMPLINGS
 from .style import Style
 
@@ -61,7 +62,7 @@ def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
         step, turn = STEPS[int(number) % 4], int(number) // 4
         if step == "blur":
             shape = (params[name][turn] for name in ("sigma", "ratio", "angle", "beta"))
-            current = convolved(current, kernel_of(params[f"form{turn}"], *shape)).clamp(0.0, 1.0)
+            current = convolve(current, kernel_of(params[f"form{turn}"], *shape)).clamp(0.0, 1.0)
         elif step == "resize":
             turned = zip(current.shape[-2:], (height, width))
             size = tuple(
@@ -75,7 +76,7 @@ def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
             file = {"quality": params["quality"][turn], "subsampling": params[f"subsampling{turn}"]}
             current = compress_jpeg(current, file, 0)
     current = _resized(current, (height, width), "bicubic")
-    return convolved(current, kernel_of("sinc", params["ringing"], 1.0, 0.0, 1.0)).to(picture.dtype)
+    return convolve(current, kernel_of("sinc", params["ringing"], 1.0, 0.0, 1.0)).to(picture.dtype)
 
 
 def _labels(params: dict) -> dict:

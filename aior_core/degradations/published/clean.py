@@ -11,7 +11,7 @@ import torch
 from ..blur import gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, plane, smooth_field, stream
-from .light import decode, encode
+from ..light import decode, encode
 from .style import Style, color
 
 

@@ -1,12 +1,10 @@
-"""Blur kernels of the second-order chains, and a convolution by spectra whose cost does not grow with the
-kernel."""
+"""Blur kernels of the second-order chains."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 
 FORMS = ("gaussian", "generalized", "plateau", "sinc")
 
@@ -45,16 +43,3 @@ def _jinc(cutoff: float) -> torch.Tensor:
     kernel = cutoff * torch.special.bessel_j1(cutoff * radius) / (2.0 * math.pi * radius.clamp_min(1e-9))
     kernel[10, 10] = cutoff**2 / (4.0 * math.pi)
     return (kernel / kernel.sum()).float()
-
-
-def convolved(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """`B C H W` correlated with an odd `kernel`, borders replicated, as a product of spectra."""
-    side = kernel.shape[0]
-    if side == 1:
-        return picture
-    reach = side // 2
-    padded = F.pad(picture.float(), (reach,) * 4, mode="replicate")
-    size = padded.shape[-2:]
-    spectrum = torch.fft.rfft2(kernel.to(padded).flip(0, 1), s=size)
-    full = torch.fft.irfft2(torch.fft.rfft2(padded) * spectrum, s=size)
-    return full[..., side - 1 :, side - 1 :].to(picture.dtype)

@@ -13,7 +13,7 @@ import torch
 from ..blur import gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, stream
-from .light import decode, encode
+from ..light import decode, encode
 from .style import Style, color
 
 _KNEE, _KNEE_STOPS, _MOST_STOPS = 0.8, 4.0, 9.0
