@@ -1,8 +1,10 @@
-"""Blur by a kernel: Gaussian, defocus disc, motion along a curved path; and the convolution that all blurs use.
+"""Blur by a kernel: Gaussian, defocus disc, motion along a curved path; and the convolution that all blurs
+use.
 
-kornia blurs by Gaussians: its result is the same to the last bit as that of a separable convolution of our own,
-and three times as fast. Convolution by a wide kernel stays our own. kornia has a Fourier transform for it too
-(`fft_conv`), which transforms all planes at once and takes several times the memory of a large picture.
+kornia blurs by Gaussians: its result is the same to the last bit as that of a separable convolution of our
+own, and three times as fast. Convolution by a wide kernel stays our own. kornia has a Fourier transform for
+it too (`fft_conv`), which transforms all planes at once and takes several times the memory of a large
+picture.
 """
 
 import math
@@ -13,7 +15,8 @@ import torch.nn.functional as F
 from .fields import splat, stream
 
 _DIRECT = 9
-"""Kernels of up to this side are applied directly, and larger ones by Fourier transforms, which are faster."""
+"""Kernels of up to this side are applied directly, and larger ones by Fourier transforms, which are faster.
+"""
 
 
 def apply_blur(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:

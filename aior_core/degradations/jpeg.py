@@ -1,7 +1,8 @@
 """JPEG as baseline encoders do it: YCbCr, 8x8 DCT, the tables of ITU-T T.81 Annex K, libjpeg's quality scale.
 
 The codec is our own. kornia's `jpeg_codec_differentiable` smooths the rounding so that it has a gradient: its
-result differs by 9 of 255 on average, it knows 4:2:0 and its own tables only, and it takes twenty times as long.
+result differs by 9 of 255 on average, it knows 4:2:0 and its own tables only, and it takes twenty times as
+long.
 """
 
 import functools
@@ -76,8 +77,8 @@ def _transform(side: int, device: torch.device) -> torch.Tensor:
 def quantise(planes: torch.Tensor, steps, side: int, dead: float = 0.5) -> torch.Tensor:
     """Transform blocks of `side` by the DCT, round to multiples of `steps`, and transform back.
 
-    planes: `B C H W`, whose sides `side` divides. steps: one step per coefficient, in raster order. dead: what a
-    coefficient must exceed its lower multiple by to be rounded up is `1 - dead` steps.
+    planes: `B C H W`, whose sides `side` divides. steps: one step per coefficient, in raster order. dead:
+    what a coefficient must exceed its lower multiple by to be rounded up is `1 - dead` steps.
     """
     batch, channels, height, width = planes.shape
     matrix = _transform(side, planes.device).to(planes.dtype)

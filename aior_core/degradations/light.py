@@ -1,7 +1,7 @@
 """sRGB to linear light and back (IEC 61966-2-1).
 
-kornia's `rgb_to_linear_rgb` and `linear_rgb_to_rgb` give the same to the last bit and take the same time. They
-accept `... 3 H W` only, and single levels and lists of levels are converted here too.
+kornia's `rgb_to_linear_rgb` and `linear_rgb_to_rgb` give the same to the last bit and take the same time.
+They accept `... 3 H W` only, and single levels and lists of levels are converted here too.
 """
 
 import torch

@@ -56,10 +56,12 @@ def test_the_ideal_filter_stops_what_is_finer_than_its_cutoff():
         assert least <= (left.std() / wave.std()).item() <= most
 
 
-def test_convolution_by_spectra_is_the_plain_one():
-    picture, kernel = texture(), torch.rand(7, 7, generator=stream(4))
-    padded = torch.nn.functional.pad(picture, (3, 3, 3, 3), mode="replicate")
-    expected = torch.nn.functional.conv2d(padded, kernel.expand(3, 1, 7, 7), groups=3)
+@pytest.mark.parametrize("side", [7, 15])
+def test_convolution_is_the_plain_one(side):
+    picture, kernel = texture(), torch.rand(side, side, generator=stream(4))
+    padded = torch.nn.functional.pad(picture, (side // 2,) * 4, mode="replicate")
+    flipped = kernel.flip(0, 1).expand(3, 1, side, side)
+    expected = torch.nn.functional.conv2d(padded, flipped, groups=3)
     assert (convolve(picture, kernel) - expected).abs().max() < 1e-4
 
 

@@ -7,19 +7,19 @@ import torch.nn.functional as F
 
 from ..jpeg import from_ycc, quantise, to_ycc
 
-# Chroma samples are averaged over this many rows and columns.
+# Chroma samples are averages over this many rows and columns.
 SUBSAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:4:0": (2, 1), "4:2:0": (2, 2)}
 
 
 def code_jpeg(
     picture: torch.Tensor, luma, chroma, subsampling: str, shift=(0, 0), smooth: bool = True
 ) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, 0..1) after baseline JPEG; the values are multiples of 1/255.
+    """Return `picture` (`B 3 H W`, 0..1) after baseline JPEG, in steps of 1/255.
 
-    ``luma`` and ``chroma`` are 64 quantisation steps in raster order. ``shift`` says how many rows and
-    columns lie above and left of the picture in the grid of blocks, as in a file that was cropped after
-    coding. ``smooth`` decodes subsampled chroma by the triangle filter of libjpeg, otherwise by repetition.
-    Raises ValueError at tables or a subsampling that JPEG has not.
+    `luma` and `chroma` are 64 quantisation steps in raster order. `shift` says how many rows and columns of
+    the grid of blocks lie above and left of the picture, as in a file that was cropped after coding. `smooth`
+    decodes subsampled chroma by the triangle filter of libjpeg, otherwise by repetition. Raises ValueError
+    for tables or a subsampling that JPEG does not have.
     """
     if len(luma) != 64 or len(chroma) != 64 or min(*luma, *chroma) < 1:
         raise ValueError("camera: JPEG tables need 64 steps from 1 on for luma and for chroma")
@@ -41,12 +41,12 @@ def code_jpeg(
 
 
 def code_webp(picture: torch.Tensor, quality: float, shift=(0, 0)) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, 0..1) after coding that fails as lossy WebP (VP8) does; the values are
-    multiples of 1/255.
+    """Return `picture` (`B 3 H W`, 0..1) after coding that fails as lossy WebP (VP8) does, in steps of 1/255.
 
-    It is a likeness, not the format: blocks of 4 pixels are predicted smoothly from coarser ones, what is
-    left goes through a 4x4 DCT with a wide dead zone, chroma is 4:2:0, and edges between blocks are smoothed.
-    So detail is smeared rather than ringing. ``quality`` is 0..100 and loses about as much as WebP's own.
+    It resembles the format and is not the format. Blocks of 4 pixels are predicted smoothly from coarser
+    ones, the residual goes through a 4x4 DCT with a wide dead zone, chroma is 4:2:0, and edges between blocks
+    are smoothed. So detail is smeared and does not ring. `quality` is 0..100 and loses about as much as that
+    of WebP does.
     """
     step = _webp_step(quality)
     padded, crop = _on_grid(picture, shift, 16, 16)
@@ -57,7 +57,8 @@ def code_webp(picture: torch.Tensor, quality: float, shift=(0, 0)) -> torch.Tens
     return crop(from_ycc(torch.cat((bright, color), 1)).round().clamp(0.0, 255.0) / 255.0)
 
 
-# Logarithm of the transform's step at qualities of libwebp, fitted on photographs so that as much is lost.
+# Logarithm of the transform's step at qualities of libwebp, fitted on photographs so that equally much is
+# lost.
 _WEBP_STEPS = (
     (0.0, 3.95),
     (5.0, 3.82),
@@ -88,8 +89,9 @@ def _predictive(planes: torch.Tensor, step: float) -> torch.Tensor:
 
 
 def _deblock(planes: torch.Tensor, step: float) -> torch.Tensor:
-    """Pull the two pixels at each edge of 4x4 blocks together where they differ by less than the coder's own
-    error.
+    """Move the two pixels at each edge of 4x4 blocks together.
+
+    This happens where they differ by less than the error of the coder.
     """
     for axis in (-1, -2):
         side = planes.shape[axis]
@@ -104,8 +106,9 @@ def _deblock(planes: torch.Tensor, step: float) -> torch.Tensor:
 
 
 def _on_grid(picture: torch.Tensor, shift, tall: int, wide: int):
-    """The picture with ``shift`` rows and columns before it and whole blocks in all, and what takes them away
-    again.
+    """Return the picture on a grid of whole blocks, and a function that crops it again.
+
+    `shift` rows and columns are added before the picture, and what is missing to a whole block after it.
     """
     height, width = picture.shape[-2:]
     top, left = int(shift[0]) % tall, int(shift[1]) % wide

@@ -103,15 +103,15 @@ def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
 
 
 def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
-    """Convert camera RGB (`B 3 H W`) to linear sRGB light: white balance, then matrix. Inverse of `to_raw`."""
+    """Convert camera RGB (`B 3 H W`) to linear sRGB light: white balance, then matrix."""
     return _mix(raw * _row(color["white"], raw), _matrix(color))
 
 
 def expected_noise(sensor: dict, color: dict, curve: dict, levels: int = NOISE_LEVELS) -> list[float]:
     """Return the standard deviation (0..1) of the sensor's noise in developed green, before reduction.
 
-    There is one value for each of `levels` display values, evenly from 0 to 1. A camera knows this much of its
-    own noise, and it sets the thresholds of its noise reduction accordingly.
+    There is one value for each of `levels` display values, evenly from 0 to 1. A camera knows this much of
+    its own noise, and it sets the thresholds of its noise reduction accordingly.
     """
     share = _matrix(color)[1].tolist()
     display = torch.linspace(0.0, 1.0, levels)[None, None].expand(1, 3, 1, levels)
@@ -153,8 +153,8 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     """Shrink small wavelet coefficients of luma and chroma (`B 3 H W`), then smooth both.
 
     The transform is the undecimated one with the cubic B-spline (Starck, Fadili and Murtagh, "The Undecimated
-    Wavelet Decomposition and its Reconstruction", IEEE TIP 2007). The soft thresholds follow the noise at each
-    brightness and halve from level to level, so what is left is smooth and blotchy as in camera files.
+    Wavelet Decomposition and its Reconstruction", IEEE TIP 2007). The soft thresholds follow the noise at
+    each brightness and halve from level to level, so what is left is smooth and blotchy as in camera files.
     """
     require(
         "noise reduction", params, luma=(0, 10), chroma=(0, 10), soft=(0, 32), smooth=(0, 32), levels=(0, 6)
@@ -181,7 +181,7 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
 
 
 def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
-    """Return the noise (`B 1 H W`) at the local mean of `luma`, from a table at evenly spaced display values."""
+    """Look up the noise (`B 1 H W`) at the local mean of `luma` in a table over display values."""
     table = torch.tensor(noise).to(luma)
     place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
     below = place.floor().clamp_max(len(noise) - 2)
@@ -190,14 +190,14 @@ def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
 
 
 def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
-    """Apply the tone curve, continued below 0 and above 1 by point reflection at its ends (light in -1..2)."""
+    """Apply the tone curve to light in -1..2, continued by point reflection at its ends."""
     below, above = light < 0.0, light > 1.0
     display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
     return torch.where(below, -display, torch.where(above, 2.0 - display, display))
 
 
 def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
-    """Add `amount` of what a Gaussian of `sigma` takes away (unsharp masking), without the smallest details."""
+    """Sharpen by an unsharp mask: add `amount` of what a Gaussian of `sigma` takes away."""
     detail = luma - gaussian_blur(luma, params["sigma"], "reflect")
     # Cameras leave the smallest differences alone (coring). Otherwise flat areas would sparkle.
     cored = detail.sign() * (detail.abs() - params["core"] * 0.3 * noise).clamp_min(0.0)
