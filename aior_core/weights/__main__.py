@@ -1,4 +1,5 @@
-"""`python -m aior_core.weights FILE --out FOLDER` converts a UniLDiff or FaithDiff checkpoint to two safetensors files."""
+"""`python -m aior_core.weights FILE --out FOLDER` converts a UniLDiff or FaithDiff checkpoint to two
+safetensors files."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m aior_core.weights",
         description="Convert a UniLDiff or FaithDiff checkpoint to NAME_restorer.safetensors for Load AIOR Restorer and "
-        "NAME_unet.safetensors for Load AIOR UNet or, in ComfyUI/models/diffusion_models, for Load Diffusion Model.",
+        "NAME_unet.safetensors for Load AIOR UNet or, in ComfyUI/models/diffusion_models, for Load Diffusion "
+        "Model.",
     )
     parser.add_argument("file", type=Path, help="the checkpoint, .bin or .safetensors")
     parser.add_argument("--out", type=Path, help="folder for the files (default: beside the checkpoint)")

@@ -1,4 +1,5 @@
-"""Checks that the parts of one file fit each other: each part can be complete by itself and belong to another model."""
+"""Checks that the parts of one file fit each other: each part can be complete by itself and belong to another
+model."""
 
 from __future__ import annotations
 
@@ -7,15 +8,19 @@ from collections.abc import Sequence
 from ..models.config import DAEMConfig, RestorerConfig
 
 WIDEST_EXPERT = 63
-"""Pixels that an expert's kernel may span, dilation included: wider ones would pad every level by more than a picture."""
+"""Pixels that an expert's kernel may span, dilation included: wider ones would pad every level by more than a
+picture."""
 
 
 def require_consistent(restorer: RestorerConfig, problems: Sequence[str] = ()) -> None:
-    """Raise ValueError with the numbers that do not fit, in the restorer or among `problems` of the model around it."""
+    """Raise ValueError with the numbers that do not fit, in the restorer or among `problems` of the model
+    around it.
+    """
     found = [*restorer_problems(restorer), *problems]
     if found:
         raise ValueError(
-            f"The parts of these weights do not go together: {'; '.join(found)}. Files of two models were mixed, or one is "
+            f"The parts of these weights do not go together: {'; '.join(found)}. Files of two models were "
+            "mixed, or one is "
             "damaged. Get all files of one model again."
         )
 

@@ -1,4 +1,5 @@
-"""The config of the networks that a state dict belongs to: from shapes, and from metadata where shapes do not tell."""
+"""The config of the networks that a state dict belongs to: from shapes, and from metadata where shapes do not
+tell."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def part(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def require_fit(tensors: dict[str, Tensor], network: nn.Module, name: str) -> None:
-    """Raise ValueError unless `tensors` are exactly those of `network`. The message lists missing, unknown and misshapen ones."""
+    """Raise ValueError unless `tensors` are exactly those of `network`. The message lists missing, unknown
+    and misshapen ones.
+    """
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     problems = [
         _listed("missing", wanted.keys() - tensors.keys()),
@@ -78,14 +81,17 @@ def config_from(
 ) -> CompactConfig | RestorerConfig:
     """A flat state dict and its file's metadata -> the config of its networks.
 
-    Returns a `CompactConfig` if there are a denoiser and an autoencoder, otherwise a `RestorerConfig`. Every key under `vae.`,
-    `prior.`, `daff.` and `daem.` is checked against its network. ComfyUI builds the denoiser, so the host checks that one.
-    Raises ValueError for missing, unknown and misshapen keys, wrong metadata, or parts that do not fit each other.
+    Returns a `CompactConfig` if there are a denoiser and an autoencoder, otherwise a `RestorerConfig`. Every
+    key under `vae.`, `prior.`, `daff.` and `daem.` is checked against its network. ComfyUI builds the
+    denoiser, so the host checks that one.
+    Raises ValueError for missing, unknown and misshapen keys, wrong metadata, or parts that do not fit each
+    other.
     """
     foreign = [key for key in state_dict if key.split(".", 1)[0] not in PARTS]
     if foreign:
         raise ValueError(
-            f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with {', '.join(PARTS)}. "
+            f"These are not AIOR weights: {_listed('unknown', foreign)}. Expected keys that start with "
+            f"{', '.join(PARTS)}. "
             "Choose another file, or another loader."
         )
     tensors = {name: part(state_dict, name) for name in PARTS}
@@ -93,7 +99,8 @@ def config_from(
     if absent or bool(tensors["unet"]) != bool(tensors["vae"]):
         present = [name for name in PARTS if tensors[name]]
         raise ValueError(
-            f"Incomplete AIOR weights: parts {present or 'none'}. A restorer needs prior and daff, and the compact model needs "
+            f"Incomplete AIOR weights: parts {present or 'none'}. A restorer needs prior and daff, and the "
+            "compact model needs "
             "unet and vae too. Get all files of the model."
         )
     metadata = metadata or {}
@@ -134,7 +141,9 @@ def config_from(
 
 
 def on_meta(build: Callable[[], nn.Module], name: str) -> nn.Module:
-    """Call `build` without allocating memory for weights. Raises ValueError if the numbers read from `name.` make no network."""
+    """Call `build` without allocating memory for weights. Raises ValueError if the numbers read from `name.`
+    make no network.
+    """
     try:
         with torch.device("meta"):
             return build()
@@ -142,7 +151,8 @@ def on_meta(build: Callable[[], nn.Module], name: str) -> nn.Module:
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"The shapes of the weights under '{name}.' make no network: {first[:200]}. The file is damaged; get it again."
+            f"The shapes of the weights under '{name}.' make no network: {first[:200]}. The file is damaged; "
+            "get it again."
         ) from error
 
 

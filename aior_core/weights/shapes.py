@@ -8,7 +8,9 @@ from .shards import listed
 
 
 def shape_of(tensors: dict[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor. Raises KeyError if it is missing, ValueError if it does not have `dimensions` dimensions."""
+    """The shape of a tensor. Raises KeyError if it is missing, ValueError if it does not have `dimensions`
+    dimensions.
+    """
     shape = tuple(tensors[key].shape)
     if len(shape) != dimensions:
         raise ValueError(
@@ -19,7 +21,9 @@ def shape_of(tensors: dict[str, Tensor], key: str, dimensions: int) -> tuple[int
 
 
 def count_modules(tensors: dict[str, Tensor], prefix: str) -> int:
-    """How many modules are numbered under `prefix`, from 0 without a gap. `require_fit` reports keys beyond a gap as unknown."""
+    """How many modules are numbered under `prefix`, from 0 without a gap. `require_fit` reports keys beyond a
+    gap as unknown.
+    """
     numbers = {key[len(prefix) :].split(".", 1)[0] for key in tensors if key.startswith(prefix)}
     count = 0
     while str(count) in numbers:

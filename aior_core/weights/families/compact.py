@@ -1,4 +1,5 @@
-"""The compact model's own parts, autoencoder and denoiser: their configs from the weights, and whether they fit the restorer."""
+"""The compact model's own parts, autoencoder and denoiser: their configs from the weights, and whether they
+fit the restorer."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from ..shapes import block_counts, count_modules, shape_of, trunk_widths
 
 
 def autoencoder_config(tensors: dict[str, Tensor]) -> AutoencoderConfig:
-    """The config of the autoencoder from its tensors. Raises KeyError or ValueError for tensors that decide it and are wrong."""
+    """The config of the autoencoder from its tensors. Raises KeyError or ValueError for tensors that decide
+    it and are wrong.
+    """
     widths = trunk_widths(tensors, "encoder.trunk.")
     decoder_blocks, decoder_plain = block_counts(tensors, "decoder.", len(widths))
     return AutoencoderConfig(
@@ -25,7 +28,9 @@ def autoencoder_config(tensors: dict[str, Tensor]) -> AutoencoderConfig:
 
 
 def unet_config(tensors: dict[str, Tensor], settings: dict[str, object]) -> UNetConfig:
-    """The config of the denoiser from its tensors and the file's settings. Raises as `autoencoder_config` does."""
+    """The config of the denoiser from its tensors and the file's settings. Raises as `autoencoder_config`
+    does.
+    """
     model_channels, in_channels = shape_of(tensors, "input_blocks.0.0.weight", 4)[:2]
     count = count_modules(tensors, "input_blocks.")
     blocks = [f"input_blocks.{i}.0.out_layers.3.weight" for i in range(count)]

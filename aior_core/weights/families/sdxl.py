@@ -1,12 +1,13 @@
 """Checkpoints of UniLDiff's and FaithDiff's own code, read as restorers for SDXL (docs/method.md, section 8).
 
-Such a checkpoint is one flat state dict under diffusers' names: a whole SDXL UNet without a prefix, the LQ encoder under
-`denoise_encoder.`, and the other networks of the restorer. `split_published` separates it into a restorer under this pack's
-names and a UNet that keeps diffusers' names, which ComfyUI reads.
+Such a checkpoint is one flat state dict under diffusers' names: a whole SDXL UNet without a prefix, the LQ
+encoder under `denoise_encoder.`, and the other networks of the restorer. `split_published` separates it into
+a restorer under this pack's names and a UNet that keeps diffusers' names, which ComfyUI reads.
 
-FaithDiff has an aligner in the place of DAFF's transformer. Its attention gets batch and tokens in the wrong order, so each
-token attends over the batch. At inference the batch is the two identical rows of classifier-free guidance, and attention over
-identical rows returns their value projection. Queries and keys have no effect and are left out.
+FaithDiff has an aligner in the place of DAFF's transformer. Its attention gets batch and tokens in the wrong
+order, so each token attends over the batch. At inference the batch is the two identical rows of
+classifier-free guidance, and attention over identical rows returns their value projection. Queries and keys
+have no effect and are left out.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ _ALIGNER_VALUES = {"attn.in_proj_weight": "value.weight", "attn.in_proj_bias": "
 class Published:
     """A published checkpoint in its parts.
 
-    variant: "unildiff" or "faithdiff". restorer: tensors under this pack's prefixes. unet: tensors under diffusers' names, or
-    empty.
+    variant: "unildiff" or "faithdiff". restorer: tensors under this pack's prefixes. unet: tensors under
+    diffusers' names, or empty.
     """
 
     variant: str
@@ -96,10 +97,11 @@ def canonical(key: str) -> str:
 
 
 def split_published(state_dict: dict[str, Tensor]) -> Published:
-    """Separate a checkpoint into restorer and UNet. The UNet may be missing, as in files with the restorer alone.
+    """Separate a checkpoint into restorer and UNet. The UNet may be missing, as in files with the restorer
+    alone.
 
-    Raises ValueError if two keys have the same meaning, a key belongs to no known network, or a network of the restorer is
-    missing. Whether each network is complete is for `config_from` and ComfyUI to check.
+    Raises ValueError if two keys have the same meaning, a key belongs to no known network, or a network of
+    the restorer is missing. Whether each network is complete is for `config_from` and ComfyUI to check.
     """
     tensors: dict[str, Tensor] = {}
     for key, value in state_dict.items():
@@ -137,16 +139,18 @@ def split_published(state_dict: dict[str, Tensor]) -> Published:
 
 
 def convert(path: Path, folder: Path, *, half: bool = True) -> list[Path]:
-    """Write `STEM_restorer.safetensors` and, if the checkpoint has a UNet, `STEM_unet.safetensors` into `folder`.
+    """Write `STEM_restorer.safetensors` and, if the checkpoint has a UNet, `STEM_unet.safetensors` into
+    `folder`.
 
-    half: store fp16, the dtype in which the published codes run; otherwise each tensor keeps its dtype. The restorer's keys and
-    shapes are checked first. Returns the paths. Raises ValueError if the file is no such checkpoint, is not complete, or has
-    weights beyond the range of fp16.
+    half: store fp16, the dtype in which the published codes run; otherwise each tensor keeps its dtype. The
+    restorer's keys and shapes are checked first. Returns the paths. Raises ValueError if the file is no such
+    checkpoint, is not complete, or has weights beyond the range of fp16.
     """
     state_dict, _ = load_checkpoint(path)
     if not is_published(state_dict):
         raise ValueError(
-            f"{path.name} is no UniLDiff or FaithDiff checkpoint: it has no key that starts with {TRUNK} or {FUSION} "
+            f"{path.name} is no UniLDiff or FaithDiff checkpoint: it has no key that starts with {TRUNK} or "
+            f"{FUSION} "
             "Give one of their released files."
         )
     published = split_published(state_dict)
@@ -177,7 +181,8 @@ def _trunk_name(key: str) -> str:
         if pattern.match(key):
             return pattern.sub(name, key)
     raise ValueError(
-        f"The LQ encoder of this checkpoint has a tensor that SDXL's VAE encoder does not have: {TRUNK}{key}. "
+        "The LQ encoder of this checkpoint has a tensor that SDXL's VAE encoder does not have: "
+        f"{TRUNK}{key}. "
         "It belongs to another model."
     )
 
@@ -198,13 +203,15 @@ def _aligner_tensors(fusion: dict[str, Tensor]) -> dict[str, Tensor]:
         name = match and (_ALIGNER_NAMES.get(match[2]) or _ALIGNER_VALUES.get(match[2]))
         if match is None or not name:
             raise ValueError(
-                f"FaithDiff's aligner has no {key!r}; expected {', '.join((*_ALIGNER_NAMES, *_ALIGNER_VALUES))} in each of its "
+                f"FaithDiff's aligner has no {key!r}; expected "
+                f"{', '.join((*_ALIGNER_NAMES, *_ALIGNER_VALUES))} in each of its "
                 "blocks. The file is damaged, or of another model."
             )
         if match[2] in _ALIGNER_VALUES:
             if not value.ndim or len(value) % 3:
                 raise ValueError(
-                    f"{key} has {len(value) if value.ndim else 'no'} rows; expected queries, keys and values, three times as "
+                    f"{key} has {len(value) if value.ndim else 'no'} rows; expected queries, keys and "
+                    "values, three times as "
                     "many as one of them. The file is damaged; get it again."
                 )
             value = torch.chunk(value, 3)[2].clone()
