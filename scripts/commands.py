@@ -80,13 +80,11 @@ def lint(root: Path) -> int:
 
 def _pytest(root: Path, host: Host, rest: list[str]) -> int:
     started = time.monotonic()
-    # `-m pytest` would put the checkout on sys.path, where its folder `nodes` hides ComfyUI's module `nodes`.
-    start = "import sys; sys.path[:] = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in rest)
     command = [
         str(host.python),
-        "-c",
-        start,
+        "-m",
+        "pytest",
         "--import-mode=importlib",
         "--rootdir",
         str(root),

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import write_atomic
+from aior_core.atomic import atomic_write_bytes
+
 from .host_setup import CURRENT, EXTRAS, LINK_NAME, RELEASES, HostSetup, Release
 from .steps import Say, SetupError
 
@@ -147,7 +148,7 @@ def _extra_paths(root: Path, folder: Path) -> Path:
         link.symlink_to(root, target_is_directory=True)
     config = folder / "extra_paths.yaml"
     # JSON is YAML: no YAML library is needed to write it.
-    write_atomic(config, json.dumps({"aior": {"custom_nodes": str(nodes)}}).encode())
+    atomic_write_bytes(config, json.dumps({"aior": {"custom_nodes": str(nodes)}}).encode())
     return config
 
 

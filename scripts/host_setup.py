@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import write_atomic
+from aior_core.atomic import atomic_write_bytes
+
 from .steps import Say, SetupError, Step, ends_with_parent, exclusive, forget, run_steps
 
 
@@ -362,7 +363,7 @@ class HostSetup:
 
     def _write_shim(self) -> None:
         for path, text in self._shim_files().items():
-            write_atomic(path, text.encode())
+            atomic_write_bytes(path, text.encode())
         self._run(self.python, "-c", "import torchvision")
 
     def _is_linked(self, link: Path) -> bool:

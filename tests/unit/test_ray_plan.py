@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.ray_cluster import plan_slots
-from aior_pack.scripts.steps import SetupError
+
+from scripts.ray_cluster import plan_slots
+from scripts.steps import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30

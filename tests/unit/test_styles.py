@@ -55,6 +55,7 @@ def psnr(a, b):
     return (10 * torch.log10(4 / (a - b).square().mean().clamp_min(1e-9))).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, style", LOOKS)
 def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     picture, (low, high) = scene(), of(kind).styles[style].severities

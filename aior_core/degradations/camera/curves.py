@@ -38,11 +38,10 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
         contrast = max(1.05, normal(draw, 2.0, 0.45, 2.0))
         # One curve in six presses shadows to black: there noise is a third of what it is in the mid-tones.
         contrast += 3.0 * max(0.0, contrast - 2.45)
-        # Most cameras keep two to three stops above middle grey for highlights and bend them to white. There
-        # noise is half of what it is in the mid-tones.
+        # Cameras keep two to five stops above mid-grey for highlights and bend them to white.
         return {
             "curve": "camera",
-            "shoulder": round(math.exp(normal(draw, 1.4, 0.8, 2.0)), 6),
+            "shoulder": round(math.exp(normal(draw, 0.8, 0.6, 2.0)), 6),
             "contrast": round(contrast, 6),
         }
     first, second, third = (normal(draw, reach=2.0) for _ in range(3))

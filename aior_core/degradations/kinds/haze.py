@@ -4,7 +4,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..camera.scene import draw_haze, lay_haze, transmission
+from ..camera.haze import draw_haze, lay_haze, transmission
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
