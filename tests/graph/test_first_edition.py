@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts.graph import find_nodes, to_prompt
 from aior_pack.tests.graph.walk import photograph, psnr
 from PIL import Image
+
+from scripts.graph import find_nodes, to_prompt
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "fixtures" / "first_edition" / "workflows"
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.graph import find_nodes, is_widget, to_prompt, widget_slots
 from aior_pack.tests import schemas
+
+from scripts.graph import find_nodes, is_widget, to_prompt, widget_slots
 
 EDITION = Path(__file__).resolve().parents[1] / "fixtures" / "first_edition"
 NODES = json.loads((EDITION / "nodes.json").read_text(encoding="utf-8"))
