@@ -7,19 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS, of
+from ..models.calibration import Calibration
 from ..picture import crop_back
 from ..pipeline.prior import Prior, require_estimate
 from ..pipeline.validate import require_kind
 from .drawing import AMBER, BLUE, DIM, FAINT, INK, PANEL, as_image, canvas, fitting, font, labelled, over
 
-PRESENT, LEAST = 0.5, 0.005
-"""Certainty and severity from which on a damage is found: of haze that is not believed the severity is 0, however sure the head is."""
-EVEN = 0.5
-"""By how much of its highest ninth a map may vary and still say nothing of a place.
-
-Of the validation pictures with one damage that is found, a place is then named for 5 of 160 that it covers whole, and for 109 of 115 of
-which it covers a part.
-"""
 FEW = 3
 NO_ESTIMATE = "No estimate: this restorer has no degradation head."
 PLOT_WIDTH, HEAD, ROW, LABEL, SURE = 640, 84, 34, 160, 150
@@ -35,16 +28,21 @@ def report_text(prior: Prior) -> str:
     for index in range(len(prior.severities)):
         severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
         lines = [_headline(prior, index)]
-        if left := _left_in(prior.steered[index].tolist()):
+        if left := _left_in(prior, index):
             lines.append(f"  To be left in: {left}.")
+        found = is_found(prior.severities[index], prior.probabilities[index], prior.calibration).tolist()
         for k in _worst_first(severities, probabilities):
             # One at a time, and only of what is there: Encode Degradation Prior says this of every picture, the largest too.
-            found = is_found(severities[k], probabilities[k])
             place = (
-                whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]) if found else ""
+                whereabouts(
+                    _masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0],
+                    prior.calibration.map_variation,
+                )
+                if found[k]
+                else ""
             )
             lines.append(
-                f"  {label(KINDS[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip()
+                f"  {label(prior.kinds[k]):<15} severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}   {place}".rstrip()
             )
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
@@ -57,9 +55,9 @@ def short_report(prior: Prior) -> str:
     pictures = len(prior.severities)
     if pictures <= FEW:
         return "\n".join(_headline(prior, index) for index in range(pictures))
-    counts = is_found(prior.severities, prior.probabilities).sum(dim=0).tolist()
+    counts = is_found(prior.severities, prior.probabilities, prior.calibration).sum(dim=0).tolist()
     found = ", ".join(
-        f"{label(KINDS[k])} in {counts[k]}"
+        f"{label(prior.kinds[k])} in {counts[k]}"
         for k in sorted(range(len(counts)), key=lambda k: -counts[k])
         if counts[k]
     )
@@ -72,8 +70,7 @@ def report_plot(prior: Prior) -> Tensor:
     Raises ValueError without an estimate.
     """
     require_estimate(prior)
-    rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
-    return torch.cat([_chart(*row) for row in rows])
+    return torch.cat([_chart(prior, index) for index in range(len(prior.severities))])
 
 
 def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
@@ -85,26 +82,28 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     masks = _masks(prior, prior.maps)
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(prior.unpadded.clamp(0, 1)):
-        for k, kind in enumerate(KINDS[: masks.shape[1]]):
+        for k, kind in enumerate(prior.kinds):
             severity = float(prior.severities[index, k])
-            found = is_found(severity, float(prior.probabilities[index, k]))
+            found = is_found(severity, float(prior.probabilities[index, k]), prior.calibration)
             value = f"{severity:.0%}" if found else "not found"
             maps[index, k] = labelled(over(picture, masks[index, k]).cpu(), label(kind), value, dim=not found)
     return maps.flatten(0, 1), masks.flatten(0, 1).float().cpu().contiguous()
 
 
-def is_found(severity: float | Tensor, probability: float | Tensor) -> bool | Tensor:
-    """Whether a damage of this severity is there, the head being so sure of it; of numbers, or of each pair in two tensors."""
-    return (probability >= PRESENT) & (severity >= LEAST)
+def is_found(
+    severity: float | Tensor, probability: float | Tensor, calibration: Calibration = Calibration()
+) -> bool | Tensor:
+    """Whether a degradation of this severity and probability counts as found; of numbers, or element by element of tensors."""
+    return (probability >= calibration.found_probability) & (severity >= calibration.found_severity)
 
 
-def whereabouts(mask: Tensor) -> str:
+def whereabouts(mask: Tensor, variation: float = Calibration.map_variation) -> str:
     """Where a mask `H W` is strongest, by ninths of the picture: "mostly top left", "mostly in the middle"; empty for one that is about even.
 
-    An even map is no word for "everywhere": with weights that have no network for places it is even where half the picture is damaged.
+    variation: `Calibration.map_variation`. An even map is no word for "everywhere": with weights that have no network for places it is even where half the picture is damaged.
     """
     ninths = F.adaptive_avg_pool2d(mask[None].float(), 3)[0]
-    if float(ninths.min()) >= (1 - EVEN) * float(ninths.max()):
+    if float(ninths.min()) >= (1 - variation) * float(ninths.max()):
         return ""
     row, column = divmod(int(ninths.argmax()), 3)
     return "mostly " + (" ".join(filter(None, (_ROWS[row], _COLUMNS[column]))) or "in the middle")
@@ -117,8 +116,8 @@ def _masks(prior: Prior, maps: Tensor) -> Tensor:
 
 
 def label(kind: str) -> str:
-    """How people write a kind of `KINDS`."""
-    return of(kind).label
+    """How people write a kind. Of one that only the weights know, its name without underscores."""
+    return of(kind).label if kind in KINDS else kind.replace("_", " ")
 
 
 def _worst_first(severities: list[float], probabilities: list[float]) -> list[int]:
@@ -126,37 +125,40 @@ def _worst_first(severities: list[float], probabilities: list[float]) -> list[in
 
 
 def _headline(prior: Prior, index: int) -> str:
-    return f"Picture {index + 1} ({_size(prior)}): {_found(prior.severities[index].tolist(), prior.probabilities[index].tolist())} found."
+    return f"Picture {index + 1} ({_size(prior)}): {_found(prior, index)} found."
 
 
 def _size(prior: Prior) -> str:
     return f"{prior.geometry.width}x{prior.geometry.height}"
 
 
-def _found(severities: list[float], probabilities: list[float]) -> str:
+def _found(prior: Prior, index: int) -> str:
     """The kinds that are there, worst first: "rain, noise", or "nothing"."""
+    severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
     return (
         ", ".join(
-            label(KINDS[k])
+            label(prior.kinds[k])
             for k in _worst_first(severities, probabilities)
-            if is_found(severities[k], probabilities[k])
+            if is_found(severities[k], probabilities[k], prior.calibration)
         )
         or "nothing"
     )
 
 
-def _left_in(weights: list[float]) -> str:
+def _left_in(prior: Prior, index: int) -> str:
     """The kinds that are not removed in full, in words: "noise, blur (60%)"; empty if there are none."""
     return ", ".join(
         label(kind) + (f" ({1 - weight:.0%})" if weight else "")
-        for kind, weight in zip(KINDS, weights)
+        for kind, weight in zip(prior.kinds, prior.steered[index].tolist())
         if weight < 1
     )
 
 
-def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
+def _chart(prior: Prior, index: int) -> Tensor:
+    severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
+    weights = prior.steered[index].tolist()
     sheet, draw = canvas(PLOT_WIDTH, HEAD + ROW * len(severities) + 12)
-    title = f"Found: {_found(severities, probabilities)}"
+    title = f"Found: {_found(prior, index)}"
     draw.text((16, 26), title, fill=INK, font=fitting(title, PLOT_WIDTH - 32, 26) or font(11), anchor="lm")
     full = PLOT_WIDTH - LABEL - SURE
     for share in (0, 0.5, 1):
@@ -169,9 +171,11 @@ def _chart(severities: list[float], probabilities: list[float], weights: list[fl
         anchor="lm",
     )
     draw.text((PLOT_WIDTH - 16, HEAD - 16), "certainty", fill=DIM, font=font(14), anchor="rm")
-    for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights)):
+    for row, (kind, severity, certainty, weight) in enumerate(
+        zip(prior.kinds, severities, probabilities, weights)
+    ):
         top, middle = HEAD + row * ROW, HEAD + row * ROW + ROW // 2
-        ink = INK if is_found(severity, certainty) else DIM
+        ink = INK if is_found(severity, certainty, prior.calibration) else DIM
         removed, left = (
             tuple(round(dark + certainty * (bright - dark)) for dark, bright in zip(FAINT, color))
             for color in (BLUE, AMBER)
