@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..host.diagnostics import Inside
-from ..host.prior_encode import FACTOR
 from ..models.config import DAEMConfig
-from ..pipeline.prior import Prior
+from ..pipeline.diagnostics import Inside
+from ..pipeline.prior import FACTOR, Prior
 from .drawing import BLUE, DIM, FAINT, INK, PANEL, SMALLEST, as_image, as_sheet, canvas, fitting, font
 
 REGION = 4

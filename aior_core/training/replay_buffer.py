@@ -16,7 +16,7 @@ from . import distributed
 from .batches import Draw, DrawState, StatefulDraw
 from .networks import Networks
 from .precision import autocast, fast_dtype
-from .restoration import encoded
+from .restoration import encode_for_fusion
 
 
 class ReplayBuffer(ABC):
@@ -125,7 +125,7 @@ class LatentBuffer(ReplayBuffer):
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         clean, batch = self.fresh(count, side, generator)
         with autocast(self.device):
-            latents, features, severities = encoded(
+            latents, features, severities = encode_for_fusion(
                 self.networks, clean, generator, **self.damage_options, **batch
             )
         small = fast_dtype(self.device)

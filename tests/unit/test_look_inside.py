@@ -91,7 +91,7 @@ def test_windows_are_metered_together(walk, look, monkeypatch):
 
 
 def test_the_regions_votes_make_the_routers_choice(walk, look):
-    from aior_pack.aior_core.models.daem import decode_with_detail
+    from aior_pack.aior_core.pipeline.decode import decode_with_detail
     from aior_pack.aior_core.report.diagnostics import regions_for, shares_of
 
     prior = walk.encode(picture(64, 96))
@@ -105,7 +105,7 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
     )
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
     _, routings = decode_with_detail(
-        walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture
+        walk.vae.first_stage_model, daem, latent, features, prior.picture, context
     )
     assert len(inside.levels) == len(routings) == 4
     for level, routing in zip(inside.levels, reversed(routings)):
@@ -152,7 +152,7 @@ def test_regions_are_counted_right():
 
 
 def test_words_and_pictures_say_the_same_numbers(walk):
-    from aior_pack.aior_core.host.diagnostics import Inside, Level
+    from aior_pack.aior_core.pipeline.diagnostics import Inside, Level
     from aior_pack.aior_core.report.diagnostics import (
         expert_names,
         expert_sheet,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data import Photographs
 from ..networks import Networks
-from ..restoration import damage, look, repair, start_latent
+from ..restoration import damage, encode_prior, repair, start_latent
 from ..run_log import Logs
 from ..validation import restoration_psnr
 from .base import Stage, StageRun, Validate, growing_crops
@@ -40,10 +40,10 @@ class DetailStage(Stage):
     ) -> tuple[Tensor, Logs]:
         made = damage(clean, generator, **self.damage_options, **batch)
         start, *plain = (choice or self.choose(generator)).split(" and ")
-        estimate = look(networks, made.lq)
-        latent = start_latent(networks, made, estimate, start, generator)
-        repaired, routings = repair(networks, estimate, made.lq, latent, made.keep)
-        loss, logs = repair_loss(repaired, routings, estimate, made, networks.daem.config.top_k)
+        encoded = encode_prior(networks, made.lq)
+        latent = start_latent(networks, made, encoded, start, generator)
+        repaired, routings = repair(networks, encoded, made.lq, latent, made.remove)
+        loss, logs = repair_loss(repaired, routings, encoded, made, networks.daem.config.top_k)
         return (loss + plain_decoder_loss(networks, clean) if plain else loss), logs
 
     def prepare(self, run: StageRun, given: Mapping[str, Tensor], *, resumed: bool) -> Stage:

@@ -11,7 +11,7 @@ from .. import batches, distributed
 from ..data import Photographs
 from ..networks import Networks
 from ..replay_buffer import LatentBuffer
-from ..restoration import encoded, fused_velocity
+from ..restoration import encode_for_fusion, fused_velocity
 from ..run_log import Logs
 from ..validation import restoration_psnr
 from .base import FixedCrops, Stage, StageRun, Validate
@@ -60,7 +60,9 @@ class FusionStage(Stage):
         """With `feature` and `severities`, `clean` is the target's latent, as a `LatentBuffer` gives it.
         Without them `clean` are pictures, which are damaged and encoded here."""
         if feature is None or severities is None:
-            clean, feature, severities = encoded(networks, clean, generator, **self.damage_options, **batch)
+            clean, feature, severities = encode_for_fusion(
+                networks, clean, generator, **self.damage_options, **batch
+            )
         return fusion_loss(networks, clean, generator, feature=feature.float(), severities=severities)
 
     def batches(self, run: StageRun) -> batches.Draw | None:

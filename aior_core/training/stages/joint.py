@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import experts, losses
 from ..data import Photographs
 from ..networks import Networks
-from ..restoration import damage, look, repair, start_latent
+from ..restoration import damage, encode_prior, repair, start_latent
 from ..run_log import Logs
 from ..validation import restoration_psnr
 from .base import ANCHOR, Stage, Validate, growing_crops
@@ -39,11 +39,11 @@ class JointStage(Stage):
     ) -> tuple[Tensor, Logs]:
         made = damage(clean, generator, **self.damage_options, **batch)
         choice = choice or self.choose(generator)
-        estimate = look(networks, made.lq)
-        latent = start_latent(networks, made, estimate, choice, generator)
-        repaired, routings = repair(networks, estimate, made.lq, latent, made.keep, noise=generator)
+        encoded = encode_prior(networks, made.lq)
+        latent = start_latent(networks, made, encoded, choice, generator)
+        repaired, routings = repair(networks, encoded, made.lq, latent, made.remove, noise=generator)
         fit = losses.restoration(repaired, made.target)
-        head = head_loss(estimate, made)
+        head = head_loss(encoded, made)
         logs: Logs = {"fit": fit.detach(), "head": head.detach(), "experts": experts.shares(routings)}
         loss = (
             fit

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...degradations import shares
 from .. import distributed, losses
 from ..networks import Networks
-from ..restoration import damage, look, repair, sample
+from ..restoration import damage, encode_prior, repair, sample
 from ..run_log import Logs
 from .base import FixedCrops, Stage
 
@@ -35,15 +35,15 @@ class KeepStage(Stage):
     ) -> tuple[Tensor, Logs]:
         """Every sample keeps some of its damages, by `selective` = 1."""
         made = damage(clean, generator, **self.damage_options, **batch)
-        chosen = distributed.uniform(made.keep.shape, generator) < ABSENT_KEPT
-        keep = made.keep * (1 - (made.severities == 0).float() * chosen.to(made.keep))
+        chosen = distributed.uniform(made.remove.shape, generator) < ABSENT_KEPT
+        remove = made.remove * (1 - (made.severities == 0).float() * chosen.to(made.remove))
         with torch.no_grad():
-            estimate = look(networks, made.lq)
+            encoded = encode_prior(networks, made.lq)
             sampled = (choice or self.choose(generator)) == "sampled"
             latent = (
-                sample(networks, estimate, 1, generator, keep) if sampled else networks.vae.encode(made.lq)
+                sample(networks, encoded, 1, generator, remove) if sampled else networks.vae.encode(made.lq)
             )
-        repaired, _ = repair(networks, estimate, made.lq, latent, keep)
+        repaired, _ = repair(networks, encoded, made.lq, latent, remove)
         fit = losses.restoration(repaired, made.target)
         return fit, {"fit": fit.detach()}
 

@@ -19,7 +19,7 @@ from ...models.config import CompactConfig
 from .. import distributed, losses
 from ..data import Photographs
 from ..networks import Networks, build
-from ..restoration import Plan, damaged, draw_plan, look, repair, start_latent
+from ..restoration import Plan, damaged, draw_plan, encode_prior, repair, start_latent
 from ..run_log import Logs
 from ..validation import restoration_psnr
 from .base import ANCHOR, Stage, StageRun, Validate
@@ -95,11 +95,11 @@ class PolishStage(Stage):
         local = torch.tensor(trained[rows], dtype=torch.float32, device=clean.device)
         start, *plain = (choice or self.choose(generator)).split(" and ")
         with torch.no_grad():
-            estimate = look(before, made.lq)
-            latent = start_latent(before, made, estimate, start, generator)
-            taught, _ = repair(before, estimate, made.lq, latent, made.keep)
+            encoded = encode_prior(before, made.lq)
+            latent = start_latent(before, made, encoded, start, generator)
+            taught, _ = repair(before, encoded, made.lq, latent, made.remove)
             target_latent = before.vae.encode(made.target) if plain else None
-        repaired, _ = repair(networks, estimate, made.lq, latent, made.keep)
+        repaired, _ = repair(networks, encoded, made.lq, latent, made.remove)
         held = losses.drifted(repaired, taught, made.target)
         loss = (local * losses.local(repaired, made.target) + HOLD_WEIGHT * (1 - local) * held).mean()
         gained = losses.decibels(taught, made.target) - losses.decibels(repaired.detach(), made.target)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...metrics.perceptual import learned_distance
 from ...models.daem_level import Routing
+from ...pipeline.encode import Encoded
 from .. import distributed, experts, losses
 from ..networks import Networks
-from ..restoration import Batch, Estimate
+from ..restoration import Batch
 from ..run_log import Logs
 
 HEAD_WEIGHT, BALANCE_WEIGHT, PLAIN_WEIGHT = 0.08, 5e-3, 0.3
@@ -34,19 +35,24 @@ def balance_loss(routings: list[Routing], top_k: int) -> Tensor:
     return sum(each[1:], each[0])
 
 
-def head_loss(estimate: Estimate, batch: Batch) -> Tensor:
+def head_loss(encoded: Encoded, batch: Batch) -> Tensor:
     """The loss of the degradation head against what was done to the pictures; real pairs do not count."""
     return losses.severity(
-        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+        encoded.presence_logits,
+        encoded.severity_logits,
+        encoded.map_logits,
+        batch.severities,
+        batch.maps,
+        batch.known,
     )
 
 
 def repair_loss(
-    repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int
+    repaired: Tensor, routings: list[Routing], encoded: Encoded, batch: Batch, top_k: int
 ) -> tuple[Tensor, Logs]:
     """The loss of `detail`: the picture, the degradation head, and the balance of the experts' load."""
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
-    head = head_loss(estimate, batch)
+    head = head_loss(encoded, batch)
     balance = balance_loss(routings, top_k)
     logs: Logs = {
         "fit": fit.detach(),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data import Photographs
 from ..networks import Networks
-from ..restoration import damage, look, repair, start_latent
+from ..restoration import damage, encode_prior, repair, start_latent
 from ..run_log import Logs
 from ..validation import restoration_psnr
 from .base import ANCHOR, Stage, Validate, growing_crops
@@ -37,20 +37,20 @@ class TogetherStage(Stage):
     ) -> tuple[Tensor, Logs]:
         made = damage(clean, generator, **self.damage_options, **batch)
         choice = choice or self.choose(generator)
-        estimate = look(networks, made.lq)
+        encoded = encode_prior(networks, made.lq)
         flow_logs: Logs = {}
         if choice.isdigit():
             # Before sampling: autocast of PyTorch before 2.11 caches the weights that sampling casts without
             # gradients, and would use them here too.
             with torch.no_grad():
                 target = networks.vae.encode(made.target)
-            feature = estimate.features[-1].detach().float()
+            feature = encoded.features[-1].detach().float()
             flow, flow_logs = fusion_loss(
-                networks, target, generator, feature=feature, severities=estimate.told * made.keep
+                networks, target, generator, feature=feature, severities=encoded.severities * made.remove
             )
-        latent = start_latent(networks, made, estimate, choice, generator)
-        repaired, routings = repair(networks, estimate, made.lq, latent, made.keep)
-        loss, logs = repair_loss(repaired, routings, estimate, made, networks.daem.config.top_k)
+        latent = start_latent(networks, made, encoded, choice, generator)
+        repaired, routings = repair(networks, encoded, made.lq, latent, made.remove)
+        loss, logs = repair_loss(repaired, routings, encoded, made, networks.daem.config.top_k)
         if choice == "wished":
             loss = loss + plain_decoder_loss(networks, clean)
         elif choice.isdigit():
