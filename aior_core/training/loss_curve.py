@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .files import write_text
+from ..atomic import atomic_write_text
 
 Points = list[tuple[float, float]]
 
@@ -62,7 +62,7 @@ class LossCurve:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, making the folder. A kill leaves the old file or the new one, whole."""
-        write_text(path, json.dumps(asdict(self)))
+        atomic_write_text(path, json.dumps(asdict(self)))
 
     def cut(self, seconds: float) -> None:
         """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those
