@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from _tables import real_clean, real_damaged
+from _tables import real_clean, real_details
 
 WORSE, MUCH_WORSE = 0.2, 2.0
 """By so many dB below its input a result counts as worse, and as much worse."""
@@ -85,4 +85,4 @@ def entries(rows: list[Row], kinds: dict[str, str] | None = None) -> list[dict]:
 def tables(rows: list[Row]) -> str:
     """Two Markdown tables: of damaged sets, and of clean ones."""
     results = {"sets": entries(rows)}
-    return "\n\n".join(table for table in (real_damaged(results), real_clean(results)) if table)
+    return "\n\n".join(table for table in (real_details(results), real_clean(results)) if table)
