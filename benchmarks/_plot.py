@@ -1,4 +1,4 @@
-"""The benchmarks' picture of a table: how many dB each method gains over the damaged picture, a group of bars per damage."""
+"""A bar chart of the gain in dB of each method over the damaged picture, grouped by damage."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def draw_gains(gains: dict[str, dict[str, float]], path: Path, title: str) -> None:
-    """`gains[damage][method]` in dB -> a picture at `path`, in the format of its suffix. Needs matplotlib.
+    """Draw `gains[damage][method]` in dB to `path`, in the format of its suffix.
 
-    Raises RuntimeError that says so when it is not installed.
+    Raises RuntimeError when matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
