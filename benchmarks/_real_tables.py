@@ -77,7 +77,7 @@ def grouped(rows: list[Row]) -> dict[tuple[str, str, int], list[Row]]:
 
 def tables(rows: list[Row]) -> str:
     """Two Markdown tables: damaged sets, and clean ones."""
-    markdown, damaged, whole = room("aior_core.metrics.report").markdown, [], []
+    markdown, damaged, whole = room("aior_core.report.tables").markdown, [], []
     for (name, weights, steps), chosen in grouped(rows).items():
         numbers = summary(chosen)
         if name.startswith(CLEAN):

@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n"
     )
-    print(room("aior_core.metrics.report").markdown(["variant", "mean", *damages], cells))
+    print(room("aior_core.report.tables").markdown(["variant", "mean", *damages], cells))
     return 0
 
 

@@ -66,7 +66,7 @@ def strip(pictures: list[torch.Tensor]) -> Image.Image:
 def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None) -> list[list]:
     """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case under every setting."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )
@@ -118,7 +118,7 @@ def summary(rows: list[list]) -> str:
                 *(f"{mean(setting, 3, d):.2f}" for d in damages),
             ]
         )
-    return room("aior_core.metrics.report").markdown(
+    return room("aior_core.report.tables").markdown(
         ["setting", "PSNR", "SSIM", *(["ST-LPIPS"] if learned else []), *damages], lines
     )
 

@@ -101,7 +101,7 @@ def main() -> int:
         )
         rows.append([name, f"{pixels:.2f}", f"{blocks:.3f}", f"{decibels:.2f}"])
     print(
-        room("aior_core.metrics.report").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows)
+        room("aior_core.report.tables").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows)
     )
     return 0
 

@@ -146,7 +146,7 @@ def summaries(rows: list[Row]) -> list[dict]:
 
 def tables(rows: list[Row]) -> str:
     """Both, in Markdown."""
-    markdown, errors, decoded = room("aior_core.metrics.report").markdown, [], []
+    markdown, errors, decoded = room("aior_core.report.tables").markdown, [], []
     for found in summaries(rows):
         name = [found["damage"], found["weights"], str(found["pictures"])]
         ratios = [

@@ -111,7 +111,7 @@ def sizes_table(options: argparse.Namespace, argv: list[str]) -> str:
                 grows,
             ]
         )
-    return room("aior_core.metrics.report").markdown(
+    return room("aior_core.report.tables").markdown(
         ["picture", "MP", "seconds", "CPU s", "s/MP", "peak MiB", "grows"], rows
     )
 
@@ -187,7 +187,7 @@ def seams_table(options: argparse.Namespace) -> str:
         "core's decode_tiled",
         "seam",
     ]
-    return room("aior_core.metrics.report").markdown(head, rows)
+    return room("aior_core.report.tables").markdown(head, rows)
 
 
 def main(argv: list[str] | None = None) -> int:

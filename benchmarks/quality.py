@@ -58,7 +58,7 @@ class Naming:
 
 def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
     """Measure a `1 3 H W`, -1..1 result by the case's protocol."""
-    scores = room("aior_core.metrics.report").measure(
+    scores = room("aior_core.metrics").measure(
         result, case.gt, border=case.border, channel=case.channel, learned=learned
     )
     return Row(
@@ -137,7 +137,7 @@ def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
         for name in ours
         if any(name in methods for methods in grouped.values())
     ]
-    return room("aior_core.metrics.report").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
+    return room("aior_core.report.tables").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
 
 
 def gains(rows: list[Row], steps: tuple[int, ...]) -> dict[str, dict[str, float]]:
@@ -178,7 +178,7 @@ def naming_summary(namings: list[Naming]) -> str:
             f"{right[0] / len(namings):.0%} by severity",
         ]
     )
-    return room("aior_core.metrics.report").markdown(
+    return room("aior_core.report.tables").markdown(
         ["damage", "n", "right by severity", "right by probability", "taken for"], lines
     )
 

@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
                 shares.append(
                     [f"{size}x{size}", f"{plain:.3f}", f"{patched:.3f}", f"{patched / plain - 1:+.0%}"]
                 )
-    markdown = room("aior_core.metrics.report").markdown
+    markdown = room("aior_core.report.tables").markdown
     print(markdown(["picture", "steps", "load", "encode", "sample", "decode", "total", "peak MiB"], rows))
     print("\n" + markdown(["picture", "plain step", "DAFF step", "DAFF adds"], shares))
     return 0

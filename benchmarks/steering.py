@@ -186,7 +186,7 @@ def grain_summary(rows: list[Row]) -> str:
     steered = by_method[STEERED]
     gained = sum(after - start >= GAIN_WANTED for after, start in zip(steered[TO_WISH], before))
     kept = sum(KEPT_WANTED[0] <= share <= KEPT_WANTED[1] for share in steered[KEPT])
-    text = room("aior_core.metrics.report").markdown(
+    text = room("aior_core.report.tables").markdown(
         ["", "n", TO_WISH, "gain", TO_CLEAN, KEPT, RESIDUE], lines
     )
     low, high = KEPT_WANTED
@@ -204,7 +204,7 @@ def map_summary(rows: list[Row]) -> str:
         for kind, values in table(rows).items()
     ]  # fmt: skip
     header = ["damage on a half", "n", "mean IoU", "least", f"at least {IOU_WANTED}", EVERYWHERE]
-    return room("aior_core.metrics.report").markdown(header, lines)
+    return room("aior_core.report.tables").markdown(header, lines)
 
 
 SUMMARIES = {"grain": grain_summary, "map": map_summary}
