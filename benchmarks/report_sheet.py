@@ -22,7 +22,8 @@ from _host import ROOT, Walk, image, room
 from PIL import Image
 
 GAP, CAPTION, CHART = 8, 26, 400
-PAPER, TEXT = (250, 250, 250), (30, 30, 30)
+palette = room("aior_core.report.palette")
+PAPER, TEXT = palette.PAPER, palette.PAPER_INK
 
 # What was done, each (kind, severity, kind of mask or None for everywhere).
 SINGLY = (
@@ -96,7 +97,7 @@ def recipe_of(done: tuple, seed: int):
 def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[Row]:
     """One row per case, each on the next of the pictures."""
     degradations, report, drawing = (
-        room(f"aior_core.{name}") for name in ("degradations", "host.report", "host.drawing")
+        room(f"aior_core.{name}") for name in ("degradations", "report.degradation_report", "report.drawing")
     )
     as_8bit = room("aior_core.metrics").as_8bit
     for index, done in enumerate(cases):

@@ -6,7 +6,6 @@ is the one that DAFF Sampler and DAEM Decode make with the same settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ..picture.tiles import Region
 from ..pipeline.prior import Prior, require_prior
 from ..pipeline.prior_batch import rows_of
 from ..pipeline.validate import require_kind, require_numbers
+from ..report.diagnostics import Diagnostics, LevelRouting
 from .daem_decode import decode_daem
 from .default_conditioning import Conditioning
 from .prior_encode import require_vae
@@ -79,26 +79,6 @@ class Meter:
         return h
 
 
-@dataclass(frozen=True, eq=False)
-class Level:
-    """One level of DAEM: `weights` `B E`, the router's for the whole picture, and `votes` `B E H/8 W/8`, its logits place by place, fp32, on the CPU.
-
-    Both softmax to shares: the votes' mean over the places is what the weights are the softmax of.
-    """
-
-    weights: Tensor
-    votes: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Inside:
-    """What a restoration did. influence: per picture, per step, 0 is none. levels: DAEM's, finest first; empty without DAEM. image: as DAEM Decode gives it."""
-
-    influence: list[list[float]]
-    levels: list[Level]
-    image: Tensor
-
-
 def look_inside(
     model: ModelPatcher,
     vae: VAE,
@@ -112,7 +92,7 @@ def look_inside(
     cfg: float = 1.0,
     strength: float = 1.0,
     clip: CLIP | None = None,
-) -> Inside:
+) -> Diagnostics:
     """Restore the pictures of a prior as DAFF Sampler and DAEM Decode do (Euler, simple schedule, from noise), and say what happened on the way.
 
     strength is DAFF's. Pictures are sampled one after the other, each with the noise that it has in the batch.
@@ -126,7 +106,7 @@ def look_inside(
     experts = len(restorer.config.daem.kernels) if restorer.daem is not None else 0
     shape = (len(prior.latent), experts, *prior.latent.shape[-2:])
     levels = [
-        Level(torch.zeros(shape[:2]), torch.zeros(shape))
+        LevelRouting(torch.zeros(shape[:2]), torch.zeros(shape))
         for _ in (restorer.config.daem.widths if experts else ())
     ]
 
@@ -144,4 +124,4 @@ def look_inside(
         )
         influence.append(meter.influence)
     image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)
-    return Inside(influence, levels, image)
+    return Diagnostics(influence, levels, image)
