@@ -25,7 +25,7 @@ def ssim(picture: Tensor, reference: Tensor, *, border: int = 0, channel: str = 
     Raises:
         ValueError: as `protocol.prepare`, or fewer than 11 pixels are left on a side.
     """
-    # kornia takes about a second to import, which ComfyUI's start should not pay.
+    # Imported here because it takes 0.2 s, which ComfyUI's start should not pay.
     from kornia.metrics import ssim as ssim_map
 
     picture, reference = prepare(picture, reference, border=border, channel=channel)
