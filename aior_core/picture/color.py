@@ -15,7 +15,7 @@ WAVELET_LEVELS = 5
 
 
 def _matched(reference: Tensor, picture: Tensor) -> Tensor:
-    """The reference on the picture's device, in its dtype and of its size. Raises ValueError if shapes differ."""
+    """The reference on the picture's device, in its dtype and size. Raises ValueError if shapes differ."""
     reference = reference.to(picture)
     if reference.ndim != 4 or picture.ndim != 4 or reference.shape[1] != picture.shape[1]:
         raise ValueError(
