@@ -95,13 +95,17 @@ def clean_files(data: Path) -> list[Path]:
 
 
 def exposed(picture: torch.Tensor, stops: float) -> torch.Tensor:
-    """`B 3 H W` in -1..1, exposed so many stops darker in linear light and rounded to 8 bits; as it is at
-    0."""
+    """Return `picture` (`B 3 H W` in -1..1) rendered darker, so that mid-grey loses `stops` of linear light.
+
+    A power of the display value darkens it, which keeps black and white and adds contrast, as dark scenes of
+    the real sets have it. The result has 8 bits. At 0 stops the picture is returned as it is.
+    """
     if stops == 0.0:
         return picture
     light = room("aior_core.degradations.published.light")
-    darker = light.encode(light.decode(picture * 0.5 + 0.5) * 2.0**-stops)
-    return (darker * 255.0).round() / 127.5 - 1.0
+    grey = torch.tensor(0.5)
+    power = (light.encode(light.decode(grey) * 2.0**-stops).log() / grey.log()).item()
+    return (((picture * 0.5 + 0.5) ** power) * 255.0).round() / 127.5 - 1.0
 
 
 def made_pairs(

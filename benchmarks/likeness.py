@@ -56,7 +56,7 @@ COMPARED = {
         measures.noise,
         {},
         "rest",
-        darker=(0.0,) * 7 + (4.0,),
+        darker=(0.0,) * 4 + (1.0, 1.5, 2.0, 3.0),
     ),
     "rain": Compared(
         ("SIRR_val20",),
@@ -76,7 +76,9 @@ COMPARED = {
         {},
         side=352,
     ),
-    "haze_machine": Compared(("I-HAZE_small",), ("machine_haze",), measures.haze, {}, side=280),
+    "haze_machine": Compared(
+        ("I-HAZE_small",), ("machine_haze",), measures.haze, {}, side=280, darker=(0.0, 0.5, 1.0)
+    ),
     "haze_indoor": Compared(("ITS_indoor_train",), ("indoor_haze",), measures.haze, {}, side=400),
 }
 

@@ -1,4 +1,4 @@
-"""The nodes: each reads its inputs, calls one function of `aior_core` and returns."""
+"""The nodes. Each one reads its inputs, calls a function of `aior_core` and returns the result."""
 
 from .daem import DecodeDAEM
 from .daff import ApplyDAFF, DAFFSampler

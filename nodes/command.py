@@ -1,21 +1,22 @@
-"""What `aior.py restore` puts in the place of Load Image and Save Image. Its own server has them; graphs of people do not."""
+"""Nodes that `aior.py restore` uses instead of Load Image and Save Image; only its own server has them."""
 
 from comfy_api.latest import io
 
 from ..aior_core.host.picture_files import load_source, save_results
+from .sockets import CATEGORY
 
 SOURCE = io.Custom("AIOR_PICTURE_FILE")
 
 
 class ReadPicture(io.ComfyNode):
-    """Wraps `load_source`. Its first two outputs are Load Image's."""
+    """Wraps `load_source`. The first two outputs are the same as those of Load Image."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AIOR_ReadPicture",
             display_name="Read Picture",
-            category="image/restoration",
+            category=CATEGORY,
             inputs=[io.String.Input("file"), io.String.Input("format")],
             outputs=[io.Image.Output(), io.Mask.Output(), SOURCE.Output()],
         )
@@ -33,7 +34,7 @@ class WritePicture(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_WritePicture",
             display_name="Write Picture",
-            category="image/restoration",
+            category=CATEGORY,
             is_output_node=True,
             inputs=[io.Image.Input("images"), SOURCE.Input("source"), io.String.Input("settings")],
             outputs=[],

@@ -1,13 +1,13 @@
-"""DAEM: decoding with the damaged picture's own detail."""
+"""DAEM: decodes a latent with detail from the damaged picture."""
 
 from comfy_api.latest import io
 
 from ..aior_core.host.daem_decode import COLOR_FIXES, MIRRORED, decode_daem
-from .named_errors import in_its_name
-from .sockets import PRIOR, RESTORER, SEARCHED
+from .named_errors import RestorationNode
+from .sockets import CATEGORY, SEARCHED, prior_input, restorer_input, strength_input, tile_input, vae_input
 
 
-class DecodeDAEM(io.ComfyNode):
+class DecodeDAEM(RestorationNode):
     """Wraps `decode_daem`."""
 
     @classmethod
@@ -15,44 +15,34 @@ class DecodeDAEM(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_DecodeDAEM",
             display_name="DAEM Decode",
-            category="image/restoration",
-            description="Decodes a restored latent with detail from the damaged picture, in exactly its size: Detail-Aware Expert Module.",
+            category=CATEGORY,
+            description="Decodes a restored latent with fine detail from the damaged picture, in exactly "
+            "its size. DAEM stands for Detail-Aware Expert Module.",
             search_aliases=[*SEARCHED, "detail", "vae decode", "UniLDiff"],
             inputs=[
                 io.Latent.Input(
                     "samples",
-                    tooltip="The restored latent, from DAFF Sampler or any sampler. With a noise mask, everything outside "
-                    "of it comes back as it came in.",
+                    tooltip="The restored latent, from DAFF Sampler or any other sampler. With a noise mask, "
+                    "everything outside of the mask is returned unchanged.",
                 ),
-                io.Vae.Input("vae", tooltip="The VAE that goes with the restorer."),
-                RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
-                PRIOR.Input(
-                    "prior",
-                    tooltip="From Encode Degradation Prior: size, alpha and detail of the damaged picture.",
+                vae_input(),
+                restorer_input(),
+                prior_input(
+                    "From Encode Degradation Prior. It brings the size, alpha and detail of the damaged "
+                    "picture."
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.01,
-                    tooltip="How much of DAEM is added: 1 is the method, 0 the plain decoder.",
-                ),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=64,
-                    advanced=True,
-                    tooltip="Side in pixels of the tiles, to save memory; the compact model's result is the same. 0: the whole picture, or what fits.",
+                strength_input("Strength of DAEM. 1 is the method as trained, 0 is the plain decoder."),
+                tile_input(
+                    "Size of the tiles in pixels, to save memory. With the compact model the result stays "
+                    "the same. 0 takes the whole picture, or the largest tile that fits."
                 ),
                 io.Combo.Input(
                     "color_fix",
                     options=list(COLOR_FIXES),
                     default="none",
                     advanced=True,
-                    tooltip="Take colours from the damaged picture. Not for haze or low light, where the colours are the damage.",
+                    tooltip="Takes the colours from the damaged picture. "
+                    "Do not use it for haze or low light, where the colours are the damage.",
                 ),
                 io.Int.Input(
                     "ensemble",
@@ -60,31 +50,30 @@ class DecodeDAEM(io.ComfyNode):
                     min=1,
                     max=len(MIRRORED),
                     optional=True,
-                    tooltip="The mean of so many mirrored copies, decoded one after the other: 2 takes twice as long to decode and is nearer to the truth. 1: off.",
+                    tooltip="Averages this many mirrored copies, decoded one after another. "
+                    "2 takes twice as long to decode and is slightly more accurate. 1 turns it off.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="The restored picture, of exactly the size that came in, alpha as it was.",
+                    tooltip="The restored picture, in exactly its original size and with its original alpha.",
                 )
             ],
         )
 
     @classmethod
-    @in_its_name
     def execute(
         cls, samples, vae, restorer, prior, strength: float, tile: int, color_fix: str, ensemble: int = 1
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            decode_daem(
-                samples,
-                vae,
-                restorer,
-                prior,
-                strength=strength,
-                tile=tile,
-                color_fix=color_fix,
-                ensemble=ensemble,
-            )
+        image = decode_daem(
+            samples,
+            vae,
+            restorer,
+            prior,
+            strength=strength,
+            tile=tile,
+            color_fix=color_fix,
+            ensemble=ensemble,
         )
+        return io.NodeOutput(image)

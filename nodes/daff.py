@@ -1,19 +1,32 @@
-"""DAFF: on a MODEL for any sampler, or with a sampler in one node."""
+"""DAFF: on a MODEL for any sampler, or together with a sampler in one node."""
 
 from comfy_api.latest import io
 
 from ..aior_core.host.daff_patch import apply_daff
 from ..aior_core.host.sampling import NOISES, sample_daff, sampler_names, scheduler_names
 from ..aior_core.host.start_points import START_POINTS, started
-from .named_errors import in_its_name
-from .sockets import CFG, CLIP, PRIOR, RESTORER, SEARCHED, STRENGTH
+from .named_errors import RestorationNode
+from .sockets import (
+    CATEGORY,
+    SEARCHED,
+    cfg_input,
+    clip_input,
+    conditioning_inputs,
+    model_input,
+    percent_input,
+    prior_input,
+    restorer_input,
+    seed_input,
+    steps_input,
+    strength_input,
+    tile_input,
+)
 
-POSITIVE = "What to make. Leave open for the compact model: it gets the damages found. For SDXL open means an empty text, made by clip."
-NEGATIVE = "What to keep away from. Leave open for the compact model. For SDXL open means an empty text, made by clip."
 ALIASES = [*SEARCHED, "UniLDiff"]
+CARRIES_PRIOR = "Carries the prior. Use this output, not the conditioning that you connected."
 
 
-class ApplyDAFF(io.ComfyNode):
+class ApplyDAFF(RestorationNode):
     """Wraps `apply_daff`."""
 
     @classmethod
@@ -21,60 +34,34 @@ class ApplyDAFF(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_ApplyDAFF",
             display_name="Apply DAFF",
-            category="image/restoration",
-            description="Makes a MODEL restore the picture of a prior, with any sampler or guider: Degradation-Aware Feature Fusion.",
+            category=CATEGORY,
+            description="Makes a MODEL restore the picture in the prior, with any sampler or guider. "
+            "DAFF stands for Degradation-Aware Feature Fusion.",
             search_aliases=ALIASES,
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer. It is not changed.",
+                model_input("It is not changed."),
+                restorer_input(),
+                prior_input(
+                    "From Encode Degradation Prior. Its picture must have the size of the latent that you "
+                    "sample."
                 ),
-                RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
-                PRIOR.Input(
-                    "prior",
-                    tooltip="From Encode Degradation Prior; its picture has the size of the latent that is sampled.",
-                ),
-                io.Conditioning.Input("positive", optional=True, tooltip=POSITIVE),
-                io.Conditioning.Input("negative", optional=True, tooltip=NEGATIVE),
-                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip=STRENGTH),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    advanced=True,
-                    tooltip="Part of the schedule after which DAFF sets in.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    advanced=True,
-                    tooltip="Part of the schedule after which DAFF stops.",
-                ),
-                io.Clip.Input("clip", optional=True, tooltip=CLIP),
+                *conditioning_inputs(),
+                strength_input(),
+                percent_input("start_percent", 0.0, "The part of the schedule after which DAFF starts."),
+                percent_input("end_percent", 1.0, "The part of the schedule after which DAFF stops."),
+                clip_input(),
             ],
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="For any sampler or guider, together with the two conditionings.",
+                    tooltip="For any sampler or guider, together with both conditionings.",
                 ),
-                io.Conditioning.Output(
-                    display_name="positive",
-                    tooltip="Carries the prior: use this one, not the one that came in.",
-                ),
-                io.Conditioning.Output(
-                    display_name="negative",
-                    tooltip="Carries the prior: use this one, not the one that came in.",
-                ),
+                io.Conditioning.Output(display_name="positive", tooltip=CARRIES_PRIOR),
+                io.Conditioning.Output(display_name="negative", tooltip=CARRIES_PRIOR),
             ],
         )
 
     @classmethod
-    @in_its_name
     def execute(
         cls,
         model,
@@ -96,7 +83,7 @@ class ApplyDAFF(io.ComfyNode):
         return io.NodeOutput(*apply_daff(model, restorer, prior, positive, negative, **options))
 
 
-class DAFFSampler(io.ComfyNode):
+class DAFFSampler(RestorationNode):
     """Wraps `sample_daff`."""
 
     @classmethod
@@ -104,46 +91,25 @@ class DAFFSampler(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_DAFFSampler",
             display_name="DAFF Sampler",
-            category="image/restoration",
-            description="Restores the picture of a prior in latent space: Apply DAFF and a sampler in one, with tiles and a fidelity dial.",
+            category=CATEGORY,
+            description="Restores the picture in the prior, in latent space. It combines Apply DAFF and a "
+            "sampler in one node, with tiles and a fidelity control.",
             search_aliases=[*ALIASES, "sampler", "ksampler"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="From Load AIOR Compact, or an SDXL checkpoint for an SDXL restorer."
-                ),
-                RESTORER.Input("restorer", tooltip="The restorer that the prior was made with."),
-                PRIOR.Input("prior", tooltip="From Encode Degradation Prior."),
-                io.Conditioning.Input("positive", optional=True, tooltip=POSITIVE),
-                io.Conditioning.Input("negative", optional=True, tooltip=NEGATIVE),
+                model_input(),
+                restorer_input(),
+                prior_input(),
+                *conditioning_inputs(),
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Where to start from; with a noise mask, only what is masked is repaired, and DAEM Decode "
-                    "gives back the rest as it came in. Open: see start_point.",
+                    tooltip="The latent to start from. With a noise mask, only the masked area is "
+                    "restored, and DAEM Decode returns the rest unchanged. If it is not connected, "
+                    "start_point decides.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="The noise. The same seed gives the same picture.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=4,
-                    min=1,
-                    max=200,
-                    tooltip="1 is closest to the truth on average, 4 sharper, 20 for texture.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip=CFG,
-                ),
+                seed_input("Decides the noise. The same seed gives the same picture."),
+                steps_input("On average 1 is closest to the truth, 4 is sharper, and 20 gives more texture."),
+                cfg_input(),
                 io.Combo.Input(
                     "sampler_name",
                     options=sampler_names(),
@@ -156,15 +122,18 @@ class DAFFSampler(io.ComfyNode):
                     options=scheduler_names(),
                     default="simple",
                     advanced=True,
-                    tooltip="ComfyUI's scheduler; ddim_uniform with 20 steps is the reference for SDXL restorers.",
+                    tooltip="ComfyUI's scheduler. For SDXL restorers, ddim_uniform with 20 steps is the "
+                    "reference.",
                 ),
                 io.Combo.Input(
                     "start_point",
                     options=list(START_POINTS),
                     default="noise",
                     advanced=True,
-                    tooltip="Without a latent: start from pure noise, from the damaged picture (lq), with denoise below 1, or as UniLDiff's code does "
-                    "(lq_official, SDXL), in 2i-1 with the slip in its code too.",
+                    tooltip="Where to start if no latent is connected: from pure noise (noise); from the "
+                    "damaged picture (lq), which needs denoise below 1; or as UniLDiff's code does "
+                    "(lq_official, SDXL). lq_official_2i-1 also repeats the mistake in that code, which "
+                    "encodes 2i-1.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -173,7 +142,8 @@ class DAFFSampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="How much noise the start gets: 1 forgets it, less keeps more of it.",
+                    tooltip="How much noise is added to the start. 1 erases it, lower values keep more of "
+                    "it.",
                 ),
                 io.Float.Input(
                     "fidelity",
@@ -181,18 +151,13 @@ class DAFFSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="0 lets the sampler invent texture, 1 holds it to its first, safest guess.",
+                    tooltip="0 lets the sampler invent texture. 1 keeps it close to its first, safest guess.",
                 ),
-                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip=STRENGTH),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=64,
-                    advanced=True,
-                    tooltip="Side in pixels of the overlapping windows that the denoiser sees, to save memory. 0: the whole picture, or 1024 if it is large; "
-                    "smaller ones are used only where memory is short.",
+                strength_input(),
+                tile_input(
+                    "Size in pixels of the overlapping windows that the denoiser sees, to save memory. 0 "
+                    "takes the whole picture, or windows of 1024 if it is large. Smaller ones are used "
+                    "only if memory is short."
                 ),
                 io.Combo.Input(
                     "noise",
@@ -200,13 +165,14 @@ class DAFFSampler(io.ComfyNode):
                     default=NOISES[0],
                     optional=True,
                     advanced=True,
-                    tooltip="For the frames of a video, 'same for all': then nothing flickers that the noise has made.",
+                    tooltip="Choose 'same for all' for the frames of a video, so that the noise causes no "
+                    "flicker.",
                 ),
-                io.Clip.Input("clip", optional=True, tooltip=CLIP),
+                clip_input(),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="For the start point lq_official_2i-1: the VAE of the SDXL checkpoint. Not used otherwise.",
+                    tooltip="Only for the start point lq_official_2i-1: the VAE of the SDXL checkpoint.",
                 ),
             ],
             outputs=[
@@ -217,7 +183,6 @@ class DAFFSampler(io.ComfyNode):
         )
 
     @classmethod
-    @in_its_name
     def execute(
         cls,
         model,

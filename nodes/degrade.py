@@ -1,4 +1,4 @@
-"""Synthesize Degradation: damage a picture on purpose, to test a graph or to make training pairs."""
+"""Synthesize Degradation: damages a picture on purpose, to test a graph or to make training pairs."""
 
 from comfy_api.latest import io
 
@@ -14,13 +14,14 @@ from ..aior_core.degradations import (
 )
 from ..aior_core.picture import distance_of, from_unit, join_alpha, split_alpha, to_unit
 from ..aior_core.pipeline.validate import require_numbers
-from .named_errors import in_its_name
+from .named_errors import RestorationNode
+from .sockets import CATEGORY, seed_input
 
 RANDOM, WORLD = "random mixture", "random world"
 WRITTEN = "from recipe"
 
 
-class Degrade(io.ComfyNode):
+class Degrade(RestorationNode):
     """Wraps `apply_recipe`."""
 
     @classmethod
@@ -28,11 +29,10 @@ class Degrade(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_Degrade",
             display_name="Synthesize Degradation",
-            category="image/restoration",
-            description=(
-                "Damages a picture with noise, blur, low resolution, rain, snow, haze, low light or JPEG, or as a phone does at night or an "
-                "old file has it, the same way for the same seed, and tells the recipe."
-            ),
+            category=CATEGORY,
+            description="Damages a picture on purpose: with noise, blur, low resolution, rain, snow, haze, "
+            "low light or JPEG, or as a phone at night or an old file does. The same seed gives the same "
+            "damage. It also outputs the recipe of what it did.",
             search_aliases=[
                 "degrade",
                 "add noise",
@@ -57,16 +57,19 @@ class Degrade(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The clean picture, or several. All of a batch are damaged alike. Alpha stays as it is.",
+                    tooltip="One clean picture or a batch. All pictures of a batch are damaged alike. "
+                    "Alpha is kept unchanged.",
                 ),
                 io.Combo.Input(
                     "degradation",
                     options=[*KINDS, *PRESETS, RANDOM, WORLD, WRITTEN],
                     default="noise",
                     tooltip=(
-                        "What to do to the picture: one damage; a mixture as it is met outside, from 'phone at night' to 'security camera'; or "
-                        f"one look of a damage, such as 'rain: rain100l', as a paper or a camera makes it. '{RANDOM}' draws one to three "
-                        f"damages and their strengths from the seed, '{WORLD}' does so as training does; '{WRITTEN}' repeats the recipe given below."
+                        "What to do to the picture: one degradation; a mixture as it occurs in practice, "
+                        "from 'phone at night' to 'security camera'; or one style of a degradation, as a "
+                        f"paper or a camera produces it, such as 'rain: rain100l'. '{RANDOM}' draws one to "
+                        f"three degradations and their strengths from the seed. '{WORLD}' draws them as "
+                        f"training does. '{WRITTEN}' repeats the recipe given below."
                     ),
                 ),
                 io.Float.Input(
@@ -75,18 +78,15 @@ class Degrade(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip=(
-                        "How strong: 0 leaves the picture as it is, 1 is the worst (noise sigma 60, x4 low resolution, JPEG quality 10, 5 "
-                        "stops of light). A mixture with a name is as it is named at 0.5. A random mixture and a recipe bring their own."
-                    ),
+                    tooltip="How strong the damage is. 0 leaves the picture unchanged, 1 is the worst: "
+                    "noise sigma 60, x4 low resolution, JPEG quality 10, 5 stops darker. A named mixture "
+                    "matches its name at 0.5. A random mixture and a recipe have their own severity.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=True,
-                    tooltip="Where the drops, flakes and grains fall. The same seed gives the same damage. A recipe brings its own.",
+                seed_input(
+                    "Decides where drops, flakes and grain fall. The same seed gives the same damage. "
+                    "A recipe has its own seeds.",
+                    most=2**31 - 1,
+                    control=True,
                 ),
                 io.String.Input(
                     "recipe",
@@ -94,28 +94,26 @@ class Degrade(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     dynamic_prompts=False,
-                    tooltip=f"The recipe text of an earlier run, used with '{WRITTEN}' only.",
+                    tooltip=f"The recipe of an earlier run. Only used with '{WRITTEN}'.",
                 ),
                 io.Image.Input(
                     "depth",
                     optional=True,
-                    tooltip=(
-                        "How far everything is, as depth estimators give it: bright is near. Haze, snow and rain with a veil, and blur by "
-                        "distance follow it. Open: depth is invented."
-                    ),
+                    tooltip="A depth map as depth estimators make it: bright is near. Haze, the veils of "
+                    "rain and snow, and blur by distance follow it. If it is not connected, the node "
+                    "invents the depth.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The damaged picture, of the same size."),
+                io.Image.Output(display_name="image", tooltip="The damaged picture, in the same size."),
                 io.String.Output(
                     display_name="recipe",
-                    tooltip=f"What was done, as JSON: feed it back with '{WRITTEN}' to do it again.",
+                    tooltip=f"What was done, as JSON. Use it with '{WRITTEN}' to do it again.",
                 ),
             ],
         )
 
     @classmethod
-    @in_its_name
     def execute(
         cls, image, degradation: str, severity: float, seed: int, recipe: str = "", depth=None
     ) -> io.NodeOutput:
@@ -123,7 +121,8 @@ class Degrade(io.ComfyNode):
         if degradation == WRITTEN:
             if not recipe.strip():
                 raise ValueError(
-                    f"'{WRITTEN}' needs a recipe; connect the recipe output of another Synthesize Degradation node."
+                    f"'{WRITTEN}' needs a recipe, but the recipe input is empty. "
+                    "Connect the recipe output of another Synthesize Degradation node."
                 )
             plan = Recipe.from_json(recipe)
         elif degradation == RANDOM:

@@ -6,13 +6,28 @@ from ..aior_core.host.compact_model import load_compact
 from ..aior_core.host.folders import fingerprint, weight_files, weight_path
 from ..aior_core.host.restorer import load_restorer
 from ..aior_core.host.unet_file import load_unet
-from .named_errors import in_its_name
-from .sockets import RESTORER
-
-FILE = "A safetensors file from the pack's models folder or from ComfyUI/models/aior; of a file in several parts, the first."
+from .named_errors import RestorationNode
+from .sockets import CATEGORY, RESTORER
 
 
-class LoadCompact(io.ComfyNode):
+def file_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "file",
+        options=weight_files(),
+        tooltip="A safetensors file from the pack's models folder or from ComfyUI/models/aior. "
+        "If the weights come in several files, choose the first one.",
+    )
+
+
+class WeightsLoader(RestorationNode):
+    """Base class of the loaders: a node runs again when its file has changed."""
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        return fingerprint(file)
+
+
+class LoadCompact(WeightsLoader):
     """Wraps `load_compact`."""
 
     @classmethod
@@ -20,8 +35,9 @@ class LoadCompact(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_LoadCompact",
             display_name="Load AIOR Compact",
-            category="image/restoration",
-            description="Loads the small restoration model that comes with this pack: denoiser, autoencoder and restorer in one file.",
+            category=CATEGORY,
+            description="Loads the small restoration model that comes with this pack: "
+            "denoiser, autoencoder and restorer in one file.",
             search_aliases=[
                 "AIOR",
                 "restore",
@@ -33,12 +49,14 @@ class LoadCompact(io.ComfyNode):
                 "enhance",
                 "checkpoint",
             ],
-            inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
+            inputs=[file_input()],
             outputs=[
                 io.Model.Output(
                     display_name="model", tooltip="The denoiser, for Apply DAFF and any sampler."
                 ),
-                io.Vae.Output(display_name="vae", tooltip="The autoencoder; stock VAE nodes take it too."),
+                io.Vae.Output(
+                    display_name="vae", tooltip="The autoencoder. ComfyUI's own VAE nodes accept it too."
+                ),
                 RESTORER.Output(
                     display_name="restorer", tooltip="LQ encoder, DAFF and DAEM, for the other AIOR nodes."
                 ),
@@ -46,16 +64,11 @@ class LoadCompact(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        return fingerprint(file)
-
-    @classmethod
-    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(*load_compact(weight_path(file)))
 
 
-class LoadRestorer(io.ComfyNode):
+class LoadRestorer(WeightsLoader):
     """Wraps `load_restorer`."""
 
     @classmethod
@@ -63,8 +76,9 @@ class LoadRestorer(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_LoadRestorer",
             display_name="Load AIOR Restorer",
-            category="image/restoration",
-            description="Loads LQ encoder, DAFF and DAEM only, to go with a MODEL and a VAE of their own loaders; reads UniLDiff's and FaithDiff's files too.",
+            category=CATEGORY,
+            description="Loads only the LQ encoder, DAFF and DAEM, for a MODEL and a VAE from other loaders. "
+            "It also reads the checkpoints of UniLDiff and FaithDiff.",
             search_aliases=[
                 "AIOR",
                 "UniLDiff",
@@ -76,7 +90,7 @@ class LoadRestorer(io.ComfyNode):
                 "dehaze",
                 "deblur",
             ],
-            inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
+            inputs=[file_input()],
             outputs=[
                 RESTORER.Output(
                     display_name="restorer",
@@ -86,16 +100,11 @@ class LoadRestorer(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        return fingerprint(file)
-
-    @classmethod
-    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_restorer(weight_path(file)))
 
 
-class LoadUNet(io.ComfyNode):
+class LoadUNet(WeightsLoader):
     """Wraps `load_unet`."""
 
     @classmethod
@@ -103,23 +112,20 @@ class LoadUNet(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_LoadUNet",
             display_name="Load AIOR UNet",
-            category="image/restoration",
-            description="The SDXL denoiser inside a UniLDiff or FaithDiff checkpoint, which was trained together with its restorer.",
+            category=CATEGORY,
+            description="Loads the SDXL denoiser from a checkpoint of UniLDiff or FaithDiff. "
+            "It was trained together with the restorer in that checkpoint.",
             search_aliases=["AIOR", "UniLDiff", "FaithDiff", "SDXL restore", "diffusion model"],
-            inputs=[io.Combo.Input("file", options=weight_files(), tooltip=FILE)],
+            inputs=[file_input()],
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="In the place of the MODEL of your SDXL checkpoint; its VAE and CLIP stay.",
+                    tooltip="Use it instead of the MODEL of your SDXL checkpoint, with the same VAE and "
+                    "CLIP.",
                 )
             ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        return fingerprint(file)
-
-    @classmethod
-    @in_its_name
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_unet(weight_path(file)))

@@ -1,4 +1,4 @@
-"""Measure Restoration: how close a picture is to the one it should be."""
+"""Measure Restoration: how close a picture is to its reference."""
 
 from comfy_api.latest import io, ui
 
@@ -9,10 +9,11 @@ from ..aior_core.metrics.scores import measure
 from ..aior_core.picture import from_unit, to_unit
 from ..aior_core.pipeline.validate import require_numbers
 from ..aior_core.report.measurement import error_map, score_csv, score_table
-from .named_errors import in_its_name
+from .named_errors import RestorationNode
+from .sockets import CATEGORY
 
 
-class Measure(io.ComfyNode):
+class Measure(RestorationNode):
     """Wraps `measure`, `score_table`, `save_csv` and `error_map`."""
 
     @classmethod
@@ -20,10 +21,9 @@ class Measure(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_Measure",
             display_name="Measure Restoration",
-            category="image/restoration",
-            description=(
-                "Compares a picture with the one it should be: PSNR, SSIM, optionally a learned distance, a table and a map of the errors."
-            ),
+            category=CATEGORY,
+            description="Compares a picture with its reference: PSNR, SSIM, optionally a learned distance, "
+            "a table and an error map.",
             search_aliases=[
                 "psnr",
                 "ssim",
@@ -39,36 +39,34 @@ class Measure(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "reference",
-                    tooltip="The picture as it should be: as many as there are pictures, or one for all. Alpha is ignored.",
+                    tooltip="The picture as it should be: one for each picture, or one for all. Alpha is "
+                    "ignored.",
                 ),
                 io.Image.Input(
-                    "image", tooltip="The picture to measure, of the reference's size. Alpha is ignored."
+                    "image", tooltip="The picture to measure, in the size of the reference. Alpha is ignored."
                 ),
                 io.Int.Input(
                     "border",
                     default=0,
                     min=0,
                     max=64,
-                    tooltip="Pixels at every side that do not count. Super-resolution papers use the scale: 2, 3 or 4.",
+                    tooltip="Pixels to ignore on every side. Super-resolution papers use the scale: 2, 3 "
+                    "or 4.",
                 ),
                 io.Combo.Input(
                     "channel",
                     options=list(CHANNELS),
                     default="rgb",
                     advanced=True,
-                    tooltip=(
-                        "rgb: all three channels, as denoising papers do. y: brightness only, as super-resolution and deraining papers do "
-                        "(MATLAB's rgb2ycbcr)."
-                    ),
+                    tooltip="rgb: all three channels, as denoising papers do. y: brightness only, "
+                    "as super-resolution and deraining papers do (MATLAB's rgb2ycbcr).",
                 ),
                 io.Boolean.Input(
                     "perceptual",
                     default=False,
                     advanced=True,
-                    tooltip=(
-                        "Also measure the learned distance ST-LPIPS, which is close to LPIPS but not LPIPS. "
-                        f"Needs an optional package: {INSTALL}"
-                    ),
+                    tooltip="Also measures the learned distance ST-LPIPS, which is close to LPIPS but not "
+                    f"LPIPS. Needs an optional package: {INSTALL}",
                 ),
                 io.Float.Input(
                     "error_gain",
@@ -77,32 +75,36 @@ class Measure(io.ComfyNode):
                     max=64.0,
                     step=0.5,
                     advanced=True,
-                    tooltip="How much the error map exaggerates. At 8, an error of an eighth of the full range is white.",
+                    tooltip="How much the error map amplifies errors. "
+                    "At 8, an error of an eighth of the full range is white.",
                 ),
                 io.String.Input(
                     "csv",
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Beginning of a file's name below ComfyUI's output folder, as measurements/restored: the table goes there as CSV, numbered, "
-                    "so that nothing is overwritten. Empty: no file.",
+                    tooltip="Saves the table as a CSV file below ComfyUI's output folder. Enter the start "
+                    "of its name, for example measurements/restored. Files are numbered, so nothing is "
+                    "overwritten. Empty: no file.",
                 ),
             ],
             outputs=[
                 io.Float.Output(
                     "psnr",
                     display_name="psnr",
-                    tooltip="Peak signal-to-noise ratio in dB, mean over the batch; more is better, 100 is equal.",
+                    tooltip="Peak signal-to-noise ratio in dB, mean over the batch. "
+                    "Higher is better; 100 means identical.",
                 ),
                 io.Float.Output(
                     "ssim",
                     display_name="ssim",
-                    tooltip="Structural similarity, mean over the batch; 1 is equal.",
+                    tooltip="Structural similarity, mean over the batch. 1 means identical.",
                 ),
                 io.Float.Output(
                     "distance",
                     display_name="perceptual",
-                    tooltip="ST-LPIPS (not LPIPS), mean over the batch; less is better, 0 is equal; -1 if it was not asked for.",
+                    tooltip="ST-LPIPS (not LPIPS), mean over the batch. "
+                    "Lower is better; 0 means identical, -1 means not measured.",
                 ),
                 io.String.Output(
                     "table",
@@ -112,13 +114,12 @@ class Measure(io.ComfyNode):
                 io.Image.Output(
                     "error_map",
                     display_name="error map",
-                    tooltip="Where the errors are: black is none, then red, yellow, white.",
+                    tooltip="Where the errors are. Black means none, then red, yellow and white.",
                 ),
             ],
         )
 
     @classmethod
-    @in_its_name
     def execute(
         cls,
         reference,

@@ -1,23 +1,24 @@
-"""A node's name in its errors, put on once, at the node's edge. Nothing below the nodes knows its node."""
+"""Errors that begin with the name of their node. Code below the nodes does not know which node calls it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from comfy_api.latest import io
+
 NAMED = (ValueError, RuntimeError, OSError)
-"""Errors for people. The host's interrupts are none of these and pass unchanged. Other kinds are bugs."""
+"""Errors that are written for users. ComfyUI's interrupts are of other kinds and pass unchanged."""
 
 
 @contextmanager
-def named(name: Callable[[], str]) -> Iterator[None]:
-    """Put `name()` before the text of an error of `NAMED`, unless it is there. The error object is kept.
+def named_errors(name: Callable[[], str]) -> Iterator[None]:
+    """Put `name()` in front of the text of any error of `NAMED`, unless it is already there.
 
-    An error of the system holds a number and a file's name instead of one text. It passes unchanged.
+    The same error object is raised again. An error of the operating system passes unchanged, because it
+    holds a number and a file name instead of one text.
     """
     try:
         yield
@@ -29,12 +30,21 @@ def named(name: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def in_its_name(execute: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a node's `execute`, below `@classmethod`: its errors begin with the node's display name."""
+class RestorationNode(io.ComfyNode):
+    """Base class of the pack's nodes: errors that `execute` raises begin with the node's display name."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        execute = cls.__dict__.get("execute")
+        # ComfyUI runs a clone of the class, which already has the wrapped method.
+        if isinstance(execute, classmethod) and not hasattr(execute.__func__, "__wrapped__"):
+            cls.execute = classmethod(_named(execute.__func__))
+
+
+def _named(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
     @functools.wraps(execute)
-    def run(cls, *args, **inputs):
-        with named(lambda: cls.define_schema().display_name):
+    def run(cls: type[RestorationNode], *args: Any, **inputs: Any) -> io.NodeOutput:
+        with named_errors(lambda: cls.define_schema().display_name):
             return execute(cls, *args, **inputs)
 
     return run

@@ -1,14 +1,14 @@
-"""Steering: what to remove from a picture, and what to leave in."""
+"""Steering: which degradations to remove from a picture, and which to keep."""
 
 from comfy_api.latest import io
 
 from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.pipeline.steer import steer_prior
-from .named_errors import in_its_name
-from .sockets import PRIOR
+from .named_errors import RestorationNode
+from .sockets import CATEGORY, PRIOR, prior_input
 
 
-class SteerPrior(io.ComfyNode):
+class SteerPrior(RestorationNode):
     """Wraps `steer_prior`."""
 
     @classmethod
@@ -16,8 +16,9 @@ class SteerPrior(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_SteerPrior",
             display_name="Steer Degradations",
-            category="image/restoration",
-            description="Chooses what to remove from the picture and what to leave in: rain may go and film grain stay.",
+            category=CATEGORY,
+            description="Chooses which degradations to remove from the picture and which to keep: "
+            "rain can go while film grain stays.",
             search_aliases=[
                 "AIOR",
                 "selective restoration",
@@ -28,32 +29,32 @@ class SteerPrior(io.ComfyNode):
                 "degradation weights",
             ],
             inputs=[
-                PRIOR.Input(
-                    "prior",
-                    tooltip="From Encode Degradation Prior, or from another Steer Degradations: weights multiply.",
+                prior_input(
+                    "From Encode Degradation Prior, or from another Steer Degradations: their weights "
+                    "multiply."
                 ),
                 *(
                     io.Float.Input(
-                        each.name,
+                        kind.name,
                         default=1.0,
                         min=0.0,
                         max=1.0,
                         step=0.05,
                         display_mode=io.NumberDisplay.slider,
-                        tooltip=f"{each.steered}: 1 removes it, 0 leaves it in. The model has learnt 0 and 1 best.",
+                        tooltip=f"{kind.steered}: 1 removes it, 0 keeps it. The model handles 0 and 1 best.",
                     )
-                    for each in DEGRADATIONS
+                    for kind in DEGRADATIONS
                 ),
             ],
             outputs=[
                 PRIOR.Output(
                     display_name="prior",
-                    tooltip="The same picture, steered. Connect it to the sampler or Apply DAFF and to DAEM Decode, both.",
+                    tooltip="The same picture with these weights. Connect it both to DAEM Decode "
+                    "and to the sampler or Apply DAFF.",
                 )
             ],
         )
 
     @classmethod
-    @in_its_name
     def execute(cls, prior, **weights: float) -> io.NodeOutput:
         return io.NodeOutput(steer_prior(prior, weights))

@@ -1,20 +1,20 @@
-"""Training: a restorer for one's own kind of damage, and its file."""
+"""Training: fine-tunes a restorer on a user's own pictures, and saves it."""
 
 from comfy_api.latest import io, ui
 
 from ..aior_core.degradations import DEGRADATIONS
 from ..aior_core.host.restorer_file import save_restorer
-from .named_errors import in_its_name
-from .sockets import RESTORER, said
+from .named_errors import RestorationNode
+from .sockets import CATEGORY, RESTORER, restorer_input, seed_input, text_on_node
 
 STAGES = ("detail", "fusion")
-"""Those of `training.finetune`, which is imported when it is used: it is slow to import."""
+"""The stages of `training.finetune`, a module that is imported only when the node runs, as that is slow."""
 
 
-class TrainRestorer(io.ComfyNode):
+class TrainRestorer(RestorationNode):
     """Wraps `train_restorer`."""
 
-    # Its text is sent again when the result comes from the cache, as for nodes at the end of a graph. An older ComfyUI does not know this.
+    # ComfyUI sends the node's text again when the result comes from the cache. An older version ignores this.
     HAS_INTERMEDIATE_OUTPUT = True
 
     @classmethod
@@ -22,8 +22,9 @@ class TrainRestorer(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_TrainRestorer",
             display_name="Train AIOR Restorer",
-            category="image/restoration",
-            description="Goes on training a restorer on your own pictures: pairs of damaged and clean ones, or clean ones that it damages.",
+            category=CATEGORY,
+            description="Fine-tunes a restorer on your own pictures: pairs of damaged and clean ones, "
+            "or clean ones that the node damages.",
             search_aliases=[
                 "AIOR",
                 "train",
@@ -39,26 +40,27 @@ class TrainRestorer(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The MODEL of Load AIOR Compact. It is not changed: the result goes with the same one.",
+                    tooltip="The MODEL of Load AIOR Compact. It is not changed: "
+                    "the trained restorer works with the same one.",
                 ),
                 io.Vae.Input("vae", tooltip="The VAE of Load AIOR Compact. It is not changed either."),
-                RESTORER.Input(
-                    "restorer",
-                    tooltip="Where to start from: of Load AIOR Compact, or one trained before. It is not changed.",
+                restorer_input(
+                    "The restorer to start from: from Load AIOR Compact, or one that you trained before. "
+                    "It is not changed."
                 ),
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip=(
-                        "A folder in ComfyUI's input folder, or an absolute path. With sub-folders lq (damaged) and gt (clean), pictures of "
-                        "equal names are pairs; otherwise all pictures are taken for clean ones and damaged while training."
-                    ),
+                    tooltip="A folder in ComfyUI's input folder, or an absolute path. If it has subfolders "
+                    "lq (damaged) and gt (clean), pictures with the same name are pairs. Otherwise all "
+                    "pictures count as clean and are damaged during training.",
                 ),
                 io.Combo.Input(
                     "stage",
                     options=list(STAGES),
                     default="detail",
-                    tooltip="detail trains LQ encoder, degradation head and DAEM: begin with it. fusion trains DAFF, what guides the sampler.",
+                    tooltip="detail trains LQ encoder, degradation head and DAEM; start with it. "
+                    "fusion trains DAFF, which guides the sampler.",
                 ),
                 io.Float.Input(
                     "minutes",
@@ -67,7 +69,8 @@ class TrainRestorer(io.ComfyNode):
                     max=10000.0,
                     step=0.5,
                     round=0.01,
-                    tooltip="How long in all. The same settings again with more minutes go on from where the last run ended.",
+                    tooltip="Training time in all. Run the same settings with more minutes to continue "
+                    "where the last run ended.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -76,47 +79,46 @@ class TrainRestorer(io.ComfyNode):
                     max=10.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="Times the stage's own. Less keeps more of what was known, more learns a strange damage faster.",
+                    tooltip="Multiplies the learning rate of the stage. Lower keeps more of what was "
+                    "learnt before, higher learns an unusual damage faster.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    advanced=True,
-                    tooltip="Which crops and damages are drawn.",
-                ),
+                seed_input("Decides which crops and damage are drawn.", most=2**31 - 1, advanced=True),
                 *(
                     io.Boolean.Input(
-                        each.name,
+                        kind.name,
                         default=True,
                         advanced=True,
-                        tooltip=f"Learn to repair {each.trained}, made on clean pictures. Not used for pairs.",
+                        tooltip=f"Learn to repair {kind.trained} that is added to clean pictures. Not used "
+                        "for pairs.",
                     )
-                    for each in DEGRADATIONS
+                    for kind in DEGRADATIONS
                 ),
                 io.Image.Input(
                     "damaged",
                     optional=True,
-                    tooltip="A damaged picture to watch being repaired. Open: the first picture of the folder. Its middle 256x256 are shown.",
+                    tooltip="A damaged picture to watch during training. If it is not connected, the first "
+                    "picture of the folder is used. Only its middle 256x256 pixels are shown.",
                 ),
                 io.Image.Input(
                     "clean",
                     optional=True,
-                    tooltip="The same picture undamaged: the result is measured against it as it goes.",
+                    tooltip="The same picture without damage. The result is measured against it during "
+                    "training.",
                 ),
             ],
             outputs=[
                 RESTORER.Output(
                     display_name="restorer",
-                    tooltip="The trained restorer: use it in place of the other, with the same MODEL and VAE.",
+                    tooltip="The trained restorer. Use it instead of the other one, with the same MODEL "
+                    "and VAE.",
                 ),
                 io.Image.Output(
-                    display_name="loss_plot", tooltip="The loss, and PSNR of the watched picture, over time."
+                    display_name="loss_plot",
+                    tooltip="The loss, and the PSNR of the watched picture, over time.",
                 ),
                 io.String.Output(
-                    display_name="summary", tooltip="What was trained on, for how long, and how far it came."
+                    display_name="summary",
+                    tooltip="What the restorer was trained on, for how long, and how far it came.",
                 ),
             ],
         )
@@ -128,19 +130,18 @@ class TrainRestorer(io.ComfyNode):
         return pictures_fingerprint(folder) if folder else ""
 
     @classmethod
-    @in_its_name
     def execute(cls, model, vae, restorer, folder: str, damaged=None, clean=None, **options) -> io.NodeOutput:
         from ..aior_core.training.finetune import Settings, train_restorer
 
-        kinds = tuple(each.name for each in DEGRADATIONS if options.pop(each.name))
+        kinds = tuple(kind.name for kind in DEGRADATIONS if options.pop(kind.name))
         settings = Settings(kinds=kinds, **options)
         trained, plot, summary = train_restorer(
             model, vae, restorer, folder, settings, damaged=damaged, clean=clean
         )
-        return io.NodeOutput(trained, plot, summary, ui=said(summary))
+        return io.NodeOutput(trained, plot, summary, ui=text_on_node(summary))
 
 
-class SaveRestorer(io.ComfyNode):
+class SaveRestorer(RestorationNode):
     """Wraps `save_restorer`."""
 
     @classmethod
@@ -148,8 +149,8 @@ class SaveRestorer(io.ComfyNode):
         return io.Schema(
             node_id="AIOR_SaveRestorer",
             display_name="Save AIOR Restorer",
-            category="image/restoration",
-            description="Saves a restorer as a file for Load AIOR Restorer, in ComfyUI's output folder.",
+            category=CATEGORY,
+            description="Saves a restorer in ComfyUI's output folder, as a file for Load AIOR Restorer.",
             search_aliases=[
                 "AIOR",
                 "save restorer",
@@ -160,17 +161,17 @@ class SaveRestorer(io.ComfyNode):
             ],
             is_output_node=True,
             inputs=[
-                RESTORER.Input("restorer", tooltip="The restorer to save, usually from Train AIOR Restorer."),
+                restorer_input("The restorer to save, usually from Train AIOR Restorer."),
                 io.String.Input(
                     "filename_prefix",
                     default="restorers/aior",
-                    tooltip="Below the output folder. In restorers/ Load AIOR Restorer lists it; from elsewhere, move it to models/aior.",
+                    tooltip="Path below the output folder. Load AIOR Restorer lists files in restorers/. "
+                    "Move files from other places to models/aior.",
                 ),
             ],
             outputs=[],
         )
 
     @classmethod
-    @in_its_name
     def execute(cls, restorer, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(ui=ui.PreviewText(f"Saved: {save_restorer(restorer, filename_prefix)}"))

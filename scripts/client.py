@@ -1,4 +1,4 @@
-"""A client of ComfyUI's HTTP and WebSocket interface: upload pictures, run a prompt, get results or readable errors."""
+"""A client of ComfyUI's HTTP and WebSocket interface: upload pictures, run a prompt, get its results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from dataclasses import dataclass, field
 
 from .websocket import WebSocket, WebSocketClosed
 
-# How long one wait on the socket lasts before the history is asked: an event that got lost delays a result by this.
 _PATIENCE = 5.0
+"""Seconds to wait for an event before asking for the history. A lost event delays a result by this much."""
 
-# The server is this machine's own: no proxy of the environment is asked for it.
+# The server runs on this machine: the environment's proxies must not be used for it.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class PromptError(RuntimeError):
-    """The server refused a prompt or a node failed.
+    """The server refused a prompt, or a node failed.
 
-    `kind`: "refused" (validation) or "failed" (while running) or "interrupted". `nodes`: ids of the nodes named.
-    The text names each node by its title and class with its message; `message` is a failed node's alone.
+    `kind` is "refused" (by the validation), "failed" (while running) or "interrupted". `nodes` are the ids of
+    the nodes that the text names by title and class. `message` is the message of a failed node without its
+    name.
     """
 
     def __init__(self, text: str, kind: str, nodes: tuple[str, ...] = (), message: str = ""):
@@ -36,9 +37,12 @@ class PromptError(RuntimeError):
 
 @dataclass
 class Result:
-    """What a prompt gave: `outputs` of the history by node id, ids of `executed` and `cached` nodes, `seconds`, live
-    `previews` (encoded pictures, only when the server makes them), and errors of output nodes that could not run
-    while others did (`refused`, one line each)."""
+    """The result of a prompt.
+
+    `outputs` are those of the history, by node id. `executed` and `cached` are ids of nodes. `previews` are
+    encoded pictures, if the server makes previews. `refused` has a line for each output node that the
+    validation refused while others ran. `seconds` is the time from the request to the end.
+    """
 
     prompt_id: str
     outputs: dict[str, dict] = field(default_factory=dict)
@@ -49,7 +53,7 @@ class Result:
     seconds: float = 0.0
 
     def items(self, key: str, node: str | int | None = None) -> list:
-        """All entries under `key` ("images", "text", "latents") of one output node, or of all in the order of ids."""
+        """All entries under `key` ("images", "text", "latents") of one node, or of all nodes by id."""
         ids = sorted(self.outputs, key=_id_order) if node is None else [str(node)]
         found = []
         for name in ids:
@@ -60,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` nodes (fractions count), the running node's id, and its own step `value` of `maximum`."""
+    """`done` of `total` nodes, with fractions; `node` is running, at its step `value` of `maximum`."""
 
     done: float
     total: int
@@ -74,7 +78,7 @@ def _id_order(name: str) -> tuple:
 
 
 def node_label(prompt: dict, node_id: str) -> str:
-    """ "Title (class, node id)" of a prompt's node, for messages."""
+    """A node's name in messages: title, class and id."""
     node = prompt.get(node_id, {})
     kind = node.get("class_type", "unknown class")
     title = node.get("_meta", {}).get("title") or kind
@@ -92,7 +96,7 @@ def refusal_lines(prompt: dict, node_errors: dict) -> list[str]:
 
 
 class ComfyClient:
-    """One client of a server on 127.0.0.1; `alive` tells whether the server process still runs, where it is known."""
+    """A client of the server on `port` of 127.0.0.1. `alive` tells whether the server is running."""
 
     def __init__(self, port: int, alive: Callable[[], bool] = lambda: True):
         self.port, self.alive = port, alive
@@ -103,8 +107,10 @@ class ComfyClient:
     def request(
         self, path: str, data: bytes | dict | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
-        """GET, or POST when there is `data` (a dict is sent as JSON). Raises urllib.error.HTTPError for an error status,
-        ConnectionError when no server answers."""
+        """GET, or POST when there is `data` (a dict is sent as JSON).
+
+        Raises urllib.error.HTTPError for an error status, ConnectionError when no server answers.
+        """
         headers = dict(headers or {})
         if isinstance(data, dict):
             data = json.dumps(data).encode()
@@ -118,21 +124,21 @@ class ComfyClient:
         except urllib.error.URLError as error:
             raise ConnectionError(f"no answer from the server: {error.reason}") from error
         except http.client.HTTPException as error:
-            # It died in the middle of its answer. This class is no OSError.
+            # The server died in the middle of its answer. HTTPException is no OSError.
             raise ConnectionError(f"the server broke off its answer: {error!r}") from error
 
     def json(self, path: str, data: bytes | dict | None = None) -> dict:
-        """`request`, with the answer read as JSON (an empty answer is {})."""
+        """The answer to `request`, read as JSON. An empty answer is {}."""
         return json.loads(self.request(path, data) or b"{}")
 
     def object_info(self) -> dict:
-        """The server's node classes with their inputs; asked once."""
+        """The server's node classes with their inputs. The server is asked once."""
         if self._object_info is None:
             self._object_info = self.json("/object_info")
         return self._object_info
 
     def upload(self, data: bytes, name: str, subfolder: str = "") -> str:
-        """Put a picture file into the server's input folder; returns the value for LoadImage's `image` input."""
+        """Put a picture file into the server's input folder. Returns the value for LoadImage's `image`."""
         boundary = uuid.uuid4().hex
         safe = name.replace('"', "_").replace("\r", "_").replace("\n", "_")
         body = b""
@@ -171,13 +177,14 @@ class ComfyClient:
         on_progress: Callable[[Progress], None] | None = None,
         timeout: float = 3600.0,
     ) -> Result:
-        """Queue an API-format prompt and wait for its end. `workflow` (UI format) is stored in saved pictures.
+        """Queue a prompt in API format and wait for its end. Saved pictures hold `workflow` (UI format).
 
-        Raises PromptError when the server refuses it or a node fails, ConnectionError when the server dies,
-        TimeoutError (after interrupting it) when it takes longer than `timeout` seconds.
+        Raises PromptError when the server refuses the prompt or a node fails, and ConnectionError when the
+        server dies. After `timeout` seconds it interrupts the prompt and raises TimeoutError.
         """
         started = time.monotonic()
-        self._connect()
+        # Connect before the prompt is queued: events from before the connection are lost.
+        self._connected()
         body: dict = {"prompt": prompt, "client_id": self.id}
         if workflow is not None:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
@@ -197,9 +204,10 @@ class ComfyClient:
             self._socket.close()
             self._socket = None
 
-    def _connect(self) -> None:
+    def _connected(self) -> WebSocket:
         if self._socket is None:
             self._socket = WebSocket("127.0.0.1", self.port, f"/ws?clientId={self.id}")
+        return self._socket
 
     @staticmethod
     def _refusal(prompt: dict, error: urllib.error.HTTPError) -> PromptError:
@@ -219,13 +227,14 @@ class ComfyClient:
     def _follow(
         self, prompt: dict, result: Result, on_progress: Callable[[Progress], None] | None, deadline: float
     ) -> None:
-        """Read the socket until this prompt has ended, keeping executed and cached nodes, previews and progress."""
+        """Read events until this prompt has ended. Store nodes and previews in `result`, report progress."""
+        socket = self._connected()
         while True:
             if time.monotonic() > deadline:
                 self.interrupt()
                 raise TimeoutError("the prompt took longer than allowed and was interrupted")
             try:
-                message = self._socket.receive(_PATIENCE)
+                message = socket.receive(_PATIENCE)
             except TimeoutError:
                 if not self.alive():
                     raise ConnectionError("the server process ended") from None
@@ -236,7 +245,7 @@ class ComfyClient:
                 self.close()
                 raise ConnectionError("the server closed the connection") from error
             if isinstance(message, bytes):
-                # 8 bytes: event type and picture format; type 1 is a preview, others are not pictures.
+                # The first 8 bytes are the event's type and the picture's format. Type 1 is a preview.
                 if message[:4] == b"\0\0\0\1":
                     result.previews.append(message[8:])
                 continue
@@ -251,7 +260,7 @@ class ComfyClient:
     def _event(
         prompt: dict, result: Result, kind: str, data: dict, on_progress: Callable[[Progress], None] | None
     ) -> bool:
-        """Take one event into `result`; True at the end of the prompt. Raises PromptError."""
+        """Store one event in `result`. Returns whether the prompt has ended. Raises PromptError."""
         if kind == "execution_cached":
             result.cached += data["nodes"]
         elif kind == "executing" and data.get("node"):
@@ -283,10 +292,10 @@ class ComfyClient:
         return kind == "execution_success"
 
     def _history(self, prompt_id: str) -> dict:
-        """The history entry; the server announces success before it writes it, so it is polled for."""
+        """The prompt's entry in the history. The server announces success before it writes the entry."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with contextlib.suppress(KeyError):
                 return self.json(f"/history/{prompt_id}")[prompt_id]
             time.sleep(0.02)
-        raise ConnectionError(f"the server keeps no history of prompt {prompt_id}")
+        raise ConnectionError(f"the server has no history of prompt {prompt_id}")

@@ -1,4 +1,4 @@
-"""The commands by name, and the test command."""
+"""The commands by name; the commands `test` and `lint`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .steps import SetupError
 
 
 def run(root: Path, arguments: Namespace) -> int:
-    """Run `arguments.command` for the checkout at `root`; returns the exit code, 1 with a sentence when the set-up fails."""
+    """Run `arguments.command` for the checkout at `root`. Returns its exit code.
+
+    When the set-up fails, prints why and returns 1.
+    """
     try:
         if arguments.command == "restore":
             return restore(root, arguments)
@@ -25,6 +28,8 @@ def run(root: Path, arguments: Namespace) -> int:
             device, sentence = choose_device(host, arguments.device)
             print(sentence, flush=True)
             return serve(host, device=device, port=arguments.port)
+        if arguments.command == "lint":
+            return lint(root)
         return test(root, arguments.rest, arguments.comfyui)
     except SetupError as error:
         print(f"Error: {error}", flush=True)
@@ -34,32 +39,59 @@ def run(root: Path, arguments: Namespace) -> int:
 def test(root: Path, rest: list[str], version: str | None = None) -> int:
     """Run pytest on `tests/` with the host's Python; `rest` goes to pytest. Returns pytest's exit code.
 
-    With a version, on that release of ComfyUI in `.host/`; otherwise on the current one, or in a person's own ComfyUI. Raises SetupError.
+    With a `version`, the tests run on that release of ComfyUI in `.host/`. Otherwise they run on the current
+    release, or in a user's own ComfyUI. Raises SetupError.
     """
-    browser = "--browser" in rest
-    if version is not None:
-        if version not in RELEASES:
-            raise SetupError(f"--comfyui {version}: the tests know ComfyUI {' and '.join(RELEASES)}.")
-        return _pytest(root, set_up_host(root, RELEASES[version], test=True, browser=browser), rest)
-    return _pytest(root, find_host(root, test=True, browser=browser), rest)
+    extras = ["test", *(["browser"] if "--browser" in rest else [])]
+    if version is None:
+        return _pytest(root, find_host(root, extras=extras), rest)
+    if version not in RELEASES:
+        raise SetupError(
+            f"--comfyui {version}: the tests can set up ComfyUI {' and '.join(RELEASES)} only. "
+            "For another version set COMFYUI_PATH to its folder."
+        )
+    return _pytest(root, set_up_host(root, RELEASES[version], extras=extras), rest)
+
+
+CHECKS = {
+    "format": ("ruff", "format", "--check", "--diff", "."),
+    "rules": ("ruff", "check", "."),
+    "types": ("mypy",),
+}
+"""What `lint` runs, by name: a module of Python and its arguments."""
+
+
+def lint(root: Path) -> int:
+    """Check the source without running it: format, rules (ruff) and types (mypy), as `pyproject.toml` sets
+    them.
+
+    The tools are installed into `.host/`, even where a user's own ComfyUI would run the tests. All checks
+    run. Returns 0 when all of them pass, otherwise 1. Raises SetupError.
+    """
+    python = set_up_host(root, extras=["lint"]).python
+    failed = [
+        name
+        for name, command in CHECKS.items()
+        if subprocess.run([str(python), "-m", *command], cwd=root).returncode
+    ]
+    print(f"Failed: {', '.join(failed)}" if failed else "The source passes all checks.", flush=True)
+    return 1 if failed else 0
 
 
 def _pytest(root: Path, host: Host, rest: list[str]) -> int:
     started = time.monotonic()
-    # Not `-m pytest`: that puts the checkout on sys.path, where its folder `nodes` would hide ComfyUI's module `nodes`.
-    start = "import sys; sys.path[:] = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main())"
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in rest)
     command = [
         str(host.python),
-        "-c",
-        start,
+        "-m",
+        "pytest",
         "--import-mode=importlib",
         "--rootdir",
         str(root),
         *([] if named else [str(root / "tests")]),
         *rest,
     ]
-    # The tests, and the commands that they call, find the host by this variable.
+    # The tests and the commands that they run find ComfyUI by this variable.
     code = subprocess.run(command, env={**os.environ, "COMFYUI_PATH": str(host.comfyui)}).returncode
     version = host.setup.release.version if host.setup else f"in {host.comfyui}"
     print(

@@ -1,4 +1,4 @@
-"""Standard output that never ends the command: it says every name, and outlives whoever stops reading it."""
+"""Standard output that can write any name, and that survives the end of its reader and a full disk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import sys
 from typing import TextIO
 
 PIPE_CLOSED = 141
-"""The exit code of a program whose reader went away, as shells know it."""
+"""The exit code that shells expect of a program whose reader went away."""
 
 
 class RobustOutput:
-    """`stream`, but for writes that fail.
+    """Like `stream`, except for writes that fail.
 
-    Where the reader of a pipe has gone (`| head`), the command ends like other programs, without a traceback, and stops its
-    server on the way out. Where the disk under a log is full, the log ends and the pictures go on.
+    When the reader of a pipe has gone (`| head`), the command ends without a traceback, as other programs do,
+    and stops its server. When the disk under a log is full, the log ends, and the command goes on with the
+    pictures.
     """
 
     def __init__(self, stream: TextIO):
@@ -25,13 +26,13 @@ class RobustOutput:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write as the stream does. Raises SystemExit where nobody reads any more."""
+        """Write as the stream does. Raises SystemExit when nobody reads any more."""
         with self._surviving():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush as the stream does. Raises SystemExit where nobody reads any more."""
+        """Flush as the stream does. Raises SystemExit when nobody reads any more."""
         with self._surviving():
             self._stream.flush()
 
@@ -40,7 +41,7 @@ class RobustOutput:
         try:
             yield
         except OSError as error:
-            # What is still in the buffer goes nowhere; otherwise Python would complain of it at its end.
+            # Discards what is still in the buffer. Otherwise Python reports an error when it exits.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -49,7 +50,7 @@ class RobustOutput:
 
 
 def robust_output() -> None:
-    """Let standard output and error say names that their encoding does not have, by escapes, and survive failing writes."""
+    """Let standard output and error write any name, if need be with escapes, and survive failing writes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

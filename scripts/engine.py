@@ -1,4 +1,7 @@
-"""Runs one workflow over pictures on a ComfyUI server of its own: in the restore command itself, or in each worker of a cluster."""
+"""Runs one workflow on pictures, on a ComfyUI server of its own.
+
+The restore command has one engine. On a Ray cluster each worker has one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from pathlib import Path
 
 from .client import ComfyClient, Progress, PromptError, Result
 from .graph import GraphError, find_nodes, is_api_format, override, sync_widgets, to_prompt
-from .host import choose_device, find_host
+from .host import Host, choose_device, find_host
 from .pictures import explain
 from .server import Server, ServerError
 from .steps import Say
 
-# Option -> the names of the inputs it sets. A stock workflow calls its seed noise_seed.
+# Stock workflows call the seed noise_seed.
 INPUTS = {
     "steps": ("steps",),
     "seed": ("seed", "noise_seed"),
@@ -25,24 +28,25 @@ INPUTS = {
     "tile": ("tile",),
     "ensemble": ("ensemble",),
 }
+"""The names of the node inputs that each option sets."""
 
 FILE_OPTIONS = ("format", "quality", "bits", "metadata")
-"""Options of the files that are written, not of a node."""
+"""Options of the result files. They set no node input."""
 
 OPTIONS = (*INPUTS, *FILE_OPTIONS)
 DEFAULT_QUALITY = 95
 
-# Gets the prompt and the picture's name, gives what is told of the progress while the prompt runs, or None.
 Watch = Callable[[dict, str], contextlib.AbstractContextManager[Callable[[Progress], None] | None]]
+"""Takes the prompt and the picture's name. Yields the function that receives the progress, or None."""
 
 
 class WorkflowError(RuntimeError):
-    """The workflow itself cannot be run: no picture would come out better than the first."""
+    """The workflow or its options cannot run. It would fail for every other picture too."""
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow file: where it is, its bytes, and the options (of OPTIONS) that are not as by default."""
+    """A workflow file: its path, its bytes, and the options (names in OPTIONS) that are not the defaults."""
 
     path: Path
     content: bytes
@@ -54,7 +58,7 @@ class Workflow:
 
 
 def read_workflow(path: Path, options: dict) -> Workflow:
-    """The workflow at `path` with `options` (names of OPTIONS). Raises WorkflowError for a file that is none."""
+    """The workflow at `path` with `options` (names in OPTIONS). Raises WorkflowError for any other file."""
     try:
         workflow = Workflow(path, path.read_bytes(), options)
         graph = workflow.graph
@@ -63,17 +67,18 @@ def read_workflow(path: Path, options: dict) -> Workflow:
     except ValueError as error:
         raise WorkflowError(f"the workflow {path} is no JSON: {error}") from None
     if not isinstance(graph, dict):
-        raise WorkflowError(f"the workflow {path} is no ComfyUI workflow")
+        raise WorkflowError(f"the workflow {path} is no ComfyUI workflow: it holds no JSON object")
     return workflow
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one picture.
+    """The outcome of one picture.
 
-    `fate`: "done"; "failed", this picture cannot be restored; "died", the server ended, perhaps not because of this
-    picture; "refused", no picture would do better. `images`: the picture files of a done one. `text`: what the workflow
-    found, or the reason in lines.
+    `fate` is "done"; "failed", when this picture cannot be restored; "died", when the server ended, perhaps
+    for another reason than this picture; or "refused", when the server refuses the workflow, and would for
+    every picture. `images` are the result files of a picture that is done. `text` is what the workflow found,
+    or the reason in lines.
     """
 
     fate: str
@@ -82,9 +87,23 @@ class Outcome:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Session:
+    """A running server, its client, and the prompt, with the ids of the nodes that load and save pictures."""
+
+    server: Server
+    client: ComfyClient
+    prompt: dict
+    loader: str
+    savers: list[str]
+
+
 class Engine:
-    """One workflow on one server. The server starts with the first picture and is started anew when it died; stop it
-    with `close`. `device` is "auto", "cpu" or "gpu"; `say` gets a line for everything that takes long."""
+    """One workflow on one server.
+
+    The server starts with the first picture, and again after it died. `close` stops it. `device` is "auto",
+    "cpu" or "gpu". `say` receives a line about everything that takes long.
+    """
 
     def __init__(
         self,
@@ -96,82 +115,88 @@ class Engine:
         watch: Watch = lambda prompt, name: contextlib.nullcontext(),
     ):
         self.root, self.workflow, self.device, self.say, self.watch = root, workflow, device, say, watch
-        self.host = self.server = self.client = self.prompt = None
-        self.loader, self.savers = "", []
+        self.host: Host | None = None
+        self._server: Server | None = None
+        self._session: _Session | None = None
 
     def start(self) -> None:
-        """Start the server if none runs. Raises SetupError, ServerError or WorkflowError."""
-        if self.server and self.server.alive():
-            return
+        """Start the server if none is running. Raises SetupError, ServerError or WorkflowError."""
+        self._running()
+
+    def attempt(self, name: str, key: str, data: bytes) -> Outcome:
+        """Run the workflow on the picture file `data` called `name`. `key` tells it from others of that name.
+
+        A bad picture and the end of the server are outcomes. Raises as `start` does.
+        """
+        session = None
+        try:
+            session = self._running()
+            return self._run(session, name, key, data)
+        except PromptError as error:
+            if session is None or (error.kind == "refused" and session.loader not in error.nodes):
+                return Outcome("refused", text=str(error))
+            return Outcome("failed", text=self._without_node_names(session, error))
+        except ConnectionError as error:
+            return Outcome("died", text=self._report_death() or str(error))
+        except (OSError, ValueError) as error:
+            return Outcome("failed", text=explain(error))
+
+    def close(self) -> None:
+        """Stop the server. Calling it twice is harmless."""
+        if self._session:
+            self._session.client.close()
+        if self._server:
+            self._server.stop()
+        self._server = self._session = None
+
+    def _running(self) -> _Session:
+        """The session; started when there is none, or when its server has ended."""
+        if self._session and self._session.server.alive():
+            return self._session
         self.close()
         if self.host is None:
             self.host = find_host(self.root)
             self.device, sentence = choose_device(self.host, self.device)
             self.say(sentence)
         started = time.monotonic()
-        self.server = self._server()
-        try:
-            self.server.start()
-        except ServerError as error:
-            # Being slow, or killed for memory (-9), is no sign of damaged files, and a repair replaces what others may use.
-            if not self.host.setup or error.code in (None, -9):
-                raise
-            self.say(f"The server did not start; checking the host's files.\n{error}")
-            self.host.setup.repair()
-            self.server = self._server()
-            self.server.start()
+        server = self._start_server(self.host)
         self.say(f"ComfyUI started in {time.monotonic() - started:.1f} s")
-        self.client = ComfyClient(self.server.port, self.server.alive)
-        self._prepare()
+        self._session = self._prepare(server, ComfyClient(server.port, server.alive))
+        return self._session
 
-    def attempt(self, name: str, key: str, data: bytes) -> Outcome:
-        """Run the workflow on the picture file `data` called `name`; `key` tells it from others of that name.
-
-        What is wrong with the picture, and the server's end, are outcomes. Raises as `start` does.
-        """
+    def _start_server(self, host: Host) -> Server:
+        """Start the server. When one in `.host/` ends while it starts, repair its files and try once more."""
+        self._server = server = Server(host, device=self.device, command=True)
         try:
-            self.start()
-            return self._run(name, key, data)
-        except PromptError as error:
-            if error.kind == "refused" and self.loader not in error.nodes:
-                return Outcome("refused", text=str(error))  # the workflow's own fault
-            return Outcome("failed", text=self._told(error))
-        except ConnectionError as error:
-            return Outcome("died", text=self._obituary() if self.server else str(error))
-        except (OSError, ValueError) as error:
-            return Outcome("failed", text=explain(error))
+            return server.start()
+        except ServerError as error:
+            # A slow start, or a kill (-9, often for memory), is no sign of damaged files. A repair replaces
+            # files that other servers may be using.
+            if not host.setup or error.code in (None, -9):
+                raise
+            self.say(f"The server did not start. Checking ComfyUI's files.\n{error}")
+            host.setup.repair()
+            self._server = server = Server(host, device=self.device, command=True)
+            return server.start()
 
-    def _told(self, error: PromptError) -> str:
-        """A failed node's own sentence, without the node's name: who called the command sees no nodes."""
+    @staticmethod
+    def _without_node_names(session: _Session, error: PromptError) -> str:
+        """The message of a failed node. Its name is left out: users of the command line see no nodes."""
         text = error.message
         for node in error.nodes:
-            kind = self.prompt.get(node, {}).get("class_type", "")
-            name = self.client.object_info().get(kind, {}).get("display_name") or kind
+            kind = session.prompt.get(node, {}).get("class_type", "")
+            name = session.client.object_info().get(kind, {}).get("display_name") or kind
             text = text.removeprefix(f"{name}: ")
         return text[:1].upper() + text[1:]
 
-    def close(self) -> None:
-        """Stop the server."""
-        if self.client:
-            self.client.close()
-        if self.server:
-            self.server.stop()
-        self.client = self.server = None
-
-    def _server(self) -> Server:
-        return Server(self.host, device=self.device, command=True)
-
-    def _prepare(self) -> None:
-        """The prompt of the workflow with the options in it. Raises WorkflowError."""
-        path, info = self.workflow.path, self.client.object_info()
+    def _prepare(self, server: Server, client: ComfyClient) -> _Session:
+        """The session with the workflow's prompt, in which the options are set. Raises WorkflowError."""
+        path, info = self.workflow.path, client.object_info()
         try:
             prompt = to_prompt(self.workflow.graph, info)
         except GraphError as error:
-            log = (
-                f"\nThe end of the server's log:\n{self.server.log_tail()}"
-                if "does not have" in str(error)
-                else ""
-            )
+            missing = "does not have" in str(error)
+            log = f"\nThe end of the server's log:\n{server.log_tail()}" if missing else ""
             raise WorkflowError(f"{path}: {error}{log}") from None
         for option, value in self.workflow.options.items():
             if option in INPUTS and not override(prompt, info, INPUTS[option], value):
@@ -179,36 +204,39 @@ class Engine:
         loaders = find_nodes(prompt, "LoadImage")
         if len(loaders) != 1:
             raise WorkflowError(
-                f"{path} has {len(loaders)} LoadImage nodes; one is needed, for the picture to restore"
+                f"{path} has {len(loaders)} LoadImage nodes; it needs exactly one, for the picture to restore"
             )
         savers = find_nodes(prompt, "SaveImage") or find_nodes(prompt, "PreviewImage")
         useless = [option for option in FILE_OPTIONS if option in self.workflow.options and not savers]
         if useless:
             raise WorkflowError(f"--{useless[0]} has no effect: no node of {path} saves a picture")
-        self.loader, self.savers, self.prompt = loaders[0], savers, prompt
+        return _Session(server, client, prompt, loaders[0], savers)
 
-    def _run(self, name: str, key: str, data: bytes) -> Outcome:
+    def _run(self, session: _Session, name: str, key: str, data: bytes) -> Outcome:
         started = time.monotonic()
-        file = self.server.folder / "input" / f"{key[:32]}.picture"
+        file = session.server.folder / "input" / f"{key[:32]}.picture"
         file.write_bytes(data)
         try:
-            prompt = self._prompt_for(name, file.name)
-            with self.watch(self.prompt, name) as on_progress:
-                result = self.client.run(prompt, on_progress=on_progress)
-            images = self._pictures(result)
+            prompt = self._prompt_for(session, name, file.name)
+            with self.watch(session.prompt, name) as on_progress:
+                result = session.client.run(prompt, on_progress=on_progress)
+            images = self._pictures(session, result)
         finally:
             file.unlink(missing_ok=True)
-        # Of a report that goes on about every damage, what was found.
+        # The report has a line for each damage. Its first line sums them up.
         found = [" ".join(str(text).strip().partition("\n")[0].split()) for text in result.items("text")]
         remarks = dict.fromkeys(str(remark) for remark in result.items("aior_remarks"))
         return Outcome("done", images, "; ".join([*found, *remarks]), time.monotonic() - started)
 
-    def _prompt_for(self, name: str, file: str) -> dict:
-        """The prompt for one picture, with the command's own nodes for Load Image and Save Image: they read what ComfyUI's get
-        wrong, and write what its cannot. In the saved files stands the workflow as it is, with the picture's name."""
-        info, options, graph = self.client.object_info(), self.workflow.options, self.workflow.graph
-        prompt = json.loads(json.dumps(self.prompt))
-        prompt[self.loader]["inputs"]["image"] = os.fsencode(name).decode("utf-8", "replace")
+    def _prompt_for(self, session: _Session, name: str, file: str) -> dict:
+        """The prompt for one picture, with the command's own nodes in place of Load Image and Save Image.
+
+        These nodes read files that ComfyUI's read wrongly, and write formats that ComfyUI's cannot write. The
+        result files hold the workflow with ComfyUI's nodes and the picture's name.
+        """
+        info, options, graph = session.client.object_info(), self.workflow.options, self.workflow.graph
+        prompt = json.loads(json.dumps(session.prompt))
+        prompt[session.loader]["inputs"]["image"] = os.fsencode(name).decode("utf-8", "replace")
         settings = {
             "format": options.get("format", "png"),
             "quality": options.get("quality", DEFAULT_QUALITY),
@@ -220,21 +248,22 @@ class Engine:
         }
         settings_text = json.dumps(settings)
         changed = dict(prompt)
-        changed[self.loader] = {
-            **prompt[self.loader],
+        changed[session.loader] = {
+            **prompt[session.loader],
             "class_type": "AIOR_ReadPicture",
             "inputs": {"file": file, "format": settings["format"]},
         }
-        for saver in self.savers:
+        for saver in session.savers:
             inputs = {
                 "images": prompt[saver]["inputs"].get("images"),
-                "source": [self.loader, 2],
+                "source": [session.loader, 2],
                 "settings": settings_text,
             }
             changed[saver] = {**prompt[saver], "class_type": "AIOR_WritePicture", "inputs": inputs}
         return changed
 
-    def _pictures(self, result: Result) -> tuple[bytes, ...]:
+    @staticmethod
+    def _pictures(session: _Session, result: Result) -> tuple[bytes, ...]:
         """The saved pictures of a run, or the previewed ones when nothing was saved."""
         images = result.items("images")
         chosen = [image for image in images if image["type"] == "output"] or images
@@ -242,19 +271,21 @@ class Engine:
             raise PromptError("\n".join(result.refused), "refused")
         if not chosen:
             raise ValueError("the workflow ran but saved no picture")
-        data = tuple(self.client.view(image) for image in chosen)
+        data = tuple(session.client.view(image) for image in chosen)
         for image in chosen:
-            # The server's folder is this command's own; a night's results would fill it.
-            (self.server.folder / image["type"] / image["subfolder"] / image["filename"]).unlink(
-                missing_ok=True
-            )
+            # The server's folder belongs to this command. Without this, a long run would fill it.
+            path = session.server.folder / image["type"] / image["subfolder"] / image["filename"]
+            path.unlink(missing_ok=True)
         return data
 
-    def _obituary(self) -> str:
-        """Why the connection broke, and the end of the server's log; the server is stopped if it goes on."""
-        code = self.server.death()
+    def _report_death(self) -> str:
+        """Stop the server. Returns why it broke the connection and the end of its log, empty without one."""
+        server = self._server
+        if server is None:
+            return ""
+        code = server.death()
         end = "broke the connection" if code is None else f"died with code {code}"
-        killed = " (killed: most likely out of memory; try --tile 512)" if code == -9 else ""
-        text = f"ComfyUI {end}{killed}.\n{self.server.log_tail(12)}"
+        killed = " (killed, most likely for lack of memory; try --tile 512)" if code == -9 else ""
+        text = f"ComfyUI {end}{killed}.\n{server.log_tail(12)}"
         self.close()
         return text

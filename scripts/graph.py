@@ -1,7 +1,7 @@
-"""Turns a workflow as the browser saves it (UI format) into the prompt that the server runs (API format).
+"""Converts a workflow as the browser saves it (UI format) into the prompt that the server runs (API format).
 
-The browser does this itself (`app.graphToPrompt`); this is the same walk without a browser, told about the nodes'
-inputs by the server's /object_info.
+The browser does this in `app.graphToPrompt`. This module does the same without a browser. The server's
+/object_info describes the nodes' inputs.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ WIDGET_TYPES = {
     "RANGE",
     "COMFY_DYNAMICCOMBO_V3",
 }
-# A widget that is not saved; the browser sends two empty pictures for it.
+# The browser does not save this widget, and sends two empty pictures for it.
 _SENT_ALWAYS = {"IMAGECOMPARE": {"__value__": ["", ""]}}
 _AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "model_upload")
 
 
 class GraphError(ValueError):
-    """The workflow cannot be turned into a prompt; the message says which node and why."""
+    """The workflow cannot be converted into a prompt. The message names the node and the reason."""
 
 
 def is_api_format(workflow: dict) -> bool:
-    """Whether `workflow` already is a prompt (node id -> class_type and inputs)."""
+    """Whether `workflow` is already a prompt: class_type and inputs by node id."""
     return bool(workflow) and all(
         isinstance(node, dict) and "class_type" in node for node in workflow.values()
     )
@@ -46,8 +46,9 @@ def is_api_format(workflow: dict) -> bool:
 def to_prompt(workflow: dict, object_info: dict) -> dict[str, dict]:
     """The API-format prompt of a workflow of either format. Raises GraphError.
 
-    Muted nodes vanish with what hangs on them, bypassed ones hand their inputs through, notes, reroutes and primitive
-    nodes are resolved, subgraphs taken apart (`subgraphs.py`). Every node keeps its title in `_meta`, which messages use.
+    Muted nodes and links from them are left out. Bypassed nodes pass their inputs on. Notes, reroutes and
+    primitive nodes are resolved, and subgraphs expanded (`subgraphs.py`). Every node keeps its title in
+    `_meta`, for messages.
     """
     if is_api_format(workflow):
         missing = sorted({node["class_type"] for node in workflow.values()} - object_info.keys())
@@ -57,7 +58,9 @@ def to_prompt(workflow: dict, object_info: dict) -> dict[str, dict]:
             node_id: {**node, "inputs": dict(node.get("inputs", {}))} for node_id, node in workflow.items()
         }
     if not isinstance(workflow.get("nodes"), list):
-        raise GraphError("this JSON is no ComfyUI workflow: it has neither 'nodes' nor class types")
+        raise GraphError(
+            "this JSON is no ComfyUI workflow: it has neither a list 'nodes' nor 'class_type' entries"
+        )
     return _Graph(workflow, object_info).prompt()
 
 
@@ -69,10 +72,12 @@ def _missing_text(classes: list[str]) -> str:
 
 
 def widget_slots(node: dict, object_info: dict) -> dict[str, int]:
-    """Input name -> index in the node's `widgets_values` list, for every input the browser shows as a widget.
+    """The index in the node's `widgets_values` list of every input that the browser shows as a widget, by
+    name.
 
-    The browser stores one value per widget in input order, and more: after a seed its "control after generate", after
-    an upload its button. Those are known by their values, as older files lack them.
+    The browser stores one value per widget in the order of inputs. After a seed follows "control after
+    generate", and after an upload its button. These are recognised by their values, because older files lack
+    them.
     """
     values = node.get("widgets_values")
     slots: dict[str, int] = {}
@@ -124,7 +129,7 @@ def _input_specs(inputs: dict, order: dict | None = None) -> Iterator[tuple[str,
 
 
 def is_widget(spec: list, options: dict) -> bool:
-    """Whether the browser shows an input as a widget, whose value a workflow saves, rather than as a socket alone."""
+    """Whether the browser shows an input as a widget, whose value a workflow saves."""
     kind = spec[0]
     if options.get("forceInput") or options.get("rawLink"):
         return False
@@ -132,7 +137,7 @@ def is_widget(spec: list, options: dict) -> bool:
 
 
 def kind_of(spec: list) -> str:
-    """The type of an input, by its specification."""
+    """The type of an input with this specification."""
     return spec[0] if isinstance(spec[0], str) else "COMBO"
 
 
@@ -142,7 +147,7 @@ class _Graph:
         try:
             workflow = expand(workflow, self._runs)
         except (ValueError, KeyError, IndexError) as error:
-            raise GraphError(f"a subgraph of this workflow cannot be taken apart: {error!r}") from error
+            raise GraphError(f"a subgraph of this workflow cannot be expanded: {error!r}") from error
         self.nodes = {str(node["id"]): node for node in workflow["nodes"]}
         self.links: dict[object, tuple[str, int, str]] = {
             link["id"]: (str(link["origin_id"]), int(link["origin_slot"]), str(link.get("type")))
@@ -177,14 +182,15 @@ class _Graph:
         return prompt
 
     def _inputs(self, node: dict) -> dict[str, object]:
-        values = node.get("widgets_values")
+        values: dict | list | None = node.get("widgets_values")
         if isinstance(values, dict):
             names = {name for name, _ in _input_specs(self.info[node["type"]]["input"])}
             inputs = {name: value for name, value in values.items() if name in names}
         else:
-            inputs = {name: values[slot] for name, slot in widget_slots(node, self.info).items()}
+            slots = widget_slots(node, self.info)
+            inputs = {name: (values or [])[slot] for name, slot in slots.items()}
         inputs |= node.get(PROMOTED, {})
-        # A list would be read as a link by the server; wrapped like this it is a value.
+        # The server reads a list as a link. Wrapped like this it is a value.
         inputs = {
             name: {"__value__": value} if isinstance(value, list) else value for name, value in inputs.items()
         }
@@ -204,9 +210,9 @@ class _Graph:
         return inputs
 
     def _source(self, link_id: object, seen: tuple = ()) -> object | None:
-        """What a link brings: `[node id, output]`, a primitive's value, or None when its source is muted or missing."""
+        """The source of a link: `[node id, output]`, a primitive's value, or None if muted or missing."""
         if link_id in seen:
-            raise GraphError(f"link {link_id} runs in a circle")
+            raise GraphError(f"link {link_id} is part of a cycle")
         if link_id not in self.links:
             return None
         origin, slot, kind = self.links[link_id]
@@ -214,7 +220,7 @@ class _Graph:
         if node is None or node.get("mode", 0) == MUTED:
             return None
         if node["type"] == "PrimitiveNode" and self._runs(node):
-            return (node.get("widgets_values") or [None])[0]
+            return next(iter(node.get("widgets_values") or []), None)
         through = None
         if node["type"] == "Reroute":
             through = next(iter(node.get("inputs") or []), None)
@@ -228,7 +234,10 @@ class _Graph:
 
     @staticmethod
     def _bypass(node: dict, slot: int, kind: str) -> dict | None:
-        """The input a bypassed node hands to output `slot`: the one at the same place if its type fits, else the first that fits."""
+        """The input that a bypassed node passes to output `slot`.
+
+        It is the input at the same place if its type fits, otherwise the first whose type fits.
+        """
         inputs = node.get("inputs") or []
         outputs = node.get("outputs") or []
         wanted = str(outputs[slot]["type"]) if slot < len(outputs) else kind
@@ -248,7 +257,7 @@ def find_nodes(prompt: dict, class_type: str) -> list[str]:
 
 
 def override(prompt: dict, object_info: dict, names: tuple[str, ...], value: object) -> list[str]:
-    """Set the number inputs called one of `names` on every node whose class has them, links included; returns the nodes' ids."""
+    """Set the number inputs called one of `names` on every node that has them. Returns the nodes' ids."""
     changed = []
     for node_id, node in prompt.items():
         for name, spec in _input_specs(object_info[node["class_type"]]["input"]):
@@ -259,8 +268,11 @@ def override(prompt: dict, object_info: dict, names: tuple[str, ...], value: obj
 
 
 def sync_widgets(workflow: dict, prompt: dict, object_info: dict) -> dict:
-    """A copy of a UI-format workflow whose widgets show the prompt's values: what a saved picture brings back when it
-    is dropped on ComfyUI. An API-format workflow is returned as it is."""
+    """A copy of a workflow in UI format whose widgets have the prompt's values.
+
+    A saved picture holds it, and brings it back when it is dropped on ComfyUI. A workflow in API format is
+    returned as it is.
+    """
     if is_api_format(workflow):
         return workflow
     nodes = []

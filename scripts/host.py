@@ -7,19 +7,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import write_atomic
-from .host_setup import CURRENT, LINK_NAME, RELEASES, TEST_PACKAGES, HostSetup, Release
+from aior_core.atomic import atomic_write_bytes
+
+from .host_setup import CURRENT, EXTRAS, LINK_NAME, RELEASES, HostSetup, Release
 from .steps import Say, SetupError
 
 
 @dataclass(frozen=True)
 class Host:
-    """A ComfyUI that can run the pack. `pack_name` is the pack's folder name in a custom_nodes folder, `extra_paths` a
-    ComfyUI path config that adds such a folder where the pack lies in none, `setup` is set for `.host/` only."""
+    """A ComfyUI that can run the pack.
+
+    `pack_name` is the name of the pack's folder in a custom_nodes folder. `extra_paths` is a ComfyUI path
+    config that adds such a folder, where the pack lies in none. `setup` is set for `.host/` only.
+    """
 
     python: Path
     comfyui: Path
@@ -31,26 +35,26 @@ class Host:
 def find_host(
     root: Path,
     *,
-    test: bool = False,
-    browser: bool = False,
+    extras: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
     say: Say = print,
 ) -> Host:
     """The host for the checkout at `root`, ready to use; sets `.host/` up when there is no other.
 
-    Order: COMFYUI_PATH, then the ComfyUI whose custom_nodes folder holds the pack, then `.host/`. With `test` the
-    test packages are there too: installed into `.host/`, only asked for in a person's own ComfyUI. `browser` installs
-    what tests in a browser need into `.host/`; elsewhere those tests say themselves what is missing.
-    Raises SetupError.
+    The order is: COMFYUI_PATH, the ComfyUI whose custom_nodes folder holds the pack, `.host/`. `extras`
+    (names in `EXTRAS`) are installed into `.host/`. In a user's own ComfyUI nothing is installed: missing
+    test packages are an error, and tests in a browser say themselves what is missing. Raises SetupError.
     """
     comfyui = existing_comfyui(root, environment)
+    if comfyui is None:
+        return set_up_host(root, extras=extras, say=say)
     for release in RELEASES.values():
         own = HostSetup(root, say, release).comfyui
-        if comfyui is None or (own.exists() and comfyui.samefile(own)):
-            return set_up_host(root, release, test=test, browser=browser, say=say)
+        if own.exists() and comfyui.samefile(own):
+            return set_up_host(root, release, extras=extras, say=say)
     python = _python_with_torch(comfyui)
     say(f"Using the ComfyUI in {comfyui} with {python}")
-    if test:
+    if "test" in extras:
         _require_test_packages(python)
     for entry in sorted((comfyui / "custom_nodes").glob("*")):
         if entry.is_dir() and entry.samefile(root):
@@ -59,23 +63,27 @@ def find_host(
 
 
 def set_up_host(
-    root: Path, release: Release = CURRENT, *, test: bool = False, browser: bool = False, say: Say = print
+    root: Path, release: Release = CURRENT, *, extras: Sequence[str] = (), say: Say = print
 ) -> Host:
     """The host of that release in `.host/`, set up where it is not yet. Raises SetupError."""
     setup = HostSetup(root, say, release)
-    setup.ensure(test=test, browser=browser)
+    setup.ensure(extras)
     return Host(setup.python, setup.comfyui, LINK_NAME, setup=setup)
 
 
 def existing_comfyui(root: Path, environment: Mapping[str, str]) -> Path | None:
-    """The ComfyUI that COMFYUI_PATH names or whose custom_nodes holds `root`. Raises SetupError for a wrong COMFYUI_PATH."""
+    """The ComfyUI that COMFYUI_PATH names, or the one whose custom_nodes folder holds `root`; None without
+    either.
+
+    Raises SetupError when there is no ComfyUI at COMFYUI_PATH.
+    """
     named = environment.get("COMFYUI_PATH")
     if named:
         path = Path(named).expanduser().absolute()
         if not _is_comfyui(path):
             raise SetupError(
-                f"COMFYUI_PATH is {named}, but no ComfyUI is there (main.py and comfy/ are missing). "
-                "Correct it, or unset it to use the host that this command sets up itself."
+                f"COMFYUI_PATH is {named}, but there is no ComfyUI (main.py or comfy/ is missing). "
+                "Correct it, or unset it: then this command sets up a ComfyUI of its own."
             )
         return path
     for place in (root.absolute(), root.resolve()):
@@ -105,27 +113,33 @@ def _python_with_torch(comfyui: Path) -> Path:
             return python
     raise SetupError(
         f"No Python with torch was found for the ComfyUI in {comfyui}. "
-        "Call this command with the Python that starts that ComfyUI."
+        "Run this command with the Python that starts that ComfyUI."
     )
 
 
 def _require_test_packages(python: Path) -> None:
     modules = {"scikit-image": "skimage"}
-    probe = "import importlib.util, sys; print(' '.join(m for m in sys.argv[1:] if not importlib.util.find_spec(m)))"
-    names = {modules.get(package, package): package for package in TEST_PACKAGES}
+    probe = (
+        "import importlib.util, sys;"
+        "print(' '.join(name for name in sys.argv[1:] if not importlib.util.find_spec(name)))"
+    )
+    names = {modules.get(package, package): package for package in EXTRAS["test"]}
     missing = subprocess.run(
         [str(python), "-c", probe, *names], capture_output=True, text=True
     ).stdout.split()
     if missing:
         raise SetupError(
-            f"The tests need packages that this ComfyUI lacks. Install them with:\n"
+            "The tests need packages that this ComfyUI lacks. Install them with:\n"
             f"  {python} -m pip install {' '.join(names[module] for module in missing)}"
         )
 
 
 def _extra_paths(root: Path, folder: Path) -> Path:
-    """A custom_nodes folder with a link to the pack and the path config that makes ComfyUI read it: the person's own
-    ComfyUI is left as it is."""
+    """Make a custom_nodes folder with a link to the pack. Returns the path config that has ComfyUI read this
+    folder.
+
+    The user's own ComfyUI stays as it is.
+    """
     nodes = folder / "custom_nodes"
     nodes.mkdir(parents=True, exist_ok=True)
     link = nodes / LINK_NAME
@@ -134,12 +148,12 @@ def _extra_paths(root: Path, folder: Path) -> Path:
         link.symlink_to(root, target_is_directory=True)
     config = folder / "extra_paths.yaml"
     # JSON is YAML: no YAML library is needed to write it.
-    write_atomic(config, json.dumps({"aior": {"custom_nodes": str(nodes)}}).encode())
+    atomic_write_bytes(config, json.dumps({"aior": {"custom_nodes": str(nodes)}}).encode())
     return config
 
 
 def _torch_build(python: Path) -> tuple[str, bool]:
-    """torch's version and whether it was built for a GPU, read from its files without importing it (seconds)."""
+    """torch's version, and whether it was built for a GPU; read from its files, as importing takes long."""
     find = (
         "import importlib.util, pathlib, runpy; p = pathlib.Path(importlib.util.find_spec('torch').origin);"
         "v = runpy.run_path(str(p.parent / 'version.py'));"

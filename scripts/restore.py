@@ -1,4 +1,4 @@
-"""The restore command: which picture is next, where its results go, and what is said about it."""
+"""The restore command: takes the pictures in turn, writes their results, and reports on each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import remove_partials, write_new
 from .client import Progress
 from .engine import OPTIONS, Engine, Outcome, Workflow, WorkflowError, read_workflow
-from .pictures import Picture, explain, find_pictures, folder_problem, is_cut_off, read_source
+from .new_file import remove_partials, write_new
+from .pictures import LeftOut, Picture, explain, find_pictures, folder_problem, is_cut_off, read_source
 from .results import RESULT_SUFFIXES, choose_target, part_key, request_key, with_key
 from .server import ServerError
 from .steps import SetupError
@@ -26,7 +26,7 @@ _NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUO
 
 @dataclass(frozen=True)
 class Job:
-    """A picture that has to be restored: its `number` in this call, the file's bytes, and the key of its result."""
+    """A picture to restore, with its `number` in this call, the key of its result, and the file's bytes."""
 
     number: int
     picture: Picture
@@ -39,11 +39,11 @@ class Job:
 
 
 class Batch:
-    """The pictures of one call. `take` gives them one by one, `settle` takes what came of each. `blocked`: why nothing can be
-    written into a folder of results; its pictures fail before they are restored.
+    """The pictures of one call. `take` hands them out one by one, and `settle` takes the outcome of each.
 
-    Several jobs may be under way at once. Pictures that share a name for their results (a.jpg and a.png) never are: so
-    each gets the name that it gets when they are restored one after the other.
+    `blocked` holds folders for results that cannot be written to, with the reason. Their pictures fail before
+    they are restored. Several jobs may run at once, but not two whose results share a name (a.png of two
+    folders). So each gets the same name as when the pictures are restored one after the other.
     """
 
     def __init__(self, pictures: list[Picture], workflow: Workflow, blocked: dict[Path, str] | None = None):
@@ -57,11 +57,11 @@ class Batch:
 
     @property
     def left(self) -> int:
-        """How many pictures have not been taken yet."""
+        """Number of pictures that have not been taken yet."""
         return len(self._waiting)
 
     def take(self) -> Job | None:
-        """The next picture without a result; None when there is none now (`settle` may change that, while `left`)."""
+        """The next picture without a result; None when no picture can be taken before the next `settle`."""
         blocked = []
         try:
             while self._waiting:
@@ -82,43 +82,43 @@ class Batch:
             self._waiting.extendleft(reversed(blocked))
 
     def settle(self, job: Job, outcome: Outcome) -> None:
-        """Write the pictures of a job that is done, and say what came of it. Raises WorkflowError for a refused one."""
+        """Report the outcome of a job, and write its results. Raises WorkflowError when it was refused."""
         self._running.discard(job.picture.target)
         if outcome.fate != "done":
             self._fail(job.number, job.picture, outcome.text)
             if outcome.fate == "refused":
-                raise WorkflowError("the server refuses this workflow or these options; stopping here.")
+                raise WorkflowError(
+                    "the server refuses this workflow or its options, so no picture can be restored."
+                )
             return
         try:
             written = self._write(job, outcome.images)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _NO_WRITING:
-                # The pictures that follow would be computed for nothing.
+                # Without this, the following pictures would be computed for nothing.
                 self._blocked[job.picture.target.parent] = explain(error)
             self._fail(job.number, job.picture, explain(error))
             return
         self.done += 1
         found = f"{outcome.text}\n  " if outcome.text else ""
-        print(
-            f"[{job.number}/{self.total}] {job.picture.source}: {found}{outcome.seconds:.1f} s -> {', '.join(map(str, written))}",
-            flush=True,
-        )
+        said = f"{found}{outcome.seconds:.1f} s -> {', '.join(map(str, written))}"
+        print(f"[{job.number}/{self.total}] {job.picture.source}: {said}", flush=True)
 
     def _open(self, number: int, picture: Picture) -> Job | None:
-        """The job of a picture, None when its result is there already."""
+        """The job of a picture; None when its result exists already."""
         data = read_source(picture.source)
         key = request_key(picture.source.name, data, self.workflow.content, self.workflow.options)
         path, done = self._choose(picture, key)
         if done:
             self._taken.add(path)
             self.skipped += 1
-            print(f"{picture.source}: skipped, {path} is there already", flush=True)
+            print(f"{picture.source}: skipped, {path} exists already", flush=True)
             return None
         if picture.target.parent in self._blocked:
             raise ValueError(self._blocked[picture.target.parent])
         if is_cut_off(data):
             print(
-                f"{picture.source}: this file is cut off; what is missing is restored from nothing",
+                f"{picture.source}: this file is cut off; its missing part cannot be restored",
                 flush=True,
             )
         return Job(number, picture, key, data)
@@ -132,8 +132,11 @@ class Batch:
         print(f"[{number}/{self.total}] {picture.source}: FAILED\n{lines}", flush=True)
 
     def _write(self, job: Job, images: tuple[bytes, ...]) -> list[Path]:
-        """Write the pictures under the next free names. The first one's key says that the result is there, so it is written
-        last: a call that is killed in between is repeated, and finds by their own keys which of the others are there."""
+        """Write the result files under the next free names.
+
+        The first one is written last, because its key marks the result as complete. After a kill in between,
+        the next call restores the picture again and finds the other files by their own keys.
+        """
         first, _ = self._choose(job.picture, job.key)
         self._taken.add(first)
         try:
@@ -153,14 +156,14 @@ class Batch:
                 try:
                     write_new(path, data)
                 except FileExistsError:
-                    continue  # another program took the name meanwhile: choose the next
+                    continue  # another program has taken the name meanwhile: choose the next one
             self._taken.add(path)
             return path
 
 
 @contextlib.contextmanager
 def progress_bar(prompt: dict, name: str) -> Iterator[Callable[[Progress], None] | None]:
-    """A progress bar on one terminal line; none where the output is no terminal."""
+    """A progress bar on one line of the terminal; nothing when the output is no terminal."""
     if not sys.stdout or not sys.stdout.isatty():
         yield None
         return
@@ -180,17 +183,15 @@ def progress_bar(prompt: dict, name: str) -> Iterator[Callable[[Progress], None]
 
 
 def run_here(root: Path, batch: Batch, device: str) -> None:
-    """Restore a batch on this machine, with one server. Raises WorkflowError, SetupError or ServerError."""
+    """Restore a batch on this machine with one server. Raises WorkflowError, SetupError or ServerError."""
     engine = Engine(root, batch.workflow, device, watch=progress_bar)
     try:
         while job := batch.take():
             outcome = engine.attempt(job.name, job.key, job.data)
             if outcome.fate == "died":
-                # Perhaps for another reason than this picture, and between two of them.
-                print(
-                    f"{job.picture.source}: {outcome.text.splitlines()[0]} It is started anew, and the picture tried once more.",
-                    flush=True,
-                )
+                # The picture may not be the reason.
+                said = f"{outcome.text.splitlines()[0]} It starts again, and this picture is tried once more."
+                print(f"{job.picture.source}: {said}", flush=True)
                 outcome = engine.attempt(job.name, job.key, job.data)
             batch.settle(job, outcome)
     finally:
@@ -198,7 +199,7 @@ def run_here(root: Path, batch: Batch, device: str) -> None:
 
 
 def restore(root: Path, arguments: Namespace) -> int:
-    """Run the command; returns its exit code: 0 when every picture has its result, 1 otherwise."""
+    """Run the command. Returns its exit code: 0 when every picture has its result, otherwise 1."""
     out = Path(arguments.out) if arguments.out else None
     problem = folder_problem(out) if out and not out.is_dir() else None
     if problem:
@@ -227,12 +228,9 @@ def restore(root: Path, arguments: Namespace) -> int:
     except (WorkflowError, SetupError, ServerError) as error:
         print(f"Error: {error}", flush=True)
         return 1
+    seconds = time.monotonic() - started
     print(
-        f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {time.monotonic() - started:.1f} s",
+        f"{batch.done} restored, {batch.skipped} skipped, {batch.failed} failed in {seconds:.1f} s",
         flush=True,
     )
-    return (
-        1
-        if batch.failed or any("left alone" not in remark and "left out" not in remark for remark in remarks)
-        else 0
-    )
+    return 1 if batch.failed or any(not isinstance(remark, LeftOut) for remark in remarks) else 0

@@ -1,4 +1,7 @@
-"""What tells a result from other files: the key of what was asked for, in the file; and under which name it goes."""
+"""Recognises results of earlier calls by a key in the file, and chooses names for new results.
+
+The key is a hash of the picture, the workflow and the options.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,15 @@ __all__ = [
 ]
 
 RESULT_SUFFIXES = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-"""What the name of a result ends with, by the format."""
+"""Suffix of the results by format."""
 
 _KEY_WORD = b"aior_key"
-_PLACEHOLDER = _KEY_WORD + b"=" + b"0" * 64  # what the writer of a result puts where its key goes
+# The writer of a result puts this where the key goes.
+_PLACEHOLDER = _KEY_WORD + b"=" + b"0" * 64
 
 
 def request_key(source_name: str, source: bytes, workflow: bytes, options: dict) -> str:
-    """What identifies a result: the picture's name and bytes, the workflow file and the options it was asked with."""
+    """The key of a result: a hash of the picture's name and bytes, the workflow file and the options."""
     digest = hashlib.sha256()
     for part in (
         source_name.encode("utf-8", "surrogateescape"),
@@ -47,9 +51,11 @@ def request_key(source_name: str, source: bytes, workflow: bytes, options: dict)
 def choose_target(
     target: Path, key: str, taken: set[Path], suffix: str = ".png", former: Path | None = None
 ) -> tuple[Path, bool]:
-    """`(path, done)` for a result: the first of NAME_restored.png, NAME_restored_2.png, ... that is free, or that
-    already holds the complete result with this key (`done`). Paths in `taken` belong to other pictures of this call.
-    Under `former` a result is only looked for."""
+    """`(path, done)` for a result. `done` tells that the file at `path` is the complete result with this key.
+
+    `path` is the first of NAME_restored.png, NAME_restored_2.png, ... that is free or done. Paths in `taken`
+    belong to other pictures of this call. Under `former` only a result that is done is looked for.
+    """
     if former is not None:
         path, done = choose_target(former, key, taken, suffix)
         if done:
@@ -67,13 +73,16 @@ def choose_target(
 
 
 def is_complete_png(data: bytes) -> bool:
-    """Whether `data` begins and ends as a PNG file does."""
+    """Whether `data` has the beginning and the end of a PNG file."""
     return data.startswith(PNG_HEAD) and data.endswith(PNG_END)
 
 
 def with_key(data: bytes, key: str) -> bytes:
-    """A result with its key: in a text chunk before a PNG's end, in other files in the place that their writer left for it.
-    Raises ValueError when it is no complete PNG and has no such place."""
+    """The result file `data` with its key.
+
+    In a PNG the key is a text chunk before the end. In other formats it replaces the placeholder that the
+    writer left. Raises ValueError for a file that is no complete PNG and has no placeholder.
+    """
     if is_complete_png(data):
         body = b"tEXt" + _KEY_WORD + b"\0" + key.encode("latin-1")
         return (
@@ -89,7 +98,7 @@ def with_key(data: bytes, key: str) -> bytes:
 
 
 def read_key(path: Path) -> str | None:
-    """The key of a complete result file, None for any other file."""
+    """The key of a complete result file; None for any other file."""
     try:
         if not path.is_file():
             return None
@@ -106,11 +115,11 @@ def read_key(path: Path) -> str | None:
 
 
 def _key_of_others(data: bytes) -> str | None:
-    """The key of a JPEG, WebP or TIFF. All three are written at once and whole."""
+    """The key of a JPEG, WebP or TIFF; None for any other file, and for a JPEG that is cut off."""
     found = re.search(_KEY_WORD + rb"=([0-9a-f]{64})", data)
     return found.group(1).decode() if found and not is_cut_off(data) else None
 
 
 def part_key(key: str, number: int) -> str:
-    """The key of the further picture `number` (1, 2, ...) of a result whose first picture has `key`."""
+    """The key of picture `number` (1, 2, ...) after the first of a result. The first one has `key`."""
     return hashlib.sha256(f"{key} {number}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""One ComfyUI server process: started on a free port with folders of its own, waited for, and stopped."""
+"""Starts a ComfyUI server on a free port with folders of its own, waits for it, and stops it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 from .client import DIRECT
 from .host import Host
@@ -19,14 +20,15 @@ from .steps import ends_with_parent, try_lock
 FOLDERS = ("input", "output", "temp", "user")
 LAUNCHER = Path(__file__).with_name("start_comfyui.py")
 COMMAND = "AIOR_COMMAND"
-"""The variable that has the pack give a server the command's own nodes."""
+"""The environment variable that makes the pack add the nodes of `aior.py restore` to a server."""
 
 LEAST_FREE = 64 * 2**20
-"""Bytes that the folder for temporary files must have left: ComfyUI's own files, and a picture on its way in and out."""
+"""Bytes that must be free for temporary files: ComfyUI's own, and a picture and its results."""
 
 _PREFIX, _OWNER = "aior-", "owner"
-# Large tensors on the CPU are asked for and given back at every layer. Kept by glibc (up to 400 MB) and in huge pages they
-# need not be zeroed page by page each time, which is a quarter of a picture's seconds. Other C libraries ignore these.
+# On the CPU every layer allocates and frees large tensors. With these settings glibc keeps up to 400 MB of
+# freed memory, in huge pages, and the system need not clear each page again. That saves a quarter of the time
+# of a picture. Other C libraries ignore the settings.
 ALLOCATION = {
     "THP_MEM_ALLOC_ENABLE": "1",
     "MALLOC_MMAP_THRESHOLD_": "200000000",
@@ -35,17 +37,22 @@ ALLOCATION = {
 
 
 class ServerError(RuntimeError):
-    """The server did not start or died; the message carries the end of its log. `code` is the exit code of one that ended
-    while starting, None of one that is only slow."""
+    """The server did not start, or died. The message holds the end of its log.
+
+    `code` is its exit code if it ended while starting. It is None if it was only slow.
+    """
 
     code: int | None = None
 
 
 def start_comfyui(
-    host: Host, port: int, flags: list, environment: dict[str, str] | None = None, **options: object
+    host: Host, port: int, flags: list, environment: dict[str, str] | None = None, **options: Any
 ) -> subprocess.Popen:
-    """Start the host's ComfyUI on 127.0.0.1 with more `flags`; it ends with this process. What the person's environment says
-    of memory allocation goes first; `environment` is added to it. `options` are Popen's."""
+    """Start ComfyUI on 127.0.0.1 with further `flags`. On Linux it ends with this process.
+
+    `environment` is added to that of this process, which overrides `ALLOCATION`. `options` are those of
+    Popen.
+    """
     command = [
         host.python,
         LAUNCHER,
@@ -66,15 +73,18 @@ def start_comfyui(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    """A TCP port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class OwnFolder:
-    """A temporary folder at `path` that this process owns: `close` removes it, and what a killed process left (copies of
-    a person's pictures) is removed by the next one that makes such a folder."""
+    """A temporary folder at `path` that belongs to this process.
+
+    `close` removes it. The next process that makes such a folder removes those of killed processes, because
+    they hold copies of the user's pictures.
+    """
 
     def __init__(self):
         self._remove_orphans()
@@ -85,9 +95,9 @@ class OwnFolder:
     @staticmethod
     def _remove_orphans() -> None:
         for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
-            # Another user's folders and those that vanish meanwhile raise OSError: they are not ours to remove.
+            # Folders of other users raise OSError, and so do folders that another process removes meanwhile.
             with contextlib.suppress(OSError):
-                # A minute: between the making of this file and its lock another process must not take it for an orphan's.
+                # A new file is not locked yet: for a minute it does not count as left behind.
                 if time.time() - owner.stat().st_mtime > 60:
                     with open(owner, "r+b") as file:
                         orphan = try_lock(file)
@@ -95,35 +105,37 @@ class OwnFolder:
                         shutil.rmtree(owner.parent)
 
     def close(self) -> None:
-        """Remove the folder; harmless when called twice."""
+        """Remove the folder. Calling it twice is harmless."""
         self._owner.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def own_folder() -> OwnFolder:
-    """An OwnFolder with room for pictures. Raises ServerError where there is none."""
-    advice = "Set the variable TMPDIR to a folder with room, and call again."
+    """An OwnFolder on a disk with free space for pictures. Raises ServerError when there is none."""
+    advice = "Set the environment variable TMPDIR to a folder with free space, and run the command again."
     try:
         folder = OwnFolder()
         free = shutil.disk_usage(folder.path).free
     except OSError as error:
         raise ServerError(
-            f"no folder for temporary files can be made: {error.strerror or error}. {advice}"
+            f"cannot make a folder for temporary files: {error.strerror or error}. {advice}"
         ) from None
     if free < LEAST_FREE:
         folder.close()
         raise ServerError(
-            f"the folder for temporary files, {folder.path.parent}, has only {free / 2**20:.0f} MiB left. {advice}"
+            f"the folder for temporary files, {folder.path.parent}, has only {free / 2**20:.0f} MiB left. "
+            f"{advice}"
         )
     return folder
 
 
 class Server:
-    """A ComfyUI server process. Use as a context manager, or call `start` and `stop`.
+    """A ComfyUI server. Use it as a context manager, or call `start` and `stop`.
 
-    `folder`: input, output, temp and user folders and the log are made there (a temporary one, removed at stop, when
-    None). `device`: "cpu" or "auto". `models`: a models folder in place of ComfyUI's. `extra`: further ComfyUI flags.
-    `command`: with the nodes that read and write pictures for `aior.py restore`. Raises ServerError where no temporary folder can be made.
+    `device` is "cpu" or "auto". `folder` holds the folders input, output, temp and user, and the log; None
+    makes a temporary one, which `stop` removes. `models` is a models folder in place of ComfyUI's. `extra`
+    are further flags of ComfyUI. `command` adds the nodes that read and write pictures for `aior.py restore`.
+    Raises ServerError when it cannot make a temporary folder.
     """
 
     def __init__(
@@ -140,8 +152,11 @@ class Server:
         self.host, self.device, self.models, self.extra = host, device, models, extra
         self._environment = {COMMAND: "1"} if command else {}
         self._wanted_port = port
-        self._own = own_folder() if folder is None else None
-        self.folder = self._own.path if self._own else Path(folder)
+        self._own: OwnFolder | None = None
+        if folder is None:
+            self._own = own_folder()
+            folder = self._own.path
+        self.folder = Path(folder)
         self.log_path = self.folder / "server.log"
         self.process: subprocess.Popen | None = None
         self.port = 0
@@ -150,13 +165,13 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _flags(self) -> list:
-        # In a file: ComfyUI 0.16 finds no tables in a database in memory.
-        flags = [
+    def _flags(self) -> list[str | Path]:
+        # ComfyUI 0.16 does not find its tables in a database in memory, so the database is a file.
+        flags: list[str | Path] = [
             "--database-url",
             f"sqlite:///{self.folder / 'user' / 'comfyui.db'}",
             "--disable-api-nodes",
-            # Other packs cost start-up time and may change what a test or a restore does.
+            # Other packs make the start slower, and may change what a test or a restore does.
             "--disable-all-custom-nodes",
             "--whitelist-custom-nodes",
             self.host.pack_name,
@@ -172,7 +187,7 @@ class Server:
         return [*flags, *self.extra]
 
     def start(self, timeout: float = 180.0) -> Server:
-        """Start the process and return when it answers. Raises ServerError."""
+        """Start the process. Returns when it answers. Raises ServerError."""
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if self.models:
@@ -195,7 +210,7 @@ class Server:
                 return self
             except ServerError as error:
                 self._end_process()
-                # Between free_port and the server's bind another program may have taken the port.
+                # Another program may take the port between free_port and the start of the server.
                 if self._wanted_port or attempt == 2 or "address already in use" not in str(error):
                     self.stop()
                     raise
@@ -205,7 +220,10 @@ class Server:
         return self
 
     def _make_base(self, models: Path) -> None:
-        """A base directory with those models and the host's own packs: --models-directory is younger than the oldest host."""
+        """Make a base directory with these models and ComfyUI's own packs.
+
+        The oldest supported ComfyUI has no --models-directory.
+        """
         base = self.folder / "base"
         base.mkdir(exist_ok=True)
         for name, target in (("models", models), ("custom_nodes", self.host.comfyui / "custom_nodes")):
@@ -215,11 +233,10 @@ class Server:
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if not self.alive():
-                error = ServerError(
-                    f"ComfyUI ended with code {self.process.returncode} while starting:\n{self.log_tail()}"
-                )
-                error.code = self.process.returncode
+            if self.process is None or self.process.poll() is not None:
+                code = self.process.returncode if self.process else None
+                error = ServerError(f"ComfyUI ended with code {code} while starting:\n{self.log_tail()}")
+                error.code = code
                 raise error
             with contextlib.suppress(urllib.error.URLError, OSError):
                 with DIRECT.open(f"{self.url}/system_stats", timeout=5):
@@ -231,13 +248,13 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def death(self, patience: float = 5.0) -> int | None:
-        """The exit code of a server that broke a connection (its end is known a moment later), None if it goes on."""
+        """The exit code of a server that broke a connection; None if it is alive after `patience` seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(patience)
+            return self.process.wait(patience) if self.process else None
         return None
 
     def log_tail(self, lines: int = 25) -> str:
-        """The last lines of the server's log, indented."""
+        """The last `lines` lines of the server's log, indented."""
         try:
             text = self.log_path.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -245,7 +262,7 @@ class Server:
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
     def _end_process(self) -> None:
-        if self.alive():
+        if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(5)
@@ -254,7 +271,7 @@ class Server:
                 self.process.wait()
 
     def stop(self) -> None:
-        """End the process and remove the folder if it was a temporary one; harmless when called twice."""
+        """End the process, and remove the folder if it is temporary. Calling it twice is harmless."""
         self._end_process()
         if self._own:
             self._own.close()
@@ -267,8 +284,8 @@ class Server:
 
 
 def serve(host: Host, *, device: str, port: int) -> int:
-    """Run ComfyUI in the foreground, as a person uses it: its own folders, live previews. Returns its exit code."""
-    flags = ["--preview-method", "latent2rgb"]
+    """Run ComfyUI in the foreground, with its own folders and live previews. Returns its exit code."""
+    flags: list[str | Path] = ["--preview-method", "latent2rgb"]
     if host.setup:
         flags += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
     if device == "cpu":
@@ -276,20 +293,21 @@ def serve(host: Host, *, device: str, port: int) -> int:
     if host.extra_paths:
         flags += ["--extra-model-paths-config", host.extra_paths]
     print(
-        f"ComfyUI starts on http://127.0.0.1:{port} (open it in a browser; Ctrl+C ends it). "
-        f"Results are saved in {host.comfyui / 'output'}",
+        f"ComfyUI starts on http://127.0.0.1:{port}. Open this address in a browser; Ctrl+C ends ComfyUI. "
+        f"It saves results in {host.comfyui / 'output'}",
         flush=True,
     )
     if host.setup:
         print(
-            "It will say that comfyui-workflow-templates is not installed: 430 MB that were left out on purpose, nothing here needs them.",
+            "ComfyUI will report that comfyui-workflow-templates is not installed. The set-up leaves it out, "
+            "because AIOR does not need its 430 MB.",
             flush=True,
         )
     process = start_comfyui(host, port, flags)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        # The terminal's Ctrl+C reached the server too: give it time to end by itself.
+        # Ctrl+C in the terminal reaches the server too. Give it time to end by itself.
         with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
             process.wait(10)
         return 0

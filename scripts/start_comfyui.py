@@ -1,7 +1,7 @@
-"""Runs ComfyUI's main.py with Python's garbage collector held back: `python start_comfyui.py MAIN.PY [FLAGS...]`.
+"""Runs ComfyUI's main.py with fewer garbage collections: `python start_comfyui.py MAIN.PY [FLAGS...]`.
 
-Starting ComfyUI makes millions of objects that stay. With Python's own thresholds the collector walks them over and over
-and takes about a fifth of the start.
+The start of ComfyUI makes millions of objects that stay. With Python's own thresholds the garbage collector
+visits them again and again, which takes about a fifth of the start.
 """
 
 import gc
@@ -9,7 +9,8 @@ import runpy
 import sys
 from pathlib import Path
 
-# Objects made before a collection looks at them. Python's own is 700; ComfyUI itself collects everything after a prompt.
+# The thresholds of gc.set_threshold. Python's own first one is 700. ComfyUI collects everything after each
+# prompt.
 YOUNG, MIDDLE, OLD = 50_000, 50, 50
 
 
@@ -17,7 +18,8 @@ def main(argv: list[str]) -> None:
     """Run the script `argv[0]` with the other arguments, as `python SCRIPT ...` does."""
     gc.set_threshold(YOUNG, MIDDLE, OLD)
     sys.argv = argv
-    # As `python main.py` has it. The portable ComfyUI's Python does not put a script's folder first: its first entry stays.
+    # `python main.py` puts main.py's folder first on the path. The Python of the portable ComfyUI puts no
+    # script's folder there, so its first entry stays.
     own = Path(__file__).resolve().parent
     sys.path[:] = [
         str(Path(argv[0]).resolve().parent),

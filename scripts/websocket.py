@@ -1,8 +1,9 @@
-"""A minimal WebSocket client (RFC 6455) over a plain socket: what ComfyUI's /ws needs, without a library."""
+"""A minimal WebSocket client (RFC 6455) on a plain socket: what ComfyUI's /ws needs, without a library."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
@@ -21,7 +22,8 @@ class WebSocket:
 
     def __init__(self, host: str, port: int, path: str, timeout: float = 30.0):
         self._socket = socket.create_connection((host, port), timeout)
-        # The handshake's reply and the first frames may come in one packet: everything received goes through here.
+        # The reply to the handshake and the first frames may arrive in one packet, so both are read from this
+        # buffer.
         self._received = b""
         key = base64.b64encode(os.urandom(16))
         self._socket.sendall(
@@ -52,7 +54,7 @@ class WebSocket:
         return self._received[offset : offset + count]
 
     def _frame(self) -> tuple[bool, int, bytes]:
-        """One whole frame. Nothing is consumed before all of it is there, so a timeout in between loses no byte."""
+        """One whole frame. It stays in the buffer until it is complete, so a timeout loses no byte."""
         first, second = self._take(0, 2)
         offset, length = 2, second & 0x7F
         if length >= 126:
@@ -69,9 +71,10 @@ class WebSocket:
         return bool(first & 0x80), first & 0x0F, payload
 
     def receive(self, timeout: float | None = None) -> str | bytes:
-        """The next message: str for text, bytes for binary. Pings are answered, fragments joined.
+        """The next message, str for text and bytes for binary. Answers pings and joins fragments.
 
-        Raises TimeoutError when nothing came within `timeout` seconds, WebSocketClosed at the end.
+        Raises TimeoutError when nothing arrives within `timeout` seconds, WebSocketClosed when the connection
+        ends.
         """
         self._socket.settimeout(timeout)
         parts: list[bytes] = []
@@ -115,11 +118,9 @@ class WebSocket:
         self._socket.sendall(head + mask + _masked(payload, mask))
 
     def close(self) -> None:
-        """Say goodbye and close; harmless when the other side is gone."""
-        try:
+        """Send a close frame and close the connection. Harmless when the other side is gone."""
+        with contextlib.suppress(OSError):
             self._send(_CLOSE, struct.pack(">H", 1000))
-        except OSError:
-            pass
         self._socket.close()
 
 

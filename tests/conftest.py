@@ -1,7 +1,8 @@
-"""Loads the pack as a host does, under a name of its own, and makes ComfyUI importable for the tests that need it.
+"""Loads the pack under a name of its own, as ComfyUI does, and makes ComfyUI importable for the tests that
+need it.
 
-`from aior_pack.aior_core... import ...` works in every test. Nothing of the pack's root goes on `sys.path`: its folder
-`nodes` would hide the host's module of that name.
+Tests import `aior_pack.aior_core...`, and the programs beside the pack as `scripts...` and `tools...`. The
+checkout is not on `sys.path`, because its folder `nodes` would hide ComfyUI's module of that name.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "aior_pack"
+COMFYUI_MODULES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "nodes")
 
 
-def _load_pack() -> None:
-    if PACK in sys.modules:
+# `python -m pytest` puts the checkout on the path, where its folder `nodes` hides ComfyUI's module `nodes`.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+
+
+def _load_package(name: str, folder: Path) -> None:
+    if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(
-        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
 def _find_comfyui() -> Path | None:
-    """ComfyUI's folder: COMFYUI_PATH, the one whose custom_nodes the pack lies in, or the one that the set-up made."""
+    """ComfyUI's folder: COMFYUI_PATH, the one whose custom_nodes holds the pack, or the one of the set-up."""
     named = os.environ.get("COMFYUI_PATH")
     candidates = [Path(named)] if named else []
     candidates += [ROOT.parent.parent, ROOT / ".host" / "ComfyUI"]
@@ -46,13 +53,15 @@ def _host_on_cpu() -> None:
         sys.path.append(str(comfyui))
     import comfy.cli_args
 
-    # The host looks for its device when comfy.model_management is imported.
+    # ComfyUI chooses its device when comfy.model_management is imported.
     comfy.cli_args.args.cpu = os.environ.get("AIOR_TEST_DEVICE", "cpu") == "cpu"
 
 
-# The networks of these tests are tiny: more threads only wait for each other, for minutes where the machine is busy.
+# The networks of these tests are tiny. On a busy machine more threads would wait for each other for minutes.
 torch.set_num_threads(1)
-_load_pack()
+_load_package(PACK, ROOT)
+for program in ("aior_core", "scripts", "tools"):
+    _load_package(program, ROOT / program)
 _host_on_cpu()
 
 
@@ -60,37 +69,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full-size",
         action="store_true",
-        help="SDXL in full size too: 7 GB on disk, 20 GB of memory, minutes",
+        help="also test SDXL in full size: needs 7 GB on disk, 20 GB of memory, and minutes",
     )
     parser.addoption(
         "--stress",
         action="store_true",
-        help="robustness tests at their full counts, not a sample of them: an hour",
+        help="run robustness tests with their full counts and not with a sample: takes an hour",
     )
     parser.addoption(
         "--browser",
         action="store_true",
-        help="the front end in a headless Chromium too: every workflow dropped and run, ten minutes",
+        help="also test the front end in a headless Chromium, with every workflow: takes ten minutes",
     )
     parser.addoption(
         "--screenshots",
         type=Path,
         default=ROOT / "runs" / "screenshots",
-        help="folder for what --browser saw (default: runs/screenshots)",
+        help="folder for the screenshots of --browser (default: runs/screenshots)",
     )
     parser.addoption(
         "--host-only",
         action="store_true",
-        help="only tests that run ComfyUI or ask for the fixture `comfyui`, as on the older version",
+        help="run only tests that use ComfyUI, as on the oldest version",
     )
 
 
 TIERS = {
-    "unit": "numbers in seconds, without ComfyUI",
-    "host": "in tests/unit, but with ComfyUI imported",
+    "unit": "quick tests that need neither ComfyUI nor a network: a minute in all",
+    "slow": "tests in tests/unit that take a second or more each, such as training loops",
+    "host": "the other tests in tests/unit that import ComfyUI",
     "graph": "real graphs on a real server",
-    "browser": "the real front end, with --browser only",
+    "browser": "the real front end in a Chromium; needs --browser",
 }
+"""Every test has exactly one of these markers."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,9 +110,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The name in `TIERS` of a test, by its folder and by whether it asks for ComfyUI."""
+    """The name in `TIERS` of a test, by its folder, its marker `slow`, and its use of the fixture `comfyui`."""
     folder = item.path.relative_to(ROOT / "tests").parts[0]
-    return "host" if folder == "unit" and "comfyui" in item.fixturenames else folder
+    if folder != "unit":
+        return folder
+    if item.get_closest_marker("slow"):
+        return "slow"
+    return "host" if "comfyui" in item.fixturenames else "unit"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -116,15 +131,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(others)]
 
 
+@pytest.fixture(autouse=True)
+def _without_comfyui(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides ComfyUI from the tests of the tier `unit`: importing it fails, as in a Python without it."""
+    if tier_of(request.node) != "unit":
+        return
+    for name in ["comfy", *sys.modules]:
+        if name.partition(".")[0] in COMFYUI_MODULES:
+            monkeypatch.setitem(sys.modules, name, None)
+
+
 @pytest.fixture(scope="session")
 def stress(pytestconfig: pytest.Config) -> bool:
-    """Whether robustness tests run at their full counts."""
+    """Whether robustness tests run with their full counts."""
     return pytestconfig.getoption("--stress")
 
 
 @pytest.fixture(scope="session")
 def comfyui() -> Path:
-    """ComfyUI's folder; skips a test where there is none."""
+    """ComfyUI's folder. Skips the test where there is none."""
     folder = _find_comfyui()
     if folder is None:
         pytest.skip("needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
@@ -133,7 +158,7 @@ def comfyui() -> Path:
 
 @pytest.fixture
 def host(comfyui):
-    """Runs a test as nodes run, in inference mode."""
+    """Runs a test in inference mode, as nodes run."""
     import torch
 
     with torch.inference_mode():
@@ -142,7 +167,7 @@ def host(comfyui):
 
 @pytest.fixture
 def whole_reach(comfyui, monkeypatch):
-    """Halos as wide as a network could look: random weights use all of it, trained ones half (`REACHED`)."""
+    """Halos as wide as the receptive field. Random weights use all of it, trained ones half (`REACHED`)."""
     from aior_pack.aior_core.pipeline import receptive_field as reach
 
     monkeypatch.setattr(reach, "REACHED", 1.0)
@@ -150,7 +175,7 @@ def whole_reach(comfyui, monkeypatch):
 
 @pytest.fixture
 def small_windows(comfyui, monkeypatch):
-    """The denoiser's windows as small as asked for: tests have small pictures."""
+    """Allows windows of any size for the denoiser, because the pictures of tests are small."""
     from aior_pack.aior_core.host import sampling
 
     monkeypatch.setattr(sampling, "LEAST_WINDOW", 0)
@@ -166,7 +191,7 @@ def tiny_file(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def walk(tiny_file):
-    """The functions of the host room and a loaded model."""
+    """A loaded model, and the functions of `host/` that use it."""
     import torch
     from aior_pack.aior_core.host.compact_model import load_compact
     from aior_pack.aior_core.host.daem_decode import decode_daem

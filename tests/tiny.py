@@ -66,7 +66,7 @@ def restorer_state(config: RestorerConfig, seed: int = 0) -> dict[str, Tensor]:
     """Random state dict with `prior.`, `daff.` and `daem.`."""
     networks = {"prior": PriorEncoder(config.prior), "daff": DAFF(config.daff)}
     if config.daem is not None:
-        networks["daem"] = DAEM(config.daem)
+        networks["daem"] = DAEM(config.daem, kinds=config.kinds)
     return flat(networks, seed)
 
 
@@ -129,3 +129,19 @@ def ksampler(model, positive, negative, samples, *, seed=0, steps=3, cfg=1.0, **
 
 def distance(a, b):
     return (a - b).abs().max().item()
+
+
+def decode_job(walk, prior):
+    """What decoding a prior's own latent with the networks of the fixture `walk` is."""
+    from aior_pack.aior_core.pipeline.decode import DecodeJob, DecoderNetworks
+
+    vae, restorer = walk.vae, walk.restorer
+    networks = DecoderNetworks(
+        vae.first_stage_model,
+        restorer.encoder.model.trunk,
+        restorer.config.prior,
+        restorer.daem.model,
+        vae.device,
+        vae.vae_dtype,
+    )
+    return DecodeJob(prior.latent, networks, prior)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..scripts import graph
+from scripts import graph
+
 from .workflow_pieces import Column, Node
 
 TESTED_WITH = "0.30.0"

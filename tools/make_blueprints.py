@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from ..scripts import subgraphs
-from ..scripts.subgraphs import LINK
+from scripts import subgraphs
+from scripts.subgraphs import LINK
+
 from .blueprint_table import Blueprint
 from .layout import SLOT, WIDGET, Source, lay_out
 

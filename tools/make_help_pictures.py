@@ -14,9 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..scripts.client import ComfyClient
-from ..scripts.host import find_host
-from ..scripts.server import Server
+from scripts.client import ComfyClient
+from scripts.host import find_host
+from scripts.server import Server
+
 from .front_end import FrontEnd, front_end
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..scripts.client import ComfyClient
-from ..scripts.host import find_host
-from ..scripts.server import Server
+from scripts.client import ComfyClient
+from scripts.host import find_host
+from scripts.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy
 from PIL import Image, ImageDraw
 
-from ..scripts.client import ComfyClient, Result
-from ..scripts.graph import find_nodes, to_prompt
-from ..scripts.host import find_host
-from ..scripts.server import Server
+from scripts.client import ComfyClient, Result
+from scripts.graph import find_nodes, to_prompt
+from scripts.host import find_host
+from scripts.server import Server
+
 from .workflow_sheets import FRAMES, SHEETS, noisy_video
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,10 @@ import json
 import uuid
 from pathlib import Path
 
-from ..scripts.client import ComfyClient
-from ..scripts.host import find_host
-from ..scripts.server import Server
+from scripts.client import ComfyClient
+from scripts.host import find_host
+from scripts.server import Server
+
 from .blueprint_table import BLUEPRINTS
 from .layout import COLUMN_GAP, lay_out
 from .make_blueprints import build as build_blueprint

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy
 from PIL import Image, ImageDraw, ImageFont
 
-from ..scripts.client import ComfyClient, Result
+from scripts.client import ComfyClient, Result
 
 WIDTH, GAP, BAR = 640, 4, 22
 BACKGROUND, INK = (24, 26, 30), (232, 234, 238)

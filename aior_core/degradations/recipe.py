@@ -7,7 +7,7 @@ from itertools import groupby
 import torch
 
 from .apart import APART
-from .camera.depth import given_depth
+from .depth import given_depth
 from .fields import MASK_PARTS, PATCH_KINDS, mask_field
 from .kinds import look_of, of
 from .limits import MOST_STEPS, require_seed

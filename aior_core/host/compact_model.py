@@ -16,6 +16,7 @@ from comfy.model_base import BaseModel, ModelType
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor
 
+from ..models.calibration import Calibration
 from ..models.config import CompactConfig, UNetConfig
 from ..models.unet import unet_parameters
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
@@ -58,7 +59,7 @@ class CompactModel(comfy.supported_models_base.BASE):
     unet_extra_config: dict[str, Any] = {}
     sampling_settings = {"shift": 1.0, "multiplier": 1000}
     latent_format = CompactLatent
-    memory_usage_factor = 0.8
+    memory_usage_factor = Calibration.denoiser_memory
     supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]
     optimizations = {"fp8": False}
 
@@ -79,6 +80,7 @@ def build_model(
     state_dict: dict[str, Tensor],
     config: UNetConfig,
     latent_format: type[CompactLatent],
+    calibration: Calibration = Calibration(),
     *,
     disable_dynamic: bool = False,
 ) -> ModelPatcher:
@@ -92,6 +94,7 @@ def build_model(
     )
     model_config = CompactModel(parameters)
     model_config.latent_format = latent_format()
+    model_config.memory_usage_factor = calibration.denoiser_memory
     device, dtypes = management.get_torch_device(), CompactModel.supported_inference_dtypes
     dtype = management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes
@@ -116,14 +119,14 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
     config = config_from(state_dict, metadata)
     if not isinstance(config, CompactConfig):
         raise ValueError(
-            f"{Path(path).name} holds a restorer for {config.scale} models and no compact model. "
+            f"{Path(path).name} holds a restorer of family {config.family.name} and no compact model. "
             "Load it with Load AIOR Restorer and take MODEL and VAE from their own loaders."
         )
     require_finite(state_dict, Path(path).name)
-    vae = CompactVAE(part(state_dict, "vae"), config.autoencoder)
+    vae = CompactVAE(part(state_dict, "vae"), config.autoencoder, config.restorer.calibration)
     factors, bias = _preview(metadata, config.autoencoder.latent_channels) or fit_preview(vae)
     latent_format = compact_latent(config.autoencoder.latent_channels, factors, bias)
-    model = build_model(part(state_dict, "unet"), config.unet, latent_format)
+    model = build_model(part(state_dict, "unet"), config.unet, latent_format, config.restorer.calibration)
     model.cached_patcher_init = (_reload_model, (path, latent_format))
     return model, vae, build_restorer(state_dict, config.restorer, Path(path).name, metadata.get(NOTE, ""))
 
@@ -134,7 +137,15 @@ def _reload_model(
     """The MODEL once more, apart from the first; the host asks for it when it needs a full copy."""
     state_dict, metadata = load_weights(path)
     config = config_from(state_dict, metadata)
-    return build_model(part(state_dict, "unet"), config.unet, latent_format, disable_dynamic=disable_dynamic)
+    if not isinstance(config, CompactConfig):
+        raise ValueError(f"{Path(path).name} has changed: it holds no compact model any more. Load it again.")
+    return build_model(
+        part(state_dict, "unet"),
+        config.unet,
+        latent_format,
+        config.restorer.calibration,
+        disable_dynamic=disable_dynamic,
+    )
 
 
 def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]], list[float]] | None:

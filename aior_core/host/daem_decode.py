@@ -1,44 +1,44 @@
-"""DAEM in the decoder: every level's feature meets the LQ feature of its size.
-
-Large pictures go in tiles. What looks at the whole picture (router, channel attention, pooled gates) is then judged by
-sums over all tiles, made level by level from the deepest, before the tiles are decoded: with a halo as wide as the networks
-reach, a tiled picture equals the whole one.
-"""
+"""DAEM Decode: ComfyUI's memory management around `pipeline.decode`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import comfy.model_management as management
 import comfy.utils
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor
 
 from ..models.daem_level import Routing
-from ..models.low_frequency_anchor import share_changed
-from ..models.tone_curve import shift
 from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
 from ..picture.tiles import Region, regions
-from ..pipeline.prior import Prior, require_prior, require_same_size
-from ..pipeline.steer import require_steerable
-from ..pipeline.temporal_smoothing import over_time
-from ..pipeline.tiled_decoder import Work, contexts, halos_of, picture_walk, require_finite
-from ..pipeline.validate import mask_of, require_numbers, samples_of
-from .memory import Need, choose_tile, with_smaller_tiles
-from .prior_encode import FACTOR, require_vae
+from ..pipeline.decode import (
+    DecodeJob,
+    DecoderNetworks,
+    count_passes,
+    damaged_picture,
+    decode_pictures,
+    halos_of,
+    restore_undamaged,
+)
+from ..pipeline.decode import Watch as PipelineWatch
+from ..pipeline.prior import FACTOR, Prior, require_same_size
+from ..pipeline.validate import mask_of, require_finite, require_numbers, samples_of
+from .compatibility import require_prior, require_steerable, require_vae
+from .memory import Need, choose_tile, give_back_freed, with_smaller_tiles
+from .prior_encode import encode_features
 from .restorer import Restorer
 
 Watch = Callable[[int, int, Region, Routing, Tensor], None]
-"""Shown how experts were chosen: picture, level, tile, the router's decision, and its votes `1 E h w` for every latent pixel that the tile sees there."""
+"""`watch(picture, level, region, routing, votes)`: the router's decision, and its logits by place, `1 E h w`, for what the tile sees there."""
 COLOR_FIXES = ("none", "wavelet", "adain")
-ROWS = 256
 MIRRORED = ((), (1, 2), (2,), (1,))
-"""An ensemble's copies of a picture, by the dimensions of an IMAGE that are turned round: as it is, by half a turn, left to right, upside down."""
-DAEM_MEMORY = 0.5
-"""DAEM and its skips beside the plain decoder, as a multiple of its memory: a third measured, and a margin."""
+"""The copies of an ensemble, by the dimensions of an IMAGE that are flipped: none, half a turn, left to right, upside down."""
 
 
 def decode_daem(
@@ -53,19 +53,21 @@ def decode_daem(
     ensemble: int = 1,
     watch: Watch | None = None,
 ) -> Tensor:
-    """LATENT -> IMAGE `B H W 3` (4 with the alpha that came in), exactly the size of the picture that the prior is of.
+    """Decode a LATENT with DAEM: IMAGE `B H W 3`, 0..1 (4 channels if the input had alpha), of exactly the prior's original size.
 
-    strength 0, or a restorer without DAEM, is the plain decoder. tile: side in pixels of the decoder's tiles;
-    0 is the whole picture where memory allows it, and the largest tile that fits where not. Tiles make no
-    difference to the compact autoencoder, a small one to the KL one. color_fix takes colours from the damaged
-    picture. ensemble: so many mirrored copies, 1 to 4, are decoded and their mean is taken, in so many times
-    the time: what the networks make of a place depends a little on which way it is turned. watch is called
-    for every picture, level and tile, where there is a DAEM at work, of the copy that is not mirrored. fp32,
-    on the CPU, contiguous, 0..1. With a noise mask in the LATENT, the result outside of the mask is exactly
-    the damaged picture. Inside, the decoded picture fades in from the mask's border (`feathered`). As in the
-    host's samplers, a mask of another size is stretched, and masks are repeated for a larger batch.
-    Raises ValueError if ensemble is out of range, if latent, prior, restorer and VAE do not fit together or
-    the latent holds NaN, RuntimeError naming stage and dtype if NaN turns up, or if memory does not suffice.
+    The result is fp32, contiguous and on the CPU. strength 0, or a restorer without DAEM, is the plain decoder.
+    tile: side in pixels of the decoder's tiles; 0 takes the whole picture if memory allows it, and otherwise the largest tile that fits.
+    Tiles make no difference with the compact autoencoder, and a small one with the KL one.
+    color_fix: matches the colours to the damaged picture's.
+    ensemble: the mean of this many mirrored copies, 1 to 4, in as many times the time: the networks are not quite symmetric.
+    watch: called for every picture, level and tile of the copy that is not mirrored, if DAEM is at work.
+
+    With a noise mask in the LATENT, the result outside the mask is exactly the damaged picture, and the decoded picture fades in from
+    the mask's border (`feathered`). A mask of another size is stretched, and masks are repeated for a larger batch, as in ComfyUI's
+    samplers.
+
+    Raises ValueError if `ensemble` is out of range, if latent, prior, restorer and VAE do not fit together, or if the latent holds NaN;
+    RuntimeError if NaN or infinite values turn up, or if memory does not suffice.
     """
     require_numbers(strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
@@ -91,10 +93,10 @@ def decode_daem(
     if daem is None and chosen >= need.whole and ensemble == 1:
         image = _plain(samples, vae, prior)
     else:
-        work = Work(samples, vae, restorer, daem, prior, strength)
-        image = with_smaller_tiles(lambda side: _mean(work, side, need, watch, ensemble), chosen, "decoding")
-    if daem is not None and prior.estimated and restorer.config.scale == "compact":
-        _leave_sound(image, prior)
+        stage = _Stage(_job(samples, vae, restorer, daem, prior, strength), vae, restorer, daem, need)
+        image = with_smaller_tiles(lambda side: stage.ensemble(side, ensemble, watch), chosen, "decoding")
+    if daem is not None and prior.estimated and restorer.family.keeps_undamaged:
+        restore_undamaged(image, prior, daem.model.picture_change(prior.probabilities))
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     if mask is not None:
@@ -105,34 +107,17 @@ def decode_daem(
     return image.contiguous()
 
 
-def _damaged(prior: Prior, index: int, like: Tensor) -> Tensor:
-    """The damaged picture `H W 3`, 0..1, that picture `index` of a result was made of: one may serve for all."""
-    return prior.unpadded[index if len(prior.latent) > 1 else 0].to(like).clamp(0.0, 1.0)
-
-
-def _leave_sound(image: Tensor, prior: Prior) -> None:
-    """Put the damaged picture back into IMAGE `B H W 3`, in place, as far as no degradation is found in it: nothing is wrong with it then."""
-    shares = share_changed(prior.probabilities).expand(len(image)).tolist()
-    for index, (picture, share) in enumerate(zip(image, shares)):
-        if share < 1:
-            picture.copy_(torch.lerp(_damaged(prior, index, picture), picture, share))
-
-
 def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
     """Put the damaged picture back into IMAGE `B H W 3` outside of the masks `M 1 h w`, 0..1, in place."""
     for index, picture in enumerate(image):
-        # The host stretches and repeats masks like this for its samplers, over the latent instead of the
-        # picture.
+        # ComfyUI's samplers stretch and repeat masks like this, over the latent instead of the picture.
         mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
-        picture.copy_(
-            torch.lerp(
-                _damaged(prior, index, picture), picture, feathered(mask)[0].movedim(0, -1).to(picture)
-            )
-        )
+        weight = feathered(mask)[0].movedim(0, -1).to(picture)
+        picture.copy_(torch.lerp(damaged_picture(prior, index, picture), picture, weight))
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
-    """The host's own decoding, of whatever kind of VAE, without the padding."""
+    """ComfyUI's own decoding, for any kind of VAE, without the padding."""
     image = vae.decode(samples)[:, : prior.geometry.height, : prior.geometry.width, :3]
     require_finite(image, "the decoder", vae.vae_dtype)
     return image.float().cpu().clamp(0.0, 1.0)
@@ -141,81 +126,66 @@ def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
 def decoding_need(
     vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size, ensemble: int = 1
 ) -> Need:
-    """Memory of the decoder, with DAEM and its skips beside it, on a latent of `shape` (`B C h w`)."""
+    """Memory of the decoder, and of DAEM and its LQ features if `with_daem`, for a latent of `shape`, `B C h w`."""
     height, width = (FACTOR * side for side in shape[-2:])
-    per_pixel = (
-        (1.0 + DAEM_MEMORY * with_daem)
-        * vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype)
-        / FACTOR**2
+    plain = vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
+    calibration, daem = restorer.config.calibration, restorer.config.daem if with_daem else None
+    halos = halos_of(vae.first_stage_model, daem, calibration.receptive_field_share)(None)
+    held = 12 * shape[0] * height * width * (3 if ensemble > 1 else 1)
+    return Need(height, width, (1.0 + calibration.daem_memory * with_daem) * plain, FACTOR * max(halos), held)
+
+
+def _job(
+    samples: Tensor, vae: VAE, restorer: Restorer, daem: ModelPatcher | None, prior: Prior, strength: float
+) -> DecodeJob:
+    networks = DecoderNetworks(
+        autoencoder=vae.first_stage_model,
+        trunk=restorer.encoder.model.trunk,
+        prior_config=restorer.config.prior,
+        receptive_field_share=restorer.config.calibration.receptive_field_share,
+        daem=daem and daem.model,
+        device=vae.device,
+        dtype=vae.vae_dtype,
     )
-    halos = halos_of(vae, restorer, with_daem)(None)
-    return Need(
-        height,
-        width,
-        per_pixel,
-        FACTOR * max(halos),
-        held=12 * shape[0] * height * width * (3 if ensemble > 1 else 1),
-    )
+    return DecodeJob(samples, networks, prior, strength, partial(give_back_freed, vae.device))
 
 
-def _mean(work: Work, tile: int, need: Need, watch: Watch | None, ensemble: int) -> Tensor:
-    """`_decode` of so many mirrored copies, turned back, and their mean."""
-    tiles, levels = _passes(work, tile)
-    progress = comfy.utils.ProgressBar(ensemble * len(work.samples) * len(tiles) * (1 + levels))
-    out = _decode(work, tile, need, watch, progress)
-    for turned in MIRRORED[1:ensemble]:
-        copy = _decode(work.mirrored(turned, tile), tile, need, None, progress).flip(turned)
-        out += copy[:, : out.shape[1], : out.shape[2]]
-    return out.div_(ensemble)
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """Runs a job with its networks loaded."""
+
+    job: DecodeJob
+    vae: VAE
+    restorer: Restorer
+    daem: ModelPatcher | None
+    need: Need
+
+    def ensemble(self, tile: int, copies: int, watch: Watch | None) -> Tensor:
+        """The mean of so many mirrored copies, turned back: IMAGE `B H W 3` on the CPU."""
+        tiles = regions(*self.job.samples.shape[-2:], tile // FACTOR, 0)
+        passes = count_passes(self.daem and self.daem.model, len(tiles))
+        progress = comfy.utils.ProgressBar(copies * len(self.job.samples) * len(tiles) * passes)
+
+        def decode(job: DecodeJob, watch: Watch | None) -> Tensor:
+            networks = [self.vae.patcher, *([self.restorer.encoder, self.daem] if self.daem else [])]
+            management.load_models_gpu(networks, memory_required=self.need.bytes(tile) - self.need.held)
+            seen = watch and partial(_of_picture, watch)
+            return decode_pictures(job, tiles, watch=seen, tick=lambda: progress.update(1))
+
+        def encode(image: Tensor) -> list[Tensor]:
+            return encode_features(self.restorer, image, tile=tile, shown=False)
+
+        out = decode(self.job, watch)
+        for flipped in MIRRORED[1:copies]:
+            copy = decode(self.job.mirrored(flipped, encode), None).flip(flipped)
+            out += copy[:, : out.shape[1], : out.shape[2]]
+        return out.div_(copies)
 
 
-def _passes(work: Work, tile: int) -> tuple[list[Region], int]:
-    """The tiles of a picture, and how many levels are gone through before for what is judged of all of them."""
-    tiles = regions(*work.samples.shape[-2:], tile // FACTOR, 0)
-    return tiles, len(work.daem.model.levels) if work.daem and len(tiles) > 1 else 0
+def _of_picture(watch: Watch, picture: int) -> PipelineWatch:
+    """`watch` for one picture, with the votes computed."""
 
+    def seen(level: int, region: Region | None, routing: Routing, votes: Callable[[], Tensor]) -> None:
+        watch(picture, level, region, routing, votes())
 
-def _decode(
-    work: Work, tile: int, need: Need, watch: Watch | None, progress: comfy.utils.ProgressBar
-) -> Tensor:
-    """Latent `B C h w` -> IMAGE `B H W 3` on the CPU without the padding, one picture and one tile after the other."""
-    samples, daem, prior, vae = work.samples, work.daem, work.prior, work.vae
-    tiles, levels = _passes(work, tile)
-    networks = [vae.patcher, work.restorer.encoder, daem] if daem else [vae.patcher]
-    management.load_models_gpu(networks, memory_required=need.bytes(tile) - need.held)
-    known = contexts(work)
-    out = torch.empty(len(samples), prior.geometry.height, prior.geometry.width, 3)
-    curves = []
-    for index in range(len(samples)):
-        picture = picture_walk(work, index, known)
-        picture.watch = watch and partial(watch, index)
-        for level in reversed(range(levels)):
-            for region in tiles:
-                part = picture.walk(region, stop=level)
-                picture.statistics[level] = (
-                    picture.statistics[level] + part if level in picture.statistics else part
-                )
-                progress.update(1)
-        for region in tiles:
-            made = picture.walk(region)
-            require_finite(made, "decoder and DAEM" if daem else "the decoder", vae.vae_dtype)
-            top, left = region.core[0] * FACTOR, region.core[1] * FACTOR
-            # The padding lies below and to the right: the last tiles reach beyond the canvas.
-            canvas = out[index : index + 1, top : top + made.shape[-2], left : left + made.shape[-1]]
-            canvas.copy_(from_unit(made[..., : canvas.shape[1], : canvas.shape[2]]))
-            progress.update(1)
-        if daem is not None and daem.model.curve is not None:
-            curves.append(picture.tone_curve(out[index : index + 1].movedim(-1, 1)))
-    if curves:
-        made, wanted = (torch.cat(rows) for rows in zip(*curves))
-        # A frame counts by its share: one whose tones are to stay says nothing about its neighbours' tones.
-        made = over_time(made, prior.smooth if len(prior.latent) > 1 else 0, wanted[:, 0])
-        _set_tones(out.movedim(-1, 1), work.strength * made * wanted[..., None])
-    return out
-
-
-def _set_tones(canvas: Tensor, curves: Tensor) -> None:
-    """Put their curves `B 3 3` on pictures `B 3 H W`, 0..1, in place, some rows at a time."""
-    for picture, curve in zip(canvas.split(1), curves.to(canvas).split(1)):
-        for rows in picture.split(ROWS, dim=2):
-            rows.add_(shift(rows, curve)).clamp_(0, 1)
+    return seen

@@ -18,9 +18,10 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.prior import Prior, require_prior
-from ..pipeline.steer import require_steerable
+from ..pipeline.fuse import FUSION_SITE, fuse
+from ..pipeline.prior import Prior
 from ..pipeline.validate import require_kind, require_numbers
+from .compatibility import require_prior, require_steerable
 from .dedupe_cond_uncond import dedupe_cond_uncond
 from .default_conditioning import Conditioning, filled
 from .restorer import Restorer
@@ -53,11 +54,11 @@ class DAFFPatch:
         condition = transformer_options.get(CONDITION)
         if (
             condition is None
-            or transformer_options["block"] != ("input", 0)
+            or transformer_options["block"] != FUSION_SITE
             or not self._active(transformer_options)
         ):
             return h
-        return h + self.strength * self.daff.model(h, condition, transformer_options[TIMESTEPS]).to(h)
+        return fuse(self.daff.model, h, condition, transformer_options[TIMESTEPS], self.strength)
 
     def _active(self, transformer_options: dict[str, Any]) -> bool:
         if self.strength == 0:
@@ -159,15 +160,15 @@ def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     require_kind("model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
-    advice = f"Connect the {'MODEL of Load AIOR Compact' if restorer.config.scale == 'compact' else 'MODEL of an SDXL checkpoint'}."
+    advice = f"Connect {restorer.family.model_source}."
     if not hasattr(network, "input_blocks") or not hasattr(network, "model_channels"):
         raise ValueError(f"MODEL is a {kind}; DAFF joins UNets only. {advice}")
     latent = model.get_model_object("latent_format").latent_channels
     wanted, found = restorer.config.daff.unet_width, network.model_channels
     labelled = network.num_classes is not None
-    if wanted != found or latent != prior.latent.shape[1] or labelled != (restorer.config.scale == "sdxl"):
+    if wanted != found or latent != prior.latent.shape[1] or labelled != restorer.family.has_class_labels:
         raise ValueError(
-            f"this restorer ({restorer.source}, scale {restorer.config.scale}) joins denoisers of width {wanted} with "
+            f"this restorer ({restorer.source}, family {restorer.family.name}) joins denoisers of width {wanted} with "
             f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
         )
     return network.in_channels

@@ -8,6 +8,7 @@ import comfy.model_management as management
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 
+from ..models.family import DefaultConditioning
 from ..pipeline.prior import Prior
 from .restorer import Restorer
 
@@ -29,11 +30,11 @@ def filled(
     """
     if positive is not None and negative is not None:
         return positive, negative
-    if restorer.config.scale == "compact":
+    if restorer.family.default_conditioning is DefaultConditioning.DEGRADATION_TOKENS:
         tokens, null = _tokens(restorer, prior)
     elif clip is None:
         raise ValueError(
-            f"a restorer of scale {restorer.config.scale} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
+            f"a restorer of the family {restorer.family.name} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
             "both may be empty; or connect the checkpoint's CLIP to clip, and what is left open says nothing."
         )
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import comfy.model_management as management
@@ -12,10 +14,10 @@ import torch
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor, nn
 
-from ..degradations import KINDS
 from ..models.config import CompactConfig, RestorerConfig
 from ..models.daem import DAEM
 from ..models.daff import DAFF
+from ..models.family import Family
 from ..models.lq_encoder import PriorEncoder
 from ..pipeline.validate import require_kind
 from ..weights import config_from, is_published, load_checkpoint, part, require_finite, split_published
@@ -40,6 +42,11 @@ class Restorer:
     source: str
     note: str = ""
 
+    @property
+    def family(self) -> Family:
+        """What differs between restorers of the compact model and of SDXL checkpoints."""
+        return self.config.family
+
     def networks(self) -> dict[str, nn.Module]:
         """The networks by their prefixes in a file."""
         patchers = {"prior": self.encoder, "daff": self.daff, "daem": self.daem}
@@ -57,7 +64,7 @@ def picture_dtype(device: torch.device) -> torch.dtype:
 
 
 def make_patcher(
-    network: type[nn.Module],
+    network: Callable[..., nn.Module],
     config: object,
     state_dict: dict[str, Tensor],
     *,
@@ -83,21 +90,14 @@ def make_patcher(
 def build_restorer(
     state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = ""
 ) -> Restorer:
-    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer. Raises ValueError if it knows other degradations than this pack."""
-    if config.kinds != KINDS[: len(config.kinds)]:
-        unknown = (
-            ", ".join(kind for kind in config.kinds if kind not in KINDS) or "the same ones in another order"
-        )
-        raise ValueError(
-            f"{source} knows damages that this pack does not: {unknown}. Expected {', '.join(KINDS)}, or the first of them. "
-            "Use weights that were trained for this pack, or add the file of that damage to aior_core/degradations/kinds."
-        )
+    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer."""
     device = management.vae_device()
     pictures = {
         "load_device": device,
         "offload_device": management.vae_offload_device(),
         "dtype": picture_dtype(device),
     }
+    daem = partial(DAEM, kinds=config.kinds, calibration=config.calibration)
     daff = part(state_dict, "daff")
     daff_dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(daff))
     return Restorer(
@@ -110,7 +110,7 @@ def build_restorer(
             offload_device=management.unet_offload_device(),
             dtype=daff_dtype,
         ),
-        daem=make_patcher(DAEM, config.daem, part(state_dict, "daem"), **pictures) if config.daem else None,
+        daem=make_patcher(daem, config.daem, part(state_dict, "daem"), **pictures) if config.daem else None,
         config=config,
         source=source,
         note=note,

@@ -13,13 +13,15 @@ from comfy.samplers import KSampler, calculate_sigmas
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.prior import Prior, require_prior, require_same_size
+from ..pipeline.prior import Prior, require_same_size
 from ..pipeline.validate import mask_of, require_index, require_kind, require_numbers, samples_of
+from ..pipeline.windows import windows_of
+from .compatibility import require_prior
 from .daff_patch import Conditioning, apply_daff
 from .memory import SHARE, Need, available, choose_tile, with_smaller_tiles
 from .progress import StepProgress
 from .restorer import Restorer
-from .windows import MINIMUM, windows_of, with_windows
+from .windows import MINIMUM, with_windows
 
 START_POINTS = ("noise", "lq", "lq_official")
 NOISES = ("per picture", "same for all")

@@ -9,7 +9,7 @@ import torch
 from comfy.sd import VAE
 
 from ..pipeline.prior import Prior
-from .prior_encode import require_vae
+from .compatibility import require_vae
 from .restorer import Restorer
 from .sampling import START_POINTS as WITHOUT_VAE
 

@@ -12,21 +12,24 @@ import torch
 from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
+from ..models.calibration import Calibration
 from ..models.config import AutoencoderConfig
 from .restorer import PICTURE_DTYPES, make_patcher, picture_dtype
-
-LIVE_NUMBERS = 10
-"""Numbers held at a time per picture pixel and channel of level 0, whatever their dtype: 8.2 measured, and a margin."""
 
 
 class CompactVAE(comfy.sd.VAE):
     """`encode` gives normalised latents (the posterior's mean, so the same every time); `decode` takes them."""
 
-    def __init__(self, state_dict: dict[str, Tensor], config: AutoencoderConfig):
+    def __init__(
+        self,
+        state_dict: dict[str, Tensor],
+        config: AutoencoderConfig,
+        calibration: Calibration = Calibration(),
+    ):
         with _quiet():
             super().__init__(sd={})
         factor = 2 ** (len(config.widths) - 1)
-        per_pixel = LIVE_NUMBERS * config.widths[0]
+        per_pixel = calibration.values_per_channel * config.widths[0]
         self.latent_channels = config.latent_channels
         self.downscale_ratio = self.upscale_ratio = factor
         self.working_dtypes = PICTURE_DTYPES

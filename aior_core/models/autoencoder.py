@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import AutoencoderConfig
+from .family import DecoderStages
 from .layers import ChannelNorm, NAFBlock, PlainBlock
 
 Walk = Generator[tuple[int, Tensor], Tensor, tuple[Tensor, Tensor]]
@@ -124,6 +125,8 @@ class Decoder(nn.Module):
 
 class Autoencoder(nn.Module):
     """Encoder and decoder around latents normalised per channel to mean 0, deviation 1 over the training pictures."""
+
+    decoder_stages = DecoderStages.NAF
 
     def __init__(
         self, config: AutoencoderConfig = AutoencoderConfig(), *, operations=nn, device=None, dtype=None

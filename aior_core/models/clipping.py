@@ -15,8 +15,6 @@ from torch import Tensor
 
 WORST_SIGMA = 60 / 255
 """Of noise with severity 1 (`degradations.kinds`)."""
-UNDERSTATED = 1.06
-"""By as much the severity that the head gives clipped noise is too low: what it sees has less spread. Validation pictures: sigma 50 +0.06 dB, 25 +0.003."""
 SMALLEST_SIGMA = 1e-4
 """Below it nothing is to be undone."""
 NEWTON_STEPS = 5
@@ -24,9 +22,12 @@ FLATTEST = 0.3
 """The curve to be inverted has a slope of 0.5 at black and white, and less only beyond them."""
 
 
-def noise_sigma(severities: Tensor) -> Tensor:
-    """Severities of clipped noise as the head gives them, any shape, 0..1 -> its sigma in a picture of 0..1."""
-    return UNDERSTATED * WORST_SIGMA * severities
+def noise_sigma(severities: Tensor, underestimate: float) -> Tensor:
+    """Estimated severities of clipped noise, any shape, 0..1 -> its sigma in a picture of 0..1.
+
+    underestimate: the true sigma over the estimated one (`Calibration.noise_underestimate`).
+    """
+    return underestimate * WORST_SIGMA * severities
 
 
 def clipped_mean(tone: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

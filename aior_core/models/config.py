@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .calibration import Calibration
+from .family import COMPACT, Family
+
 FIRST_KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 """The kinds of damage that weights know which do not say so, in the order of their rows. Weights of more kinds begin with these."""
 
@@ -96,16 +99,18 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """Everything a restorer was built from. `scale` is "compact" or "sdxl"; `daem` is None when the file has no DAEM.
+    """Everything a restorer was built from; `daem` is None when the file has no DAEM.
 
-    `kinds`: the names of the damages that its rows are of, as many as `prior.degradations`.
+    kinds: the names of the degradations that its rows are of, as many as `prior.degradations`. calibration: what was fitted
+    to these weights.
     """
 
-    scale: str = "compact"
+    family: Family = COMPACT
     prior: PriorConfig = field(default_factory=PriorConfig)
     daff: DAFFConfig = field(default_factory=DAFFConfig)
     daem: DAEMConfig | None = field(default_factory=DAEMConfig)
     kinds: tuple[str, ...] = FIRST_KINDS
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True)

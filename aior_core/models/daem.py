@@ -11,22 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import Walk, finish
+from .calibration import Calibration
 from .clipping import noise_sigma
-from .config import DAEMConfig
-from .daem_level import DAEMLevel, Routing
+from .confidence import NOISE, ConfidenceGates, column, require_kinds
+from .config import FIRST_KINDS, DAEMConfig
+from .daem_level import DAEMLevel
 from .degradation_head import pooled_statistics
 from .degradation_residual import DegradationResidual
 from .global_statistics import GlobalStatistics, global_statistics_of
 from .layers import scaled_init
-from .low_frequency_anchor import (
-    ANCHOR_GAIN,
-    NOISE,
-    confidence_gate,
-    gate_probability,
-    low_frequency_correction,
-)
-from .tone_curve import ToneCurve, appearance, cells, shift, tones
+from .low_frequency_anchor import ANCHOR_GAIN, low_frequency_correction
+from .tone_curve import ToneCurve
 
 
 @dataclass(frozen=True)
@@ -47,13 +42,29 @@ class PictureContext:
 
 
 class DAEM(nn.Module):
-    """All levels, the picture-wide context, and the output head."""
+    """All levels, the picture-wide context, and the output head.
 
-    def __init__(self, config: DAEMConfig = DAEMConfig(), *, operations=nn, device=None, dtype=None):
+    kinds: the names of the `config.degradations` degradations, in the order of every `B K`. calibration: what was fitted to
+    the weights (default: `Calibration()`). Raises ValueError for another number of kinds.
+    """
+
+    def __init__(
+        self,
+        config: DAEMConfig = DAEMConfig(),
+        *,
+        kinds: tuple[str, ...] = FIRST_KINDS,
+        calibration: Calibration | None = None,
+        operations=nn,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
         ops = {"operations": operations, **at}
-        self.config = config
+        require_kinds(kinds, config.degradations)
+        self.config, self.kinds = config, kinds
+        self.calibration = calibration or Calibration()
+        self.gates = ConfidenceGates(kinds, self.calibration)
         self.levels = nn.ModuleList(
             DAEMLevel(d, s, w, p, config, **ops)
             for d, s, w, p in zip(
@@ -72,7 +83,9 @@ class DAEM(nn.Module):
             if config.keeps
             else None
         )
-        self.curve = ToneCurve(config.degradations, config.tone_width, **ops) if config.tone_width else None
+        self.curve = (
+            ToneCurve(kinds, config.tone_width, self.calibration, **ops) if config.tone_width else None
+        )
 
     def reset(self, generator: torch.Generator) -> None:
         """Start from the LQ picture plus a residual: the first three outputs weigh the LQ picture against the decoded one.
@@ -103,6 +116,24 @@ class DAEM(nn.Module):
                 nn.init.zeros_(layer.bias)
         if self.curve is not None:
             self.curve.doubt_everything()
+
+    def gate_severity(
+        self, severities: Tensor, probabilities: Tensor, statistics: GlobalStatistics | None
+    ) -> Tensor:
+        """The severities `B K` that denoiser and decoder are given: those of the head, haze as far as it counts.
+
+        severities, probabilities: the degradation head's, `B K` in 0..1. statistics: what `global_statistics` returned for the
+        same pictures; None changes nothing.
+        """
+        return (
+            severities
+            if statistics is None
+            else self.gates.gate_severity(severities, probabilities, statistics.hazy)
+        )
+
+    def picture_change(self, probabilities: Tensor) -> Tensor:
+        """The share of the repair that each picture gets, `B` in 0..1; see `ConfidenceGates.picture_change`."""
+        return self.gates.picture_change(probabilities)
 
     def global_statistics(
         self, damaged: Tensor, device: torch.device | None = None
@@ -146,16 +177,18 @@ class DAEM(nn.Module):
         removed = (
             severities
             * steering
-            * confidence_gate(sure, None if global_statistics is None else global_statistics.hazy)
+            * self.gates(sure, None if global_statistics is None else global_statistics.hazy)
         )
-        sigma = noise_sigma(removed[:, NOISE : NOISE + 1].float())
+        sigma = noise_sigma(column(removed, self.kinds, NOISE).float(), self.calibration.noise_underestimate)
         return PictureContext(
             vector=self.context2(F.gelu(self.context1(pooled))),
             anchor=self.anchor_of(removed.to(dtype)),
             sigma=sigma
             if global_statistics is None
             else sigma * global_statistics.clipped[:, None].to(sigma),
-            probabilities=(sure if global_statistics is None else gate_probability(sure)).to(dtype),
+            probabilities=(sure if global_statistics is None else self.gates.gate_probability(sure)).to(
+                dtype
+            ),
             steering=steering.to(dtype),
             appearance=None if global_statistics is None else global_statistics.appearance,
         )
@@ -191,52 +224,3 @@ class DAEM(nn.Module):
         if kept is not None:
             change = change + kept
         return decoded + strength * change
-
-
-def tone_curve(daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext) -> Tensor:
-    """What a whole repaired picture `B 3 H W`, 0..1, still has of a wrong tone, the damaged one having looked like `looks` `B 60` -> curve `B 3 3`."""
-    return daem.curve(context.probabilities, context.steering, looks, tones(cells(repaired)).to(looks.device))
-
-
-def unsteered_tone_curve(
-    daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext
-) -> tuple[Tensor, Tensor]:
-    """The two factors of `tone_curve`: the unsteered curve `B 3 3`, and the share `B 1`, 0..1, wanted."""
-    now = tones(cells(repaired)).to(looks.device)
-    return daem.curve.unsteered(context.probabilities, context.steering, looks, now)
-
-
-def with_tone(
-    daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
-) -> Tensor:
-    """The repaired picture with its tones set right by the curve, by `strength`; `B 3 H W` each, -1..1 before clamping."""
-    if daem.curve is None:
-        return picture
-    unit = (picture + 1) / 2
-    repaired = unit.clamp(0, 1)
-    # Clamped, as the host keeps it, and beyond 0..1 still with a gradient.
-    within = picture + 2 * (repaired - unit).detach()
-    looks = appearance((lq + 1) / 2) if context.appearance is None else context.appearance
-    return within + 2 * shift(repaired, strength * tone_curve(daem, repaired.detach(), looks, context))
-
-
-def decode_with_detail(
-    walk: Walk,
-    daem: DAEM,
-    skips: list[Tensor],
-    context: PictureContext,
-    lq: Tensor,
-    *,
-    strength: float = 1.0,
-    noise: torch.Generator | None = None,
-) -> tuple[Tensor, list[Routing]]:
-    """Run a decoder's walk with the experts at every level: picture `B 3 H W` and each level's routing, deepest first."""
-    routings = []
-
-    def visit(level: int, h: Tensor) -> Tensor:
-        residual, routing = daem.levels[level](h, skips[level], context.vector, noise=noise)
-        routings.append(routing)
-        return h + strength * residual
-
-    h, decoded = finish(walk, visit)
-    return with_tone(daem, daem.output(h, decoded, lq, context, strength), lq, context, strength), routings

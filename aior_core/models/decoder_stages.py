@@ -1,39 +1,40 @@
-"""The walk over the host's KL decoder: the same stops as our own decoder has."""
+"""The decoder's walk, from level to level, for both kinds of autoencoder: ours, and the KL one of SDXL."""
 
 from __future__ import annotations
 
-from comfy.sd import VAE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoencoder import Autoencoder, Walk
 
 
-def walk_of(vae: VAE, latent: Tensor) -> Walk:
-    """The walk of whichever decoder `vae` has, from its latent `B C h w`.
+def walk_of(autoencoder: nn.Module, latent: Tensor) -> Walk:
+    """The decoder's walk from a latent `B C h w`, which is not scaled: for SDXL, divide the UNet's latent by its scale factor first.
 
-    Raises ValueError for a VAE that is neither ours nor a two-dimensional KL autoencoder.
+    autoencoder: an `Autoencoder`, or ComfyUI's `AutoencoderKL`. Raises ValueError for any other, such as a video autoencoder.
     """
-    model = vae.first_stage_model
-    if isinstance(model, Autoencoder):
-        return model.walk(latent)
-    decoder = getattr(model, "decoder", None)
+    if isinstance(autoencoder, Autoencoder):
+        return autoencoder.walk(latent)
+    decoder = getattr(autoencoder, "decoder", None)
     if (
         not hasattr(decoder, "up")
         or not hasattr(decoder, "mid")
         or getattr(decoder, "carried", False)
-        or getattr(model, "bn", None)
+        or getattr(autoencoder, "bn", None)
     ):
         raise ValueError(
-            f"DAEM Decode: no way into the decoder of a {type(model).__name__}. Use the VAE of an SDXL checkpoint."
+            f"DAEM cannot follow the decoder of a {type(autoencoder).__name__}. Use the VAE of an SDXL checkpoint."
         )
-    return kl_walk(model, latent)
+    return kl_walk(autoencoder, latent)
 
 
-def kl_walk(model: nn.Module, latent: Tensor) -> Walk:
-    """Stops after each level's blocks and before its step up, deepest first, as the host's `Decoder.forward` runs them."""
-    decoder = model.decoder
-    h = decoder.conv_in(model.post_quant_conv(latent) if hasattr(model, "post_quant_conv") else latent)
+def kl_walk(autoencoder: nn.Module, latent: Tensor) -> Walk:
+    """The walk of a KL decoder: it runs as ComfyUI's `Decoder.forward` does, and stops at each level, deepest first, between its blocks and
+    its upsampling."""
+    decoder = autoencoder.decoder
+    if hasattr(autoencoder, "post_quant_conv"):
+        latent = autoencoder.post_quant_conv(latent)
+    h = decoder.conv_in(latent)
     h = decoder.mid.block_2(decoder.mid.attn_1(decoder.mid.block_1(h, None)), None)
     for level in reversed(range(decoder.num_resolutions)):
         up = decoder.up[level]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .calibration import Calibration
+from .confidence import HAZE, LOW_LIGHT, NOISE, column
 from .layers import scaled_init
-from .low_frequency_anchor import HAZE, NOISE, ramp
 
 CELL, MOST_CELLS = 8, 256
 """Pixels of a cell, and cells along a side: more say nothing new about a whole picture."""
@@ -27,15 +28,6 @@ LOGARITHM, STEP = 3.0, 0.2
 """Logarithms of contrasts lie around -5; a tone is moved by about a fifth. Both are brought to the order of 1."""
 RIDGE = 0.02
 """Of the fit: a picture of one tone says nothing of the others, and a curve that it does not need is none."""
-DARK = 6
-DOUBTED, BELIEVED = 0.5, 0.7
-"""Validation pictures: below the first haze is more often a pale picture than haze."""
-DARK_FROM, DARK_AT = 0.93, 0.97
-"""Through noise: of training's noisy pictures 2 % that are dark by nature are taken for darkened ones, and 7 in 10 of the darkened found."""
-HALF_WAY = 0.5
-"""Without noise the decoder has judged as well: two judgements of about equal worth (low light: 23.8 dB, against 22.7 and 22.6 for each alone)."""
-CREDIT = 1.0
-"""Of all errors the expected one is the typical, not the mean; so what is off counts from a third (1/e) of it on."""
 DOUBT, SMALLEST = 6.0, 1e-6
 """Logarithms of squared errors lie around -6; below -14 tones are equal."""
 
@@ -125,14 +117,23 @@ def _solved(matrix: list[list[Tensor]], right: list[Tensor]) -> Tensor:
 class ToneCurve(nn.Module):
     """Judges what tones the undamaged picture had, and how far to go there."""
 
-    def __init__(self, degradations: int, width: int, *, operations=nn, device=None, dtype=None):
+    def __init__(
+        self,
+        kinds: tuple[str, ...],
+        width: int,
+        calibration: Calibration | None = None,
+        *,
+        operations=nn,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         at = {"device": device, "dtype": dtype}
-        self.degradations = degradations
+        self.kinds, self.calibration = kinds, calibration or Calibration()
         self.look = operations.Linear(APPEARANCE, width, **at)
         self.think = operations.Linear(width, width, **at)
         self.judge = operations.Linear(width, width, **at)
-        self.expect = scaled_init(0.1, operations.Linear(width, TONES + 1 + degradations, **at))
+        self.expect = scaled_init(0.1, operations.Linear(width, TONES + 1 + len(kinds), **at))
 
     def reset(self, generator: torch.Generator) -> None:
         """Not knowing anything yet, it goes nowhere."""
@@ -148,13 +149,21 @@ class ToneCurve(nn.Module):
         """`appearance` `B 60` of the damaged picture -> tones of the undamaged one `B 27`, the logarithm of their squared error to be expected
         `B 1`, and logits of what damages there are `B K`."""
         h = F.gelu(self.judge(F.gelu(self.think(F.gelu(self.look(appearance))))))
-        moved, doubt, present = self.expect(h).split([TONES, 1, self.degradations], dim=1)
+        moved, doubt, present = self.expect(h).split([TONES, 1, len(self.kinds)], dim=1)
         return appearance[:, :TONES] + STEP * moved, doubt - DOUBT, present
 
     def hazy(self, appearance: Tensor) -> Tensor:
         """`appearance` `B 60` of the damaged picture -> how likely there is haze, `B`, 0..1. Learns in its own stage only: no gradients."""
         with torch.no_grad():
-            return self.expected(appearance)[2][:, HAZE].sigmoid()
+            return self._probability(self.expected(appearance)[2], HAZE)[:, 0]
+
+    def _probability(self, logits: Tensor, kind: str) -> Tensor:
+        """`B K` -> `B 1`: 0 where the weights do not know the kind."""
+        return (
+            column(logits, self.kinds, kind).sigmoid()
+            if kind in self.kinds
+            else logits.new_zeros(len(logits), 1)
+        )
 
     def forward(self, probabilities: Tensor, steering: Tensor, appearance: Tensor, now: Tensor) -> Tensor:
         """The curve `B 3 3` of `unsteered` times its share; fp32. Zero moves nothing. No gradients."""
@@ -174,19 +183,21 @@ class ToneCurve(nn.Module):
         The head says that best, but does not see darkness through noise; there the tones do. Haze is there only where both say so, as the tones
         take pale pictures for hazy ones and, sure that nothing was wrong, would put back the haze that the decoder has taken.
         """
+        fitted = self.calibration
         with torch.no_grad():
             now = now.to(probabilities)
             wished, doubt, present = self.expected(appearance.to(probabilities))
             off = (wished - now).float().square().mean(dim=1, keepdim=True).clamp_min(SMALLEST).log()
-            share = -torch.expm1((doubt.float() - CREDIT - off).clamp(max=0))
-            noise, haze, dark = (probabilities[:, kind : kind + 1] for kind in (NOISE, HAZE, DARK))
-            hazy, darkened = (present[:, kind : kind + 1].sigmoid() for kind in (HAZE, DARK))
+            share = -torch.expm1((doubt.float() - fitted.tone_error_margin - off).clamp(max=0))
+            noise, haze, dark = (column(probabilities, self.kinds, kind) for kind in (NOISE, HAZE, LOW_LIGHT))
+            hazy, darkened = (self._probability(present, kind) for kind in (HAZE, LOW_LIGHT))
             haze = torch.minimum(haze, hazy)
-            seen = HALF_WAY * ramp(1 - (1 - haze) * (1 - dark), DOUBTED, BELIEVED)
-            share = share * torch.lerp(seen, ramp(darkened, DARK_FROM, DARK_AT), noise).float()
+            seen = fitted.tone_share_without_noise * fitted.tone_confidence(1 - (1 - haze) * (1 - dark))
+            share = share * torch.lerp(seen, fitted.darkness_confidence_with_noise(darkened), noise).float()
             likely = torch.cat([haze, torch.lerp(dark, darkened, noise)], dim=1)
             # Where neither is likely the curve is zero, and still wanted in full.
             likely = likely + SMALLEST
-            removed = likely * steering[:, HAZE : DARK + 1]
+            wished_away = [column(steering, self.kinds, kind) for kind in (HAZE, LOW_LIGHT)]
+            removed = likely * torch.cat(wished_away, dim=1)
             wanted = removed.sum(dim=1, keepdim=True) / likely.sum(dim=1, keepdim=True)
             return curve_between(now, wished) * share[..., None], wanted.float()

@@ -1,4 +1,4 @@
-"""The degradation prior: what one batch of damaged pictures says about itself."""
+"""The degradation prior: what the networks know about one batch of damaged pictures."""
 
 from __future__ import annotations
 
@@ -7,23 +7,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..host.restorer import Restorer, require_restorer
+from ..models.calibration import Calibration
+from ..models.config import FIRST_KINDS
 from ..models.global_statistics import GlobalStatistics
 from ..picture import Geometry, to_unit
 from .validate import require_kind
 
+FACTOR = 8
+"""Pixels of the picture per latent pixel, along one side."""
+SOURCE = "Encode Degradation Prior"
+"""The node that makes priors, for messages."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """The wire between the nodes. All tensors fp32 on the host's intermediate device; H and W are the padded size.
+    """The degradation prior of `B` pictures, as it travels between nodes.
 
-    features: LQ feature at f8, `B C H/8 W/8`, in fp16 where the picture is large (`prior_encode.kept_dtype`). skips: the features at f1, f2, f4 (finest first), or None: made again per tile.
-    image: the LQ picture `B H W 3`, 0..1; that which came in, not a copy, where nothing was to be padded. latent: the VAE's, `B C H/8 W/8`. severities and probabilities: `B K`, 0..1.
-    maps: `B K H/8 W/8`, 0..1. geometry: the size that came in and the padding. alpha: `B h w 1` of the picture that came in.
-    steering: `B K`, 0..1, how much of each degradation is to be removed, or None for all of everything. estimated: False where the
-    restorer has no degradation head, as published checkpoints; severities, probabilities and maps are zero then and mean nothing.
-    smooth: over how many frames on either side what is judged of whole pictures is averaged. global_statistics: what the picture that came in looks like as a
-    whole, where the restorer's DAEM judges of it.
+    All tensors are fp32 on the host's intermediate device unless stated otherwise. `H` and `W` are the padded size, multiples
+    of 8; `K` is the number of degradations that the restorer knows.
+
+    features: the LQ encoder's deepest feature, `B C H/8 W/8`; in fp16 for large pictures (`encode.kept_dtype`).
+    skips: the LQ features at 1, 1/2 and 1/4 of the size, finest first. None where they are recomputed for each tile.
+    image: the damaged picture, `B H W 3`, 0..1. It shares memory with the input where no padding was needed.
+    latent: the VAE's latent of the damaged picture, `B C H/8 W/8`.
+    severities, probabilities: `B K`, 0..1, one number per picture and degradation.
+    maps: severity by place, `B K H/8 W/8`, 0..1.
+    geometry: the original size and the padding.
+    alpha: the alpha channel of the input, `B h w 1`, or None.
+    steering: `B K`, 0..1, how much of each degradation to remove, or None to remove everything.
+    estimated: False if the restorer has no degradation head, as in published checkpoints. Severities, probabilities and maps
+        are zero then and carry no information.
+    smooth: number of frames on either side over which estimates of whole pictures are averaged.
+    global_statistics: statistics of the unpadded pictures, where the restorer has a tone curve that uses them.
+    kinds: the names of the `K` degradations. calibration: what was fitted to the restorer's weights.
     """
 
     features: Tensor
@@ -39,43 +55,44 @@ class Prior:
     estimated: bool = True
     smooth: int = 0
     global_statistics: GlobalStatistics | None = None
+    kinds: tuple[str, ...] = FIRST_KINDS
+    calibration: Calibration = Calibration()
 
     @property
     def picture(self) -> Tensor:
-        """The LQ picture as networks see it, `B 3 H W`, -1..1, made anew: of large pictures take tiles (`tiling.seen`)."""
+        """The damaged picture as the networks take it, `B 3 H W`, -1..1: a new tensor. Cut large pictures with `tiles.seen` instead."""
         return to_unit(self.image)
 
     @property
     def unpadded(self) -> Tensor:
-        """The LQ picture in the size that came in, `B H W 3`, 0..1 (a view)."""
+        """The damaged picture in its original size, `B h w 3`, 0..1 (a view)."""
         return self.image[:, : self.geometry.height, : self.geometry.width]
 
     @property
     def steered(self) -> Tensor:
-        """`steering`, spelt out where it is None."""
+        """`steering`, `B K`, with ones where it is None."""
         return torch.ones_like(self.severities) if self.steering is None else self.steering
 
     @property
     def to_remove(self) -> Tensor:
-        """Severities `B K`, 0..1, of what is to be removed: what the denoiser's tokens are told, where a report is not."""
+        """Severities `B K`, 0..1, times the steering. The denoiser's tokens encode these; reports show `severities`."""
         return self.severities * self.steered
 
 
-def require_prior(restorer: Restorer, prior: Prior) -> None:
-    """Raise ValueError unless `prior` was made by a restorer of the same widths."""
-    require_restorer(restorer)
-    require_kind("prior", prior, Prior, "Encode Degradation Prior")
-    wanted, found = restorer.config.prior.widths[-1], prior.features.shape[1]
-    if wanted != found:
+def require_width(prior: Prior, width: int) -> None:
+    """Raise ValueError unless `prior` is a Prior whose features have `width` channels."""
+    require_kind("prior", prior, Prior, SOURCE)
+    found = prior.features.shape[1]
+    if found != width:
         raise ValueError(
-            f"the prior's features have {found} channels, this restorer's {wanted}. "
+            f"the prior's features have {found} channels, this restorer's {width}. "
             "Encode the prior with the restorer that is connected here."
         )
 
 
 def require_estimate(prior: Prior) -> None:
-    """Raise ValueError if the prior was made by a restorer that cannot say what is wrong with a picture."""
-    require_kind("prior", prior, Prior, "Encode Degradation Prior")
+    """Raise ValueError unless `prior` is a Prior from a restorer with a degradation head."""
+    require_kind("prior", prior, Prior, SOURCE)
     if not prior.estimated:
         raise ValueError(
             "the restorer that made this prior has no degradation head (UniLDiff's and FaithDiff's published files have none), so there is "
@@ -84,7 +101,7 @@ def require_estimate(prior: Prior) -> None:
 
 
 def require_same_size(samples: Tensor, prior: Prior) -> None:
-    """Raise ValueError unless a latent `B C h w` covers the same picture as `prior`."""
+    """Raise ValueError unless the latent `samples`, `B C h w`, has the size of the prior's latent."""
     if samples.ndim != 4 or samples.shape[-2:] != prior.latent.shape[-2:]:
         ours, theirs = tuple(prior.latent.shape[-2:]), tuple(samples.shape[2:])
         raise ValueError(

@@ -10,20 +10,14 @@ from ..models.low_frequency_anchor import ANCHOR_REACH
 
 KL_HALO = 16
 """The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""
-REACHED = 0.5
-"""Of how far the blocks of the compact networks could look, how far they do: what lies beyond changes hardly a pixel, and halos cost time.
-
-Measured with the trained weights, three test pictures in tiles of 128 to 200: the largest difference to the whole picture is 0.002 of 255 at
-0.6, 0.02 at 0.5 and 0.07 at 0.4.
-"""
 LEVELS = 4
 """Of every decoder: latents are 8 times smaller than pictures."""
 
 
-def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = None) -> int:
+def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = None, *, share: float) -> int:
     """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem and one 3x3 per NAF block, two per plain one.
 
-    levels: of the features of the first so many levels alone.
+    levels: of the features of the first so many levels alone. share: `Calibration.receptive_field_share`.
     """
     if isinstance(config, PriorConfig) and config.kind == "kl":
         return KL_HALO
@@ -31,16 +25,16 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = Non
         (config.blocks, config.plain) if isinstance(config, PriorConfig) else (config.encoder_blocks, ())
     )
     pixels = 1 + sum(reach * 2**level for level, reach in enumerate(_reaches(blocks, plain)[:levels]))
-    return math.ceil(REACHED * pixels / 2 ** (len(blocks) - 1))
+    return math.ceil(share * pixels / 2 ** (len(blocks) - 1))
 
 
 def decoder_halos(
-    config: AutoencoderConfig | None, daem: DAEMConfig | None, stop: int | None = None
+    config: AutoencoderConfig | None, daem: DAEMConfig | None, stop: int | None = None, *, share: float
 ) -> tuple[int, ...]:
     """Halos of a tile on its way through the decoder with DAEM: where it comes to each level, and last that of its latent.
 
     As far as that level and all after it look: blocks, at each level the widest expert or the smaller copy's 3x3, and the anchor; so a tile
-    gets narrower from level to level. stop: on the way to the statistics of this level, where it ends. config None is the KL decoder.
+    gets narrower from level to level. stop: on the way to the statistics of this level, where it ends. config None is the KL decoder. share: `Calibration.receptive_field_share`.
     """
     if config is None:
         return (KL_HALO,) * (LEVELS + 1)
@@ -59,7 +53,7 @@ def decoder_halos(
     if stop is not None:
         blocks[: stop + 1] = [0] * (stop + 1)
         end = daem.pools[stop] * 2**stop
-    far = [REACHED * beyond + end for beyond in accumulate(blocks)]
+    far = [share * beyond + end for beyond in accumulate(blocks)]
     return tuple(math.ceil(pixels / 2**deepest) for pixels in (*far, far[-1] + 2**deepest))
 
 

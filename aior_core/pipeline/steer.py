@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ..degradations import KINDS
-from ..host.restorer import Restorer
 from .prior import Prior, require_estimate
 from .validate import require_numbers
 
@@ -40,15 +39,6 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
     if prior.steering is not None:
         steering = steering * prior.steering
     return dataclasses.replace(prior, steering=steering)
-
-
-def require_steerable(restorer: Restorer, prior: Prior) -> None:
-    """Raise ValueError if `prior` is steered and nothing would follow: an SDXL model is not told of the damages, only DAEM is."""
-    if prior.steering is not None and restorer.config.scale == "sdxl" and restorer.daem is None:
-        raise ValueError(
-            f"the prior is steered, but this restorer ({restorer.source}) has no DAEM, which is what follows Steer Degradations "
-            "with SDXL. Connect the prior of Encode Degradation Prior directly, or use a restorer with DAEM."
-        )
 
 
 def _row(kind: str, weight: float | Sequence[float], batch: int) -> list[float]:

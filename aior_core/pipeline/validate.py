@@ -74,3 +74,11 @@ def require_index(latent: dict[str, Any]) -> None:
 
 def _told(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
+    """Raise RuntimeError naming the stage and its dtype if `x` holds NaN or infinite values."""
+    if not torch.isfinite(x).all():
+        raise RuntimeError(
+            f"NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if it is the latent)."
+        )

@@ -1,14 +1,13 @@
 """What Look Inside measured, as text and as pictures.
 
 Look Inside restores pictures and measures on the way how much DAFF adds at every step and which of DAEM's
-experts the router favours at every place. `host/diagnostics.py` runs it and fills in `Diagnostics`.
+experts the router favours at every place. The numbers are in `pipeline/diagnostics.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from PIL import Image, ImageDraw
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models.config import DAEMConfig
+from ..pipeline.diagnostics import Inside
 from ..pipeline.prior import Prior
 from .drawing import MIN_FONT_SIZE, as_image, as_sheet, canvas, fitting_font, font
 from .palette import BLUE, CATEGORIES, GRID, INK, MUTED, PANEL
@@ -26,36 +26,6 @@ CHART_SIZE = (640, 360)
 MAP_SIDE, GAP, LINE_HEIGHT, SHEET_HEAD = 384, 16, 26, 80
 """Pixels of the sheet of experts: a map's longer side, the space around it, a line of text, the title."""
 NO_DAEM = "This restorer has no DAEM, so no experts either."
-
-
-@dataclass(frozen=True, eq=False)
-class LevelRouting:
-    """What the router of one level of DAEM decided, fp32, on the CPU.
-
-    Attributes:
-        weights: `B E`, 0..1, the weight of each of E experts for the whole picture; they sum to 1.
-        votes: `B E H/8 W/8`, the router's logits at every place. The router is linear, so `weights` is the
-            softmax of their mean over all places.
-    """
-
-    weights: Tensor
-    votes: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Diagnostics:
-    """What Look Inside measured.
-
-    Attributes:
-        influence: per picture and per step, the norm of what DAFF adds over the norm of the denoiser's first
-            feature; 0 if it adds nothing.
-        levels: DAEM's levels, the one at full size first; empty without DAEM.
-        image: the restored pictures `B H W C`, 0..1, as DAEM Decode gives them.
-    """
-
-    influence: list[list[float]]
-    levels: list[LevelRouting]
-    image: Tensor
 
 
 def region_shares(votes: Tensor) -> Tensor:
@@ -95,7 +65,7 @@ def level_name(level: int) -> str:
     return f"1/{2**level} size" if level else "full size"
 
 
-def inside_text(inside: Diagnostics, prior: Prior, config: DAEMConfig | None) -> str:
+def inside_text(inside: Inside, prior: Prior, config: DAEMConfig | None) -> str:
     """One paragraph per picture: DAFF's influence at every step, and the experts of every level.
 
     `config` is DAEM's, None without DAEM.
@@ -118,7 +88,7 @@ def inside_text(inside: Diagnostics, prior: Prior, config: DAEMConfig | None) ->
     return "\n\n".join(paragraphs)
 
 
-def _routing_text(inside: Diagnostics, level: int, index: int, config: DAEMConfig) -> str:
+def _routing_text(inside: Inside, level: int, index: int, config: DAEMConfig) -> str:
     """The chosen experts with their weights, and the fraction of regions that each expert wins."""
     names, routing = expert_names(config), inside.levels[level]
     weights, shares = routing.weights[index].tolist(), winning_shares(routing.votes[index : index + 1])
@@ -167,7 +137,7 @@ def _bar_chart(shares: Sequence[float], top: float) -> Tensor:
     return as_image(sheet)
 
 
-def expert_sheet(inside: Diagnostics, prior: Prior, config: DAEMConfig | None) -> Tensor:
+def expert_sheet(inside: Inside, prior: Prior, config: DAEMConfig | None) -> Tensor:
     """Which expert each region favours: a sheet per picture with a map per level of DAEM, IMAGE `B H W 3`,
     0..1.
 
@@ -178,7 +148,7 @@ def expert_sheet(inside: Diagnostics, prior: Prior, config: DAEMConfig | None) -
     return torch.cat([_sheet(inside, prior, config, index) for index in range(len(inside.influence))])
 
 
-def _sheet(inside: Diagnostics, prior: Prior, config: DAEMConfig | None, index: int) -> Tensor:
+def _sheet(inside: Inside, prior: Prior, config: DAEMConfig | None, index: int) -> Tensor:
     picture = prior.unpadded[index].clamp(0, 1)
     scale = MAP_SIDE / max(picture.shape[:2])
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])

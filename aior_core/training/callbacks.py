@@ -22,7 +22,7 @@ from .loop import Progress
 from .loss_curve import LossCurve
 from .networks import Networks
 from .own_pictures import OwnPictures
-from .restoration import look, repair, sample
+from .restoration import encode_prior, repair, sample
 from .stages import Logs
 
 SIDE = 256
@@ -147,9 +147,9 @@ class Callbacks:
     @torch.no_grad()
     def _look(self, networks: Networks) -> Logs:
         lq = self.example.lq.to(next(networks.vae.parameters()).device)
-        estimate = look(networks, lq)
-        latent = sample(networks, estimate, 1, torch.Generator().manual_seed(0))
-        repaired = repair(networks, estimate, lq, latent)[0].float().clamp(-1, 1).cpu()
+        encoded = encode_prior(networks, lq)
+        latent = sample(networks, encoded, 1, torch.Generator().manual_seed(0))
+        repaired = repair(networks, encoded, lq, latent)[0].float().clamp(-1, 1).cpu()
         self.bar.update_absolute(
             self._part(),
             PARTS,

@@ -22,18 +22,19 @@ from torch import Tensor
 
 from ..degradations import KINDS
 from ..host.compact_model import CompactModel
+from ..host.compatibility import require_vae
 from ..host.folders import input_folder, training_folder, unfinished_place
-from ..host.prior_encode import require_vae
 from ..host.restorer import Restorer, build_restorer, require_restorer
 from ..host.restorer_file import write_restorer
 from ..models.config import CompactConfig
+from ..models.family import COMPACT
 from ..models.unet import unet_config
 from ..pipeline.validate import require_kind, require_numbers
 from ..weights import as_saved
 from . import checkpoint, loop, losses, own_pictures
 from .callbacks import Callbacks, Example
 from .networks import Networks, build
-from .restoration import WEIGHTS, damage, look, repair, sample
+from .restoration import WEIGHTS, damage, encode_prior, repair, sample
 from .stages import STAGES, Logs, Stage
 
 NODE = "Train AIOR Restorer"
@@ -119,8 +120,8 @@ def pictures_fingerprint(folder: str) -> str:
 def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     require_restorer(restorer)
     require_kind("model", model, ModelPatcher, "the MODEL of Load AIOR Compact")
-    if restorer.config.scale != "compact" or restorer.daem is None:
-        what = f"of scale {restorer.config.scale}" if restorer.config.scale != "compact" else "without DAEM"
+    if restorer.family != COMPACT or restorer.daem is None:
+        what = "without DAEM" if restorer.family == COMPACT else f"of family {restorer.family.name}"
         raise ValueError(
             f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it."
         )
@@ -133,7 +134,7 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
         raise ValueError(
-            f"{NODE}: the restorer is of scale compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
+            f"{NODE}: the restorer is of family compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
         )
 
 
@@ -294,18 +295,23 @@ def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix
     """
     batch = damage(clean, generator, **mix)
     # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be used here too.
-    estimate = look(networks, batch.lq)
+    encoded = encode_prior(networks, batch.lq)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():
         latent = (
             networks.vae.encode(batch.lq)
             if roll < 0.2
-            else sample(networks, estimate, 1 if roll < 0.6 else 4, generator, batch.keep)
+            else sample(networks, encoded, 1 if roll < 0.6 else 4, generator, batch.remove)
         )
-    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
+    repaired, _ = repair(networks, encoded, batch.lq, latent, batch.remove)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(
-        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+        encoded.presence_logits,
+        encoded.severity_logits,
+        encoded.map_logits,
+        batch.severities,
+        batch.maps,
+        batch.known,
     )
     return fit + 0.02 * losses.sobel_l1(repaired, batch.target) + 0.02 * head, {
         "fit": fit.item(),

@@ -89,7 +89,7 @@ def build(config: CompactConfig = COMPACT, seed: int = 0) -> Networks:
         Autoencoder(config.autoencoder),
         PriorEncoder(restorer.prior),
         DAFF(restorer.daff),
-        DAEM(restorer.daem),
+        DAEM(restorer.daem, kinds=restorer.kinds, calibration=restorer.calibration),
         CompactUNet(
             **unet_parameters(config.unet), operations=comfy.ops.disable_weight_init, dtype=torch.float32
         ),

@@ -15,7 +15,7 @@ from ..degradations import Recipe, Step, preset_recipe, sample_recipe, shares
 from ..models.config import CompactConfig
 from . import distributed, losses
 from .networks import Networks, build
-from .restoration import Plan, damaged, draw_plan, look, repair, start_latent
+from .restoration import Plan, damaged, draw_plan, encode_prior, repair, start_latent
 
 LOCAL = shares("polish")
 LOCAL_SHARE = 0.6
@@ -79,11 +79,11 @@ def step(
     )
     start, *plain = (choice or choose(generator)).split(" and ")
     with torch.no_grad():
-        estimate = look(before, batch.lq)
-        latent = start_latent(before, batch, estimate, start, generator)
-        taught, _ = repair(before, estimate, batch.lq, latent, batch.keep)
+        encoded = encode_prior(before, batch.lq)
+        latent = start_latent(before, batch, encoded, start, generator)
+        taught, _ = repair(before, encoded, batch.lq, latent, batch.remove)
         wished = before.vae.encode(batch.target) if plain else None
-    repaired, _ = repair(networks, estimate, batch.lq, latent, batch.keep)
+    repaired, _ = repair(networks, encoded, batch.lq, latent, batch.remove)
     held = losses.drifted(repaired, taught, batch.target)
     loss = (local * losses.local(repaired, batch.target) + HOLD * (1 - local) * held).mean()
     gained = losses.decibels(taught, batch.target) - losses.decibels(repaired.detach(), batch.target)

@@ -16,7 +16,7 @@ from . import distributed
 from .draws import Draw, Remembered, Remembers
 from .networks import Networks
 from .precision import autocast, fast_dtype
-from .restoration import encoded
+from .restoration import encode_for_fusion
 
 
 class ReplayBuffer(ABC):
@@ -119,6 +119,8 @@ class Latents(ReplayBuffer):
     def encode(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         clean, real = self.fresh(count, side, generator)
         with autocast(self.device):
-            latents, features, severities = encoded(self.networks, clean, generator, **self.mix, **real)
+            latents, features, severities = encode_for_fusion(
+                self.networks, clean, generator, **self.mix, **real
+            )
         small = fast_dtype(self.device)
         return latents.to(small), features.to(small), severities

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, amp, nn
+from torch import Tensor, amp
 
 from ..degradations import KINDS, Recipe, apply_recipe, degrade_batch, sample_clean, sample_world, shares
-from ..models.daem import DAEM, decode_with_detail
 from ..models.daem_level import Routing
-from ..models.global_statistics import GlobalStatistics
-from ..models.low_frequency_anchor import gate_severity
+from ..pipeline.decode import decode_encoded
+from ..pipeline.encode import Encoded, encode_batch
+from ..pipeline.fuse import predict_velocity, sample_euler
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -35,15 +35,16 @@ head then gave validation's hazy ones 0.40 in the mean, 0.59 now, and none that 
 class Batch:
     """Damaged pictures and what they should become.
 
-    lq, target: `B 3 H W` in -1..1; severities `B K`, maps `B K h w` in 0..1; keep `B K`: 0 for a degradation that the
-    target still has (selective restoration), else 1; known `B`: 0 for real pairs, whose severities nobody knows, else 1.
+    lq, target: `B 3 H W`, -1..1. severities: `B K`, 0..1. maps: `B K h w`, 0..1.
+    remove: `B K`, 1 for a degradation to remove, 0 for one that the target still has (selective restoration).
+    known: `B`, 0 for real pairs, whose severities are unknown, else 1.
     """
 
     lq: Tensor
     target: Tensor
     severities: Tensor
     maps: Tensor
-    keep: Tensor
+    remove: Tensor
     known: Tensor
 
 
@@ -84,18 +85,18 @@ def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch
             if plan.look.steps:
                 clean[index] = apply_recipe(clean[index : index + 1], plan.look)[0]
         bad, severities, maps = degrade_batch(clean, [plan.recipe for plan in plans])
-        keep = torch.ones_like(severities)
+        remove = torch.ones_like(severities)
         known = torch.ones_like(severities[:, 0])
         target = clean.clone()
         for index, plan in enumerate(plans):
             if plan.kept:
                 target[index] = apply_recipe(clean[index : index + 1], plan.recipe.only(plan.kept))[0]
-                keep[index, [KINDS.index(kind) for kind in plan.kept]] = 0
+                remove[index, [KINDS.index(kind) for kind in plan.kept]] = 0
         rows = [index for index, plan in enumerate(plans) if plan.real]
         if rows:
             bad[rows], known[rows] = lq[rows], 0
     layout = {"memory_format": torch.channels_last}
-    return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, keep, known)
+    return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, remove, known)
 
 
 def draw_plan(
@@ -116,110 +117,71 @@ def draw_plan(
     return Plan(recipe, kept, look=sample_clean(generator) if alike else Recipe())
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The head's logits (`B K`, `B K`, `B K h w`), the LQ features per level, what is `told` of the severities, `B K`, 0..1, without gradients, and what the
-    damaged picture looks like, if DAEM has a tone curve to judge of it."""
-
-    features: list[Tensor]
-    presence: Tensor
-    severities: Tensor
-    maps: Tensor
-    told: Tensor
-    global_statistics: GlobalStatistics | None
-
-
-def look(networks: Networks, lq: Tensor) -> Estimate:
-    """Encode the prior."""
-    features, *said = networks.prior(lq)
-    return estimated(networks.daem, lq, features, *said)
-
-
-def estimated(
-    daem: DAEM, lq: Tensor, features: list[Tensor], presence: Tensor, severities: Tensor, maps: Tensor
-) -> Estimate:
-    """What the head says, and what of it is told once DAEM's tone curve, if it has one, has looked at the damaged picture as well."""
-    with torch.no_grad():
-        unit = severities.float().sigmoid()
-        global_statistics = daem.global_statistics((lq + 1) / 2)
-        if global_statistics is not None:
-            unit = gate_severity(unit, presence.float().sigmoid(), global_statistics.hazy)
-    return Estimate(features, presence, severities, maps, unit, global_statistics)
+def encode_prior(networks: Networks, lq: Tensor) -> Encoded:
+    """Encode damaged pictures `B 3 H W`, -1..1, with gradients."""
+    return encode_batch(networks.prior, networks.daem, lq)
 
 
 @torch.no_grad()
-def encoded(
+def encode_for_fusion(
     networks: Networks, clean: Tensor, generator: torch.Generator, **mix
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Damage `clean` and encode what `fusion` learns from; `mix` are keywords of `damage`.
+    """Damage clean pictures and encode what `fusion` learns from; `mix` are keywords of `damage`.
 
-    Returns the wished pictures' latent `B 16 h w`, the damaged ones' coarsest LQ feature `B C h w`, and the severities to be removed, `B K`.
+    Returns the target's latent `B 16 h w`, the damaged picture's deepest LQ feature `B C h w`, and the severities to remove, `B K`.
     """
     batch = damage(clean, generator, **mix)
-    estimate = look(networks, batch.lq)
-    return networks.vae.encode(batch.target), estimate.features[-1], estimate.told * batch.keep
+    encoded = encode_prior(networks, batch.lq)
+    return networks.vae.encode(batch.target), encoded.features[-1], encoded.severities * batch.remove
 
 
 def repair(
     networks: Networks,
-    estimate: Estimate,
+    encoded: Encoded,
     lq: Tensor,
     latent: Tensor,
-    keep: Tensor | None = None,
+    remove: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
-    """Decode `latent` with detail. The experts are told the severities, without those to be kept, and which those are."""
-    probabilities = estimate.presence.detach().float().sigmoid()
-    context = networks.daem.context(
-        estimate.features[-1], estimate.told, keep, probabilities, estimate.global_statistics
-    )
-    return decode_with_detail(
-        networks.vae.walk(latent), networks.daem, estimate.features, context, lq, noise=noise
-    )
+    """Decode `latent`, `B 16 h w`, with DAEM: the pictures `B 3 H W`, and each level's routing, deepest first.
 
-
-def fusing(daff: nn.Module, condition: Tensor, timestep: Tensor) -> dict:
-    """The host's transformer options that put DAFF's residual on a denoiser's first feature."""
-
-    def fuse(h: Tensor, transformer_options: dict) -> Tensor:
-        if transformer_options["block"] != ("input", 0):
-            return h
-        return h + daff(h, condition, timestep).to(h.dtype)
-
-    return {"patches": {"input_block_patch": [fuse]}}
+    remove: as in `Batch` (default: everything). noise: perturbs the routers' logits.
+    """
+    return decode_encoded(networks.vae, networks.daem, latent, encoded, lq, remove, noise=noise)
 
 
 def fused_velocity(
     networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None
 ) -> Tensor:
-    """The denoiser's v = noise - x0 at `sigma` (`B`), with DAFF's residual on the first feature where there is a condition."""
-    timestep = 1000 * sigma
-    options = {} if condition is None else fusing(networks.daff, condition, timestep)
-    return networks.unet(x, timesteps=timestep, context=tokens, transformer_options=options)
+    """The denoiser's velocity at noise level `sigma` (`B`), with DAFF where there is a condition; see `predict_velocity`."""
+    return predict_velocity(networks.unet, networks.daff, x, sigma, tokens, condition)
 
 
 @torch.no_grad()
 def sample(
-    networks: Networks, estimate: Estimate, steps: int, generator: torch.Generator, keep: Tensor | None = None
+    networks: Networks,
+    encoded: Encoded,
+    steps: int,
+    generator: torch.Generator,
+    remove: Tensor | None = None,
 ) -> Tensor:
-    """Euler from pure noise in `steps` equal steps of sigma: the latent `B 16 h w` that the host's Euler sampler would give."""
-    tokens = networks.prior.tokens(estimate.told if keep is None else estimate.told * keep)
-    condition = networks.daff.embed(estimate.features[-1])
-    batch, _, height, width = estimate.features[-1].shape
-    x = distributed.normal((batch, networks.unet.in_channels, height, width), generator, condition.device)
-    sigmas = torch.linspace(1, 0, steps + 1, device=x.device)
-    for now, after in zip(sigmas, sigmas[1:]):
-        x = x + (after - now) * fused_velocity(networks, x, now.expand(batch), tokens, condition).float()
-    return x
+    """Sample the restored latent `B 16 h w` from pure noise, in equal steps of sigma; see `sample_euler`. remove: as in `Batch`."""
+    severities = encoded.severities if remove is None else encoded.severities * remove
+    tokens = networks.prior.tokens(severities)
+    condition = networks.daff.embed(encoded.features[-1])
+    batch, _, height, width = encoded.features[-1].shape
+    shape = (batch, networks.unet.in_channels, height, width)
+    noise = distributed.normal(shape, generator, condition.device)
+    return sample_euler(lambda x, sigma: fused_velocity(networks, x, sigma, tokens, condition), noise, steps)
 
 
 @torch.no_grad()
 def start_latent(
-    networks: Networks, batch: Batch, estimate: Estimate, choice: str, generator: torch.Generator
+    networks: Networks, batch: Batch, encoded: Encoded, choice: str, generator: torch.Generator
 ) -> Tensor:
     """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
     if choice.isdigit():
-        return sample(networks, estimate, int(choice), generator, batch.keep)
+        return sample(networks, encoded, int(choice), generator, batch.remove)
     if choice == "none":
         return batch.lq.new_zeros(
             len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8

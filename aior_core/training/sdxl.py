@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models.daem import DAEM, decode_with_detail
+from ..models.daem import DAEM
 from ..models.daem_level import Routing
 from ..models.daff import DAFF
-from ..models.decoder_stages import kl_walk
 from ..models.lq_encoder import PriorEncoder
+from ..pipeline.decode import decode_encoded
+from ..pipeline.encode import Encoded, encode_batch
+from ..pipeline.fuse import predict_noise
 from . import distributed
 from .networks import Parts
-from .restoration import Batch, Estimate, damage, estimated, fusing
+from .restoration import Batch, damage
 from .schedules import cosine
 from .stages import Logs, Stage, repair_loss
 
@@ -85,16 +87,8 @@ class SDXLNetworks(Parts):
 def predicted_noise(
     networks: SDXLNetworks, x: Tensor, timestep: Tensor, condition: Tensor, context: Tensor, label: Tensor
 ) -> Tensor:
-    """The UNet's eps for variance-preserving latents `x` at whole timesteps `B`, with DAFF's residual on its first feature."""
-    options, unet = fusing(networks.daff, condition, timestep), networks.base.unet
-    dtype = next(unet.parameters()).dtype
-    return unet(
-        x.to(dtype),
-        timesteps=timestep,
-        context=context.to(dtype),
-        y=label.to(dtype),
-        transformer_options=options,
-    )
+    """The UNet's predicted noise with DAFF; see `predict_noise`."""
+    return predict_noise(networks.base.unet, networks.daff, x, timestep, condition, context, label)
 
 
 def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,30 +163,22 @@ def _start_latent(networks: SDXLNetworks, samples: Samples, generator: torch.Gen
 
 
 def repair_sdxl(
-    networks: SDXLNetworks, lq: Tensor, latent: Tensor, keep: Tensor | None = None
-) -> tuple[Tensor, list[Routing], Estimate]:
-    """Decode `latent` with detail by the frozen KL decoder: picture, routings, and the prior's estimate. The LQ encoder stays as it is."""
-    with torch.no_grad():
-        features = networks.prior.trunk(lq)
-    estimate = estimated(networks.daem, lq, features, *networks.prior.head(features[-1]))
-    context = networks.daem.context(
-        features[-1],
-        estimate.told,
-        keep,
-        estimate.presence.detach().float().sigmoid(),
-        estimate.global_statistics,
-    )
-    picture, routings = decode_with_detail(
-        kl_walk(networks.base.vae, latent), networks.daem, features, context, lq
-    )
-    return picture, routings, estimate
+    networks: SDXLNetworks, lq: Tensor, latent: Tensor, remove: Tensor | None = None
+) -> tuple[Tensor, list[Routing], Encoded]:
+    """Decode `latent`, `B 4 h w`, with DAEM and the frozen KL decoder: pictures `B 3 H W`, routings, and the encoded damaged pictures.
+
+    The LQ encoder's trunk is frozen. remove: as in `Batch` (default: everything).
+    """
+    encoded = encode_batch(networks.prior, networks.daem, lq, frozen_trunk=True)
+    picture, routings = decode_encoded(networks.base.vae, networks.daem, latent, encoded, lq, remove)
+    return picture, routings, encoded
 
 
 def detail_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> tuple[Tensor, Logs]:
     """DAEM and the degradation head on the frozen decoder, by the same loss as the compact model's."""
     latent, batch = _start_latent(networks, samples, generator), samples.batch
-    repaired, routings, estimate = repair_sdxl(networks, batch.lq, latent, batch.keep)
-    return repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+    repaired, routings, encoded = repair_sdxl(networks, batch.lq, latent, batch.remove)
+    return repair_loss(repaired, routings, encoded, batch, networks.daem.config.top_k)
 
 
 def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:

@@ -19,6 +19,7 @@ from ..metrics import psnr
 from ..models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
 from ..models.daem import DAEM
 from ..models.daff import DAFF
+from ..models.family import SDXL
 from ..models.layers import initialise
 from ..models.lq_encoder import PriorEncoder
 from ..weights import config_from, describe, is_published, load_checkpoint, save_weights, split_published
@@ -94,7 +95,7 @@ def config_for(base: Base) -> RestorerConfig:
     unet_width = base.unet.model_channels
     width = HEAD * max(1, round(3.2 * unet_width / HEAD))
     return RestorerConfig(
-        scale="sdxl",
+        family=SDXL,
         prior=PriorConfig(kind="kl", widths=widths, blocks=blocks, plain=(), place_width=0),
         daff=DAFFConfig(
             mode="paper", unet_width=unet_width, condition_width=widths[-1], width=width, heads=width // HEAD, mlp_ratio=4.0, patch=1,
@@ -122,12 +123,16 @@ def build(
         state, metadata = load_checkpoint(file)
         state, metadata = (split_published(state).restorer, {}) if is_published(state) else (state, metadata)
         found = config_from(state, metadata)
-        if not isinstance(found, RestorerConfig) or found.scale != "sdxl":
+        if not isinstance(found, RestorerConfig) or found.family != SDXL:
             raise ValueError(f"training: {file.name} is no restorer for SDXL; give one with --from, or none")
         config = replace(config, daff=found.daff, daem=found.daem or config.daem)
         tensors |= {key: value.float() for key, value in state.items()}
     networks = SDXLNetworks(
-        PriorEncoder(config.prior), DAFF(config.daff), DAEM(config.daem), base, with_unet=with_unet
+        PriorEncoder(config.prior),
+        DAFF(config.daff),
+        DAEM(config.daem, kinds=config.kinds, calibration=config.calibration),
+        base,
+        with_unet=with_unet,
     )
     generator = torch.Generator().manual_seed(seed)
     for part in (networks.prior, networks.daff, networks.daem):

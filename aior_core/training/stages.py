@@ -12,9 +12,19 @@ from torch import Tensor
 from ..degradations import shares
 from ..metrics.perceptual import learned_distance
 from ..models.daem_level import Routing
+from ..pipeline.encode import Encoded
 from . import distributed, experts, losses, polish
 from .networks import Networks
-from .restoration import Batch, Estimate, damage, encoded, fused_velocity, look, repair, sample, start_latent
+from .restoration import (
+    Batch,
+    damage,
+    encode_for_fusion,
+    encode_prior,
+    fused_velocity,
+    repair,
+    sample,
+    start_latent,
+)
 from .schedules import Schedule, falling
 
 Logs = dict[str, float | Tensor]
@@ -109,12 +119,17 @@ def _balance(routings: list[Routing], top_k: int) -> Tensor:
 
 
 def repair_loss(
-    repaired: Tensor, routings: list[Routing], estimate: Estimate, batch: Batch, top_k: int
+    repaired: Tensor, routings: list[Routing], encoded: Encoded, batch: Batch, top_k: int
 ) -> tuple[Tensor, Logs]:
     """What `detail` learns by: the picture, the degradation head, and the balance of the experts' load."""
     fit = losses.restoration(repaired, batch.target, ssim_weight=0)
     head = losses.severity(
-        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+        encoded.presence_logits,
+        encoded.severity_logits,
+        encoded.map_logits,
+        batch.severities,
+        batch.maps,
+        batch.known,
     )
     balance = _balance(routings, top_k)
     logs = {
@@ -131,10 +146,10 @@ def _detail(
 ) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     start, *plain = (choice or _choose_start(generator)).split(" and ")
-    estimate = look(networks, batch.lq)
-    latent = start_latent(networks, batch, estimate, start, generator)
-    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
-    loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+    encoded = encode_prior(networks, batch.lq)
+    latent = start_latent(networks, batch, encoded, start, generator)
+    repaired, routings = repair(networks, encoded, batch.lq, latent, batch.remove)
+    loss, logs = repair_loss(repaired, routings, encoded, batch, networks.daem.config.top_k)
     return (loss + _plainly(networks, clean) if plain else loss), logs
 
 
@@ -166,19 +181,19 @@ def _together(
     """`detail` on latents as they are sampled, and `fusion` on the LQ features as they become."""
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
-    estimate = look(networks, batch.lq)
+    encoded = encode_prior(networks, batch.lq)
     fused, found = 0.0, {}
     if choice.isdigit():
         # Before it is sampled: autocast of PyTorch before 2.11 keeps weights that were cast without gradients, which would be used here too.
         with torch.no_grad():
             wished = networks.vae.encode(batch.target)
-        feature = estimate.features[-1].detach().float()
+        feature = encoded.features[-1].detach().float()
         fused, found = fusion_loss(
-            networks, wished, generator, feature=feature, severities=estimate.told * batch.keep
+            networks, wished, generator, feature=feature, severities=encoded.severities * batch.remove
         )
-    latent = start_latent(networks, batch, estimate, choice, generator)
-    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep)
-    loss, logs = repair_loss(repaired, routings, estimate, batch, networks.daem.config.top_k)
+    latent = start_latent(networks, batch, encoded, choice, generator)
+    repaired, routings = repair(networks, encoded, batch.lq, latent, batch.remove)
+    loss, logs = repair_loss(repaired, routings, encoded, batch, networks.daem.config.top_k)
     loss = loss + (_plainly(networks, clean) if choice == "wished" else fused)
     return loss + _unlike(repaired, batch.target, choice, perceptual), logs | found
 
@@ -211,7 +226,7 @@ def _prior(networks: Networks, clean: Tensor, generator: torch.Generator) -> tup
 
 
 def _fusion(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    latent, feature, severities = encoded(networks, clean, generator, **mix)
+    latent, feature, severities = encode_for_fusion(networks, clean, generator, **mix)
     return fusion_loss(networks, latent, generator, feature=feature.float(), severities=severities)
 
 
@@ -245,12 +260,17 @@ def _joint(
 ) -> tuple[Tensor, Logs]:
     batch = damage(clean, generator, **mix)
     choice = choice or _choose_latent(generator)
-    estimate = look(networks, batch.lq)
-    latent = start_latent(networks, batch, estimate, choice, generator)
-    repaired, routings = repair(networks, estimate, batch.lq, latent, batch.keep, noise=generator)
+    encoded = encode_prior(networks, batch.lq)
+    latent = start_latent(networks, batch, encoded, choice, generator)
+    repaired, routings = repair(networks, encoded, batch.lq, latent, batch.remove, noise=generator)
     fit = losses.restoration(repaired, batch.target)
     head = losses.severity(
-        estimate.presence, estimate.severities, estimate.maps, batch.severities, batch.maps, batch.known
+        encoded.presence_logits,
+        encoded.severity_logits,
+        encoded.map_logits,
+        batch.severities,
+        batch.maps,
+        batch.known,
     )
     logs = {"fit": fit.detach(), "head": head.detach(), "experts": experts.shares(routings)}
     loss = (
@@ -276,15 +296,15 @@ def _keep(
 ) -> tuple[Tensor, Logs]:
     """Every sample keeps some of its damages; and some that it does not have, for which nothing may come back."""
     batch = damage(clean, generator, **KEEPING, made=made)
-    absent = (batch.severities == 0).float() * (distributed.uniform(batch.keep.shape, generator) < 0.3).to(
-        batch.keep
+    absent = (batch.severities == 0).float() * (distributed.uniform(batch.remove.shape, generator) < 0.3).to(
+        batch.remove
     )
-    keep = batch.keep * (1 - absent)
+    remove = batch.remove * (1 - absent)
     with torch.no_grad():
-        estimate = look(networks, batch.lq)
+        encoded = encode_prior(networks, batch.lq)
         sampled = (choice or _choose_sampled(generator)) == "sampled"
-        latent = sample(networks, estimate, 1, generator, keep) if sampled else networks.vae.encode(batch.lq)
-    repaired, _ = repair(networks, estimate, batch.lq, latent, keep)
+        latent = sample(networks, encoded, 1, generator, remove) if sampled else networks.vae.encode(batch.lq)
+    repaired, _ = repair(networks, encoded, batch.lq, latent, remove)
     fit = losses.restoration(repaired, batch.target)
     return fit, {"fit": fit.detach()}
 

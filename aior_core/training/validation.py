@@ -12,7 +12,7 @@ from ..metrics import psnr
 from .data import Photographs, centre_crop
 from .experts import shares
 from .networks import Networks
-from .restoration import look, repair, sample
+from .restoration import encode_prior, repair, sample
 from .stages import Logs
 
 PRESETS = {name: (each.name, *watched) for each in DEGRADATIONS for name, watched in each.validation.items()}
@@ -58,10 +58,10 @@ def restoration_psnr(
                 total = 0.0
                 for crop, recipe in zip(crops, recipes):
                     lq = apply_recipe(crop, recipe).to(device)
-                    estimate = look(networks, lq)
+                    encoded = encode_prior(networks, lq)
                     generator = torch.Generator().manual_seed(7)
-                    latent = sample(networks, estimate, n, generator) if n else networks.vae.encode(lq)
-                    repaired, routings = repair(networks, estimate, lq, latent)
+                    latent = sample(networks, encoded, n, generator) if n else networks.vae.encode(lq)
+                    repaired, routings = repair(networks, encoded, lq, latent)
                     total += _decibels(repaired, crop)
                     routes.append(shares(routings))
                 numbers[name if len(steps) == 1 else f"{name}@{n}"] = total / len(crops)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..models.config import AutoencoderConfig, CompactConfig, RestorerConfig, UNetConfig
+from ..models.family import COMPACT
 
-LEVELS = 4
-"""Everything in the walk counts on features at 1, 1/2, 1/4 and 1/8 of the picture."""
 WIDEST_EXPERT = 63
 """Reach of an expert's kernel, dilation and all: a larger one would pad every level by more than a picture."""
 
@@ -24,13 +23,13 @@ def require_consistent(config: CompactConfig | RestorerConfig) -> None:
 
 def _restorer(restorer: RestorerConfig) -> list[str]:
     prior, daff, daem = restorer.prior, restorer.daff, restorer.daem
-    problems = _differ(("levels of the LQ encoder", len(prior.widths)), ("expected", LEVELS))
+    problems = _differ(("levels of the LQ encoder", len(prior.widths)), ("expected", restorer.family.levels))
     problems += _differ(
         ("channels of the LQ encoder", prior.widths[-1]), ("of DAFF's condition", daff.condition_width)
     )
     if daem is None:
         return problems
-    problems += _differ(("levels of DAEM", len(daem.widths)), ("expected", LEVELS))
+    problems += _differ(("levels of DAEM", len(daem.widths)), ("expected", restorer.family.levels))
     problems += _differ(("channels of the LQ encoder", prior.widths), ("of DAEM's skips", daem.skip_widths))
     problems += _differ(
         ("channels of the LQ encoder", prior.widths[-1]), ("of DAEM's context", daem.prior_width)
@@ -58,8 +57,10 @@ def _restorer(restorer: RestorerConfig) -> list[str]:
 
 
 def _compact(autoencoder: AutoencoderConfig, unet: UNetConfig, restorer: RestorerConfig) -> list[str]:
-    problems = _differ(("scale", restorer.scale), ("of a compact model", "compact"))
-    problems += _differ(("levels of the autoencoder", len(autoencoder.widths)), ("expected", LEVELS))
+    problems = _differ(("family", restorer.family.name), ("of a compact model", COMPACT.name))
+    problems += _differ(
+        ("levels of the autoencoder", len(autoencoder.widths)), ("expected", restorer.family.levels)
+    )
     problems += _differ(
         ("latent channels of the autoencoder", autoencoder.latent_channels),
         ("of the denoiser", unet.in_channels),

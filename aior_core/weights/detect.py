@@ -20,9 +20,10 @@ from ..models.config import (
 )
 from ..models.daem import DAEM
 from ..models.daff import DAFF
+from ..models.family import COMPACT, SDXL
 from ..models.lq_encoder import PriorEncoder
 from .consistency import WIDEST_EXPERT, require_consistent
-from .metadata import MODES, SCALES, read_kinds, read_settings, whole, wholes, word
+from .metadata import MODES, read_calibration, read_family, read_kinds, read_settings, whole, wholes, word
 from .shards import listed
 
 PARTS = ("unet", "vae", "prior", "daff", "daem")
@@ -40,8 +41,15 @@ def describe(config: CompactConfig | RestorerConfig) -> dict[str, str]:
         }
     if isinstance(config, CompactConfig):
         settings["unet.head_channels"] = config.unet.head_channels
-    kinds = json.dumps(restorer.kinds)
-    return {"format": "aior-1", "scale": restorer.scale, "settings": json.dumps(settings), "kinds": kinds}
+    return {
+        "format": "aior-1",
+        "family": restorer.family.name,
+        # Packs before the twelfth weights read the family under this name.
+        "scale": restorer.family.name,
+        "settings": json.dumps(settings),
+        "kinds": json.dumps(restorer.kinds),
+        "calibration": json.dumps(restorer.calibration.to_json_dict()),
+    }
 
 
 def part(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -95,15 +103,14 @@ def config_from(
     try:
         prior = _prior(tensors["prior"])
         restorer = RestorerConfig(
-            scale=word(
-                metadata.get("scale", "compact" if compact or prior.kind == "naf" else "sdxl"),
-                "scale",
-                SCALES,
+            family=read_family(
+                metadata, COMPACT if compact or prior.kind == COMPACT.decoder_stages.value else SDXL
             ),
             prior=prior,
             daff=_daff(tensors["daff"], settings),
             daem=_daem(tensors["daem"], prior.degradations, settings) if tensors["daem"] else None,
             kinds=read_kinds(metadata, prior.degradations),
+            calibration=read_calibration(metadata),
         )
         config = (
             CompactConfig(_autoencoder(tensors["vae"]), _unet(tensors["unet"], settings), restorer)
@@ -118,7 +125,9 @@ def config_from(
     require_fit(tensors["prior"], on_meta(lambda: PriorEncoder(restorer.prior), "prior"), "prior")
     require_fit(tensors["daff"], on_meta(lambda: DAFF(restorer.daff), "daff"), "daff")
     if restorer.daem is not None:
-        require_fit(tensors["daem"], on_meta(lambda: DAEM(restorer.daem), "daem"), "daem")
+        require_fit(
+            tensors["daem"], on_meta(lambda: DAEM(restorer.daem, kinds=restorer.kinds), "daem"), "daem"
+        )
     if compact:
         require_fit(tensors["vae"], on_meta(lambda: Autoencoder(config.autoencoder), "vae"), "vae")
     return config

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 
+from ..models.calibration import Calibration, Ramp
 from ..models.config import FIRST_KINDS
+from ..models.family import FAMILIES, Family
+from .shards import listed
 
 KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
-SCALES = ("compact", "sdxl")
 MODES = ("paper", "official")
 LARGEST = 4096
 
@@ -59,6 +62,49 @@ def word(value: object, key: str, options: tuple[str, ...]) -> str:
             f"The setting {key} of these weights is {_shown(value)}; expected {' or '.join(options)}."
         )
     return value
+
+
+def read_family(metadata: Mapping[str, str], default: Family) -> Family:
+    """The family that weights belong to; `default` where they do not say. Weights before the twelfth call it `scale`.
+
+    Raises ValueError for a family that does not exist.
+    """
+    key = "family" if "family" in metadata else "scale"
+    return FAMILIES[word(metadata.get(key, default.name), key, tuple(FAMILIES))]
+
+
+def read_calibration(metadata: Mapping[str, str]) -> Calibration:
+    """The calibration of the weights; where they have none, or lack a value, that of the eleventh weights.
+
+    Raises ValueError for anything but a JSON object of known names whose values are in range.
+    """
+    values = read_json(metadata.get("calibration", "{}"), "calibration")
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"The metadata 'calibration' of these weights is a {type(values).__name__}; expected a JSON object of numbers. "
+            "The file is damaged; get it again."
+        )
+    known = {each.name: each.default for each in fields(Calibration)}
+    unknown = values.keys() - known.keys()
+    if unknown:
+        raise ValueError(
+            f"The calibration of these weights has names that this pack does not know: {listed(unknown)}. "
+            "They were made for a newer version: update the pack, or get weights for this version."
+        )
+    pairs = {
+        key: Ramp(*value) if isinstance(known[key], Ramp) and _is_pair(value) else value
+        for key, value in values.items()
+    }
+    try:
+        return Calibration(**pairs)
+    except ValueError as error:
+        raise ValueError(
+            f"The metadata of these weights is wrong: {error}. The file is damaged; get it again."
+        ) from error
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2
 
 
 def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.client import ComfyClient
-from aior_pack.scripts.host import find_host
-from aior_pack.scripts.server import Server
 from aior_pack.tests.browser.inputs import provide, read, workflow_files
-from aior_pack.tools.front_end import START_NOISE, FrontEnd, front_end, missing
+
+from scripts.client import ComfyClient
+from scripts.host import find_host
+from scripts.server import Server
+from tools.front_end import START_NOISE, FrontEnd, front_end, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 

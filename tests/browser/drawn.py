@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aior_pack.tools.front_end import FrontEnd
+from tools.front_end import FrontEnd
 
 _NODES = """() => {
     const scale = app.canvas.ds.scale, modern = LiteGraph.vueNodesMode, title = LiteGraph.NODE_TITLE_HEIGHT

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from aior_pack.tools.make_workflow_pictures import interpolating_upscaler, masked
-from aior_pack.tools.workflow_sheets import noisy_video
 from PIL import Image
+
+from tools.make_workflow_pictures import interpolating_upscaler, masked
+from tools.workflow_sheets import noisy_video
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = (160, 60, 480, 316)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from aior_pack.tests.browser.inputs import ROOT, provide, read
-from aior_pack.tools.front_end import FrontEnd
+
+from tools.front_end import FrontEnd
 
 WORKFLOW, OTHER = (ROOT / "workflows" / f"{name}.json" for name in ("what_is_wrong", "restore"))
 SECONDS = 120

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aior_pack.tools.front_end import HELP_NOISE, FrontEnd, front_end
-from aior_pack.tools.make_help_pictures import PAGES, page_of, picture_of
+
+from tools.front_end import HELP_NOISE, FrontEnd, front_end
+from tools.make_help_pictures import PAGES, page_of, picture_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = sorted(path.stem for path in PAGES.glob("*.md"))

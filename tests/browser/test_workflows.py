@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from aior_pack.tests.browser import drawn
 from aior_pack.tests.browser.inputs import needs_models, provide, read, workflow_files
-from aior_pack.tools.front_end import FrontEnd
+
+from tools.front_end import FrontEnd
 
 FILES = workflow_files()
 NOTES = {"MarkdownNote", "Note"}

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts.client import ComfyClient, PromptError, Result
-from aior_pack.scripts.host import Host, find_host
-from aior_pack.scripts.server import Server
 from PIL import Image
+
+from scripts.client import ComfyClient, PromptError, Result
+from scripts.host import Host, find_host
+from scripts.server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_NODES = Path(__file__).resolve().parent / "host_nodes"

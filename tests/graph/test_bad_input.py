@@ -28,12 +28,13 @@ def save_sdxl_restorer(folder) -> str:
     from dataclasses import replace
 
     from aior_pack.aior_core.models.config import DAFFConfig, PriorConfig
+    from aior_pack.aior_core.models.family import SDXL
     from aior_pack.aior_core.weights import describe, save_weights
     from aior_pack.tests.tiny import restorer_state
 
     config = replace(
         TINY.restorer,
-        scale="sdxl",
+        family=SDXL,
         prior=PriorConfig(
             kind="kl", plain=(), widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1), head_width=16, context_width=24
         ),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts.graph import find_nodes, to_prompt
 from aior_pack.tests.graph.walk import psnr
 from PIL import Image
+
+from scripts.graph import find_nodes, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = {

@@ -116,7 +116,7 @@ def test_a_folder_is_restored_resumed_and_its_bad_pictures_named(tmp_path, workf
     (source / "empty.png").unlink()
     second = call(source, "-o", out, "--workflow", workflow)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert "1 restored, 2 skipped, 0 failed" in second.stdout and "is there already" in second.stdout
+    assert "1 restored, 2 skipped, 0 failed" in second.stdout and "exists already" in second.stdout
     assert all(
         path.stat().st_mtime_ns == time for path, time in before.items() if path.name != "a_bmp_restored.png"
     )

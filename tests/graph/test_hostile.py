@@ -8,9 +8,10 @@ import re
 import urllib.error
 
 import pytest
-from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, said, start
+
+from scripts.client import PromptError
 
 NAN, INFINITY = float("nan"), float("inf")
 FLOATS = {

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import psutil
-from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, start
 from PIL import Image
+
+from scripts.client import PromptError
 
 SOON = 1.0
 """Seconds within which a stopped prompt has ended: a window of the small model takes a tenth of that."""

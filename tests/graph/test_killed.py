@@ -57,11 +57,11 @@ TWO_RESULTS = {
 WRITER = """
 import sys, itertools, importlib.util
 from pathlib import Path
-spec = importlib.util.spec_from_file_location("atomic", sys.argv[1])
-atomic = sys.modules["atomic"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(atomic)
+spec = importlib.util.spec_from_file_location("new_file", sys.argv[1])
+new_file = sys.modules["new_file"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(new_file)
 for number in itertools.count():
-    atomic.write_new(Path(sys.argv[2], f"{number}_restored.png"), bytes([number % 251]) * 30_000_000)
+    new_file.write_new(Path(sys.argv[2], f"{number}_restored.png"), bytes([number % 251]) * 30_000_000)
 """
 
 
@@ -172,7 +172,7 @@ def test_a_killed_write_leaves_nothing(stress, tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(ROOT / "scripts" / "atomic.py"), str(folder)]
+            [sys.executable, "-c", WRITER, str(ROOT / "scripts" / "new_file.py"), str(folder)]
         )
         until(lambda: os.listdir(folder), 60, "the first file")
         time.sleep(chance.uniform(0, 0.2))

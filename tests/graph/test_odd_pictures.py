@@ -7,10 +7,11 @@ import re
 
 import numpy
 import pytest
-from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, said, start, start_from
 from PIL import Image
+
+from scripts.client import PromptError
 
 RIGHT = {
     "grey": 3,

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 import numpy
 import pytest
 import torch
-from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import photograph, start_from
 from aior_pack.tests.tiny import TINY, compact_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from scripts.client import PromptError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DOCUMENTED = (

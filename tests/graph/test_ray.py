@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts.server import free_port
-from aior_pack.scripts.steps import ends_with_parent
 from aior_pack.tests.graph.killing import MARK, ROOT, Command, kill, parent, servers, until
 from aior_pack.tests.graph.test_killed import TWO_RESULTS, check_two_results
 from PIL import Image
+
+from scripts.server import free_port
+from scripts.steps import ends_with_parent
 
 PYTHON = os.environ.get("AIOR_RAY_PYTHON", sys.executable)
 PICTURES = 20

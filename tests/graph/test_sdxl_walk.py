@@ -10,15 +10,17 @@ import numpy
 import pytest
 import torch
 from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.aior_core.weights import describe, save_weights
-from aior_pack.scripts.graph import to_prompt
 from aior_pack.tests.graph.walk import KSAMPLER, SAMPLER, Walk, photograph
 from aior_pack.tests.tiny import restorer_state
+
+from scripts.graph import to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
-    scale="sdxl",
+    family=SDXL,
     prior=PriorConfig(
         kind="kl", widths=WIDTHS, blocks=(2, 2, 2, 2), plain=(), head_width=16, context_width=24
     ),

@@ -9,10 +9,11 @@ import time
 
 import numpy
 import pytest
-from aior_pack.scripts.client import PromptError
 from aior_pack.tests.graph.conftest import Graph
 from aior_pack.tests.graph.walk import SAMPLER, photograph
 from PIL import Image
+
+from scripts.client import PromptError
 
 KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
 TRAIN = {"stage": "detail", "minutes": 0.05, "learning_rate": 5.0, "seed": 3, **dict.fromkeys(KINDS, True)}

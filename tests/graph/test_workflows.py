@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts.graph import find_nodes, to_prompt
 from aior_pack.tests.graph.walk import psnr
-from aior_pack.tools.workflow_sheets import noisy_video
 from PIL import Image
+
+from scripts.graph import find_nodes, to_prompt
+from tools.workflow_sheets import noisy_video
 
 ROOT = Path(__file__).resolve().parents[2]
 BLUEPRINTS = {path.stem: path for path in (ROOT / "subgraphs").glob("*.json")}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
-from aior_pack.scripts.client import PromptError
+
+from scripts.client import PromptError
 
 KSAMPLER = {"seed": 5, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 SAMPLER = {**KSAMPLER, "start_point": "noise", "fidelity": 0.0, "strength": 1.0, "tile": 0}

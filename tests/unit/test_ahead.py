@@ -15,6 +15,8 @@ pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `py
 from aior_pack.aior_core.training.prefetch import Prefetcher, Source, asking  # noqa: E402
 from aior_pack.aior_core.training.restoration import damage  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("comfyui")
+
 
 def photographs() -> data.Photographs:
     picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
@@ -34,6 +36,7 @@ def first(made: Source) -> torch.Tensor:
     return made[0, (4, 32)][1]
 
 
+@pytest.mark.slow
 def test_batches_come_in_order_whoever_makes_them():
     drawn = {}
     for workers in (1, 2):
@@ -51,7 +54,7 @@ def test_batches_come_in_order_whoever_makes_them():
     made = drawn[1][1][1]["made"]
     assert (
         torch.allclose(made.lq, alone.lq, atol=2e-3)
-        and torch.equal(made.keep, alone.keep)
+        and torch.equal(made.remove, alone.remove)
         and torch.equal(made.severities, alone.severities)
     )
 
@@ -81,6 +84,7 @@ def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
     assert seed_of(2, 5) == 0x46D63F68
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_gets_the_next_batch():
     ask = asking(crops, 1, lambda: 0.0)
     whole = Prefetcher(source(), ask, 1, "cpu")

@@ -2,19 +2,19 @@
 
 import pytest
 import torch
+from aior_pack.aior_core.models.calibration import Calibration
+from aior_pack.aior_core.models.confidence import ConfidenceGates
+from aior_pack.aior_core.models.config import FIRST_KINDS
 from aior_pack.aior_core.models.daem import DAEM
 from aior_pack.aior_core.models.layers import initialise
 from aior_pack.aior_core.models.low_frequency_anchor import (
     ANCHOR_REACH,
-    BELIEVED,
-    DOUBTED,
-    gate_severity,
     low_frequency_correction,
-    share_changed,
 )
 from aior_pack.tests.tiny import TINY
 
 RESTORER = TINY.restorer
+GATES = ConfidenceGates(FIRST_KINDS, Calibration())
 
 
 def tensor(*shape, seed=0):
@@ -30,7 +30,7 @@ def test_the_anchor_lets_go_for_what_is_likely_only():
     feature, hazy = tensor(1, 24, 8, 8), torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.2)
     anchors = [
         daem.context(feature, hazy, probabilities=torch.full((1, 8), p)).anchor.item()
-        for p in (0.1, DOUBTED, (DOUBTED + BELIEVED) / 2, BELIEVED, 1.0)
+        for p in (0.1, 0.5, 0.625, 0.75, 1.0)
     ]
     assert anchors[:2] == [1, 1] and 0 < anchors[2] < 1 and anchors[3:] == [0, 0]
     assert daem.context(feature, hazy).anchor.item() == 0
@@ -71,7 +71,7 @@ def test_of_haze_that_is_not_believed_nothing_is_told():
     severities = torch.full((4, 8), 0.4)
     said = torch.zeros(4, 8).index_fill(1, torch.tensor([5]), 0.9)
     said[3, 5] = 0.5
-    heard = gate_severity(severities, said, torch.tensor([0.9, 0.3, 0.35, 0.95]))
+    heard = GATES.gate_severity(severities, said, torch.tensor([0.9, 0.3, 0.35, 0.95]))
     # Both sure; the second is not; between; and not the first.
     assert (
         heard[0, 5] == severities[0, 5]
@@ -110,6 +110,6 @@ def test_what_has_nothing_wrong_comes_back_as_it_was(walk, host):
     sound, found, between = decode([0.1, 0.0, 0.05]), decode([0.5, 0.6, 0.9]), decode([0.3, 0.0, 0.5])
     assert torch.equal(sound, picture) and (found - picture).abs().mean() > 0.01
     assert torch.equal(between[1], picture[1]) and (between[2] - picture[2]).abs().mean() > 0.01
-    assert share_changed(torch.tensor([[0.0, 0.1], [0.3, 0.2], [0.2, 0.5]])).tolist() == pytest.approx(
+    assert GATES.picture_change(torch.tensor([[0.0, 0.1], [0.3, 0.2], [0.2, 0.5]])).tolist() == pytest.approx(
         [0.0, 0.5, 1.0]
     )

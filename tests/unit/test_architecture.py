@@ -4,12 +4,13 @@ import pytest
 import torch
 from aior_pack.aior_core.models.autoencoder import Autoencoder, finish
 from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig
-from aior_pack.aior_core.models.daem import DAEM, PictureContext, decode_with_detail
+from aior_pack.aior_core.models.daem import DAEM, PictureContext
 from aior_pack.aior_core.models.daem_level import Routing
 from aior_pack.aior_core.models.daff import DAFF
 from aior_pack.aior_core.models.layers import NAFBlock, initialise, sinusoid
 from aior_pack.aior_core.models.low_frequency_anchor import low_frequency_correction
 from aior_pack.aior_core.models.lq_encoder import PriorEncoder
+from aior_pack.aior_core.pipeline.decode import decode_with_detail
 from aior_pack.aior_core.training import losses
 from aior_pack.tests.tiny import TINY, randomised
 
@@ -175,9 +176,8 @@ def daem_case(batch=2, size=4, seed=0):
 
 
 def run_daem(vae, daem, features, lq, severities, latent, **options):
-    return decode_with_detail(
-        vae.walk(latent), daem, features, daem.context(features[-1], severities), lq, **options
-    )
+    context = daem.context(features[-1], severities)
+    return decode_with_detail(vae, daem, latent, features, lq, context, **options)
 
 
 def test_daem_starts_near_the_damaged_picture_and_silenced_as_the_decoder():

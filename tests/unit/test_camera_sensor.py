@@ -109,11 +109,9 @@ def test_tone_curves_are_undone_to_an_eighth_of_a_level():
 
 def test_noise_reduction_leaves_a_clean_picture_alone_when_told_of_no_noise():
     picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(6))
-    params = {
-        **development.NO_DEVELOPMENT,
-        "denoise": {**development.draw_development(drawing(1))["denoise"], "noise": []},
-    }
-    assert torch.equal(development.apply_development(picture, params), curves.tone(picture, params["tone"]))
+    denoise = {**development.draw_finish(drawing(1))["denoise"], "noise": []}
+    developed = development.develop_light(picture, curves.SRGB, denoise)
+    assert torch.equal(developed, curves.tone(picture, curves.SRGB))
 
 
 def test_chroma_loses_more_noise_than_luma():

@@ -115,6 +115,7 @@ def test_tables_follow_quality_and_quality_follows_tables():
         assert 40.0 < tables.nearest_quality(steps["luma"]) < 80.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MEASURED.is_file(), reason="the tables of real cameras are not on this machine")
 def test_drawn_tables_cover_those_of_cameras():
     real = [entry for entry in json.loads(MEASURED.read_text())["tables"] if not entry["edited"]]
@@ -190,6 +191,7 @@ def test_what_does_not_exist_is_named():
         codecs.code_webp(picture, 101)
 
 
+@pytest.mark.slow
 def test_a_few_tables_are_as_odd_as_those_of_old_cameras():
     """Real tables' last row is 0.66 to 17 times their first, nine of ten 2 to 6 times; steps stay bytes."""
     steep = []

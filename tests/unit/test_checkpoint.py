@@ -11,7 +11,7 @@ from aior_pack.aior_core.training import checkpoint, files
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+pytestmark = pytest.mark.usefixtures("comfyui")
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -34,6 +34,7 @@ def contents(path: Path) -> dict[str, torch.Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_every_number_as_it_is(tiny, tmp_path):
     networks = tiny.networks()
     odd = {key: value.clone() for key, value in networks.state_dict().items()}

@@ -1,10 +1,11 @@
-"""The command line's parts without a server: names and resume, atomic writes, the set-up's state machine, the host."""
+"""The command line without a server: names and resuming, writing results, the set-up, choosing the host."""
 
+import argparse
 import base64
 import hashlib
 import importlib.util
 import io
-import json
+import re
 import socket
 import struct
 import subprocess
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import atomic, pictures, results, steps
-from aior_pack.scripts.host import Host, choose_device, existing_comfyui
-from aior_pack.scripts.host_setup import damaged_packages, host_requirements
-from aior_pack.scripts.websocket import WebSocket, WebSocketClosed
 from PIL import Image, PngImagePlugin
+
+from scripts import commands, new_file, pictures, results, steps
+from scripts.host import Host, choose_device, existing_comfyui
+from scripts.host_setup import EXTRAS, damaged_packages, host_requirements
+from scripts.websocket import WebSocket, WebSocketClosed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +81,7 @@ def test_command_line_needs_nothing_installed():
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
-    assert {name for name in roots if not name.startswith("_")} <= {"scripts"}
+    assert {name for name in roots if not name.startswith("_")} <= {"scripts", "aior_core"}
 
 
 def test_pictures_are_found_once_and_keep_their_folders(tmp_path):
@@ -134,14 +136,14 @@ def test_a_result_is_recognised_by_its_key_and_never_overwritten(tmp_path):
     target = tmp_path / "out" / "a"
     path, done = results.choose_target(target, key, set())
     assert (path.name, done) == ("a_restored.png", False)
-    atomic.write_new(path, results.with_key(png(), key))
+    new_file.write_new(path, results.with_key(png(), key))
     assert results.choose_target(target, key, set()) == (path, True)
     assert results.choose_target(target, key, {path})[0].name == "a_restored_2.png"
     other = results.request_key("a.jpg", b"picture", b"workflow", options)
     assert results.choose_target(target, other, set()) == (path.with_name("a_restored_2.png"), False)
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        atomic.write_new(path, b"something else")
+        new_file.write_new(path, b"something else")
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == ["a_restored.png"]
 
 
@@ -276,6 +278,7 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
     return head + bytes([127]) + struct.pack(">Q", len(payload)) + payload
 
 
+@pytest.mark.slow
 def test_websocket_reads_and_answers_what_the_protocol_allows():
     listener = socket.create_server(("127.0.0.1", 0))
     got = {}
@@ -328,10 +331,23 @@ def test_websocket_reads_and_answers_what_the_protocol_allows():
         assert bytes(byte ^ sent[2 + index % 4] for index, byte in enumerate(sent[6:])) == text
 
 
-def test_state_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "state.json"
-    atomic.write_atomic(path, json.dumps({"a": "1"}).encode())
-    atomic.write_atomic(path, json.dumps({"b": "2"}).encode())
-    assert steps.read_state(path) == {"b": "2"} and [file.name for file in tmp_path.iterdir()] == [
-        "state.json"
-    ]
+def test_the_checks_of_the_source_are_those_that_pyproject_pins():
+    pinned = re.search(r"^dev = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    packages = [package for extra in ("test", "lint") for package in EXTRAS[extra]]
+    assert re.findall(r'"(.*?)"', pinned.group(1)) == packages
+
+
+def test_lint_runs_every_check_and_names_those_that_fail(tmp_path, monkeypatch, capsys):
+    tool = "import sys; sys.exit(sys.argv[1:] in (['ruff', 'check', '.'], ['mypy']))"
+    host = Host(Path(sys.executable), tmp_path, "aior")
+    monkeypatch.setattr(commands, "set_up_host", lambda root, extras: host)
+    real, ran = subprocess.run, []
+
+    def run(command, cwd):
+        ran.append((command[1:], cwd))
+        return real([sys.executable, "-c", tool, *command[2:]])
+
+    monkeypatch.setattr(commands.subprocess, "run", run)
+    assert commands.run(tmp_path, argparse.Namespace(command="lint")) == 1
+    assert ran == [(["-m", *check], tmp_path) for check in commands.CHECKS.values()]
+    assert capsys.readouterr().out == "Failed: rules, types\n"

@@ -71,8 +71,8 @@ def test_only_clipped_noise_that_is_there_and_to_be_removed_is_undone():
     global_statistics = daem.global_statistics(pictures)
     assert global_statistics.clipped.tolist() == [1, 1, 1, 0]
     sigma = daem.context(feature, severities, steering, sure, global_statistics).sigma[:, 0]
-    assert torch.allclose(sigma, torch.tensor([1.0, 0, 0, 0]) * noise_sigma(torch.tensor(0.5)))
-    assert torch.allclose(daem.context(feature, severities).sigma, noise_sigma(torch.full((4, 1), 0.5)))
+    assert torch.allclose(sigma, torch.tensor([1.0, 0, 0, 0]) * noise_sigma(torch.tensor(0.5), 1.06))
+    assert torch.allclose(daem.context(feature, severities).sigma, noise_sigma(torch.full((4, 1), 0.5), 1.06))
 
 
 @pytest.mark.parametrize("sigma", [3, 15, 50])

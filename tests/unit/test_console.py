@@ -9,13 +9,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts import server as server_room
-from aior_pack.scripts.client import ComfyClient
-from aior_pack.scripts.engine import Outcome, Workflow
-from aior_pack.scripts.restore import Batch, run_here
-from aior_pack.scripts.server import ServerError
 from aior_pack.tests import picture_files as files
 from aior_pack.tests.unit.test_cli import load_entry
+
+from scripts import server as server_room
+from scripts.client import ComfyClient
+from scripts.engine import Outcome, Workflow
+from scripts.restore import Batch, run_here
+from scripts.server import ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG = files.encode(files.scene((8, 8)), "PNG")
@@ -179,8 +180,8 @@ def test_a_picture_whose_server_died_is_tried_once_more(tmp_path, monkeypatch, c
         def close(self):
             self.closed = True
 
-    monkeypatch.setattr("aior_pack.scripts.restore.Engine", Engine)
-    from aior_pack.scripts.pictures import find_pictures
+    monkeypatch.setattr("scripts.restore.Engine", Engine)
+    from scripts.pictures import find_pictures
 
     batch = Batch(find_pictures([tmp_path], tmp_path / "out")[0], Workflow(tmp_path / "w.json", b"{}", {}))
     run_here(tmp_path, batch, "cpu")
@@ -190,7 +191,7 @@ def test_a_picture_whose_server_died_is_tried_once_more(tmp_path, monkeypatch, c
 
 def test_a_namespace_knows_every_option_of_the_engine():
     """What the engine asks for and the command line does not offer would be an AttributeError in a person's terminal."""
-    from aior_pack.scripts.engine import OPTIONS
+    from scripts.engine import OPTIONS
 
     parsed = load_entry().parse(["restore", "a.png"])
     assert isinstance(parsed, argparse.Namespace) and all(hasattr(parsed, name) for name in OPTIONS)

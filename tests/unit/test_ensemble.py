@@ -40,13 +40,17 @@ def test_two_are_the_mean_of_both(walk):
 @pytest.mark.parametrize("kept", [True, False], ids=["small", "large"])
 def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
     """Of a small picture and of one whose fine features are not kept; coarse ones were those of the other picture, turned round."""
-    from aior_pack.aior_core.host import prior_encode
-    from aior_pack.aior_core.pipeline.tiled_decoder import Work
+    from aior_pack.aior_core.host.prior_encode import encode_features
+    from aior_pack.aior_core.pipeline import encode
+    from aior_pack.tests.tiny import decode_job
 
-    monkeypatch.setattr(prior_encode, "KEPT_SKIPS_PIXELS", 2**20 if kept else 0)
+    monkeypatch.setattr(encode, "KEPT_SKIPS_PIXELS", 2**20 if kept else 0)
     prior = walk.encode(picture(64, 96))
-    work = Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0)
-    copy, wanted = work.mirrored((2,), 4096).prior, walk.encode(prior.image.flip(2))
+
+    def encoded(image):
+        return encode_features(walk.restorer, image, tile=4096, shown=False)
+
+    copy, wanted = decode_job(walk, prior).mirrored((2,), encoded).prior, walk.encode(prior.image.flip(2))
     assert (
         torch.equal(copy.features, wanted.features) and distance(copy.features, prior.features.flip(3)) > 0.01
     )

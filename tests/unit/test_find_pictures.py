@@ -6,10 +6,11 @@ import sys
 
 import numpy
 import pytest
-from aior_pack.scripts import pictures, results
-from aior_pack.scripts.engine import Outcome, Workflow
-from aior_pack.scripts.restore import Batch, restore
 from aior_pack.tests import picture_files as files
+
+from scripts import pictures, results
+from scripts.engine import Outcome, Workflow
+from scripts.restore import Batch, restore
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="pipes, links and read-only folders of POSIX")
 PNG = files.encode(files.scene((8, 8)), "PNG")
@@ -53,7 +54,7 @@ def test_patterns_are_put_in_full_and_kinds_that_are_left_out_are_counted(tmp_pa
     found, remarks = pictures.find_pictures([tmp_path / "*.jpg"], None)
     assert [picture.source.name for picture in found] == ["a.jpg", "b.jpg"] and not remarks
     none, remarks = pictures.find_pictures([tmp_path / "*.tiff"], None)
-    assert not none and "no file has a name like this" in remarks[0]
+    assert not none and "no file matches" in remarks[0]
     _, remarks = pictures.find_pictures([tmp_path], None)
     assert "9 .xmp, 2 .heic (x.heic, y.heic)" in remarks[0] and "1 .dng (z.dng)" in remarks[0]
 
@@ -118,7 +119,7 @@ def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path, monkeyp
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "out").write_text("a file")
     monkeypatch.setattr(
-        "aior_pack.scripts.restore.run_here", lambda *_: pytest.fail("the server was started")
+        "scripts.restore.run_here", lambda *_: pytest.fail("the server was started")
     )
     from argparse import Namespace
 
@@ -151,7 +152,7 @@ def test_after_a_full_disk_no_picture_is_computed_for_nothing(tmp_path, monkeypa
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("aior_pack.scripts.restore.write_new", full)
+    monkeypatch.setattr("scripts.restore.write_new", full)
     batch.settle(batch.take(), Outcome("done", (PNG,)))
     assert batch.take() is None and batch.failed == 2
     assert capsys.readouterr().out.count("No space left on device") == 2

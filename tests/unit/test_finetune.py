@@ -7,6 +7,7 @@ import json
 import numpy
 import pytest
 import torch
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.tests.tiny import picture
 from PIL import Image
 
@@ -275,10 +276,9 @@ def test_what_is_wrong_with_the_inputs_is_said(walk, clean, output):
         with pytest.raises(ValueError, match=words):
             call()
     other = SimpleNamespace(
-        **vars(walk)
-        | {"restorer": replace(walk.restorer, config=replace(walk.restorer.config, scale="sdxl"))}
+        **vars(walk) | {"restorer": replace(walk.restorer, config=replace(walk.restorer.config, family=SDXL))}
     )
-    with pytest.raises(ValueError, match="scale sdxl"):
+    with pytest.raises(ValueError, match="family sdxl"):
         train(other, clean)
 
 

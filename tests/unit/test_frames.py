@@ -90,9 +90,9 @@ def test_what_does_not_vary_stays_as_it_is(dtype):
 
 
 def contexts_of(walk, prior):
-    from aior_pack.aior_core.pipeline.tiled_decoder import Work, contexts
+    from aior_pack.tests.tiny import decode_job
 
-    return contexts(Work(prior.latent, walk.vae, walk.restorer, walk.restorer.daem, prior, 1.0))
+    return decode_job(walk, prior).contexts()
 
 
 def test_the_estimate_is_averaged_once(walk, noisy):
@@ -126,11 +126,11 @@ def test_steering_by_picture_is_not_averaged(walk, noisy):
 
 def test_tones_that_are_to_stay_say_nothing_of_the_neighbours(walk, noisy, monkeypatch):
     """With haze and low light to be left in everywhere but in one frame, that one gets its own curve and the others none."""
-    from aior_pack.aior_core.host import daem_decode
+    from aior_pack.aior_core.pipeline import decode
     from aior_pack.aior_core.pipeline.steer import steer_prior
 
     seen = []
-    monkeypatch.setattr(daem_decode, "_set_tones", lambda canvas, curves: seen.append(curves))
+    monkeypatch.setattr(decode, "apply_tone_curves", lambda canvas, curves: seen.append(curves))
     smooth = walk.encode(noisy, smooth=2)
     latent = {"samples": smooth.latent}
     only = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]

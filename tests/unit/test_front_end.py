@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from aior_pack.scripts.client import ComfyClient
-from aior_pack.tools import front_end
+
+from scripts.client import ComfyClient
+from tools import front_end
 
 
 def test_the_named_browser_goes_before_those_installed(tmp_path, monkeypatch):

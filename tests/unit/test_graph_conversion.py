@@ -1,7 +1,8 @@
 """A workflow as the browser saves it becomes the prompt the browser would send."""
 
 import pytest
-from aior_pack.scripts.graph import GraphError, find_nodes, override, sync_widgets, to_prompt, widget_slots
+
+from scripts.graph import GraphError, find_nodes, override, sync_widgets, to_prompt, widget_slots
 
 INFO = {
     "LoadImage": {
@@ -201,10 +202,10 @@ def test_what_cannot_be_converted_is_named():
         "links": [],
         "definitions": {"subgraphs": [{"id": "uuid"}]},
     }
-    with pytest.raises(GraphError, match="cannot be taken apart.*nodes"):
+    with pytest.raises(GraphError, match="cannot be expanded.*nodes"):
         to_prompt(workflow, INFO)
     circle = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 1, 0, "IMAGE"], [3, 1, 0, 3, 0, "IMAGE"]]
-    with pytest.raises(GraphError, match="circle"):
+    with pytest.raises(GraphError, match="cycle"):
         convert(
             [
                 node(1, "Reroute", inputs=[("", "*", 2, False)]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from aior_pack.tools.make_help_pictures import LANGUAGES, PAGES, page_of, picture_of, refer, reference
 from PIL import Image
+
+from tools.make_help_pictures import LANGUAGES, PAGES, page_of, picture_of, refer, reference
 
 NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 BYTES = 1_000_000
@@ -32,7 +33,7 @@ def test_the_pictures_are_the_pages_and_small():
 
 
 def test_a_page_is_told_of_its_picture_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("aior_pack.tools.make_help_pictures.PAGES", tmp_path)
+    monkeypatch.setattr("tools.make_help_pictures.PAGES", tmp_path)
     page = tmp_path / "Odd.md"
     page.write_text("# An odd node\n\nDoes things.\n", encoding="utf-8")
     for _ in range(2):

@@ -35,10 +35,11 @@ def test_prior_fields(walk):
 
 
 def test_haze_needs_a_second_opinion_on_each_picture(walk, monkeypatch):
-    from aior_pack.aior_core.host import prior_encode
-
-    said = torch.full((2, 8), 0.4), torch.full((2, 8), 0.97), torch.zeros(2, 8, 8, 8)
-    monkeypatch.setattr(prior_encode, "_estimate", lambda restorer, features: said)
+    said = torch.full((2, 8), 0.4), torch.full((2, 8), 0.97)
+    network = walk.restorer.encoder.model
+    monkeypatch.setattr(
+        network, "estimate", lambda feature: (said[1][:1], said[0][:1], torch.zeros(1, 8, 8, 8))
+    )
     opinions = iter((0.9, 0.1))
     monkeypatch.setattr(
         walk.restorer.daem.model.curve, "hazy", lambda looks: torch.full((1,), next(opinions))
@@ -90,8 +91,8 @@ def test_without_daem_it_is_the_plain_decoder(walk):
 
 
 def test_decoding_is_what_training_decodes(walk):
-    from aior_pack.aior_core.models.daem import decode_with_detail
     from aior_pack.aior_core.picture import from_unit
+    from aior_pack.aior_core.pipeline.decode import decode_with_detail
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
@@ -102,7 +103,7 @@ def test_decoding_is_what_training_decodes(walk):
         global_statistics=daem.global_statistics((prior.picture + 1) / 2),
     )
     trained, _ = decode_with_detail(
-        walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
+        walk.vae.first_stage_model, daem, prior.latent, features, prior.picture, context
     )
     assert distance(walk.decode({"samples": prior.latent}, prior), from_unit(trained)) < 1e-5
 

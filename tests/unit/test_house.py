@@ -1,6 +1,7 @@
 """Who may import whom, and how files look: the house rules of ARCHITECTURE.md, read from the source."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ ALLOWED = {
     },
 }
 WITHOUT_COMFY = set(ALLOWED) - {"host", "training"}
+EVERYWHERE = {"atomic"}
+"""Modules of `aior_core` that all rooms may import: they need the standard library only."""
 SHARED = {"sockets", "named_errors"}
 """Modules of `nodes/` that the nodes share."""
 SKIPPED = {".host", ".git", "__pycache__"}
@@ -76,9 +79,9 @@ def test_rooms_import_only_whom_they_may(room):
         for absolute, relative, line in imports(path):
             where = f"{path.relative_to(ROOT)}:{line}"
             if relative is not None:
-                assert relative[0] == "aior_core" and (len(relative) < 2 or relative[1] in ALLOWED[room]), (
-                    f"{where} imports {relative}"
-                )
+                assert relative[0] == "aior_core", f"{where} imports {relative}"
+                allowed = ALLOWED[room] | EVERYWHERE
+                assert len(relative) < 2 or relative[1] in allowed, f"{where} imports {relative}"
             elif room in WITHOUT_COMFY:
                 assert absolute.split(".")[0] not in HOST_MODULES, f"{where} imports {absolute}"
 
@@ -86,6 +89,46 @@ def test_rooms_import_only_whom_they_may(room):
 def test_every_room_has_a_rule():
     rooms = {path.name for path in CORE.iterdir() if path.is_dir() and path.name not in SKIPPED}
     assert rooms <= set(ALLOWED)
+
+
+PROGRAMS = {
+    "scripts": {"scripts"},
+    "tools": {"tools", "scripts", "aior_core"},
+    "benchmarks": {"benchmarks"},
+}
+"""Folders beside the pack, and which of them each may import. Benchmarks import the pack by `_host.room`."""
+SHARED_WITH_SCRIPTS = {"aior_core.atomic"}
+"""Modules of the pack that scripts import. Like scripts, they need the standard library only."""
+STARTS_COMFYUI = {"_host.py", "sdxl_cache.py"}
+"""Benchmarks that import ComfyUI's modules, inside functions, after they have set its device."""
+OURS = {"aior_core", "nodes", "aior", "aior_pack", *PROGRAMS}
+
+
+@pytest.mark.parametrize("folder", sorted(PROGRAMS))
+def test_programs_import_only_what_they_may(folder):
+    for path in python_files(ROOT / folder):
+        for absolute, relative, line in imports(path):
+            root = relative[0] if relative is not None else absolute.split(".")[0]
+            allowed = root in PROGRAMS[folder] or root not in OURS or absolute in SHARED_WITH_SCRIPTS
+            assert allowed, f"{path.relative_to(ROOT)}:{line} imports {absolute or relative}"
+
+
+def test_scripts_and_what_they_share_need_the_standard_library_only():
+    shared = [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in SHARED_WITH_SCRIPTS]
+    shared.append(CORE / "picture" / "suffixes.py")
+    for path in [ROOT / "aior.py", *python_files(ROOT / "scripts"), *shared]:
+        for absolute, _, line in imports(path):
+            root = (absolute or "scripts").split(".")[0]
+            known = root in sys.stdlib_module_names or root == "scripts" or absolute in SHARED_WITH_SCRIPTS
+            assert known, f"{path.relative_to(ROOT)}:{line} imports {absolute}"
+
+
+def test_only_what_starts_comfyui_imports_it_outside_of_the_pack():
+    for folder in sorted(PROGRAMS):
+        for path in python_files(ROOT / folder):
+            for absolute, _, line in imports(path):
+                host = absolute is not None and absolute.split(".")[0] in HOST_MODULES
+                assert not host or path.name in STARTS_COMFYUI, f"{path.name}:{line} imports {absolute}"
 
 
 def test_nothing_of_ours_is_imported_by_an_absolute_name():

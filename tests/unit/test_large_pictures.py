@@ -29,6 +29,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_flakes_lie_on_every_column_beyond_two_to_the_24_pixels():
     height, width = 32, 640_000
     (step,) = preset_recipe("snow", 0.1, 3, amount=0.02, veil=0.0).steps

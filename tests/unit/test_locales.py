@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aior_pack.tools.make_locales import OURS, english
+
+from tools.make_locales import OURS, english
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES, PAGES = ROOT / "locales", ROOT / "web" / "docs"

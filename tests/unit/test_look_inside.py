@@ -91,7 +91,7 @@ def test_windows_are_metered_together(walk, look, monkeypatch):
 
 
 def test_the_regions_votes_make_the_routers_choice(walk, look):
-    from aior_pack.aior_core.models.daem import decode_with_detail
+    from aior_pack.aior_core.pipeline.decode import decode_with_detail
     from aior_pack.aior_core.report.diagnostics import region_shares, winning_shares
 
     prior = walk.encode(picture(64, 96))
@@ -105,7 +105,7 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
     )
     latent = walk.sample(prior, seed=2, steps=1)["samples"]
     _, routings = decode_with_detail(
-        walk.vae.first_stage_model.walk(latent), daem, features, context, prior.picture
+        walk.vae.first_stage_model, daem, latent, features, prior.picture, context
     )
     assert len(inside.levels) == len(routings) == 4
     for level, routing in zip(inside.levels, reversed(routings)):
@@ -152,9 +152,8 @@ def test_regions_are_counted_right():
 
 
 def test_words_and_pictures_say_the_same_numbers(walk):
+    from aior_pack.aior_core.pipeline.diagnostics import Inside, Level
     from aior_pack.aior_core.report.diagnostics import (
-        Diagnostics,
-        LevelRouting,
         expert_names,
         expert_sheet,
         influence_chart,
@@ -165,7 +164,7 @@ def test_words_and_pictures_say_the_same_numbers(walk):
     prior, config = walk.encode(picture(64, 64)), TINY.restorer.daem
     weights, votes = torch.tensor([[0.1, 0.2, 0.65, 0.05]]), torch.zeros(1, 4, 8, 8)
     votes[:, 2, :, :4], votes[:, 0, :, 4:] = 9.0, 9.0
-    inside = Diagnostics([[0.4, 0.1]], [LevelRouting(weights, votes)], torch.zeros(1, 64, 64, 3))
+    inside = Inside([[0.4, 0.1]], [Level(weights, votes)], torch.zeros(1, 64, 64, 3))
     assert expert_names(config) == ["3x3", "5x5", "7x7", "3x3 over 9x9"]
     text = inside_text(inside, prior, config)
     assert text.startswith("Picture 1 (64x64)") and "step by step: 40%, 10%" in text
@@ -183,12 +182,12 @@ def test_words_and_pictures_say_the_same_numbers(walk):
 
 def test_regions_follow_the_latents_scale(walk):
     """The regions cover the picture with any VAE: here 16 pixels of the picture are one latent pixel."""
-    from aior_pack.aior_core.report.diagnostics import Diagnostics, LevelRouting, expert_sheet
+    from aior_pack.aior_core.pipeline.diagnostics import Inside, Level
+    from aior_pack.aior_core.report.diagnostics import expert_sheet
 
     prior, votes = walk.encode(picture(64, 128)), torch.zeros(1, 4, 4, 8)
     votes[:, 2, :, :4], votes[:, 0, :, 4:] = 9.0, 9.0
-    level = LevelRouting(torch.full((1, 4), 0.25), votes)
-    inside = Diagnostics([[0.5]], [level], torch.zeros(1, 64, 128, 3))
+    inside = Inside([[0.5]], [Level(torch.full((1, 4), 0.25), votes)], torch.zeros(1, 64, 128, 3))
     sheet = expert_sheet(inside, prior, TINY.restorer.daem)[0]
     assert sheet[150, 180].argmax() == 1 and sheet[150, 230].argmax() == 2
 

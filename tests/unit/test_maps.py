@@ -63,8 +63,9 @@ def test_files_without_it_load_as_they_were(host):
     assert config_from(state, describe(config)) == config
 
 
+@pytest.mark.usefixtures("comfyui")
+@pytest.mark.slow
 def test_the_stage_trains_only_the_maps(tmp_path):
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training import data, loop
     from aior_pack.aior_core.training.maps import Memory
     from aior_pack.aior_core.training.networks import build
@@ -121,6 +122,7 @@ def overlap(encoder: PriorEncoder, path: Path, kind: str, severity: float, seed:
     return ((seen & truth).sum() / (seen | truth).sum()).item(), truth.float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, severity, least", [("noise", 0.42, 0.75), ("rain", 0.5, 0.6), ("low_light", 0.6, 0.6)]
 )

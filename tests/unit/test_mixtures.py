@@ -19,12 +19,14 @@ def plain(monkeypatch):
     monkeypatch.setattr(world, "SOURCES", {"plain": 1.0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("selective", "counts"), [(0.0, COUNTS), (1.0, SELECTIVE_COUNTS)])
 def test_as_many_damages_at_once_as_is_said(selective, counts, plain):
     drawn = Counter(len(plan.recipe.kinds()) for plan in plans(3000, selective=selective))
     assert [drawn[many] / 3000 for many in range(4)] == pytest.approx(counts, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_third_of_noisy_rain_is_hazy_where_three_come_together_and_haze_stays_rarer_alone(plain):
     drawn = [plan.recipe.kinds() for plan in plans(12000, selective=0.0)]
     wet = [kinds for kinds in drawn if {"noise", "rain"} <= set(kinds)]
@@ -33,6 +35,7 @@ def test_a_third_of_noisy_rain_is_hazy_where_three_come_together_and_haze_stays_
     assert sum("haze" in kinds for kinds in alone) / len(alone) == pytest.approx(0.11, abs=0.02)
 
 
+@pytest.mark.slow
 def test_weights_that_are_given_hold_for_three_as_well():
     drawn = plans(400, weights={"noise": 0.6, "blur": 0.3, "jpeg": 0.1})
     kinds = [plan.recipe.kinds() for plan in drawn]
@@ -40,6 +43,7 @@ def test_weights_that_are_given_hold_for_three_as_well():
     assert any(len(each) == 3 for each in kinds)
 
 
+@pytest.mark.slow
 def test_what_may_be_kept_can_be_parted():
     drawn = plans(300, selective=1.0)
     assert all(len(step.severities()) == 1 for plan in drawn for step in plan.recipe.steps)

@@ -190,8 +190,8 @@ def test_a_compressed_archive_and_an_old_pickle_are_refused(tmp_path):
             {"settings": '{"daff.mode": "fast"}'},
             "daff.mode of these weights is 'fast'; expected paper or official",
         ),
-        ({"scale": "sdxl"}, "scale sdxl, of a compact model compact"),
-        ({"scale": "huge"}, "scale of these weights is 'huge'"),
+        ({"family": "sdxl"}, "family sdxl, of a compact model compact"),
+        ({"family": "huge"}, "family of these weights is 'huge'"),
         ({"latent_rgb": "[[1, 2, NaN]]"}, "'latent_rgb' of these weights is not 17 rows of three numbers"),
     ],
 )

@@ -188,6 +188,7 @@ def test_a_file_that_is_not_whole_is_refused():
         dataclasses.replace(haze, name="Heavy fog")
 
 
+@pytest.mark.slow
 def test_no_other_file_lists_the_kinds():
     from aior_pack.aior_core.degradations import KINDS
 

@@ -34,9 +34,24 @@ WRONG = {
     "AIOR_LoadRestorer": {"file": "../nothing"},
     "AIOR_LoadUNet": {"file": "../nothing"},
     "AIOR_EncodePrior": {"restorer": None, "vae": None, "image": None},
-    "AIOR_ApplyDAFF": {"model": None, "restorer": None, "prior": None, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0},
+    "AIOR_ApplyDAFF": {
+        "model": None,
+        "restorer": None,
+        "prior": None,
+        "strength": 1.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    },
     "AIOR_DAFFSampler": {"model": None, "restorer": None, "prior": None, "start_point": "noise"},
-    "AIOR_DecodeDAEM": {"samples": None, "vae": None, "restorer": None, "prior": None, "strength": 1.0, "tile": 0, "color_fix": "none"},
+    "AIOR_DecodeDAEM": {
+        "samples": None,
+        "vae": None,
+        "restorer": None,
+        "prior": None,
+        "strength": 1.0,
+        "tile": 0,
+        "color_fix": "none",
+    },
     "AIOR_PriorFromBatch": {"prior": None, "batch_index": 0, "length": 1},
     "AIOR_PriorReport": {"prior": None},
     "AIOR_SteerPrior": {"prior": None, "noise": 0.5},
@@ -44,11 +59,20 @@ WRONG = {
     "AIOR_Degrade": {"image": None, "degradation": "noise", "severity": 0.5, "seed": 0},
     "AIOR_Measure": {"reference": None, "image": None},
     "AIOR_TrainRestorer": {
-        "model": None, "vae": None, "restorer": None, "folder": "", "stage": "detail", "minutes": 1.0, "learning_rate": 1.0, "seed": 0,
-        **dict.fromkeys(("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg"), True),
+        "model": None,
+        "vae": None,
+        "restorer": None,
+        "folder": "",
+        "stage": "detail",
+        "minutes": 1.0,
+        "learning_rate": 1.0,
+        "seed": 0,
+        **dict.fromkeys(
+            ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg"), True
+        ),
     },
     "AIOR_SaveRestorer": {"restorer": None, "filename_prefix": "x"},
-}  # fmt: skip
+}
 
 
 def test_every_node_names_itself_and_no_other_node_in_front(nodes, names):
@@ -94,10 +118,10 @@ def test_below_the_nodes_no_name_is_put_before_an_error(walk):
 
 
 def test_errors_keep_their_kind_and_what_they_know():
-    from aior_pack.nodes.named_errors import named
+    from aior_pack.nodes.named_errors import named_errors
 
     def passed(error):
-        with pytest.raises(type(error)) as caught, named(lambda: "A Node"):
+        with pytest.raises(type(error)) as caught, named_errors(lambda: "A Node"):
             raise error
         assert caught.value is error
         return str(error)
@@ -120,8 +144,19 @@ def test_errors_keep_their_kind_and_what_they_know():
 
 def test_the_hosts_interrupt_passes_as_it_is(comfyui):
     import comfy.model_management as management
-    from aior_pack.nodes.named_errors import named
+    from aior_pack.nodes.named_errors import named_errors
 
-    with pytest.raises(management.InterruptProcessingException) as caught, named(lambda: "A Node"):
+    with pytest.raises(management.InterruptProcessingException) as caught, named_errors(lambda: "A Node"):
         raise management.InterruptProcessingException
     assert not caught.value.args
+
+
+def test_every_node_has_the_base_class_and_a_clone_of_it_names_itself_once(nodes):
+    """ComfyUI runs a clone of the class, made anew from the class's own attributes."""
+    from aior_pack.nodes.named_errors import RestorationNode
+
+    assert all(issubclass(node, RestorationNode) for node in nodes.values())
+    clones = {node_id: node.PREPARE_CLASS_CLONE(None) for node_id, node in nodes.items()}
+    for node_id, clone in clones.items():
+        assert clone.execute.__func__ is nodes[node_id].execute.__func__, node_id
+    assert told(clones, "AIOR_PriorReport", **WRONG["AIOR_PriorReport"]).count("Degradation Report: ") == 1

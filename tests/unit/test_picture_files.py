@@ -354,6 +354,7 @@ def test_damaged_files_are_refused_with_a_sentence_or_read_as_far_as_they_go():
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_byte_of_a_header_may_be_wrong():
     """Whatever Pillow and PyAV raise for it becomes a sentence."""

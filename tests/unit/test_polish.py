@@ -26,8 +26,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def networks():
-    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+def networks(comfyui):
     from aior_pack.aior_core.training.networks import build
 
     built = build(TINY, seed=0)
@@ -35,6 +34,7 @@ def networks():
     return built
 
 
+@pytest.mark.slow
 def test_only_what_damages_pixels_has_a_truth_and_haze_is_held_most():
     generator = seeded()
     drawn = [polish.draw(generator) for _ in range(2000)]
@@ -115,6 +115,7 @@ def test_the_copy_stays_as_it_was(networks):
         assert not torch.equal(was, networks.vae.decode(networks.vae.encode(picture)))
 
 
+@pytest.mark.slow
 def test_the_command_trains_decoder_and_daem_from_what_it_is_given(networks, tmp_path, capsys):
     start = tmp_path / "start.safetensors"
     checkpoint.save(start, networks, {}, {"step": 0, "seconds": 0.0}, seeded())

@@ -56,7 +56,7 @@ def test_the_time_is_not_rounded_by_half_precision():
 
 
 def test_the_features_of_large_pictures_are_kept_in_half_and_the_picture_stays(walk, monkeypatch):
-    from aior_pack.aior_core.host import prior_encode
+    from aior_pack.aior_core.pipeline import encode
 
     image = picture(64, 96)
 
@@ -65,7 +65,7 @@ def test_the_features_of_large_pictures_are_kept_in_half_and_the_picture_stays(w
         return prior.features.dtype, walk.decode(walk.sample(prior, seed=1, steps=2), prior)
 
     full, wanted = restored()
-    monkeypatch.setattr(prior_encode, "FULL_FEATURES_PIXELS", 64 * 96 - 1)
+    monkeypatch.setattr(encode, "FULL_FEATURES_PIXELS", 64 * 96 - 1)
     kept, made = restored()
     assert (full, kept) == (torch.float32, torch.float16)
     # Random weights change tones wildly; the bundled ones differ by 0.01 at most.

@@ -50,6 +50,7 @@ def test_a_name_means_its_damages(name):
     assert HOLDS[name] <= set(named_recipe(name, AS_NAMED, 0).kinds()) != set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_recipe_of_a_name_does_the_same_again(name):
     clean, recipe = unit(), named_recipe(name, AS_NAMED, 5)

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.host_setup import OLDEST
 from PIL import Image
+
+from scripts.host_setup import OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from aior_pack.aior_core.models import family
 from aior_pack.aior_core.models.config import CompactConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.models.daff import DAFF
 from aior_pack.aior_core.models.lq_encoder import PriorEncoder
@@ -179,7 +180,7 @@ def test_the_published_shapes_are_unildiffs_restorer():
     config = config_from(published.restorer)
     assert published.variant == "unildiff" and not published.unet
     assert config == RestorerConfig(
-        scale="sdxl",
+        family=family.SDXL,
         prior=PriorConfig(
             kind="kl", widths=(128, 256, 512, 512), blocks=(2, 2, 2, 2), plain=(), head_width=0
         ),

@@ -7,7 +7,6 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.fields import stream
-from aior_pack.aior_core.degradations.published.depth import SCENES, guided, invented_depth
 from aior_pack.aior_core.degradations.published.haze import STYLES, beta_of, severity_of
 
 SIDE = 96
@@ -51,34 +50,6 @@ def test_published_ranges():
         assert all(0.8 <= light <= 1 for light in outdoor["light"]) and len(set(outdoor["light"])) == 1
     low, high = STYLES["outdoor_haze"].severities
     assert math.exp(-beta_of(low)) == pytest.approx(0.88, abs=0.03) and math.exp(-beta_of(high)) < 0.1
-
-
-@pytest.mark.parametrize("scene", SCENES)
-def test_depth_is_geometry(scene):
-    upper, spread = 0.0, []
-    for seed in range(12):
-        depth = invented_depth(SIDE, 128, stream(seed), scene)
-        assert depth.shape == (SIDE, 128) and 0.02 <= depth.min() and depth.max() <= 1
-        upper += (depth[:20].mean() - depth[-20:].mean()).item() / 12
-        spread.append(depth.std().item())
-    assert min(spread) > 0.03
-    if scene == "outdoor":
-        assert upper > 0.4
-
-
-def test_guiding_moves_edges_to_those_of_the_picture_and_invents_none():
-    depth = torch.full((128, 128), 0.3)
-    depth[:, 70:] = 0.9
-    picture = torch.full((1, 3, 128, 128), 0.2)
-    picture[..., 64:] = 0.8
-    moved = guided(depth, picture)[0, 0]
-    steepest = moved.mean(0).diff()
-    assert steepest.argmax() == 63 and steepest.max() > 0.1
-    # Light and dark of equal distance stay at equal distance: pale is not far.
-    level = guided(torch.full((128, 128), 0.5), picture)
-    assert (level - 0.5).abs().max() < 1e-3
-    opposite = guided(depth, 1.0 - picture)[0, 0]
-    assert (opposite - moved).abs().max() < 1e-3
 
 
 def test_haze_of_a_machine_has_patches_and_the_light_of_the_room():

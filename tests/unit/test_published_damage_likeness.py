@@ -118,6 +118,7 @@ def save(path, picture):
     Image.fromarray((picture.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()).save(path)
 
 
+@pytest.mark.slow
 def test_the_benchmark_tells_a_set_that_ours_covers_from_one_that_it_does_not(tmp_path):
     rows = ["file,split"]
     for index in range(4):
@@ -184,6 +185,7 @@ assert torch.equal(exposed(picture, 0.0), picture)
 """
 
 
+@pytest.mark.slow
 def test_the_benchmark_draws_and_applies_looks_of_the_registry():
     """It reaches the pack's parts by their names: a function that moves must not go unnoticed."""
     done = subprocess.run(

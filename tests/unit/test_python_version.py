@@ -98,6 +98,7 @@ def too_new(source: str, oldest: tuple[int, int]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_file_needs_a_newer_python_than_promised():
     checked = 0
     for path in python_files(ROOT):

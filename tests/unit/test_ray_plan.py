@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.ray_cluster import plan_slots
-from aior_pack.scripts.steps import SetupError
+
+from scripts.ray_cluster import plan_slots
+from scripts.steps import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -72,7 +73,7 @@ def test_arguments(capsys):
     for wrong, sentence in (
         (["--ray", "a.png"], "Name the pictures before --ray"),
         (["a.png", "--ray", "--workers", "0"], "1 or more"),
-        (["a.png", "--workers", "2"], "--workers goes with --ray"),
+        (["a.png", "--workers", "2"], "--workers needs --ray"),
     ):
         with pytest.raises(SystemExit):
             entry.parse(["restore", *wrong])

@@ -1,4 +1,4 @@
-"""The documents against the repository: what they link to and name exists, and every command that they print is one."""
+"""The documents against the repository: links, paths, printed commands, numbers and lengths."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # All but the help pages in web/docs, whose paths begin there: test_help_pages.py.
 DOCUMENTS = [
     path
-    for place in ("", "docs", "models", "tests/pictures", "tests/clean")
+    for place in ("", "docs", "docs/lab", "models", "tests/pictures", "tests/clean")
     for path in sorted((ROOT / place).glob("*.md"))
 ]
+WIDTH = 110
+LENGTHS = {"README.md": 130, "models/README.md": 150, "ARCHITECTURE.md": 115}
 # ARCHITECTURE.md speaks of the rooms by their names alone.
 PLACES = ("", "aior_core")
 SUFFIXES = ("py", "md", "json", "jpg", "png", "toml", "yml")
@@ -30,6 +32,7 @@ MADE_OR_YOURS = (
     "restorers/",
     "models/NAME",
     "NAME_",
+    "STAGE",
     "FOLDER/",
 )
 """How paths begin that are made at run time, a reader's own, or placeholders."""
@@ -82,7 +85,7 @@ def lost(text: str, document: Path) -> list[str]:
 
 
 def paths(text: str) -> list[str]:
-    """What is quoted and looks like a path of the repository: with a slash at its end or in it, or a suffix of ours."""
+    """Quoted words that look like paths of the repository: with a slash, or with a suffix of ours."""
     found = [word for word in quoted(text) if re.fullmatch(r"[\w.*-][\w./*-]*", word)]
     return [
         word
@@ -134,7 +137,10 @@ def test_links_lead_somewhere(document):
 
 
 def test_a_heading_that_is_not_there_is_found():
-    text = "# Two commands\n[here](#two-commands) [not](#three) [there](README.md#two-commands) [nowhere](README.md#nowhere)\n"
+    text = (
+        "# Two commands\n[here](#two-commands) [not](#three) "
+        "[there](README.md#two-commands) [nowhere](README.md#nowhere)\n"
+    )
     assert lost(text, ROOT / "README.md") == ["#three", "README.md#nowhere"]
 
 
@@ -150,7 +156,10 @@ def test_paths_exist(document):
 
 
 def test_a_path_that_is_not_there_is_found():
-    text = "see `aior_core/nowhere.py`, `nowhere.json`, [this](nowhere/else.md#part) and `runs/first`\n```\npython benchmarks/nowhere.py\n```\n"
+    text = (
+        "see `aior_core/nowhere.py`, `nowhere.json`, [this](nowhere/else.md#part) and `runs/first`\n"
+        "```\npython benchmarks/nowhere.py\n```\n"
+    )
     assert [path for path in paths(text) if not is_there(path, ROOT / "README.md")] == [
         "aior_core/nowhere.py",
         "nowhere.json",
@@ -171,9 +180,19 @@ def test_commands_of_aior_are_commands(entry, document):
             assert (ROOT / path).exists(), path
 
 
-def test_readme_prints_all_commands_and_options_of_restore(entry):
-    text = text_of(ROOT / "README.md")
-    assert {arguments[0] for arguments in commands(text, "python3 aior.py")} == {"restore", "serve", "test"}
+def test_the_readme_and_ci_call_the_same_tests():
+    printed = [line.strip() for line in fences(text_of(ROOT / "README.md"))]
+    called = text_of(ROOT / ".ci" / "run").splitlines()
+    assert "python3 aior.py test" in printed and "python3 aior.py test" in called
+
+
+def test_the_readme_prints_the_commands_of_users():
+    used = {arguments[0] for arguments in commands(text_of(ROOT / "README.md"), "python3 aior.py")}
+    assert used == {"restore", "serve", "test"}
+
+
+def test_all_options_of_restore_are_documented(entry):
+    text = text_of(ROOT / "docs" / "command.md")
     listed = set(re.findall(r"^\| `(--[a-z]+)", text, re.M))
     offered = {name.replace("_", "-") for name in vars(entry.parse(["restore", "PHOTO"]))} - {
         "command",
@@ -192,6 +211,42 @@ def test_readme_prints_all_commands_and_options_of_restore(entry):
     }
     for option in listed:
         entry.parse(["restore", "PHOTO", option, *values.get(option, ["1"])])
+
+
+# A table's row is one line, and so are a command, an equation and a drawing.
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.parent.name not in ("pictures", "clean")],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_prose_keeps_to_the_width(document):
+    text = re.sub(r"^```.*?^```", "", text_of(document), flags=re.S | re.M)
+    wide = [line for line in text.splitlines() if len(line) > WIDTH and not line.startswith(("|", "![", "<"))]
+    assert not wide
+
+
+@pytest.mark.parametrize(("document", "most"), LENGTHS.items())
+def test_documents_for_a_first_reading_stay_short(document, most):
+    assert len(text_of(ROOT / document).splitlines()) <= most
+
+
+@pytest.mark.parametrize("document", ["README.md", "models/README.md"])
+def test_marked_tables_are_closed_and_named_once(document):
+    marks = re.findall(r"<!-- (table: ([\w-]+)|end) -->", text_of(ROOT / document))
+    assert [mark.split(":")[0] for mark, _ in marks] == ["table", "end"] * (len(marks) // 2)
+    names = [name for _, name in marks if name]
+    assert len(set(names)) == len(names)
+
+
+def test_numbers_of_the_readme_and_the_card_stand_in_a_log_with_their_commands():
+    kept = "".join(text_of(path) for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "docs" / "published.md"])
+    for name in ("README.md", "models/README.md"):
+        text = re.sub(r"<!-- table: .*?<!-- end -->", "", text_of(ROOT / name), flags=re.S)
+        sections = text.split("\n## ")
+        evaluated = "".join(s for s in sections if s.startswith(("Quality", "Speed", "Evaluation")))
+        numbers = re.findall(r"(?<![\w.])\d+\.\d\d+(?!\w)", evaluated)
+        assert len(numbers) > 8, name
+        assert not [number for number in numbers if number not in kept], name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

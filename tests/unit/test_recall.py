@@ -8,10 +8,10 @@ from aior_pack.aior_core.training.replay_buffer import Latents, ReplayBuffer
 from aior_pack.tests.tiny import TINY
 
 
+@pytest.mark.usefixtures("comfyui")
 def test_fusion_learns_from_latents_that_are_encoded_once():
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
-    from aior_pack.aior_core.training.restoration import damage, look
+    from aior_pack.aior_core.training.restoration import damage, encode_prior
     from aior_pack.aior_core.training.stages import fusion_loss
 
     picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
@@ -34,7 +34,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     clean = data.draw_batch(photographs, 8, 64, again)
     batch = damage(clean, again, selective=0.0)  # a look-alike of damage changes the target too
     with torch.no_grad(), precision.autocast("cpu"):
-        wanted = networks.vae.encode(batch.target), look(networks, batch.lq).features[-1]
+        wanted = networks.vae.encode(batch.target), encode_prior(networks, batch.lq).features[-1]
     for kept, own in zip(recall.parts, wanted):
         assert torch.allclose(kept[:8].float(), own.float(), rtol=0.02, atol=0.02)
     loss, _ = fusion_loss(networks, latent, generator, **mix)

@@ -46,9 +46,9 @@ def test_numbers_are_fetched_once():
     assert torch.tensor([1.0, 2.0]) is not first
 
 
+@pytest.mark.usefixtures("comfyui")
 @pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
 def test_a_choice_decides_all_that_is_no_number(name):
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
 
     networks, made, stage = build(TINY), batch(), STAGES[name]
@@ -69,10 +69,10 @@ def test_a_choice_decides_all_that_is_no_number(name):
         assert losses["lq", 1] == losses["lq", 2] and losses["none", 1] == losses["none", 2]
 
 
+@pytest.mark.usefixtures("comfyui")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
 def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training.networks import build
 
     networks, stage = build(TINY).to("cuda"), STAGES[name]

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy
 import pytest
-from aior_pack.scripts import atomic, pictures
-from aior_pack.scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
-from aior_pack.scripts.host import Host
-from aior_pack.scripts.restore import Batch
-from aior_pack.scripts.server import OwnFolder, ServerError
 from PIL import Image
+
+from scripts import new_file, pictures
+from scripts.engine import Engine, Outcome, Workflow, WorkflowError, read_workflow
+from scripts.host import Host
+from scripts.restore import Batch
+from scripts.server import OwnFolder, ServerError
 
 
 def png(value: int) -> bytes:
@@ -95,7 +96,7 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
     batch.settle(job, Outcome("done", (b"no png",)))
     assert batch.failed == 3 and not (tmp_path / "out").exists()
     refused = make_batch(tmp_path, "c.png")
-    with pytest.raises(WorkflowError, match="stopping here"):
+    with pytest.raises(WorkflowError, match="refuses this workflow"):
         refused.settle(refused.take(), Outcome("refused", text="--steps"))
     (tmp_path / "w.json").write_text("[1")
     with pytest.raises(WorkflowError, match="no JSON"):
@@ -105,14 +106,14 @@ def test_unreadable_and_unwritable_pictures_fail_alone_and_a_refused_workflow_st
 def test_a_file_without_a_name_and_one_with_come_out_alike(tmp_path, monkeypatch):
     ways = {
         "unnamed": lambda: None,
-        "partial": lambda: monkeypatch.setattr(atomic, "_write_unnamed", lambda path, data: False),
+        "partial": lambda: monkeypatch.setattr(new_file, "_write_unnamed", lambda path, data: False),
     }
     for name, choose in ways.items():
         choose()
         path = tmp_path / name / "a_restored.png"
-        atomic.write_new(path, b"one")
+        new_file.write_new(path, b"one")
         with pytest.raises(FileExistsError):
-            atomic.write_new(path, b"two")
+            new_file.write_new(path, b"two")
         assert path.read_bytes() == b"one" and [file.name for file in path.parent.iterdir()] == [
             "a_restored.png"
         ]
@@ -130,11 +131,11 @@ def test_partial_files_are_removed_when_nobody_has_written_to_them_for_an_hour(t
     )
     for name in names:
         (tmp_path / name).touch()
-    atomic.remove_partials([tmp_path, tmp_path / "missing"])
+    new_file.remove_partials([tmp_path, tmp_path / "missing"])
     assert len(list(tmp_path.iterdir())) == 4
     for name in names:
         os.utime(tmp_path / name, (time.time() - 3601,) * 2)
-    atomic.remove_partials([tmp_path])
+    new_file.remove_partials([tmp_path])
     assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
 
 

@@ -16,7 +16,7 @@ from aior_pack.aior_core.training import checkpoint, loop, optimizer, pace
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.slow]
 
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = TESTS / "train_tiny.py"

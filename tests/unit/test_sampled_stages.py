@@ -17,8 +17,7 @@ def photographs() -> data.Photographs:
 
 
 @pytest.fixture
-def networks():
-    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+def networks(comfyui):
     from aior_pack.aior_core.training.networks import build
 
     return build(TINY, seed=0)
@@ -41,6 +40,7 @@ def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "autocast"])
 def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
     """What is decoded without it teaches it nothing, and what it is sampled for before does not keep its weights from learning."""

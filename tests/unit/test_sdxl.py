@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.aior_core.models.lq_encoder import KLTrunk
 from aior_pack.tests.tiny import picture, randomised, restorer_state
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("host")
 
 WIDTHS = (32, 32, 64, 64)
 CONFIG = RestorerConfig(
-    scale="sdxl",
+    family=SDXL,
     prior=PriorConfig(
         kind="kl", plain=(), widths=WIDTHS, blocks=(1, 1, 1, 1), head_width=16, context_width=24
     ),
@@ -176,7 +177,10 @@ def test_the_kl_walk_is_the_kl_decoder(vae):
 
     latent = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(0))
     stops = []
-    _, decoded = finish(walk_of(vae, latent), lambda level, h: stops.append((level, tuple(h.shape[1:]))) or h)
+    _, decoded = finish(
+        walk_of(vae.first_stage_model, latent),
+        lambda level, h: stops.append((level, tuple(h.shape[1:]))) or h,
+    )
     assert torch.equal(decoded, vae.first_stage_model.decode(latent))
     assert stops == [(3, (64, 6, 5)), (2, (64, 12, 10)), (1, (32, 24, 20)), (0, (32, 48, 40))]
 
@@ -229,12 +233,12 @@ def test_the_wrong_vae_is_named(vae, tiny_file):
     with pytest.raises(ValueError, match="needs the VAE of Load AIOR Compact"):
         encode_prior(compact_restorer, vae, picture(64, 64))
     prior = encode_prior(compact_restorer, compact_vae, picture(64, 64))
-    with pytest.raises(ValueError, match="(?s)scale sdxl.*MODEL of an SDXL checkpoint"):
+    with pytest.raises(ValueError, match="(?s)family sdxl.*MODEL of an SDXL checkpoint"):
         apply_daff(compact, _sdxl_restorer_of_same_width(compact_restorer), prior)
 
 
 def _sdxl_restorer_of_same_width(restorer):
-    return dataclasses.replace(restorer, config=dataclasses.replace(restorer.config, scale="sdxl"))
+    return dataclasses.replace(restorer, config=dataclasses.replace(restorer.config, family=SDXL))
 
 
 def test_lq_official_starts_where_unildiffs_code_does(model, restorer, prior, prompts, monkeypatch):

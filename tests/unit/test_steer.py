@@ -6,6 +6,7 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
 from aior_pack.aior_core.models.daem import DAEM
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.tests.tiny import TINY, distance, picture, randomised
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -56,8 +57,8 @@ def test_the_denoiser_is_told_what_training_tells_it(walk):
 
 
 def test_the_decoder_is_told_what_training_tells_it(walk):
-    from aior_pack.aior_core.models.daem import decode_with_detail
     from aior_pack.aior_core.picture import from_unit
+    from aior_pack.aior_core.pipeline.decode import decode_with_detail
 
     prior = walk.encode(picture(64, 96))
     daem, features = walk.restorer.daem.model, [*prior.skips, prior.features]
@@ -69,7 +70,7 @@ def test_the_decoder_is_told_what_training_tells_it(walk):
         daem.global_statistics((prior.picture + 1) / 2),
     )
     trained, _ = decode_with_detail(
-        walk.vae.first_stage_model.walk(prior.latent), daem, features, context, prior.picture
+        walk.vae.first_stage_model, daem, prior.latent, features, prior.picture, context
     )
     latent = {"samples": prior.latent}
     decoded = walk.decode(latent, steer(prior, {"noise": 0.0, "rain": 0.0}))
@@ -136,9 +137,9 @@ def test_wrong_weights_are_refused(walk, weights, message):
 
 def test_where_nothing_would_follow_it_is_refused(walk):
     prior = walk.encode(picture(64, 64))
-    config = dataclasses.replace(walk.restorer.config, scale="sdxl")
+    config = dataclasses.replace(walk.restorer.config, family=SDXL)
     deaf = dataclasses.replace(walk.restorer, daem=None, config=config)
-    from aior_pack.aior_core.pipeline.steer import require_steerable
+    from aior_pack.aior_core.host.compatibility import require_steerable
 
     require_steerable(deaf, prior)
     with pytest.raises(ValueError, match="^the prior is steered.*no DAEM"):

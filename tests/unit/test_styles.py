@@ -25,7 +25,7 @@ from aior_pack.aior_core.degradations.photograph import (
     undevelop,
 )
 from aior_pack.aior_core.degradations.recipe import Step
-from aior_pack.aior_core.degradations.sampling import styled_step
+from aior_pack.aior_core.degradations.sampling import sampled, styled_step
 
 LOOKS = [(each.name, name) for each in DEGRADATIONS for name in each.styles]
 
@@ -55,6 +55,7 @@ def psnr(a, b):
     return (10 * torch.log10(4 / (a - b).square().mean().clamp_min(1e-9))).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, style", LOOKS)
 def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     picture, (low, high) = scene(), of(kind).styles[style].severities
@@ -74,6 +75,22 @@ def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     )
     # A messenger's copy is smaller at any quality, and files halve chroma.
     assert faint > {("jpeg", "messenger"): 24, ("jpeg", "camera"): 33}.get((kind, style), 36)
+
+
+@pytest.mark.parametrize("kind", ["haze", "rain", "snow"])
+def test_weather_in_a_camera_costs_as_much_as_the_plain_form(kind):
+    """The same severity means the same damage, whatever tone curve the camera has."""
+    for severity in (0.2, 0.5, 0.8):
+        losses = {"camera": [], "plain": []}
+        for seed in range(24):
+            picture = scene(seed=seed)
+            draw = Draw(torch.Generator().manual_seed(seed))
+            _, params = sampled(kind, draw)
+            params[of(kind).primary] = of(kind).value(severity)
+            plain = Recipe((Step(kind, severity, seed, params),))
+            for name, made in (("plain", plain), ("camera", recipe(kind, "camera", severity, seed))):
+                losses[name].append(psnr(apply_recipe(picture, made), picture))
+        assert np.median(losses["camera"]) == pytest.approx(np.median(losses["plain"]), abs=2.0), severity
 
 
 @pytest.mark.parametrize("kind, style", LOOKS)

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.graph import GraphError, find_nodes, to_prompt, widget_slots
 from aior_pack.tests import schemas
-from aior_pack.tools.blueprint_table import BLUEPRINTS
+
+from scripts.graph import GraphError, find_nodes, to_prompt, widget_slots
+from tools.blueprint_table import BLUEPRINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "subgraphs").glob("*.json"))
@@ -177,7 +178,7 @@ def test_a_subgraph_that_hands_through_and_one_that_is_open():
 def test_a_subgraph_that_holds_itself_is_refused():
     graph = two_adds()
     graph["nodes"].append(node(3, "box", []))
-    with pytest.raises(GraphError, match="holds itself"):
+    with pytest.raises(GraphError, match="contains itself"):
         to_prompt(around(node(5, "box", [("image", 1, False)]), graph), INFO)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from aior_pack.aior_core.models.config import FIRST_KINDS
 from aior_pack.aior_core.models.layers import initialise
 from aior_pack.aior_core.models.tone_curve import (
     APPEARANCE,
@@ -80,7 +81,7 @@ def fitted() -> ToneCurve:
     lq = lq + 0.05 * noisy[:, None, None, None] * torch.randn(lq.shape, generator=generator)
     severities = torch.zeros(400, 8)
     severities[dark, DARK], severities[noisy, NOISE] = 0.6, 0.3
-    curve = initialise(ToneCurve(8, 32), torch.Generator().manual_seed(0))
+    curve = initialise(ToneCurve(FIRST_KINDS, 32), torch.Generator().manual_seed(0))
     samples = {"appearance": appearance(lq), "tones": tones(cells(pictures)), "severities": severities}
     training.fit(curve, samples, generator, how=training.Fit(60, 16, 2e-3, 1e-2))
     return curve
@@ -92,6 +93,7 @@ def set_right(
     return made + shift(made, curve(probabilities, steering, appearance(lq), tones(cells(made))))
 
 
+@pytest.mark.slow
 def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     clean = picture(1001, 64, 64)
     dark, wrong = 0.25 * clean, 0.3 * clean
@@ -106,6 +108,7 @@ def test_it_brightens_what_is_dark_and_leaves_the_rest(fitted):
     assert torch.equal(set_right(fitted, *knowing(rain=1.0), dark, wrong), wrong)
 
 
+@pytest.mark.slow
 def test_through_noise_the_tones_say_whether_it_is_dark(fitted):
     clean = picture(1002, 64, 64)
     dark = 0.25 * clean + 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
@@ -115,6 +118,7 @@ def test_through_noise_the_tones_say_whether_it_is_dark(fitted):
     assert (seen - clean).square().mean() < 0.2 * (unseen - clean).square().mean()
 
 
+@pytest.mark.slow
 def test_what_is_left_in_keeps_its_tones(fitted):
     clean = picture(1003, 64, 64)
     dark, (seen, everything) = 0.25 * clean, knowing(dark=0.99, noise=0.2)
@@ -128,6 +132,7 @@ def test_what_is_left_in_keeps_its_tones(fitted):
     assert curves[1].abs().max() < 0.05 * curves[0].abs().max()
 
 
+@pytest.mark.slow
 def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(fitted):
     made = torch.cat([picture(seed) for seed in range(3)])
     given = (
@@ -136,7 +141,7 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
         appearance(0.3 * made),
         tones(cells(0.3 * made)),
     )
-    new = initialise(ToneCurve(8, 16), torch.Generator().manual_seed(0))
+    new = initialise(ToneCurve(FIRST_KINDS, 16), torch.Generator().manual_seed(0))
     assert new(*given).abs().max() == 0
     together = fitted(*given)
     assert together.abs().max() > 0.05
@@ -145,6 +150,7 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
     )
 
 
+@pytest.mark.slow
 def test_what_was_dehazed_is_not_hazed_again(fitted):
     """The head says haze, the tones (which have learnt nothing of haze here) do not: what the decoder has done stays."""
     clean = picture(1004, 64, 64)

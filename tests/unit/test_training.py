@@ -32,8 +32,8 @@ def networks(host_for_training):
 
 
 @pytest.fixture
-def host_for_training():
-    pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+def host_for_training(comfyui):
+    """Skips a test where there is no ComfyUI."""
 
 
 @pytest.mark.parametrize("kernel, dilation", [(3, 1), (5, 1), (7, 1), (3, 4)])
@@ -54,6 +54,7 @@ def test_fast_depthwise_gradients_are_those_of_autograd(kernel, dilation, size):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(STAGES))
 def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
     from aior_pack.aior_core.training.maps import Memory
@@ -82,6 +83,7 @@ def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
         assert any(key.startswith(prefix + ".") for key in changed), prefix
 
 
+@pytest.mark.slow
 def test_autoencoder_learns(networks):
     stage = STAGES["autoencoder"]
     parameters = loop.trained_parameters(networks, stage.trains)
@@ -104,6 +106,7 @@ def test_autoencoder_learns(networks):
     assert after < 0.75 * before
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_goes_on_where_its_checkpoint_was(networks, tmp_path):
     lines = []
     options = loop.Options(tmp_path, 0.03)
@@ -116,8 +119,8 @@ def test_an_interrupted_stage_goes_on_where_its_checkpoint_was(networks, tmp_pat
     assert state["seconds"] >= 3.6
 
 
+@pytest.mark.usefixtures("comfyui")
 def test_damage_keeps_what_selective_targets_say(monkeypatch):
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training import restoration
     from aior_pack.aior_core.training.restoration import damage
 
@@ -125,17 +128,17 @@ def test_damage_keeps_what_selective_targets_say(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs(), 24, 64, generator)
     batch = damage(clean, generator, selective=1.0)
-    kept = (batch.keep == 0).any(dim=1)
+    kept = (batch.remove == 0).any(dim=1)
     assert kept.any() and not kept.all()
     assert torch.equal(batch.target[~kept], clean[~kept])
     assert batch.severities.shape == (24, len(KINDS)) and batch.maps.shape == (24, len(KINDS), 8, 8)
     # Where everything is kept, there is nothing to repair.
-    whole = ((batch.keep == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
+    whole = ((batch.remove == 1) & (batch.severities > 0)).any(dim=1).logical_not() & kept
     assert whole.any() and torch.allclose(batch.lq[whole], batch.target[whole], atol=1e-6)
 
 
+@pytest.mark.usefixtures("comfyui")
 def test_what_looks_like_damage_and_is_none_is_wished_as_it_is(monkeypatch):
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training import restoration
 
     monkeypatch.setattr(restoration, "LOOK_ALIKE", 1.0)
@@ -207,6 +210,7 @@ def test_a_checkpoint_gives_what_its_stage_trains_and_shipped_weights_give_all(n
     assert merged.keys() == networks.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_validation_measures_every_damage_at_every_number_of_steps(networks):
     from aior_pack.aior_core.training import validation
 
@@ -251,7 +255,7 @@ def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
     batch = damage(clean, generator, selective=1.0, real=real)
     chosen = torch.tensor(real.rows)
     assert torch.equal(batch.lq[chosen], real.lq[chosen]) and torch.equal(batch.target[chosen], clean[chosen])
-    assert torch.equal(batch.known, (~chosen).float()) and (batch.keep[chosen] == 1).all()
+    assert torch.equal(batch.known, (~chosen).float()) and (batch.remove[chosen] == 1).all()
     assert not torch.equal(batch.lq[~chosen], clean[~chosen])
     logits = torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS)), torch.zeros(24, len(KINDS), 8, 8)
     wrong = dataclasses.replace(
@@ -265,6 +269,7 @@ def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
     ) and not torch.equal(everything, untold)
 
 
+@pytest.mark.slow
 def test_a_stage_trains_on_real_pairs_alone(networks, tmp_path):
     """From nothing but pairs a restoring stage learns their damage: here a negative, which no recipe makes."""
     stage = dataclasses.replace(STAGES["detail"], crops=lambda progress, step: (32, 8))

@@ -178,8 +178,8 @@ def test_the_tone_curve_is_fitted_in_full_precision_also_in_training():
         assert (curve_between(now.bfloat16(), wished.bfloat16()) - wanted).abs().max() < 0.2
 
 
+@pytest.mark.usefixtures("comfyui")
 def test_the_device_settles_what_the_options_leave_open():
-    pytest.importorskip("comfy")
     from aior_pack.aior_core.training.__main__ import parse, settle
 
     def settled(device: str, *arguments: str, memory: float = 80.0) -> tuple[int, int]:

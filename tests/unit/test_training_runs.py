@@ -23,7 +23,7 @@ from aior_pack.aior_core.training.run_log import RunLog
 from aior_pack.aior_core.training.stages import STAGES
 from PIL import Image
 
-pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
+pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.slow]
 
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = TESTS / "train_tiny.py"

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
+from aior_pack.aior_core.models.family import SDXL
 from aior_pack.aior_core.weights import config_from, describe, load_weights, part, save_weights
 from aior_pack.tests.tiny import TINY, compact_state, restorer_state
 
@@ -40,7 +41,7 @@ ODD = RestorerConfig(
     kinds=("dust", "scratches", "fading", "mould", "tears"),
 )
 KL = RestorerConfig(
-    scale="sdxl",
+    family=SDXL,
     prior=PriorConfig(
         kind="kl", plain=(), widths=(32, 32, 64, 64), blocks=(2, 2, 2, 2), head_width=16, context_width=24
     ),
@@ -102,7 +103,7 @@ def test_defaults_stand_in_for_missing_metadata():
     config = TINY.restorer
     assert config_from(restorer_state(config), {}) == config
     assert config_from(restorer_state(KL), {}).daff.mode == "official"
-    assert config_from(restorer_state(KL), {}).scale == "sdxl"
+    assert config_from(restorer_state(KL), {}).family == SDXL
 
 
 def test_shards_come_back_as_one_in_half_precision(saved):
@@ -170,6 +171,7 @@ def test_missing_shard_is_named(saved):
         load_weights(saved[0])
 
 
+@pytest.mark.slow
 def test_shards_of_two_sets_are_refused(tmp_path, saved):
     other = save_weights(
         tmp_path / "other" / "odd", restorer_state(ODD, seed=1), describe(ODD), max_bytes=200_000
@@ -203,6 +205,7 @@ def test_missing_file_is_named(tmp_path):
         load_weights(tmp_path / "absent.safetensors")
 
 
+@pytest.mark.slow
 def test_missing_unknown_and_misshapen_keys_are_listed():
     state = restorer_state(TINY.restorer)
     del state["prior.head.conv2.bias"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from aior_pack.aior_core.pipeline import windows as layout
 from aior_pack.tests.tiny import picture
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -30,10 +31,10 @@ def run(windows, x, denoiser, *, window=32, at_once=3, chunks=1, control=None, *
     "length, window, overlap",
     [(64, 64, 16), (65, 64, 16), (750, 128, 32), (500, 128, 32), (97, 32, 8), (33, 32, 8)],
 )
-def test_windows_cover_everything_and_overlap(windows, length, window, overlap):
-    starts = windows.starts(length, window, overlap)
+def test_windows_cover_everything_and_overlap(length, window, overlap):
+    starts = layout.starts(length, window, overlap)
     assert starts[0] == 0 and starts[-1] == max(0, length - window)
-    assert all(start % windows.ALIGNED == 0 for start in starts[:-1])
+    assert all(start % layout.ALIGNED == 0 for start in starts[:-1])
     assert all(after - before <= window - overlap for before, after in zip(starts, starts[1:]))
     assert starts == sorted(set(starts))
 
@@ -56,7 +57,7 @@ def test_a_prior_and_frames_go_with_their_window(windows):
     expected = prior[:, :4] + torch.arange(4.0)[:, None, None, None]
     assert torch.allclose(made, expected, atol=1e-5)
     # Three pieces of a picture and their two chunks, cond and uncond, at most.
-    assert max(seen) == 6 and sum(seen) == 2 * 2 * len(windows.windows_of(50, 70, 32, 8))
+    assert max(seen) == 6 and sum(seen) == 2 * 2 * len(layout.windows_of(50, 70, 32, 8))
 
 
 def test_frames_keep_their_sigmas(windows):

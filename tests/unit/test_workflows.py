@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from aior_pack.scripts.graph import find_nodes, to_prompt, widget_slots
 from aior_pack.tests import schemas
+
+from scripts.graph import find_nodes, to_prompt, widget_slots
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))

@@ -38,6 +38,7 @@ def parts(recipe):
     }
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_the_design(many):
     clean = np.mean([not recipe.steps for recipe in many])
     assert clean == pytest.approx(0.05, abs=0.025)
@@ -56,6 +57,7 @@ def test_shares_are_those_of_the_design(many):
     assert 0.1 < np.mean(hardly) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_look_of_a_kind_is_drawn(kind):
     # A messenger makes pictures smaller too; a mixture of one part only is none of the kind's looks.
@@ -66,6 +68,7 @@ def test_every_look_of_a_kind_is_drawn(kind):
     }
 
 
+@pytest.mark.slow
 def test_weather_comes_first_and_files_last(many):
     for recipe in many:
         if parts(recipe):
@@ -77,6 +80,7 @@ def test_weather_comes_first_and_files_last(many):
         assert runs.count(True) <= 1 or "low_light" in recipe.kinds(), recipe
 
 
+@pytest.mark.slow
 def test_sampling_follows_its_generator_and_its_weights():
     assert drawn(40, seed=3) == drawn(40, seed=3) and drawn(40, seed=3) != drawn(40, seed=4)
     for weights in ({"rain": 1.0, "jpeg": 0.5, "haze": 0.0}, {"noise": 1.0}, shares("maps")):
@@ -87,6 +91,7 @@ def test_sampling_follows_its_generator_and_its_weights():
     )
 
 
+@pytest.mark.slow
 def test_every_recipe_works_comes_back_and_has_labels(many):
     picture = (
         torch.rand(1, 3, 10, 11, generator=torch.Generator().manual_seed(0))
@@ -110,6 +115,7 @@ def test_every_recipe_works_comes_back_and_has_labels(many):
         }
 
 
+@pytest.mark.slow
 def test_patches_damage_each_part_by_its_own_recipe():
     patched = [recipe for recipe in drawn(350) if parts(recipe)]
     checked = 0
@@ -127,6 +133,7 @@ def test_patches_damage_each_part_by_its_own_recipe():
     assert checked > 5
 
 
+@pytest.mark.slow
 def test_chains_and_mixtures_say_all_that_they_do():
     found = [recipe for recipe in drawn(350) if any(step.kind == "mixture" for step in recipe.steps)]
     assert {recipe.steps[0].params["style"] for recipe in found} == {"realesrgan", "bsrgan", "cdd11"}

@@ -31,16 +31,17 @@ def draw_tone(draw: Draw, kind: str | None = None) -> dict:
     """Draw a tone curve of ``kind`` (None: mostly "camera"); "look" spreads as measured curves of cameras and
     films do.
     """
-    kind = kind or draw.choice(CURVES, (0.12, 0.68, 0.2))
+    kind = kind or draw.choice(CURVES, (0.08, 0.72, 0.2))
     if kind == "srgb":
         return dict(SRGB)
     if kind == "camera":
-        contrast = max(1.05, normal(draw, 1.7, 0.25, 2.0))
+        contrast = max(1.05, normal(draw, 2.0, 0.45, 2.0))
         # One curve in six presses shadows to black: there noise is a third of what it is in the mid-tones.
-        contrast += 3.0 * max(0.0, contrast - 1.95)
+        contrast += 3.0 * max(0.0, contrast - 2.45)
+        # Cameras keep two to five stops above mid-grey for highlights and bend them to white.
         return {
             "curve": "camera",
-            "shoulder": round(math.exp(normal(draw, 0.5, 0.7, 2.0)), 6),
+            "shoulder": round(math.exp(normal(draw, 0.8, 0.6, 2.0)), 6),
             "contrast": round(contrast, 6),
         }
     first, second, third = (normal(draw, reach=2.0) for _ in range(3))

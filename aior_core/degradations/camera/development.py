@@ -1,8 +1,8 @@
-"""Development: white balance, colour matrix, saturation, tone curve, noise reduction, sharpening.
+"""Development: white balance, colour matrix, saturation, tone curve, noise reduction and sharpening.
 
-`to_raw` and `from_raw` undo each other exactly, so a camera without any fault gives the picture back,
-and what the curve and the matrix change is the look of the damage: noise in the shadows, coloured noise,
-clipped lamps.
+`to_raw` and `from_raw` are exact inverses, and so are `curves.tone` and `curves.untone`. A camera without any
+fault therefore returns the picture. The curve and the matrix decide how damage looks: where noise is strong,
+which colour it has, and how lamps clip.
 """
 
 import math
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 
 from ..draw import Draw
 from .chance import normal, require
-from .curves import SRGB, draw_tone, slopes, tone, untone
+from .curves import slopes, tone, untone
 
-# Typical matrix from white-balanced camera RGB to linear sRGB (rows sum to 1), rounded from the mean of
-# several hundred published ones. A camera's own differs by the strength of all off-diagonals and a little in
-# each.
+# Typical matrix from white-balanced camera RGB to linear sRGB. The rows sum to 1. It is the rounded mean of
+# several hundred published matrices. A camera's own matrix differs in the strength of all off-diagonals and a
+# little in each of them.
 _MATRIX = ((1.61, -0.49, -0.12), (-0.16, 1.55, -0.39), (0.01, -0.45, 1.44))
 NO_COLOR = {
     "white": [1.0, 1.0, 1.0],
@@ -25,25 +25,18 @@ NO_COLOR = {
 }
 NO_DENOISE = {"luma": 0.0, "chroma": 0.0, "soft": 0.0, "smooth": 0.0, "levels": 0, "noise": []}
 NO_SHARPEN = {"amount": 0.0, "sigma": 1.0, "core": 0.0}
-NO_DEVELOPMENT = {
-    "color": NO_COLOR,
-    "tone": SRGB,
-    "gain": 0.0,
-    "cast": [1.0] * 3,
-    "denoise": NO_DENOISE,
-    "sharpen": NO_SHARPEN,
-}
-# Display values, from 0 to 1, at which a camera knows its noise; and where it stops counting.
 NOISE_LEVELS = 9
+"""Number of display values, evenly from 0 to 1, at which a camera knows its noise."""
 MOST_NOISE = 0.3
+"""Largest standard deviation (0..1) that the camera's table of its own noise holds."""
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def draw_color(draw: Draw) -> dict:
-    """Draw gains of red and blue between lamp light and shade, a colour matrix, and a saturation."""
+    """Draw the gains of red and blue between lamp light and shade, a colour matrix, and a saturation."""
     warmth = draw.uniform(-1.0, 1.0)
     red = math.exp(0.66 + 0.3 * warmth + normal(draw, 0.0, 0.13))
-    # Lamp light has little blue: its gain is up to three, and blue's noise grows with it.
+    # Lamp light has little blue. Its gain rises to three, and the noise of blue rises with it.
     blue = math.exp(0.52 - (0.34 if warmth > 0.0 else 0.42) * warmth + normal(draw, 0.0, 0.13))
     strength = max(0.2, normal(draw, 1.0, 0.25, 2.0))
     matrix = []
@@ -57,23 +50,27 @@ def draw_color(draw: Draw) -> dict:
     return {"white": [round(red, 6), 1.0, round(blue, 6)], "matrix": matrix, "saturation": saturation}
 
 
-def draw_development(draw: Draw, phone: bool | None = None) -> dict:
-    """Draw a camera's development. A phone (a third of draws when None) reduces noise and sharpens more."""
-    phone = draw.uniform() < 0.35 if phone is None else phone
-    strong = 1.4 if phone else 1.0
+def draw_finish(draw: Draw) -> dict:
+    """Draw `{"denoise": ..., "sharpen": ...}`: how a camera reduces noise and sharpens.
+
+    A third of the cameras are phones, which do more of both.
+    """
+    strong = 1.4 if draw.uniform() < 0.35 else 1.0
     plain = draw.uniform() < 0.08
     luma = 0.0 if plain or draw.uniform() < 0.3 else round(draw.uniform(0.1, 0.6) * strong, 6)
     denoise = {
-        # Thresholds in standard deviations of the noise, and the spreads in pixels by which luma (soft) and
-        # chroma (smooth) are smoothed. Chroma always loses more than luma: else channels would come out
-        # negatively correlated, which no camera file shows.
+        # `luma` and `chroma` are thresholds in standard deviations of the noise. `soft` and `smooth` are the
+        # spreads in pixels of the Gaussians that smooth luma and chroma. Chroma always loses more than luma.
+        # Otherwise the channels would correlate negatively, which no camera file shows.
         "luma": luma,
         "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
         "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
-        "smooth": 0.0 if plain else round(draw.uniform(1.1, 2.6) + luma, 6),
+        "smooth": 0.0 if plain else round(draw.uniform(1.5, 3.6) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
         "noise": [],
     }
+    if not plain:
+        denoise = _exceptional(draw, denoise)
     sharpen = dict(NO_SHARPEN)
     if draw.uniform() < 0.7:
         sharpen = {
@@ -81,81 +78,82 @@ def draw_development(draw: Draw, phone: bool | None = None) -> dict:
             "sigma": draw.uniform(0.6, 1.4),
             "core": draw.uniform(0.0, 1.0),
         }
-    return {
-        **NO_DEVELOPMENT,
-        "color": draw_color(draw),
-        "tone": draw_tone(draw),
-        "denoise": denoise,
-        "sharpen": sharpen,
-    }
+    return {"denoise": denoise, "sharpen": sharpen}
+
+
+def _exceptional(draw: Draw, denoise: dict) -> dict:
+    """Let one noise reduction in eight leave no colour in the noise, and one in ten only blotches.
+
+    Real camera files show both. The channels of their noise correlate by up to 0.98, and pixels at a distance
+    of four by up to 0.38.
+    """
+    if draw.uniform() < 0.12:
+        denoise = {**denoise, "chroma": max(denoise["chroma"], 1.0), "smooth": draw.uniform(4.0, 6.0)}
+    if draw.uniform() < 0.1:
+        luma = draw.uniform(0.8, 1.6)
+        blotches = {"luma": luma, "chroma": max(denoise["chroma"], luma), "levels": draw.choice((2, 3))}
+        denoise = {**denoise, **blotches, "soft": max(denoise["soft"], 0.6)}
+    return denoise
 
 
 def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
-    """Linear sRGB light (``B 3 H W``) as camera RGB: the inverse matrix, then white balance undone."""
+    """Convert linear sRGB light (`B 3 H W`) to camera RGB: undo the matrix, then the white balance."""
     return _mix(light, torch.linalg.inv(_matrix(color))) / _row(color["white"], light)
 
 
 def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
-    """Camera RGB (``B 3 H W``) as linear sRGB light: white balance, then the colour matrix. The inverse of
-    `to_raw`.
-    """
+    """Convert camera RGB (`B 3 H W`) to linear sRGB light: white balance, then matrix. Inverse of `to_raw`."""
     return _mix(raw * _row(color["white"], raw), _matrix(color))
 
 
-def expected_noise(sensor: dict, params: dict, levels: int = NOISE_LEVELS) -> list:
-    """Standard deviation (0..1) of ``sensor``'s noise in developed green, before reduction, at ``levels``
-    display values from 0 to 1.
+def expected_noise(sensor: dict, color: dict, curve: dict, levels: int = NOISE_LEVELS) -> list[float]:
+    """Return the standard deviation (0..1) of the sensor's noise in developed green, before reduction.
 
-    This is what a camera knows of its own noise, and sets the thresholds of noise reduction by.
+    There is one value for each of `levels` display values, evenly from 0 to 1. A camera knows this much of its
+    own noise, and it sets the thresholds of its noise reduction accordingly.
     """
-    gain = 2.0 ** params["gain"]
-    share = _matrix(params["color"])[1].tolist()
+    share = _matrix(color)[1].tolist()
     display = torch.linspace(0.0, 1.0, levels)[None, None].expand(1, 3, 1, levels)
-    light = untone(display, params["tone"])[0, 1, 0].tolist()
+    light = untone(display, curve)[0, 1, 0].tolist()
     noise = []
-    for level, steep in zip(light, slopes(light, params["tone"])):
+    for level, steep in zip(light, slopes(light, curve)):
         variance = 0.0
-        for part, white, a, b in zip(share, params["color"]["white"], sensor["a"], sensor["b"]):
-            variance += (part * white) ** 2 * (a * level / gain / white + b)
-        noise.append(round(min(MOST_NOISE, math.sqrt(variance) * gain * steep), 8))
+        for part, white, a, b in zip(share, color["white"], sensor["a"], sensor["b"]):
+            variance += (part * white) ** 2 * (a * level / white + b)
+        noise.append(round(min(MOST_NOISE, math.sqrt(variance) * steep), 8))
     return noise
 
 
-def apply_development(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """Develop linear sRGB light (``B 3 H W``, from 0) to display values in 0..1.
+def develop_light(
+    light: torch.Tensor, curve: dict, denoise: dict = NO_DENOISE, sharpen: dict = NO_SHARPEN
+) -> torch.Tensor:
+    """Develop linear sRGB light (`B 3 H W`, from 0) to display values in 0..1.
 
-    ``gain`` is in stops, ``cast`` three factors of a wrong white balance. Nothing here is random; ``seed`` is
-    unused. Noise reduction and sharpening act on display values, luma and chroma apart, as cameras do.
+    Noise reduction and sharpening act on display values, on luma and chroma separately, as cameras do. Raises
+    ValueError for a parameter beyond its limits.
     """
-    require("development", params, gain=(-16, 16))
-    require("sharpening", params["sharpen"], amount=(0, 10), sigma=(0.1, 32), core=(0, 100))
-    factors = _row(params["cast"], light) * 2.0 ** params["gain"]
-    light = light * factors
-    denoise, sharpen = params["denoise"], params["sharpen"]
-    reduces = bool(denoise["noise"]) and any(
-        denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth")
-    )
+    require("sharpening", sharpen, amount=(0, 10), sigma=(0.1, 32), core=(0, 100))
+    known = denoise["noise"]
+    reduces = bool(known) and any(denoise[name] > 0.0 for name in ("luma", "chroma", "soft", "smooth"))
     if not reduces and sharpen["amount"] <= 0.0:
-        return tone(light, params["tone"])
-    # Noise is reduced before it is clipped. Clipped first, red and blue, which have more of it, would lose
-    # more at white and gain more at black: green skies and purple shadows.
-    planes = _to_planes(_tone_beyond(light, params["tone"]) if reduces else tone(light, params["tone"]))
+        return tone(light, curve)
+    # Noise is reduced before it is clipped. If it were clipped first, red and blue, which have more of it,
+    # would lose more at white and gain more at black: skies would turn green and shadows purple.
+    planes = _to_planes(_tone_beyond(light, curve) if reduces else tone(light, curve))
     if reduces:
         planes = reduce_noise(planes, denoise)
     if sharpen["amount"] > 0.0:
-        luma = _sharpen(
-            planes[:, :1], sharpen, denoise["noise"][len(denoise["noise"]) // 2] if denoise["noise"] else 0.0
-        )
+        luma = _sharpen(planes[:, :1], sharpen, known[len(known) // 2] if known else 0.0)
         planes = torch.cat((luma, planes[:, 1:]), 1)
     return _from_planes(planes).clamp(0.0, 1.0)
 
 
 def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
-    """Shrink small wavelet coefficients of luma and chroma (``B 3 H W``), then smooth both.
+    """Shrink small wavelet coefficients of luma and chroma (`B 3 H W`), then smooth both.
 
-    The transform is the undecimated one with the cubic B-spline (Starck and Murtagh); soft thresholds follow
-    the noise at each brightness and fall with the level, so that what is left is smooth and blotchy as in
-    camera files.
+    The transform is the undecimated one with the cubic B-spline (Starck, Fadili and Murtagh, "The Undecimated
+    Wavelet Decomposition and its Reconstruction", IEEE TIP 2007). The soft thresholds follow the noise at each
+    brightness and halve from level to level, so what is left is smooth and blotchy as in camera files.
     """
     require(
         "noise reduction", params, luma=(0, 10), chroma=(0, 10), soft=(0, 32), smooth=(0, 32), levels=(0, 6)
@@ -182,9 +180,7 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
 
 
 def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
-    """``B 1 H W`` noise that is known at equally spaced display values, interpolated at the local mean of
-    ``luma``.
-    """
+    """Return the noise (`B 1 H W`) at the local mean of `luma`, from a table at evenly spaced display values."""
     table = torch.tensor(noise).to(luma)
     place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
     below = place.floor().clamp_max(len(noise) - 2)
@@ -193,24 +189,25 @@ def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
 
 
 def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
-    """The tone curve, continued below 0 and above 1 by its own image turned about its ends (for light in
-    -1..2).
-    """
+    """Apply the tone curve, continued below 0 and above 1 by point reflection at its ends (light in -1..2)."""
     below, above = light < 0.0, light > 1.0
     display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
     return torch.where(below, -display, torch.where(above, 2.0 - display, display))
 
 
 def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
+    """Add `amount` of what a Gaussian of `sigma` takes away (unsharp masking), without the smallest details."""
     detail = luma - gaussian(luma, params["sigma"])
-    # Cameras leave the smallest differences alone (coring), or flat areas would sparkle.
+    # Cameras leave the smallest differences alone (coring). Otherwise flat areas would sparkle.
     cored = detail.sign() * (detail.abs() - params["core"] * 0.3 * noise).clamp_min(0.0)
     return luma + params["amount"] * cored
 
 
 def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of ``B C H W`` by kornia, reflected at the borders where the picture is large enough,
-    else replicated.
+    """Blur `B C H W` by kornia's Gaussian.
+
+    Borders are reflected where the picture is large enough, and replicated otherwise. kornia is imported on the
+    first call, because the import takes a second.
     """
     from kornia.filters import gaussian_blur2d
 
@@ -220,6 +217,7 @@ def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _spline(picture: torch.Tensor, step: int) -> torch.Tensor:
+    """Smooth `B C H W` by the cubic B-spline with holes: taps 1 4 6 4 1 over 16, `step` pixels apart."""
     taps = (torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0).to(picture)
     flat = picture.flatten(0, 1)[:, None]
     flat = F.conv2d(
@@ -232,7 +230,7 @@ def _spline(picture: torch.Tensor, step: int) -> torch.Tensor:
 
 
 def _to_planes(display: torch.Tensor) -> torch.Tensor:
-    """Luma and the two colour differences (B - Y) / 1.772 and (R - Y) / 1.402, around 0."""
+    """Return luma Y and the colour differences `(B - Y) / 1.772` and `(R - Y) / 1.402`, both around 0."""
     red, green, blue = display.split(1, 1)
     luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     return torch.cat((luma, (blue - luma) / 1.772, (red - luma) / 1.402), 1)
@@ -244,7 +242,7 @@ def _from_planes(planes: torch.Tensor) -> torch.Tensor:
 
 
 def _matrix(color: dict) -> torch.Tensor:
-    """``3 3`` in double precision: saturation after the camera's matrix."""
+    """Return `3 3` in double precision: the camera's matrix, then saturation."""
     grey = torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64).expand(3, 3)
     saturate = grey + color["saturation"] * (torch.eye(3, dtype=torch.float64) - grey)
     return saturate @ torch.tensor(color["matrix"], dtype=torch.float64).view(3, 3)
@@ -255,4 +253,5 @@ def _mix(picture: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _row(values, like: torch.Tensor) -> torch.Tensor:
+    """Return numbers as `1 C 1 1`, of the dtype and device of `like`."""
     return torch.tensor(values).to(like).view(1, -1, 1, 1)

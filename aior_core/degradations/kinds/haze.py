@@ -4,12 +4,12 @@
 import torch
 import torch.nn.functional as F
 
-from ..camera.scene import draw_haze, lay_haze, transmission
+from ..camera.haze import draw_haze, lay_haze, transmission
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
 from ..limits import ANGLE, SHARE, SMALL
-from ..photograph import CameraStyle
+from ..photograph import CameraStyle, light_in_camera
 from ..published import of_kind
 from ..published.haze import beta_of
 
@@ -49,13 +49,9 @@ def _brightness(picture: torch.Tensor) -> torch.Tensor:
     return 0.5 * bright + 0.5 * smooth
 
 
-_IN_LIGHT = 0.75
-"""How thick haze must be in linear light, over depths that reach the horizon, to cost as many decibels as the
-plain form."""
-
-
 def _draw_air(draw: Draw, severity: float, camera: dict | None) -> dict:
-    return {"beta": beta_of(severity), "air": draw_haze(draw, round(_IN_LIGHT * beta_of(severity), 6))}
+    air = draw_haze(draw, beta_of(severity))
+    return {"beta": beta_of(severity), "air": {**air, "air": light_in_camera(air["air"], camera)}}
 
 
 CAMERA = CameraStyle(

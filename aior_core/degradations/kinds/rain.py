@@ -10,7 +10,7 @@ from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, splat, stream
 from ..limits import ANGLE, SHARE, SMALL
-from ..photograph import CameraStyle
+from ..photograph import CameraStyle, light_in_camera
 from ..published import of_kind
 
 # Per layer: streaks relative to the base count, length and width relative to the base, opacity.
@@ -63,13 +63,21 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
 
 
-_FALLS = 1.7
-"""How much must fall in a camera, where most of it is far and thin, to cost as many decibels as the plain
-form."""
+_KNEE, _USUAL, _POWER, _MOST = 0.8, 1.1, 1.35, 1.7
+"""The amount of rain in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs as many
+decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
+
+
+def amount_of(severity: float) -> float:
+    """Return how much falls in a camera at `severity` in 0..1."""
+    usual = _USUAL * min(severity, _KNEE) ** _POWER
+    beyond = max(0.0, (severity - _KNEE) / (1.0 - _KNEE))
+    return round(usual * (_MOST / usual) ** beyond if usual > 0.0 else 0.0, 6)
 
 
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
-    return {"amount": severity, "fall": draw_rain(draw, round(_FALLS * severity, 6))}
+    fall = draw_rain(draw, amount_of(severity))
+    return {"amount": severity, "fall": {**fall, "light": light_in_camera(fall["light"], camera)}}
 
 
 CAMERA = CameraStyle(

@@ -9,7 +9,7 @@ from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, stream
 from ..limits import ANGLE, SHARE, SMALL
-from ..photograph import CameraStyle
+from ..photograph import CameraStyle, light_in_camera
 from ..published import of_kind
 
 # Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking
@@ -84,8 +84,21 @@ def _stamp_flakes(
     canvas.view(-1).index_add_(0, index, weight[inside])
 
 
+_KNEE, _USUAL, _POWER, _MOST = 0.8, 0.65, 1.3, 1.0
+"""The amount of snow in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs as many
+decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
+
+
+def amount_of(severity: float) -> float:
+    """Return how much falls in a camera at `severity` in 0..1."""
+    usual = _USUAL * min(severity, _KNEE) ** _POWER
+    beyond = max(0.0, (severity - _KNEE) / (1.0 - _KNEE))
+    return round(usual * (_MOST / usual) ** beyond if usual > 0.0 else 0.0, 6)
+
+
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
-    return {"amount": severity, "fall": draw_snow(draw, severity)}
+    fall = draw_snow(draw, amount_of(severity))
+    return {"amount": severity, "fall": {**fall, "light": light_in_camera(fall["light"], camera)}}
 
 
 CAMERA = CameraStyle(

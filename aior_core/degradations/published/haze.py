@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from ..depth import NEAREST, SCENES, follow_edges, invented_depth
 from ..draw import Draw
 from ..fields import fractal_noise, plane, stream
-from .depth import SCENES, guided, invented_depth
 from .style import Style, color
 
 _KNEE, _KNEE_BETA, _MOST_BETA = 0.7, 0.91, 2.8
@@ -60,7 +60,8 @@ def _add_haze(
     picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
     invented, density, airlight = _fields(params, seed, *picture.shape[-2:])
-    depth = guided(invented, picture) if depth is None else depth.to(picture).clamp(0.02, 1.0)
+    depth = follow_edges(invented[None, None], picture) if depth is None else depth.to(picture)
+    depth = depth.clamp(NEAREST, 1.0)
     reach = params["near"] + (1.0 - params["near"]) * depth
     transmission = torch.exp(-params["beta"] * reach * density.to(picture))
     # The light that the haze scatters is the light that the scene has: a dark room's haze is dark.

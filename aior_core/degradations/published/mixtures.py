@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ..depth import SCENES, seen_depth
 from ..draw import Draw
 from ..fields import stream
 from . import rain, snow
-from .depth import SCENES, guided, invented_depth
 from .style import Style
 
 MIXTURES = (
@@ -59,7 +59,7 @@ def _mixed(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     if "snow" in parts:
         current = snow.STYLES["snow100k"].damage(current, _part(params, _SNOW), seed).clamp(0.0, 1.0)
     if "haze" in parts:
-        depth = guided(invented_depth(height, width, generator, params["scene"]), picture.float())
+        depth = seen_depth(picture.float(), generator, params["scene"])
         transmission = torch.exp(-params["beta"] * depth.clamp_max(_FARTHEST))
         current = current * transmission + params["air"] * (1.0 - transmission)
     return current.to(picture.dtype)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
+from ..depth import SCENES, seen_depth
 from ..draw import Draw
 from ..fields import stream
-from .depth import SCENES, seen_depth
 from .lens_drops import LENS_DROPS
 from .rain_specks import STYLES as SPECKS
 from .streaks import streaks

@@ -9,9 +9,9 @@ import math
 
 import torch
 
+from ..depth import SCENES, seen_depth
 from ..draw import Draw
 from ..fields import stream
-from .depth import SCENES, seen_depth
 from .streaks import line_blurred
 from .style import Style, color
 

@@ -1,4 +1,4 @@
-"""Files that are written at once: nobody ever sees half of one under its name."""
+"""Writes result files: they replace no other file, and get their names when they are complete."""
 
 from __future__ import annotations
 
@@ -12,22 +12,12 @@ from pathlib import Path
 _PARTIAL_NAME = re.compile(r"\..*_restored(_\d+)?\.(png|jpg|webp|tif)\.\d+\.partial")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` with `data` in one move, so that nobody ever reads half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_new(path: Path, data: bytes) -> None:
-    """Write `data` to `path` at once, so that no half file is ever there under that name.
+    """Write `data` to a new file at `path`, which gets its name when it is complete.
 
-    Raises FileExistsError, and changes nothing, when something already has that name; NotADirectoryError when a file stands where
-    its folder must go. Killed in between, it leaves
-    nothing where the system knows files without a name (Linux, on most file systems), a `.partial` file elsewhere.
+    A process that is killed meanwhile leaves nothing where the system has files without a name (Linux, on
+    most file systems), and a `.partial` file elsewhere. Raises FileExistsError when `path` exists, and leaves
+    it as it is. Raises NotADirectoryError when a file has the name of its folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +28,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def _write_unnamed(path: Path, data: bytes) -> bool:
-    """Write a file that gets its name when it is complete; False where that cannot be done."""
+    """Write a file that gets its name when it is complete. Returns False where the system cannot do that."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
         return False
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -52,7 +42,7 @@ def _write_unnamed(path: Path, data: bytes) -> bool:
             file.flush()
             os.fsync(file.fileno())
             try:
-                # With a folder given, Python calls linkat, which follows this link of /proc to the file.
+                # With a folder given, Python calls linkat, which follows the link in /proc to the file.
                 os.link(
                     f"/proc/self/fd/{file.fileno()}",
                     path.name,
@@ -70,7 +60,7 @@ def _write_unnamed(path: Path, data: bytes) -> bool:
 
 
 def _write_partial(path: Path, data: bytes) -> None:
-    """Write a file under another name and move it."""
+    """Write a file under another name, and give it its own when it is complete."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -78,11 +68,12 @@ def _write_partial(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(partial, path)  # unlike a rename it fails when the name is taken
+            os.link(partial, path)  # unlike a rename, it fails when the name is taken
         except FileExistsError:
             raise
         except OSError:
-            # A file system without hard links (exFAT): claim the name first, then move over our own empty claim.
+            # A file system without hard links (exFAT): create an empty file first, which claims the name, and
+            # replace it.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             os.replace(partial, path)
     finally:
@@ -91,7 +82,10 @@ def _write_partial(path: Path, data: bytes) -> None:
 
 
 def remove_partials(folders: Iterable[Path]) -> None:
-    """Remove what killed calls left in `folders`: partial files of results that nobody has written to for an hour."""
+    """Remove the partial result files in `folders` that nobody has written to for an hour.
+
+    Commands that were killed left them.
+    """
     for folder in folders:
         for path in folder.glob(".*.partial"):
             with contextlib.suppress(OSError):
