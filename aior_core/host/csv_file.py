@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
+from ..atomic import atomic_write_text
 from .folders import saving_place
 
 SUFFIX = ".csv"
@@ -53,16 +53,13 @@ def save_csv(text: str, prefix: str | None) -> Path | None:
 def _write_new(text: str, path: Path) -> bool:
     """Write a new file in one step, or nothing. Returns False if the name is taken; raises OSError."""
     try:
-        # An empty file reserves the name. The move below overwrites this file and never another program's.
+        # An empty file reserves the name. The atomic write replaces this file and never another program's.
         path.touch(exist_ok=False)
     except FileExistsError:
         return False
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, path)
+        atomic_write_text(path, text)
     except BaseException:
-        partial.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise
     return True
