@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 CROP = 256
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = room("aior_core.picture.suffixes").PICTURE_SUFFIXES
 
 # label: steps in physical order, each (kind, severity, parameters that replace the preset's)
 VALIDATION = {
@@ -39,7 +39,8 @@ VALIDATION = {
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to restore. `lq` and `gt` are `1 3 H W`, -1..1; `lq` may leave that range where noise is not clipped.
+    """One picture to restore. `lq` and `gt` are `1 3 H W`, -1..1; `lq` may leave that range where noise is
+    not clipped.
 
     kinds: the damages in it. sigma: of its noise on the 0..255 scale, if that is its only damage.
     scale: of its super-resolution. border, channel: the protocol to measure with.

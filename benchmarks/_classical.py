@@ -63,7 +63,8 @@ def brighten(image: np.ndarray) -> np.ndarray:
 def classical(case: Case, method: str = "auto") -> tuple[str, torch.Tensor | None]:
     """Name and `1 3 H W`, -1..1 result of the baseline that fits the case, or ("-", None) where none does.
 
-    method: "auto", or "CBM3D" or "NLM" to choose the denoiser. The denoiser is told the true sigma; ours is not.
+    method: "auto", or "CBM3D" or "NLM" to choose the denoiser. The denoiser is told the true sigma; ours is
+    not.
     """
     if case.scale is not None:
         return "bicubic", case.lq

@@ -1,4 +1,5 @@
-"""The pack and ComfyUI in this process, and the walk of the nodes as one function: what both benchmarks drive.
+"""The pack and ComfyUI in this process, and the walk of the nodes as one function: what both benchmarks
+drive.
 
 The pack is loaded under a name of its own with its root as package path, so that its room `nodes` never meets
 ComfyUI's module of that name.
@@ -123,7 +124,8 @@ class Walk:
         return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior, ensemble=self.ensemble)
 
     def stock_sample(self, prior, steps: int, *, patched: bool):
-        """Latent `B C h w` from ComfyUI's own sampler with the MODEL after Apply DAFF, or (not patched) before it.
+        """Latent `B C h w` from ComfyUI's own sampler with the MODEL after Apply DAFF, or (not patched)
+        before it.
 
         Both get the same noise and the conditioning of Apply DAFF, so that the patch is the only difference.
         """

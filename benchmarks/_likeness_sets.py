@@ -102,7 +102,7 @@ def exposed(picture: torch.Tensor, stops: float) -> torch.Tensor:
     """
     if stops == 0.0:
         return picture
-    light = room("aior_core.degradations.published.light")
+    light = room("aior_core.degradations.light")
     grey = torch.tensor(0.5)
     power = (light.encode(light.decode(grey) * 2.0**-stops).log() / grey.log()).item()
     return (((picture * 0.5 + 0.5) ** power) * 255.0).round() / 127.5 - 1.0

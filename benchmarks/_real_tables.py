@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from _host import room
+from _tables import real_clean, real_damaged
 
-CLEAN = "clean"
 WORSE, MUCH_WORSE = 0.2, 2.0
 """By so many dB below its input a result counts as worse, and as much worse."""
 
@@ -75,42 +74,15 @@ def grouped(rows: list[Row]) -> dict[tuple[str, str, int], list[Row]]:
     return groups
 
 
+def entries(rows: list[Row], kinds: dict[str, str] | None = None) -> list[dict]:
+    """A summary for every set, set of weights and number of steps. `kinds` names the main damage of sets."""
+    return [
+        {"set": name, "weights": weights, "steps": steps, "main": (kinds or {}).get(name)} | summary(chosen)
+        for (name, weights, steps), chosen in grouped(rows).items()
+    ]
+
+
 def tables(rows: list[Row]) -> str:
-    """Two Markdown tables: damaged sets, and clean ones."""
-    markdown, damaged, whole = room("aior_core.report.tables").markdown, [], []
-    for (name, weights, steps), chosen in grouped(rows).items():
-        numbers = summary(chosen)
-        if name.startswith(CLEAN):
-            whole.append([
-                name, weights, str(steps), str(numbers["pictures"]), f"{numbers['something_found']:.0%}",
-                f"{numbers['change']:.2f}",
-                f"{numbers['largest_change']:.2f}", f"{numbers['after']:.2f}",
-                f"{numbers['least_after']:.2f}",
-            ])  # fmt: skip
-            continue
-        found = "-" if numbers["main_found"] is None else f"{numbers['main_found']:.0%}"
-        damaged.append([
-            name, weights, str(steps), str(numbers["pictures"]), f"{numbers['before']:.2f}",
-            f"{numbers['after']:.2f}", f"{numbers['gain']:+.2f}",
-            f"{numbers['least_gain']:+.2f}", f"{numbers['worse']:.0%}",
-            f"{numbers['worse_by_0.2']} / {numbers['worse_by_2']}", found,
-        ])  # fmt: skip
-    heads = (
-        [
-            "set",
-            "weights",
-            "steps",
-            "n",
-            "input",
-            "result",
-            "gain",
-            "least gain",
-            "worse",
-            "by 0.2 / 2 dB",
-            "found",
-        ],
-        ["set", "weights", "steps", "n", "something found", "change", "at most", "PSNR", "at least"],
-    )
-    return "\n\n".join(
-        markdown(head, lines) for head, lines in zip(heads, (damaged, whole), strict=True) if lines
-    )
+    """Two Markdown tables: of damaged sets, and of clean ones."""
+    results = {"sets": entries(rows)}
+    return "\n\n".join(table for table in (real_damaged(results), real_clean(results)) if table)

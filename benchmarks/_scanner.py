@@ -1,7 +1,8 @@
-"""An old slide through a neglected scanner: faded dyes, dust and fibres, scratches. Damage that the restorer has never seen.
+"""An old slide through a neglected scanner: faded dyes, dust and fibres, scratches. Damage that the restorer
+has never seen.
 
-Synthetic, on tensors, and the same for the same seed. A slide is a positive: what lies on it or is scraped off it lets no
-light or all the light through, so specks are dark or bright.
+Synthetic, on tensors, and the same for the same seed. A slide is a positive: what lies on it or is scraped
+off it lets no light or all the light through, so specks are dark or bright.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def scan(picture: Tensor, seed: int) -> Tensor:
 def fade(light: Tensor, generator: torch.Generator) -> Tensor:
     """Dyes lose density, cyan most (so red rises), and the base yellows; `1 3 H W` in 0..1.
 
-    Density is -log10 of the light let through, and each dye takes light from one channel: cyan red, magenta green, yellow blue.
+    Density is -log10 of the light let through, and each dye takes light from one channel: cyan red, magenta
+    green, yellow blue.
     """
     kept = torch.stack([_uniform(generator, *span) for span in ((0.45, 0.65), (0.75, 0.9), (0.6, 0.8))])
     stain = torch.stack([_uniform(generator, *span) for span in ((0.0, 0.02), (0.02, 0.05), (0.08, 0.16))])

@@ -1,22 +1,23 @@
-"""Ablation: what the parts of DAFF, its modulation by time, the degradation tokens and DAEM bring, each at one equal budget.
+"""Ablation: what the parts of DAFF, its modulation by time, the degradation tokens and DAEM bring, each at
+one equal budget.
 
     python benchmarks/ablation.py --data FOLDER              a table
     python benchmarks/ablation.py --data FOLDER --steps 100  a quick look
 
-All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they are, and their
-denoiser after --forget steps of unconditional training, so that none is used to the DAFF it shipped with. Each then gets a
-fusion of its own, freshly drawn, and trains it with the denoiser for --steps steps of stage `fusion`: the same crops, damages
-and noise in the same order. What encodes is trained by none, so --crops damaged crops are encoded once for all. Compared are
-4 steps of the sampler through the plain decoder, and at last through DAEM: PSNR in dB over validation pictures under the
-fixed damages of training's own validation, and what the damaged pictures have.
+All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they
+are, and their denoiser after --forget steps of unconditional training, so that none is used to the DAFF it
+shipped with. Each then gets a fusion of its own, freshly drawn, and trains it with the denoiser for --steps
+steps of stage `fusion`: the same crops, damages and noise in the same order. What encodes is trained by none,
+so --crops damaged crops are encoded once for all. Compared are 4 steps of the sampler through the plain
+decoder, and at last through DAEM: PSNR in dB over validation pictures under the fixed damages of training's
+own validation, and what the damaged pictures have.
 
-The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full 27.14; with
-tokens 27.36; with DAEM 30.27 (table 7).
+The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full
+27.14; with tokens 27.36; with DAEM 30.27 (table 7).
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tempfile
 from collections.abc import Callable
@@ -24,7 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _command import command_line, run
 from _host import ROOT, bundled, room, start_comfy
+from _results import as_table, weights_used, write_results
+from _tables import stored
 from torch import Tensor, nn
 from torch.nn import Conv2d
 
@@ -78,8 +82,8 @@ class Untold(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """`blocks`: double and single ones; `width` of a token, 0 for the weights' own; `wrap` makes the fusion from a fresh DAFF; `tokens`: the
-    denoiser is told the severities."""
+    """`blocks`: double and single ones; `width` of a token, 0 for the weights' own; `wrap` makes the fusion
+    from a fresh DAFF; `tokens`: the denoiser is told the severities."""
 
     name: str
     blocks: tuple[int, int] = (1, 1)
@@ -188,9 +192,7 @@ def walk(networks, *, detail: bool) -> Callable[[Tensor], Tensor]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -255,9 +257,19 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n"
     )
-    print(room("aior_core.report.tables").markdown(["variant", "mean", *damages], cells))
+    results = {
+        "benchmark": "ablation",
+        "steps": options.steps,
+        "crops": options.crops,
+        "pictures": len(crops),
+        "weights": weights_used(options.weights),
+        "table": as_table(["variant", "mean", *damages], cells),
+    }
+    print(stored(results))
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

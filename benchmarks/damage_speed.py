@@ -11,13 +11,12 @@ restoring stages. `--json` writes the numbers as well.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from _command import command_line, run
 from _host import room
 from _results import write_results
 
@@ -134,17 +133,14 @@ def looks(count: int, side: int, device: str) -> dict:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> int:
+    parser = command_line(__doc__)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--looks", action="store_true", help="every look of every kind alone as well, --count crops each"
     )
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = {"device": options.device, "mix": mix(options.count, options.side, options.device)}
@@ -152,7 +148,8 @@ def main() -> None:
         results["looks_ms"] = looks(options.count, options.side, options.device)
     if options.json:
         print(write_results(options.json, results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,12 +1,14 @@
-"""Fine-tuning on a damage that the model has never seen, through ComfyUI as a person would: Train AIOR Restorer on 20 scanned slides.
+"""Fine-tuning on a damage that the model has never seen, through ComfyUI as a person would: Train AIOR
+Restorer on 20 scanned slides.
 
     python benchmarks/finetune.py --data FOLDER
     python benchmarks/finetune.py --minutes 5 --keep FOLDER     also writes the pictures: scan, stock, fine-tuned, clean
 
-The damage is benchmarks/_scanner.py: faded dyes, dust, scratches. 20 photographs become pairs in lq/ and gt/, and a server's
-/prompt trains on them for --minutes. Then 5 other photographs, scanned alike, go through the walk with the bundled restorer
-and with the fine-tuned one. Prints PSNR in dB of the scan and of both results, rounded to 8 bits as they are saved.
-Where --data has a manifest, the 5 others are of its validation split, which the bundled weights were not trained on either.
+The damage is benchmarks/_scanner.py: faded dyes, dust, scratches. 20 photographs become pairs in lq/ and gt/,
+and a server's /prompt trains on them for --minutes. Then 5 other photographs, scanned alike, go through the
+walk with the bundled restorer and with the fine-tuned one. Prints PSNR in dB of the scan and of both results,
+rounded to 8 bits as they are saved. Where --data has a manifest, the 5 others are of its validation split,
+which the bundled weights were not trained on either.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _command import command_line, run
 from _host import ROOT, room
+from _results import as_table, weights_used, write_results
 from _scanner import scan
+from _tables import stored
 from PIL import Image
 from torch.nn import functional as F
 
@@ -130,9 +135,7 @@ def restore(client, file: str, trained: str, picture: str) -> dict[str, torch.Te
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"],
         help="folders of photographs (default: ../shared/data/train beside the repository)",
@@ -149,7 +152,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     options = parse()
     client_room, host_room, server_room = (room(f"scripts.{name}") for name in ("client", "host", "server"))
     psnr = room("aior_core.metrics").psnr
@@ -177,10 +180,23 @@ def main() -> None:
             results = restore(client, file, trained.name, name)
             rows.append([psnr(picture, gt).item() for picture in (lq, *results.values())])
             kept.append(torch.cat([lq, *results.values(), gt], dim=3))
-    print("\n| picture | scan | stock | fine-tuned |\n|---|---:|---:|---:|")
-    for index, row in enumerate([*rows, [statistics.fmean(column) for column in zip(*rows)]]):
-        label = f"other {index + 1}" if index < len(rows) else "mean"
-        print(f"| {label} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
+    means = [statistics.fmean(column) for column in zip(*rows)]
+    labels = [*(f"other {number}" for number in range(1, len(rows) + 1)), "mean"]
+    cells = [
+        [label, *(f"{value:.2f}" for value in row)] for label, row in zip(labels, [*rows, means], strict=True)
+    ]
+    results = {
+        "benchmark": "finetune",
+        "minutes": options.minutes,
+        "stage": options.stage,
+        "seed": options.seed,
+        "training": summary,
+        "weights": weights_used(None),
+        "table": as_table(["picture", "scan", "stock", "fine-tuned"], cells),
+    }
+    print("\n" + stored(results))
+    if options.json:
+        write_results(options.json, results)
     gain = statistics.fmean(row[2] - row[0] for row in rows)
     over_stock = statistics.fmean(row[2] - row[1] for row in rows)
     print(
@@ -193,7 +209,8 @@ def main() -> None:
         for number, row in enumerate(kept, 1):
             for name, picture in zip(("scan", "stock", "finetuned", "clean"), row.chunk(4, dim=3)):
                 (options.keep / f"other_{number}_{name}.png").write_bytes(encoded(picture))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,7 +1,7 @@
 """Does the latent count? How near the sampled latent comes to the clean picture's, and what becomes of the
 picture with other latents.
 
-    python benchmarks/latent.py --limit 5 --out benchmarks/results/latent.json
+    python benchmarks/latent.py --limit 5 --json benchmarks/results/latent.json
     python benchmarks/latent.py --pictures cbsd68 --limit 5      the pictures of design table 1
 
 Table 1, the latent's error over the variance of the clean latents: of the damaged picture's own latent (0
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import torch
 from _cases import Case, damage, held_out, middle, read, spaced
+from _command import add_device, command_line, run
 from _host import ROOT, Walk, bundled, image, room
 from _results import weights_of, write_results
 from _sheet import counted
+from _tables import latent_decoded, latent_errors
 
 DAMAGES = {
     "noise 50": (("noise", 0.83, {"sigma": 50.0}),),
@@ -145,40 +147,9 @@ def summaries(rows: list[Row]) -> list[dict]:
 
 
 def tables(rows: list[Row]) -> str:
-    """Both, in Markdown."""
-    markdown, errors, decoded = room("aior_core.report.tables").markdown, [], []
-    for found in summaries(rows):
-        name = [found["damage"], found["weights"], str(found["pictures"])]
-        ratios = [
-            found["errors"][source] / found["errors"]["damaged"]
-            if found["errors"]["damaged"] > 1e-6
-            else None
-            for source in MEASURED[2:]
-        ]
-        errors.append(
-            [
-                *name,
-                *(f"{found['errors'][source]:.3f}" for source in MEASURED),
-                *("-" if r is None else f"{r:.2f}" for r in ratios),
-            ]
-        )
-        decoded.append(
-            [
-                *name,
-                *(f"{found['psnr'][source]:.2f}" for source in ("input", *SOURCES) if source != "regression"),
-            ]
-        )
-    heads = (
-        ["latent's error", "weights", "n", *MEASURED, *(f"{source} : damaged" for source in MEASURED[2:])],
-        [
-            "decoded from, dB",
-            "weights",
-            "n",
-            "input",
-            *(source for source in SOURCES if source != "regression"),
-        ],
-    )
-    return "\n\n".join(markdown(head, lines) for head, lines in zip(heads, (errors, decoded), strict=True))
+    """Both tables in Markdown."""
+    results = {"damages": summaries(rows)}
+    return f"{latent_errors(results)}\n\n{latent_decoded(results)}"
 
 
 def autoencoder(walk: Walk, files: list[torch.Tensor]) -> float:
@@ -199,9 +170,7 @@ def autoencoder(walk: Walk, files: list[torch.Tensor]) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -223,10 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="[NAME=]FILE",
         help="compact weights; may be repeated (default: the bundled ones)",
     )
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write everything to this file")
+    add_device(parser)
     options = parser.parse_args(argv)
     if options.only and (unknown := set(options.only.split(",")) - set(DAMAGES)):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(DAMAGES)}")
@@ -246,8 +212,8 @@ def main(argv: list[str] | None = None) -> int:
         f"{tables(rows)}\n\nThe autoencoder alone, clean pictures: "
         + ", ".join(f"{name} {value:.2f} dB" for name, value in alone.items())
     )
-    if options.out:
-        write_results(options.out, {
+    if options.json:
+        write_results(options.json, {
             "benchmark": "latent", "set": options.pictures, "limit": options.limit,
             "weights": [weights_of(*each) for each in weights.items()],
             "autoencoder_psnr": alone, "damages": summaries(rows), "pictures": [asdict(row) for row in rows],
@@ -256,7 +222,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"latent.py: {error}") from None
+    run(main)

@@ -1,12 +1,13 @@
-"""Does our damage look like the world's? Real damage and ours, measured side by side, and a sheet with eight of each to look at.
+"""Does our damage look like the world's? Real damage and ours, measured side by side, and a sheet with eight
+of each to look at.
 
-    python benchmarks/likeness.py                          table, runs/likeness/likeness.csv and .json, a sheet per row
-    python benchmarks/likeness.py --rows rain low_light    some rows only
-    python benchmarks/likeness.py --pictures 240           more of ours; 120 by default
+python benchmarks/likeness.py                          table, runs/likeness/likeness.csv and .json, a sheet
+    per row python benchmarks/likeness.py --rows rain low_light    some rows only python
+    benchmarks/likeness.py --pictures 240           more of ours; 120 by default
 
-A number is met where the middle half of the real set (25 to 75 %) lies inside ours (5 to 95 %), and reached where our extremes enclose
-the real ones. Real pairs are read from folders with lq/ and gt/. They choose; nothing is trained on them. What a paper states of a set
-that is only for reporting is compared as a number.
+A number is met where the middle half of the real set (25 to 75 %) lies inside ours (5 to 95 %), and reached
+where our extremes enclose the real ones. Real pairs are read from folders with lq/ and gt/. They choose;
+nothing is trained on them. What a paper states of a set that is only for reporting is compared as a number.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ SHARED = ROOT.parent / "shared" / "data"
 
 @dataclass(frozen=True)
 class Compared:
-    """One row: real sets, the styles that are to look like them, what is measured, and how it is
-    shown.
+    """One row: real sets, the styles that are to look like them, what is measured, and how it is shown.
 
     sets: folders of `real_val`; without one only ours is printed. styles: names; those that do not exist are
     left out, and said. stated: numbers of a paper or of damage.md, `{style: {measure: value}}`. shown:
-    "picture", "rest" (what was added, enlarged) or "brightened". darker: stops by which our truths are exposed
-    darker, in turn, where the real set has darker scenes than our photographs."""
+    "picture", "rest" (what was added, enlarged) or "brightened". darker: stops by which our truths are
+    exposed darker, in turn, where the real set has darker scenes than our photographs.
+    """
 
     sets: tuple[str, ...]
     styles: tuple[str, ...]

@@ -4,11 +4,12 @@
     python benchmarks/quality.py --limit 4 --steps 0,1    a quick look
     python benchmarks/quality.py --sets '' --paired Rain100L=/data/Rain100L --paired SOTS=/data/SOTS
 
-PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged picture's
-latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at these); half, the same
-at half their size, as many are soft at full size and what repairs those best need not repair sharp ones; CBSD68 and Set5
-(test sets, which nothing is tuned on); --paired, any published set as a folder with lq/ and gt/ (Rain100L, Rain100H, SOTS,
-GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM3D if the package bm3d is installed.
+PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged
+picture's latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at
+these); half, the same at half their size, as many are soft at full size and what repairs those best need not
+repair sharp ones; CBSD68 and Set5 (test sets, which nothing is tuned on); --paired, any published set as a
+folder with lq/ and gt/ (Rain100L, Rain100H, SOTS, GoPro, LOL, CDD-11, UDC). Needs scikit-image for the
+classical methods; uses CBM3D if the package bm3d is installed.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 
 import torch
 from _cases import Case, cbsd68, paired, set5, validation
 from _classical import BLIND, classical
+from _command import add_model, command_line, run
 from _host import ROOT, Restored, Walk, image, room
 from _plot import draw_gains
+from _results import weights_used, write_results
 from _sheet import counted, sheet
+from _tables import INPUT, NOTHING, PERFECT, markdown, quality, steps_name
 
 SETS = {"val": validation, "half": functools.partial(validation, halved=True), "cbsd68": cbsd68, "set5": set5}
-INPUT = "input"
-PERFECT = 99.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def evaluate(
 ) -> Iterator[tuple[list[Row], Naming | None]]:
     """Yield, per case, its measurements and, where it has one damage, how the damage was named.
 
-    restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and the baseline only.
-    baseline: "auto", "CBM3D", "NLM" or "none".
+    restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and
+    the baseline only. baseline: "auto", "CBM3D", "NLM" or "none".
     """
     picture, metrics = room("aior_core.picture"), room("aior_core.metrics")
     kinds = room("aior_core.degradations").KINDS
@@ -101,60 +104,45 @@ def evaluate(
         yield rows, naming
 
 
-def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
-    """A Markdown table of the means of one set: a line per degradation, a column per method."""
-
-    def cell(chosen: list[Row]) -> str:
-        if not chosen:
-            return BLIND
-        columns = [
-            (f"{sum(row.psnr for row in chosen) / len(chosen):.2f}"),
-            f"{sum(row.ssim for row in chosen) / len(chosen):.4f}",
-        ]
-        if chosen[0].perceptual is not None:
-            columns.append(f"{sum(row.perceptual for row in chosen) / len(chosen):.4f}")
-        return " / ".join(columns)
-
-    grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+def means(rows: list[Row]) -> list[dict]:
+    """The means of every set, degradation and method, in their order."""
+    grouped: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        grouped[row.degradation][row.method].append(row)
-    ours = [str(count) for count in steps]
-    lines = []
-    for degradation, methods in grouped.items():
-        other = next((name for name in methods if name not in (INPUT, *ours)), None)
-        baseline = f"{cell(methods[other])} ({other})" if other else BLIND
-        lines.append(
-            [
-                degradation,
-                str(len(methods[INPUT])),
-                cell(methods[INPUT]),
-                baseline,
-                *(cell(methods[name]) for name in ours if name in methods),
-            ]
-        )
-    shown = [
-        f"{name} steps" if name != "1" else "1 step"
-        for name in ours
-        if any(name in methods for methods in grouped.values())
+        grouped[row.set, row.degradation, row.method].append(row)
+    return [
+        {
+            "set": name,
+            "degradation": degradation,
+            "method": method,
+            "pictures": len(chosen),
+            "psnr": mean(row.psnr for row in chosen),
+            "ssim": mean(row.ssim for row in chosen),
+            "perceptual": None if chosen[0].perceptual is None else mean(row.perceptual for row in chosen),
+        }
+        for (name, degradation, method), chosen in grouped.items()
     ]
-    return room("aior_core.report.tables").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
 
 
-def gains(rows: list[Row], steps: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """Mean PSNR of each method less that of the input, by degradation; without clean pictures, whose input is perfect."""
-    grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        name = {"0": "0 steps", "1": "1 step"}.get(
-            row.method, f"{row.method} steps" if row.method in map(str, steps) else row.method
-        )
-        grouped[f"{row.set}: {row.degradation}"][name].append(row.psnr)
-    means = {
-        damage: {name: sum(values) / len(values) for name, values in methods.items()}
-        for damage, methods in grouped.items()
+def as_json(rows: list[Row], options: argparse.Namespace) -> dict:
+    """The settings and the means."""
+    return {
+        "benchmark": "quality",
+        "limit": options.limit,
+        "ensemble": options.ensemble,
+        "steps": list(options.steps),
+        "weights": [] if options.no_model else weights_used(options.weights),
+        "means": means(rows),
     }
+
+
+def gains(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Mean PSNR of each method minus that of the input, by degradation, without clean pictures."""
+    grouped: dict[str, dict[str, float]] = defaultdict(dict)
+    for each in means(rows):
+        grouped[f"{each['set']}: {each['degradation']}"][steps_name(each["method"])] = each["psnr"]
     return {
         damage: {name: value - methods[INPUT] for name, value in methods.items() if name != INPUT}
-        for damage, methods in means.items()
+        for damage, methods in grouped.items()
         if methods[INPUT] < PERFECT
     }
 
@@ -166,7 +154,7 @@ def naming_summary(namings: list[Naming]) -> str:
         by_kind[naming.truth].append(naming)
     lines = [
         [kind, str(len(found)), str(sum(n.by_severity == kind for n in found)), str(sum(n.by_probability == kind for n in found)),
-         ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or BLIND]
+         ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or NOTHING]
         for kind, found in by_kind.items()
     ]  # fmt: skip
     right = [sum(getattr(n, name) == n.truth for n in namings) for name in ("by_severity", "by_probability")]
@@ -178,16 +166,12 @@ def naming_summary(namings: list[Naming]) -> str:
             f"{right[0] / len(namings):.0%} by severity",
         ]
     )
-    return room("aior_core.report.tables").markdown(
-        ["damage", "n", "right by severity", "right by probability", "taken for"], lines
-    )
+    return markdown(["damage", "n", "right by severity", "right by probability", "taken for"], lines)
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -224,10 +208,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--only",
         help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'",
     )
-    parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     parser.add_argument(
         "--classical",
         choices=("auto", "CBM3D", "NLM", "none"),
@@ -242,7 +223,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-model", action="store_true", help="measure the inputs and the classical methods only"
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write every single measurement to this file"
+    )
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="draw the gains over the damaged pictures (needs matplotlib)"
     )
@@ -277,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
     )
     everything: list[Row] = []
-    with sheet(options.out, Row) as add:
+    with sheet(options.csv, Row) as add:
         for name, cases in sources:
             rows, namings = [], []
             wanted = options.only.split(",") if options.only else [""]
@@ -290,19 +273,19 @@ def main(argv: list[str] | None = None) -> int:
                 namings += [naming] if naming else []
                 add(measured)
             everything += rows
-            print(f"\n## {name}\n\n{summary(rows, options.steps)}")
+            result = {"steps": options.steps, "means": means(rows)}
+            print(f"\n## {name}\n\n{quality(result)}")
             if name not in SETS:
                 for row in rows:
                     print(f"- {row.picture}, {row.method}: {row.psnr:.2f} / {row.ssim:.4f}")
             if name == "val" and namings:
                 print(f"\nThe head's word for the one damage of each picture:\n\n{naming_summary(namings)}")
+    if options.json:
+        write_results(options.json, as_json(everything, options))
     if options.plot:
-        draw_gains(gains(everything, options.steps), options.plot, walk.weights if walk else "no model")
+        draw_gains(gains(everything), options.plot, walk.weights if walk else "no model")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"quality.py: {error}") from None
+    run(main)

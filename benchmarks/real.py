@@ -2,7 +2,7 @@
 
     python benchmarks/real.py                                  the bundled weights, default settings, all sets
     python benchmarks/real.py --limit 3 --steps 0,4            a quick look, DAEM alone beside it
-    python benchmarks/real.py --weights old=FILE --weights new=FILE --out benchmarks/results/real.json
+    python benchmarks/real.py --weights old=FILE --weights new=FILE --json benchmarks/results/real.json
 
 A set is a folder with lq/ and gt/. Every folder in DATA/real_val (to choose by), in DATA/test_published (to
 report, never to choose by) and in those given with --folder is one. Clean pictures are restored too: CBSD68,
@@ -21,10 +21,12 @@ from pathlib import Path
 
 import torch
 from _cases import Case, paired, read, spaced
+from _command import add_device, command_line, run
 from _host import ROOT, Walk, bundled, image, room
-from _real_tables import CLEAN, Row, grouped, summary, tables
+from _real_tables import Row, entries, tables
 from _results import weights_of, write_results
 from _sheet import counted
+from _tables import CLEAN
 
 MAIN = {
     "Nam25": "noise", "PolyU100": "noise", "SIRR_val20": "rain", "GoPro_dongheehand": "blur",
@@ -102,23 +104,17 @@ def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main:
 
 def as_json(rows: list[Row], weights: dict[str, str], options: argparse.Namespace) -> dict:
     """Everything that was measured: settings, a summary per set, and every picture."""
-    groups = grouped(rows)
     return {
         "benchmark": "real", "limit": options.limit, "ensemble": options.ensemble,
         "weights": [weights_of(*each) for each in weights.items()],
-        "sets": [
-            {"set": name, "weights": called, "steps": steps, "main": options.kinds.get(name)} | summary(group)
-            for (name, called, steps), group in groups.items()
-        ],
+        "sets": entries(rows, options.kinds),
         "pictures": [asdict(row) for row in rows],
     }  # fmt: skip
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -159,10 +155,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="mean of N mirrored copies, 1 to 4 (default: 1, off)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set, evenly spaced")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write everything to this file")
+    add_device(parser)
     options = parser.parse_args(argv)
     options.steps = tuple(int(count) for count in options.steps.split(","))
     named = [text.rpartition("=")[::2] for text in options.weights]
@@ -201,14 +194,11 @@ def main(argv: list[str] | None = None) -> int:
             for called, walk in walks.items():
                 rows += restored(walk, called, case, options.steps, options.kinds.get(name))
         print(f"\n{tables([row for row in rows if row.set == name])}")
-        if options.out:
-            write_results(options.out, as_json(rows, weights, options))
+        if options.json:
+            write_results(options.json, as_json(rows, weights, options))
     print(f"\n# All\n\n{tables(rows)}")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"real.py: {error}") from None
+    run(main)

@@ -3,21 +3,21 @@
     python benchmarks/report_sheet.py                                         runs/report_sheet.png, of the validation pictures
     python benchmarks/report_sheet.py --data tests/clean -o docs/report_sheet.jpg --rows 4 --width 1400    of the photographs in this repository
 
-Each row: the damaged picture with what was done to it, the report's chart, and the heat maps of the two damages that the report puts
-first. Where a damage covers a part of the picture only, that part is shown in the picture's corner, in the colours of the heat maps. It
-also counts what the sheet shows: damages done that were found, and damages found that were not done.
+Each row: the damaged picture with what was done to it, the report's chart, and the heat maps of the two
+damages that the report puts first. Where a damage covers a part of the picture only, that part is shown in
+the picture's corner, in the colours of the heat maps. It also counts what the sheet shows: damages done that
+were found, and damages found that were not done.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from _cases import CROP, PICTURES, held_out, middle
+from _command import add_model, command_line, run
 from _host import ROOT, Walk, image, room
 from PIL import Image
 
@@ -172,19 +172,14 @@ def sheet_of(columns: list[Image.Image], width: int | None) -> Image.Image:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__, json=False)
     parser.add_argument(
         "--data",
         type=Path,
         default=ROOT.parent / "shared" / "data",
         help="folder with MANIFEST.csv, or of undamaged photographs",
     )
-    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     parser.add_argument(
         "--rows",
         type=int,
@@ -229,4 +224,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,22 +1,25 @@
-"""What the cache of SDXL's training saves: seconds a crop takes to be cut, damaged and encoded, beside those of reading it.
+"""What the cache of SDXL's training saves: seconds a crop takes to be cut, damaged and encoded, beside those
+of reading it.
 
     python benchmarks/sdxl_cache.py                          the narrow autoencoder of the tests, crops of 256
     python benchmarks/sdxl_cache.py --width 128 --crop 512   SDXL's own widths
 
-Random weights: the sums are the same whatever the numbers. Files are read as from the disk: the system is asked to forget them first.
+Random weights: the sums are the same whatever the numbers. Files are read as from the disk: the system is
+asked to forget them first.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
+from _command import command_line, run
 from _host import room, start_comfy, timed
+from _results import as_table, write_results
+from _tables import NOTHING, stored
 
 
 def networks(width: int, device: str):
@@ -60,9 +63,7 @@ def forget(folder: Path) -> None:
 
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--width",
         type=int,
@@ -112,18 +113,24 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"Crops of {options.crop}, batches of {options.batch}, first level {options.width} wide, {options.device}; a crop each\n"
     )
-    print("| | made, s | read, s | on disk, KiB |\n|---|---:|---:|---:|")
+    rows = []
     for kind, text in said.items():
-        print(
-            f"| {text} | {made[kind]:.4f} | {read[kind]:.4f} | {size[kind] / 1024:.0f} |"
-            if size[kind]
-            else f"| {text} | {made[kind]:.4f} | - | - |"
-        )
-    print(
-        f"| phase a in all | {sum(made.values()):.4f} | {sum(read.values()):.4f} | {sum(size.values()) / 1024:.0f} |"
-    )
+        stored_cells = [f"{read[kind]:.4f}", f"{size[kind] / 1024:.0f}"] if size[kind] else [NOTHING] * 2
+        rows.append([text, f"{made[kind]:.4f}", *stored_cells])
+    sums = [f"{sum(made.values()):.4f}", f"{sum(read.values()):.4f}", f"{sum(size.values()) / 1024:.0f}"]
+    rows.append(["phase a in all", *sums])
+    results = {
+        "benchmark": "sdxl_cache",
+        "device": options.device,
+        "crop": options.crop,
+        "batch": options.batch,
+        "table": as_table(["", "made, s", "read, s", "on disk, KiB"], rows),
+    }
+    print(stored(results))
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

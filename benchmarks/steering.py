@@ -16,10 +16,10 @@ same grain. It is restored with noise steered to 0, and for comparison with ever
   in the quarter of those pixels where the clean picture is flattest. It counts all that is there: grain kept, grain invented,
   streaks of rain left over. Close to *grain kept* it says that what is left is grain.
 
-**map**: noise, blur, rain and haze on one half of a picture each (the recipes' mask "half", a soft edge in any direction).
-The degradation head's map of that damage, at an eighth of the size, is cut at half of its 95th percentile, which needs no
-knowledge of the truth; the true half is where the mask, averaged over the 8x8 pixels, is at least 0.5. IoU of the two, and
-for comparison that of a map that says "everywhere".
+**map**: noise, blur, rain and haze on one half of a picture each (the recipes' mask "half", a soft edge in
+any direction). The degradation head's map of that damage, at an eighth of the size, is cut at half of its
+95th percentile, which needs no knowledge of the truth; the true half is where the mask, averaged over the 8x8
+pixels, is at least 0.5. IoU of the two, and for comparison that of a map that says "everywhere".
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ from pathlib import Path
 
 import torch
 from _cases import Case, validation
+from _command import add_model, command_line, run
 from _host import ROOT, Walk, image, room
+from _results import as_table, weights_used, write_results
 from _sheet import counted, sheet
+from _tables import stored
 from torch.nn import functional as F
 
 SIGMA, RAIN = 12.0, 0.5
@@ -172,8 +175,8 @@ def table(rows: list[Row]) -> dict[str, dict[str, list[float]]]:
     return grouped
 
 
-def grain_summary(rows: list[Row]) -> str:
-    """Means per method as a Markdown table, and how many pictures come out as wanted."""
+def grain_summary(rows: list[Row]) -> tuple[dict, str]:
+    """A table of the means per method, and a sentence on how many pictures come out as wanted."""
     by_method = table(rows)
     before = by_method[DAMAGED][TO_WISH]
     lines = []
@@ -186,25 +189,23 @@ def grain_summary(rows: list[Row]) -> str:
     steered = by_method[STEERED]
     gained = sum(after - start >= GAIN_WANTED for after, start in zip(steered[TO_WISH], before))
     kept = sum(KEPT_WANTED[0] <= share <= KEPT_WANTED[1] for share in steered[KEPT])
-    text = room("aior_core.report.tables").markdown(
-        ["", "n", TO_WISH, "gain", TO_CLEAN, KEPT, RESIDUE], lines
-    )
     low, high = KEPT_WANTED
-    return (
-        text
-        + f"\n\n{STEERED}: {gained} of {len(before)} gain {GAIN_WANTED:g} dB or more, {kept} keep {low:.0%} to {high:.0%} of the grain."
+    sentence = (
+        f"{STEERED}: {gained} of {len(before)} gain {GAIN_WANTED:g} dB or more, "
+        f"{kept} keep {low:.0%} to {high:.0%} of the grain."
     )
+    return as_table(["", "n", TO_WISH, "gain", TO_CLEAN, KEPT, RESIDUE], lines), sentence
 
 
-def map_summary(rows: list[Row]) -> str:
-    """Mean IoU per damage as a Markdown table."""
+def map_summary(rows: list[Row]) -> tuple[dict, str]:
+    """A table of the mean IoU per damage."""
     lines = [
         [kind, str(len(values[OURS])), f"{mean(values[OURS]):.3f}", f"{min(values[OURS]):.3f}",
          str(sum(value >= IOU_WANTED for value in values[OURS])), f"{mean(values[EVERYWHERE]):.3f}"]
         for kind, values in table(rows).items()
     ]  # fmt: skip
     header = ["damage on a half", "n", "mean IoU", "least", f"at least {IOU_WANTED}", EVERYWHERE]
-    return room("aior_core.report.tables").markdown(header, lines)
+    return as_table(header, lines), ""
 
 
 SUMMARIES = {"grain": grain_summary, "map": map_summary}
@@ -212,9 +213,7 @@ SUMMARIES = {"grain": grain_summary, "map": map_summary}
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data",
         help="folder with MANIFEST.csv and the val pictures it names (default: ../shared/data beside the repository)",
@@ -226,11 +225,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--steps", type=int, default=4, help="sampling steps of the restoration (default: 4; 0 is DAEM alone)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures, evenly spaced")
-    parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
+    add_model(parser)
     parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
+        "--csv", type=Path, metavar="FILE", help="write every single measurement to this file"
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
     options = parser.parse_args(argv)
     options.parts = [name for name in options.parts.split(",") if name]
     if unknown := set(options.parts) - set(PARTS):
@@ -244,19 +242,21 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)
     walk = Walk(options.weights, options.device)
     print(f"Weights: {walk.weights}. {options.steps} steps.")
-    with sheet(options.out, Row) as add:
+    results: dict = {"benchmark": "steering", "steps": options.steps, "limit": options.limit}
+    results["weights"] = weights_used(options.weights)
+    with sheet(options.csv, Row) as add:
         for part in options.parts:
             rows: list[Row] = []
             for case in counted(part, clean_pictures(options.data, options.limit)):
                 measured = list(PARTS[part](walk, case, options.steps))
                 rows += measured
                 add(measured)
-            print(f"\n## {part}\n\n{SUMMARIES[part](rows)}")
+            results[part], sentence = SUMMARIES[part](rows)
+            print(f"\n## {part}\n\n{stored(results, part)}\n\n{sentence}")
+            if options.json:
+                write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"steering.py: {error}") from None
+    run(main)

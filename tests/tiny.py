@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from aior_pack.aior_core.degradations import DEGRADATIONS
 from aior_pack.aior_core.models.autoencoder import Autoencoder
+from aior_pack.aior_core.models.calibration import Calibration
 from aior_pack.aior_core.models.config import (
     AutoencoderConfig,
     CompactConfig,
@@ -43,6 +44,8 @@ TINY = CompactConfig(
             context_width=12,
             anchor_starts=tuple(each.anchor_start for each in DEGRADATIONS),
         ),
+        # Random weights use all of their receptive field, trained ones about half of it.
+        calibration=Calibration(receptive_field_share=1.0),
     ),
 )
 

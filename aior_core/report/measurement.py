@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..metrics.perceptual import NAME as PERCEPTUAL_NAME
 from ..metrics.scores import Scores
-from .tables import markdown
 
 
 class _Column(NamedTuple):
@@ -34,7 +33,7 @@ def score_table(scores: Scores) -> str:
     ]
     measured_on = "Y of YCbCr (MATLAB)" if scores.channel == "y" else "RGB"
     return (
-        markdown(["picture", *(column.header for column in columns)], rows)
+        markdown_table(["picture", *(column.header for column in columns)], rows)
         + f"\n\nMeasured on {measured_on}, {scores.border} pixels cut off at each side."
     )
 
@@ -64,6 +63,27 @@ def _rows(columns: list[_Column]) -> list[list]:
     values = [column.values for column in columns]
     rows: list[list] = [[str(number), *row] for number, row in enumerate(zip(*values, strict=True), start=1)]
     return rows if len(rows) == 1 else [*rows, ["mean", *(sum(column) / len(column) for column in values)]]
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table: the first column is aligned left, the others right.
+
+    The cells are padded to equal width, so that the table reads well as plain text too. Every row has as many
+    cells as the header.
+    """
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rules = [
+        "-" * (width + 2) if column == 0 else "-" * (width + 1) + ":" for column, width in enumerate(widths)
+    ]
+    return "\n".join([line(header), "|" + "|".join(rules) + "|", *(line(row) for row in rows)])
 
 
 def error_map(picture: Tensor, reference: Tensor, *, gain: float = 8.0) -> Tensor:

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from aior_pack.aior_core.degradations.blur import convolve
 from aior_pack.aior_core.degradations.camera import curves, exposure, optics, psf
 from aior_pack.aior_core.degradations.draw import Draw
 
@@ -51,7 +52,7 @@ def test_convolution_is_convolution_for_kernels_of_all_sizes(side):
     padded = torch.nn.functional.pad(picture.double(), (reach,) * 4, mode="replicate")
     weights = kernel.double().flip(0, 1)[None, None].expand(3, 1, side, side)
     expected = torch.nn.functional.conv2d(padded, weights, groups=3)
-    assert (psf.convolve(picture, kernel) - expected).abs().max() < 1e-5
+    assert (convolve(picture, kernel) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", psf.SHAPES)

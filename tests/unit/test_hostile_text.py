@@ -1,4 +1,7 @@
-"""Text that a prompt brings: names of files, and recipes; what leads out, asks for all memory or is none is refused with a sentence."""
+"""Hostile text in a prompt is refused with a sentence.
+
+File names may lead out of their folder, and recipes may ask for all memory or be no recipes.
+"""
 
 from __future__ import annotations
 
@@ -148,16 +151,42 @@ def test_recipes_with_hostile_numbers_are_refused(kind):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "null", "3", '"x"', "{}", '{"steps": 3}', '{"steps": [3]}', '{"steps": [{}]}', "[" * 100_000, '{"steps": ' + "[" * 100_000,
-        *(json.dumps({"steps": [{**SOUND, **change}]}) for change in (
-            {"kind": []}, {"kind": "fog"}, {"params": []}, {"params": None}, {"seed": 1e300}, {"seed": -1}, {"seed": "x"}, {"seed": 2**64}, {"mask": []},
-            {"mask": "half"}, {"mask": {"kind": "half", "seed": 2**70}}, {"severity": "1"}, {"severity": float("nan")}, {"severity": [0.5]}, {"more": 1},
-            {"params": {**SOUND["params"], "model": "loud"}},
-        )),
+        "",
+        "[]",
+        "null",
+        "3",
+        '"x"',
+        "{}",
+        '{"steps": 3}',
+        '{"steps": [3]}',
+        '{"steps": [{}]}',
+        "[" * 100_000,
+        '{"steps": ' + "[" * 100_000,
+        *(
+            json.dumps({"steps": [{**SOUND, **change}]})
+            for change in (
+                {"kind": []},
+                {"kind": "fog"},
+                {"params": []},
+                {"params": None},
+                {"seed": 1e300},
+                {"seed": -1},
+                {"seed": "x"},
+                {"seed": 2**64},
+                {"mask": []},
+                {"mask": "half"},
+                {"mask": {"kind": "half", "seed": 2**70}},
+                {"severity": "1"},
+                {"severity": float("nan")},
+                {"severity": [0.5]},
+                {"more": 1},
+                {"params": {**SOUND["params"], "model": "loud"}},
+            )
+        ),
         json.dumps({"steps": [SOUND] * 65}),
     ],
     ids=lambda text: text[:40],
-)  # fmt: skip
+)
 def test_text_that_is_no_recipe_is_refused(text):
     with pytest.raises(ValueError, match="degradations: "):
         Recipe.from_json(text)

@@ -119,7 +119,7 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
         assert sum(winning_shares(level.votes)) == pytest.approx(1)
 
 
-def test_tiles_see_the_same_votes(walk, whole_reach):
+def test_tiles_see_the_same_votes(walk):
     from aior_pack.aior_core.host.daem_decode import decode_daem
 
     prior = walk.encode(picture(136, 200))

@@ -9,8 +9,7 @@ import pytest
 import torch
 from aior_pack.aior_core.metrics import as_8bit, measure, perceptual, psnr, ssim, to_luma
 from aior_pack.aior_core.metrics.perceptual import available, learned_distance
-from aior_pack.aior_core.report.measurement import error_map, score_csv, score_table
-from aior_pack.aior_core.report.tables import markdown
+from aior_pack.aior_core.report.measurement import error_map, markdown_table, score_csv, score_table
 
 
 def picture(*shape, seed=0):
@@ -175,7 +174,7 @@ def test_csv_holds_the_numbers_of_the_table_in_full():
 
 
 def test_markdown_columns_line_up():
-    lines = markdown(["name", "dB"], [["a long name", "1.0"], ["b", "12.50"]]).splitlines()
+    lines = markdown_table(["name", "dB"], [["a long name", "1.0"], ["b", "12.50"]]).splitlines()
     assert len({len(line) for line in lines}) == 1 and lines[1].endswith(":|")
 
 

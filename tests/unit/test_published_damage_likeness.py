@@ -14,8 +14,8 @@ import torch
 from aior_pack.aior_core.degradations.blur import gaussian_blur
 from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.fields import splat, stream
+from aior_pack.aior_core.degradations.light import decode, encode
 from aior_pack.aior_core.degradations.published import PUBLISHED
-from aior_pack.aior_core.degradations.published.light import decode, encode
 from aior_pack.aior_core.degradations.published.streaks import streaks
 from PIL import Image
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.fields import stream
-from aior_pack.aior_core.degradations.published.light import decode, encode
+from aior_pack.aior_core.degradations.light import decode, encode
 from aior_pack.aior_core.degradations.published.low_light import STYLES, severity_of, stops_of
 
 PLAIN = {

@@ -77,6 +77,26 @@ def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     assert faint > {("jpeg", "messenger"): 24, ("jpeg", "camera"): 33}.get((kind, style), 36)
 
 
+@pytest.mark.parametrize("kind, knee", [("blur", 0.8), ("low_light", 0.8), ("haze", 0.7)])
+def test_the_label_follows_the_severity_that_is_asked_for_and_saturates_at_one(kind, knee):
+    """What goes beyond severity 1 of the plain form counts as 1: the meaning of a label never changes."""
+    primary, asked = of(kind).primary, [share / 20 for share in range(1, 21)]
+    for style in (name for name, look in of(kind).styles.items() if look.severities[1] > knee):
+        camera = draw_camera(Draw(torch.Generator().manual_seed(2)))
+        made = [
+            styled_step(kind, style, severity, Draw(torch.Generator().manual_seed(1)), camera=camera)
+            for severity in asked
+        ]
+        labels = [step.severity for step in made]
+        values = [step.params[primary] for step in made if primary in step.params]
+        assert labels == sorted(labels) and labels[-1] == 1.0
+        assert values == sorted(values)
+        for severity, label in zip(asked, labels):
+            assert (
+                label == pytest.approx(severity, abs=1e-4) if severity <= knee else severity <= label <= 1.0
+            )
+
+
 @pytest.mark.parametrize("kind", ["haze", "rain", "snow"])
 def test_weather_in_a_camera_costs_as_much_as_the_plain_form(kind):
     """The same severity means the same damage, whatever tone curve the camera has."""
