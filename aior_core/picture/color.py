@@ -59,8 +59,8 @@ def wavelet_color(picture: Tensor, reference: Tensor) -> Tensor:
 
     Args:
         picture: `B C H W`, -1..1.
-        reference: `B C h w` or `1 C h w` (one for all pictures), -1..1. It is resampled bicubically to H by
-            W.
+        reference: `B C h w` or `1 C h w` (one for all pictures), -1..1. It is resampled to H by W
+            (bicubic).
 
     Returns:
         `B C H W`, clamped to -1..1.
