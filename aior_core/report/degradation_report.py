@@ -9,22 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS, of
+from ..models.calibration import Calibration
 from ..picture import crop_back
 from ..pipeline.prior import Prior, require_estimate
 from ..pipeline.validate import require_kind
 from .drawing import as_image, canvas, fitting_font, font, overlay_heat, with_label
 from .palette import AMBER, BLUE, GRID, INK, MUTED, PANEL
 
-MIN_PROBABILITY, MIN_SEVERITY = 0.5, 0.005
-"""A degradation counts as found from these values on. Haze that the confidence gate rejects has severity 0,
-however probable the degradation head finds it."""
-EVEN_RANGE = 0.5
-"""A map counts as even, and the report names no place, while its lowest ninth is at least 1 - EVEN_RANGE of
-its highest.
-
-Measured on the validation pictures with one degradation that is found: a place is named for 5 of 160 pictures
-that the degradation covers whole, and for 109 of 115 that it covers in part.
-"""
+DEFAULT = Calibration()
 MAX_LINES = 3
 """Up to so many pictures have a line each in the short report."""
 NO_ESTIMATE = "No estimate: this restorer has no degradation head."
@@ -50,15 +42,16 @@ def report_text(prior: Prior) -> str:
 def _paragraph(prior: Prior, index: int) -> str:
     severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
     lines = [_headline(prior, index)]
-    if left_in := _left_in(prior.steered[index].tolist()):
+    if left_in := _left_in(prior, index):
         lines.append(f"  To be left in: {left_in}.")
     for k in _worst_first(severities, probabilities):
         place = ""
-        if is_found(severities[k], probabilities[k]):
+        if is_found(severities[k], probabilities[k], prior.calibration):
             # One map at a time is enlarged: Encode Degradation Prior calls this for very large pictures too.
-            place = whereabouts(_masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0])
+            mask = _masks(prior, prior.maps[index : index + 1, k : k + 1])[0, 0]
+            place = whereabouts(mask, prior.calibration.map_variation)
         numbers = f"severity {severities[k]:4.0%}   certainty {probabilities[k]:4.0%}"
-        lines.append(f"  {label(KINDS[k]):<15} {numbers}   {place}".rstrip())
+        lines.append(f"  {label(prior.kinds[k]):<15} {numbers}   {place}".rstrip())
     return "\n".join(lines)
 
 
@@ -73,9 +66,9 @@ def short_report(prior: Prior) -> str:
     pictures = len(prior.severities)
     if pictures <= MAX_LINES:
         return "\n".join(_headline(prior, index) for index in range(pictures))
-    counts = is_found(prior.severities, prior.probabilities).sum(dim=0).tolist()
+    counts = is_found(prior.severities, prior.probabilities, prior.calibration).sum(dim=0).tolist()
     most_frequent = sorted(range(len(counts)), key=lambda k: -counts[k])
-    found = ", ".join(f"{label(KINDS[k])} in {counts[k]}" for k in most_frequent if counts[k])
+    found = ", ".join(f"{label(prior.kinds[k])} in {counts[k]}" for k in most_frequent if counts[k])
     return f"{pictures} pictures ({_size(prior)}): {f'found {found}' if found else 'nothing found'}."
 
 
@@ -89,8 +82,7 @@ def report_plot(prior: Prior) -> Tensor:
         ValueError: the prior has no estimate.
     """
     require_estimate(prior)
-    rows = zip(prior.severities.tolist(), prior.probabilities.tolist(), prior.steered.tolist())
-    return torch.cat([_chart(*row) for row in rows])
+    return torch.cat([_chart(prior, index) for index in range(len(prior.severities))])
 
 
 def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
@@ -109,9 +101,9 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
     masks = _masks(prior, prior.maps)
     maps = torch.empty(*masks.shape, 3)
     for index, picture in enumerate(prior.unpadded.clamp(0, 1)):
-        for k, kind in enumerate(KINDS[: masks.shape[1]]):
+        for k, kind in enumerate(prior.kinds):
             severity = float(prior.severities[index, k])
-            found = is_found(severity, float(prior.probabilities[index, k]))
+            found = is_found(severity, float(prior.probabilities[index, k]), prior.calibration)
             value = f"{severity:.0%}" if found else "not found"
             heat = overlay_heat(picture, masks[index, k]).cpu()
             maps[index, k] = with_label(heat, label(kind), value, muted=not found)
@@ -119,30 +111,39 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
 
 
 @overload
-def is_found(severity: float, probability: float) -> bool: ...
+def is_found(severity: float, probability: float, calibration: Calibration = ...) -> bool: ...
 @overload
-def is_found(severity: Tensor, probability: Tensor) -> Tensor: ...
-def is_found(severity: float | Tensor, probability: float | Tensor) -> bool | Tensor:
-    """Whether degradations of this severity and probability count as found, element by element."""
-    return (probability >= MIN_PROBABILITY) & (severity >= MIN_SEVERITY)
+def is_found(severity: Tensor, probability: Tensor, calibration: Calibration = ...) -> Tensor: ...
+def is_found(
+    severity: float | Tensor, probability: float | Tensor, calibration: Calibration = DEFAULT
+) -> bool | Tensor:
+    """Whether degradations of this severity and probability count as found, element by element.
+
+    Haze that the confidence gate rejects has severity 0, however probable the degradation head finds it.
+    """
+    return (probability >= calibration.found_probability) & (severity >= calibration.found_severity)
 
 
-def whereabouts(mask: Tensor) -> str:
+def whereabouts(mask: Tensor, variation: float = DEFAULT.map_variation) -> str:
     """The ninth of the picture where a mask `H W` is strongest: "mostly top left" or "mostly in the middle".
 
-    The text is empty for a mask that is about even (see `EVEN_RANGE`). It does not say "everywhere" then:
-    weights whose head has no network for maps give even masks of pictures with one damaged half too.
+    The text is empty for a mask that is about even, whose lowest ninth is at least 1 - `variation` of its
+    highest (see `Calibration.map_variation`). It does not say "everywhere" then: weights whose head has no
+    network for maps give even masks of pictures with one damaged half too.
     """
     ninths = F.adaptive_avg_pool2d(mask[None].float(), 3)[0]
-    if float(ninths.min()) >= (1 - EVEN_RANGE) * float(ninths.max()):
+    if float(ninths.min()) >= (1 - variation) * float(ninths.max()):
         return ""
     row, column = divmod(int(ninths.argmax()), 3)
     return "mostly " + (" ".join(filter(None, (_ROWS[row], _COLUMNS[column]))) or "in the middle")
 
 
 def label(kind: str) -> str:
-    """The name that people read of a degradation in `KINDS`."""
-    return of(kind).label
+    """The name that people read of a degradation.
+
+    Of one that only the weights know it is their name of it, without underscores.
+    """
+    return of(kind).label if kind in KINDS else kind.replace("_", " ")
 
 
 def _masks(prior: Prior, maps: Tensor) -> Tensor:
@@ -157,40 +158,39 @@ def _worst_first(severities: list[float], probabilities: list[float]) -> list[in
 
 
 def _headline(prior: Prior, index: int) -> str:
-    found = _found(prior.severities[index].tolist(), prior.probabilities[index].tolist())
-    return f"Picture {index + 1} ({_size(prior)}): {found} found."
+    return f"Picture {index + 1} ({_size(prior)}): {_found(prior, index)} found."
 
 
 def _size(prior: Prior) -> str:
     return f"{prior.geometry.width}x{prior.geometry.height}"
 
 
-def _found(severities: list[float], probabilities: list[float]) -> str:
+def _found(prior: Prior, index: int) -> str:
     """The degradations that are found, worst first: "rain, noise"; "nothing" if there are none."""
+    severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
     found = [
-        label(KINDS[k])
+        label(prior.kinds[k])
         for k in _worst_first(severities, probabilities)
-        if is_found(severities[k], probabilities[k])
+        if is_found(severities[k], probabilities[k], prior.calibration)
     ]
     return ", ".join(found) or "nothing"
 
 
-def _left_in(weights: list[float]) -> str:
+def _left_in(prior: Prior, index: int) -> str:
     """The degradations that are not removed in full: "noise, blur (60%)"; empty if there are none."""
     return ", ".join(
         label(kind) + (f" ({1 - weight:.0%})" if weight else "")
-        for kind, weight in zip(KINDS, weights)
+        for kind, weight in zip(prior.kinds, prior.steered[index].tolist())
         if weight < 1
     )
 
 
-def _chart(severities: list[float], probabilities: list[float], weights: list[float]) -> Tensor:
-    """The bar chart of one picture, IMAGE `1 H W 3`.
-
-    `weights` says how much of each degradation is to be removed, 0..1.
-    """
+def _chart(prior: Prior, index: int) -> Tensor:
+    """The bar chart of one picture, IMAGE `1 H W 3`."""
+    severities, probabilities = prior.severities[index].tolist(), prior.probabilities[index].tolist()
+    weights = prior.steered[index].tolist()
     sheet, draw = canvas(PLOT_WIDTH, HEAD + ROW * len(severities) + 12)
-    title = f"Found: {_found(severities, probabilities)}"
+    title = f"Found: {_found(prior, index)}"
     letters = fitting_font(title, PLOT_WIDTH - 32, 26) or font(11)
     draw.text((16, 26), title, fill=INK, font=letters, anchor="lm")
     full = PLOT_WIDTH - LABEL - SURE
@@ -199,9 +199,10 @@ def _chart(severities: list[float], probabilities: list[float], weights: list[fl
     legend = "severity" if min(weights) == 1 else "amber: left in"
     draw.text((16, HEAD - 16), legend, fill=MUTED, font=font(14), anchor="lm")
     draw.text((PLOT_WIDTH - 16, HEAD - 16), "certainty", fill=MUTED, font=font(14), anchor="rm")
-    for row, (kind, severity, certainty, weight) in enumerate(zip(KINDS, severities, probabilities, weights)):
+    bars = zip(prior.kinds, severities, probabilities, weights)
+    for row, (kind, severity, certainty, weight) in enumerate(bars):
         top, middle = HEAD + row * ROW, HEAD + row * ROW + ROW // 2
-        ink = INK if is_found(severity, certainty) else MUTED
+        ink = INK if is_found(severity, certainty, prior.calibration) else MUTED
         end, border = LABEL + round(full * severity), LABEL + round(full * severity * weight)
         draw.text((16, middle), label(kind), fill=ink, font=font(19), anchor="lm")
         draw.rectangle((LABEL, top + 6, LABEL + full, top + ROW - 6), fill=PANEL)
