@@ -11,7 +11,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 EACH, COLUMNS, CELL, GAP, CAPTION = 8, 2, 220, 6, 18
-PAPER, TEXT = (250, 250, 250), (30, 30, 30)
+palette = room("aior_core.report.palette")
+PAPER, TEXT = palette.PAPER, palette.PAPER_INK
 
 
 def seen(pair: Pair, shown: str) -> torch.Tensor:
