@@ -37,7 +37,7 @@ def some(pairs: list[Pair]) -> list[Pair]:
 
 def block(pairs: list[Pair], shown: str, title: str) -> Image.Image:
     """Draw pictures in COLUMNS, each under its name."""
-    drawing = room("aior_core.host.drawing")
+    drawing = room("aior_core.report.drawing")
     rows = -(-EACH // COLUMNS)
     made = Image.new("RGB", (COLUMNS * (CELL + GAP), 30 + rows * (CELL + CAPTION + GAP)), PAPER)
     pen = drawing.pen(made)
