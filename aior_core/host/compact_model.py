@@ -19,11 +19,12 @@ from torch import Tensor
 from ..models.calibration import Calibration
 from ..models.config import CompactConfig, UNetConfig
 from ..models.unet import unet_parameters
+from ..pipeline.preview import fit_preview
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
 from ..weights.metadata import read_json
 from .compact_unet import CompactUNet
 from .restorer import NOTE, Restorer, build_restorer
-from .vae import CompactVAE, fit_preview
+from .vae import CompactVAE
 
 SLIMMEST = 128
 """Ratio of a preview's sides. The host makes them smaller to show them; of one beyond 1024 no row is left, at which the whole server dies."""
