@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS, of
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..picture import crop_back
 from ..pipeline.prior import Prior, require_estimate
 from ..pipeline.validate import require_kind
@@ -91,7 +91,7 @@ def report_maps(prior: Prior) -> tuple[Tensor, Tensor]:
 
 
 def is_found(
-    severity: float | Tensor, probability: float | Tensor, calibration: Calibration = Calibration()
+    severity: float | Tensor, probability: float | Tensor, calibration: Calibration = DEFAULT
 ) -> bool | Tensor:
     """Whether a degradation of this severity and probability counts as found; of numbers, or element by element of tensors."""
     return (probability >= calibration.found_probability) & (severity >= calibration.found_severity)
