@@ -16,7 +16,6 @@ from ..pipeline.validate import require_kind
 from .drawing import as_image, canvas, fitting_font, font, overlay_heat, with_label
 from .palette import AMBER, BLUE, GRID, INK, MUTED, PANEL
 
-DEFAULT = Calibration()
 MAX_LINES = 3
 """Up to so many pictures have a line each in the short report."""
 NO_ESTIMATE = "No estimate: this restorer has no degradation head."
