@@ -1,24 +1,23 @@
-"""What benchmarks/real.py measures of one picture, and its tables."""
+"""The measurements of benchmarks/real.py for one picture, and their summaries and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from _host import room
+from _tables import real_clean, real_details
 
-CLEAN = "clean"
 WORSE, MUCH_WORSE = 0.2, 2.0
-"""By so many dB below its input a result counts as worse, and as much worse."""
+"""dB below the input from which a result counts as worse, and as much worse."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture restored by one set of weights. before, after: PSNR in dB of input and result; change: mean
-    of |result - input|, in levels of 255.
+    """A picture restored with one set of weights.
 
-    found: the kinds of damage that the report calls found, worst first. main: whether the set's own is among
-    them, None where that is not known. certainty, severity: the head's for the set's own damage.
+    before, after: PSNR in dB of input and result. change: mean of |result - input|, in levels of 255. found:
+    the kinds of damage that the report calls found, worst first. main: whether the set's own damage is among
+    them, None where it is not known. certainty, severity: the degradation head's for the set's own damage.
     """
 
     set: str
@@ -68,49 +67,22 @@ def summary(rows: list[Row]) -> dict[str, float | int | None]:
 
 
 def grouped(rows: list[Row]) -> dict[tuple[str, str, int], list[Row]]:
-    """By set, weights and steps, in the order in which they came."""
+    """The rows by set, weights and steps, in order of their first rows."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.set, row.weights, row.steps), []).append(row)
     return groups
 
 
+def entries(rows: list[Row], kinds: dict[str, str] | None = None) -> list[dict]:
+    """A summary for every set, set of weights and number of steps. `kinds` names the main damage of sets."""
+    return [
+        {"set": name, "weights": weights, "steps": steps, "main": (kinds or {}).get(name)} | summary(chosen)
+        for (name, weights, steps), chosen in grouped(rows).items()
+    ]
+
+
 def tables(rows: list[Row]) -> str:
-    """Two Markdown tables: damaged sets, and clean ones."""
-    markdown, damaged, whole = room("aior_core.metrics.report").markdown, [], []
-    for (name, weights, steps), chosen in grouped(rows).items():
-        numbers = summary(chosen)
-        if name.startswith(CLEAN):
-            whole.append([
-                name, weights, str(steps), str(numbers["pictures"]), f"{numbers['something_found']:.0%}",
-                f"{numbers['change']:.2f}",
-                f"{numbers['largest_change']:.2f}", f"{numbers['after']:.2f}",
-                f"{numbers['least_after']:.2f}",
-            ])  # fmt: skip
-            continue
-        found = "-" if numbers["main_found"] is None else f"{numbers['main_found']:.0%}"
-        damaged.append([
-            name, weights, str(steps), str(numbers["pictures"]), f"{numbers['before']:.2f}",
-            f"{numbers['after']:.2f}", f"{numbers['gain']:+.2f}",
-            f"{numbers['least_gain']:+.2f}", f"{numbers['worse']:.0%}",
-            f"{numbers['worse_by_0.2']} / {numbers['worse_by_2']}", found,
-        ])  # fmt: skip
-    heads = (
-        [
-            "set",
-            "weights",
-            "steps",
-            "n",
-            "input",
-            "result",
-            "gain",
-            "least gain",
-            "worse",
-            "by 0.2 / 2 dB",
-            "found",
-        ],
-        ["set", "weights", "steps", "n", "something found", "change", "at most", "PSNR", "at least"],
-    )
-    return "\n\n".join(
-        markdown(head, lines) for head, lines in zip(heads, (damaged, whole), strict=True) if lines
-    )
+    """Two Markdown tables: of damaged sets, and of clean ones."""
+    results = {"sets": entries(rows)}
+    return "\n\n".join(table for table in (real_details(results), real_clean(results)) if table)

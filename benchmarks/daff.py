@@ -1,26 +1,29 @@
-"""What DAFF's exact speed-ups are worth, each beside the plain form, and how far its result is from it.
+"""Time that the exact speed-ups of DAFF save, one by one and together, and how far their results are from
+plain DAFF.
 
     python benchmarks/daff.py                         the official widths, 32x32 latents (256x256 pixels)
     python benchmarks/daff.py --latent 64 --repeats 1
 
-Random weights of UniLDiff's shapes: the sums are the same whatever the numbers. "plain" is what the published code does at every step:
-all queries of the double block, the condition embedded anew, and both halves of CFG. Rows change one of these each, the last all.
-Below the table: what it would bring to keep the condition's tokens for the run, by way of the CONDITIONING as the rest is (docs/sdxl.md).
+The weights are random and have UniLDiff's shapes; the time does not depend on their values. "plain" does at
+every step what the published code does: it computes all queries of the double block, embeds the condition,
+and computes both halves of CFG. Each row changes one of these, the last row all. The second table shows what
+keeping the condition's tokens in the CONDITIONING for the whole run would save (docs/sdxl.md).
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import sys
 
 import torch
+from _command import command_line, run
 from _host import room, start_comfy, timed
+from _results import as_table, write_results
+from _tables import stored
 from torch import Tensor
 
 
 class Forms:
-    """DAFF at the official widths on one picture, as plainly or as cleverly as asked."""
+    """DAFF at the official widths on one picture, with or without each speed-up."""
 
     def __init__(self, latent: int, device: str, dtype: torch.dtype):
         config = room("aior_core.models.config").DAFFConfig(
@@ -46,7 +49,7 @@ class Forms:
         self.double = self.daff.information_transformer_layers.double_blocks[0]
 
     def step(self, *, all_queries: bool, embed_again: bool, halves: int) -> Tensor:
-        """DAFF's part of one sampling step, `halves 320 h w`."""
+        """DAFF's part of one sampling step; returns `halves 320 h w`."""
         condition = self.daff.embed(self.feature) if embed_again else self.kept
         forward = type(self.double).forward
         if all_queries:
@@ -62,8 +65,8 @@ class Forms:
         return out.expand(2, -1, -1, -1)
 
     def condition_tokens(self, halves: int, *, kept: bool) -> Tensor:
-        """Tokens `halves N 1024` of the condition from what the host hands over at a step, the halves of CFG joined: the condition, or
-        its tokens made before the run."""
+        """Tokens `halves N 1024` of the condition from what the host hands over at a step, the halves of CFG
+        joined: the condition, or its tokens made before the run."""
         fusion = self.daff.information_transformer_layers
         if kept:
             return self.daff._tokens(torch.cat([self.kept_tokens] * halves)).contiguous()
@@ -87,9 +90,7 @@ ROWS = {
 
 @torch.inference_mode()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--latent", type=int, default=32, help="side of the latent, an eighth of the picture's"
     )
@@ -106,16 +107,14 @@ def main(argv: list[str] | None = None) -> int:
 
     plain_seconds, plain = measured(PLAIN)
     print(
-        f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n"
+        f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, "
+        f"{options.latent}x{options.latent} latents, one step\n"
     )
-    print("| form | seconds | of plain | largest difference, relative |\n|---|---:|---:|---:|")
+    forms_rows, token_rows = [], []
     for name, changes in ROWS.items():
         seconds, result = (plain_seconds, plain) if not changes else measured({**PLAIN, **changes})
         difference = ((result - plain).abs().max() / plain.abs().max()).item()
-        print(f"| {name} | {seconds:.3f} | {seconds / plain_seconds:.0%} | {difference:.1e} |")
-    print(
-        "\n| the condition's tokens | halves | seconds | of the whole step | largest difference, relative |\n|---|---:|---:|---:|---:|"
-    )
+        forms_rows.append([name, f"{seconds:.3f}", f"{seconds / plain_seconds:.0%}", f"{difference:.1e}"])
     for halves, whole in ((2, plain_seconds), (1, seconds)):
         expected = forms.condition_tokens(halves, kept=False)
         for kept, name in ((False, "made at every step"), (True, "kept for the run")):
@@ -123,9 +122,24 @@ def main(argv: list[str] | None = None) -> int:
             action()
             took, result = timed(action, 10 * options.repeats)
             difference = ((result - expected).abs().max() / expected.abs().max()).item()
-            print(f"| {name} | {halves} | {took:.4f} | {took / whole:.2%} | {difference:.1e} |")
+            cells = [str(halves), f"{took:.4f}", f"{took / whole:.2%}", f"{difference:.1e}"]
+            token_rows.append([name, *cells])
+    largest = "largest difference, relative"
+    results = {
+        "benchmark": "daff",
+        "device": options.device,
+        "latent": options.latent,
+        "half": options.half,
+        "table": as_table(["form", "seconds", "of plain", largest], forms_rows),
+        "tokens": as_table(
+            ["the condition's tokens", "halves", "seconds", "of the whole step", largest], token_rows
+        ),
+    }
+    print(f"{stored(results)}\n\n{stored(results, 'tokens')}")
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,16 +1,16 @@
-"""Fidelity against perception: what steps, CFG, start point, the fidelity knob and DAEM's strength do to the same pictures.
+"""Fidelity against perception: the effect of steps, CFG, start point, fidelity and DAEM's strength on the
+same pictures.
 
     python benchmarks/fidelity.py --limit 4 --perceptual              the table
-    python benchmarks/fidelity.py --limit 1 --pictures runs/fidelity  and every result side by side, one PNG per damage
+    python benchmarks/fidelity.py --limit 1 --pictures runs/fidelity  also PNGs with all results
 
-PSNR in dB, SSIM and, with --perceptual, ST-LPIPS (not LPIPS; lower is better; needs the package stlpips-pytorch), averaged over
-the validation pictures under the damages of DAMAGES; results rounded to 8 bits. Settings may be chosen by this table: it never
-touches a test set.
+The table has PSNR in dB, SSIM and, with --perceptual, ST-LPIPS (not LPIPS; lower is better; needs the package
+stlpips-pytorch). They are means over the validation pictures under the damages in DAMAGES, with results
+rounded to 8 bits. No test set is used, so settings may be chosen by this table.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,7 +18,10 @@ from pathlib import Path
 
 import torch
 from _cases import Case, validation
+from _command import add_model, command_line, run
 from _host import ROOT, Walk, image, room
+from _results import as_table, weights_used, write_results
+from _tables import stored
 from PIL import Image
 
 DAMAGES = ("noise 25", "rain", "haze", "low_light", "jpeg q10", "blur", "rain + noise", "low_light + noise")
@@ -26,7 +29,10 @@ DAMAGES = ("noise 25", "rain", "haze", "low_light", "jpeg q10", "blur", "rain + 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to restore: keywords of `sample_daff` (None: no sampling, the damaged picture's own latent) and DAEM's strength."""
+    """A way to restore: keywords of `sample_daff` and DAEM's strength.
+
+    Without keywords (None) the latent is the damaged picture's own.
+    """
 
     name: str
     sampling: dict | None = field(default_factory=dict)
@@ -50,7 +56,7 @@ SETTINGS = (
 
 
 def restore(walk: Walk, prior, setting: Setting) -> torch.Tensor:
-    """IMAGE `B H W 3` of one prior with one setting, seed 0."""
+    """Restore a prior with one setting and seed 0. Returns an IMAGE `B H W 3`."""
     latent = {"samples": prior.latent}
     if setting.sampling is not None:
         latent = walk.sampling.sample_daff(walk.model, walk.restorer, prior, seed=0, **setting.sampling)
@@ -64,9 +70,9 @@ def strip(pictures: list[torch.Tensor]) -> Image.Image:
 
 
 def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None) -> list[list]:
-    """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case under every setting."""
+    """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case with every setting."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )
@@ -97,8 +103,8 @@ def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None
     return rows
 
 
-def summary(rows: list[list]) -> str:
-    """A Markdown table: a line per setting, means over all damages, then PSNR per damage."""
+def summary(rows: list[list]) -> dict:
+    """A table with a line per setting: means over all damages, then PSNR per damage."""
     damages = list(dict.fromkeys(row[0] for row in rows))
 
     def mean(setting: str, column: int, damage: str | None = None) -> float:
@@ -118,15 +124,11 @@ def summary(rows: list[list]) -> str:
                 *(f"{mean(setting, 3, d):.2f}" for d in damages),
             ]
         )
-    return room("aior_core.metrics.report").markdown(
-        ["setting", "PSNR", "SSIM", *(["ST-LPIPS"] if learned else []), *damages], lines
-    )
+    return as_table(["setting", "PSNR", "SSIM", *(["ST-LPIPS"] if learned else []), *damages], lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -134,10 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder with MANIFEST.csv and the pictures it names",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per damage, evenly spaced")
-    parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     parser.add_argument("--perceptual", action="store_true", help="add ST-LPIPS")
     parser.add_argument(
         "--pictures",
@@ -145,7 +144,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="DIR",
         help="write the first picture of each damage, all results side by side",
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write every single measurement to this file"
+    )
     options = parser.parse_args(argv)
     torch.set_grad_enabled(False)
     walk = Walk(options.weights, options.device)
@@ -153,13 +154,21 @@ def main(argv: list[str] | None = None) -> int:
         options.pictures.mkdir(parents=True, exist_ok=True)
     cases = [case for case in validation(options.data, options.limit) if case.degradation in DAMAGES]
     rows = evaluate(walk, cases, options.perceptual, options.pictures)
-    with open(options.out, "w", newline="") if options.out else nullcontext() as file:
+    with open(options.csv, "w", newline="") if options.csv else nullcontext() as file:
         if file:
             writer = csv.writer(file)
             writer.writerows([["degradation", "picture", "setting", "psnr", "ssim", "perceptual"], *rows])
-    print(summary(rows))
+    results = {
+        "benchmark": "fidelity",
+        "limit": options.limit,
+        "weights": weights_used(options.weights),
+        "table": summary(rows),
+    }
+    print(stored(results))
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

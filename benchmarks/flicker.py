@@ -1,28 +1,31 @@
-"""Flicker of restored video: a still scene under changing noise, its frames restored as one batch.
+"""Flicker of restored video: a still scene with changing noise, whose frames are restored as one batch.
 
     python benchmarks/flicker.py
     python benchmarks/flicker.py --pictures /data/photographs --frames 24 --radius 1,4,8
 
-Flicker is the variance of the difference of neighbouring frames, on the 0..255 scale, twice: of the pixels, and of what varies over 32
-pixels and more (means of blocks), which is what a viewer sees pulsing. PSNR is the mean over the frames, against the still scene. Of the
-input, of sampling with noise of its own for each frame, with the same for all, and with the estimate averaged over time as well.
+Flicker is the variance of the difference of neighbouring frames, in levels of 255 squared. It is measured for
+pixels, and for means of blocks of 32 pixels, which viewers see as pulsing. PSNR is the mean over the frames,
+against the still scene. The rows are the input, sampling with different noise for each frame, sampling with
+the same noise for all frames, and that with the estimate averaged over time.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
-from _cases import CROP, damage, read
+from _cases import CROP, PICTURES, damage, read
+from _command import add_model, command_line, run
 from _host import ROOT, Walk, image, room, start_comfy
+from _results import as_table, weights_used, write_results
+from _tables import stored
 from torch.nn import functional as F
 
 BLOCK = 32
 
 
 def flicker(frames: torch.Tensor) -> tuple[float, float]:
-    """IMAGE `N H W 3` -> variance of the differences of neighbours, of pixels and of blocks, in levels of 255 squared."""
+    """Variance of the differences of neighbouring frames `N H W 3`: of pixels, and of means of blocks."""
     pixels = 255 * frames.movedim(-1, 1)
     return pixels.diff(dim=0).var().item(), F.avg_pool2d(pixels, BLOCK).diff(dim=0).var().item()
 
@@ -39,7 +42,7 @@ def scene(path: Path, count: int, sigma: float) -> tuple[torch.Tensor, torch.Ten
 def measure(
     walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[int], steps: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Flicker of pixels and blocks, and dB, by what was done."""
+    """Flicker of pixels and of blocks, and PSNR in dB, by method."""
     metrics, picture = room("aior_core.metrics"), room("aior_core.picture")
 
     def numbers(made: torch.Tensor) -> tuple[float, float, float]:
@@ -58,9 +61,7 @@ def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--pictures",
         type=Path,
@@ -74,17 +75,13 @@ def main() -> int:
         "--radius", default="2,5", help="frames on either side that are averaged (default: 2,5)"
     )
     parser.add_argument("--steps", type=int, default=4, help="sampling steps (default: 4)")
-    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     start_comfy(options.device)
     walk = Walk(options.weights, options.device)
-    files = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".webp", ".jpg"))[
-        : options.limit
-    ]
+    files = sorted(path for path in options.pictures.iterdir() if path.suffix.lower() in PICTURES)
+    files = files[: options.limit]
     every = [
         measure(
             walk,
@@ -100,11 +97,18 @@ def main() -> int:
             sum(values) / len(every) for values in zip(*(measured[name] for measured in every))
         )
         rows.append([name, f"{pixels:.2f}", f"{blocks:.3f}", f"{decibels:.2f}"])
-    print(
-        room("aior_core.metrics.report").markdown(["frames", "flicker of pixels", "of blocks", "PSNR"], rows)
-    )
+    results = {
+        "benchmark": "flicker",
+        "pictures": len(files),
+        "steps": options.steps,
+        "weights": weights_used(options.weights),
+        "table": as_table(["frames", "flicker of pixels", "of blocks", "PSNR"], rows),
+    }
+    print(stored(results))
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

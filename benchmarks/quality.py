@@ -1,14 +1,15 @@
-"""Quality of the restoration, side by side with the damaged picture and the fitting classical method.
+"""Quality of the restoration, compared with the damaged picture and with a classical method.
 
-    python benchmarks/quality.py                          everything that --data holds
+    python benchmarks/quality.py                          all sets in --data
     python benchmarks/quality.py --limit 4 --steps 0,1    a quick look
     python benchmarks/quality.py --sets '' --paired Rain100L=/data/Rain100L --paired SOTS=/data/SOTS
 
-PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged picture's
-latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at these); half, the same
-at half their size, as many are soft at full size and what repairs those best need not repair sharp ones; CBSD68 and Set5
-(test sets, which nothing is tuned on); --paired, any published set as a folder with lq/ and gt/ (Rain100L, Rain100H, SOTS,
-GoPro, LOL, CDD-11, UDC). Needs scikit-image for the classical methods; uses CBM3D if the package bm3d is installed.
+The tables have PSNR in dB and SSIM of results rounded to 8 bits, as saved pictures are. 0 steps means DAEM
+alone, on the damaged picture's latent. The sets are: val, the validation pictures under fixed synthetic
+damages; half, the same pictures at half their size, because many are soft at full size; cbsd68 and set5, test
+sets, which nothing is tuned on; and with --paired any published set in a folder with lq/ and gt/ (Rain100L,
+Rain100H, SOTS, GoPro, LOL, CDD-11, UDC). Settings may be chosen on val and half only. Needs scikit-image for
+the classical methods. Uses CBM3D if the package bm3d is installed.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 
 import torch
 from _cases import Case, cbsd68, paired, set5, validation
 from _classical import BLIND, classical
+from _command import add_model, command_line, run
 from _host import ROOT, Restored, Walk, image, room
 from _plot import draw_gains
+from _results import weights_used, write_results
 from _sheet import counted, sheet
+from _tables import INPUT, NOTHING, PERFECT, markdown, quality, steps_name
 
 SETS = {"val": validation, "half": functools.partial(validation, halved=True), "cbsd68": cbsd68, "set5": set5}
-INPUT = "input"
-PERFECT = 99.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: of one picture, by one method. `perceptual` and `seconds` are None where there is none."""
+    """The measurement of one picture and one method. `perceptual` and `seconds` may be None."""
 
     set: str
     degradation: str
@@ -49,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Naming:
-    """What a singly damaged picture has, and what the degradation head says it has most of."""
+    """The one damage of a picture, and the damage that the degradation head rates highest."""
 
     truth: str
     by_severity: str
@@ -57,14 +60,20 @@ class Naming:
 
 
 def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
-    """Measure a `1 3 H W`, -1..1 result by the case's protocol."""
-    scores = room("aior_core.metrics.report").measure(
+    """Measure a result `1 3 H W`, -1..1, by the case's protocol."""
+    scores = room("aior_core.metrics").measure(
         result, case.gt, border=case.border, channel=case.channel, learned=learned
     )
     return Row(
-        case.set, case.degradation, case.picture, method,
-        scores.psnr[0], scores.ssim[0], scores.perceptual[0] if learned else None, seconds,
-    )  # fmt: skip
+        case.set,
+        case.degradation,
+        case.picture,
+        method,
+        scores.psnr[0],
+        scores.ssim[0],
+        scores.perceptual[0] if learned else None,
+        seconds,
+    )
 
 
 def evaluate(
@@ -75,10 +84,10 @@ def evaluate(
     baseline: str = "auto",
     learned: bool = False,
 ) -> Iterator[tuple[list[Row], Naming | None]]:
-    """Yield, per case, its measurements and, where it has one damage, how the damage was named.
+    """Yield the measurements of every case and, for a single damage, the name that the head gives it.
 
-    restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and the baseline only.
-    baseline: "auto", "CBM3D", "NLM" or "none".
+    restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and
+    the classical method only. baseline: "auto", "CBM3D", "NLM" or "none".
     """
     picture, metrics = room("aior_core.picture"), room("aior_core.metrics")
     kinds = room("aior_core.degradations").KINDS
@@ -101,74 +110,64 @@ def evaluate(
         yield rows, naming
 
 
-def summary(rows: list[Row], steps: tuple[int, ...]) -> str:
-    """A Markdown table of the means of one set: a line per degradation, a column per method."""
-
-    def cell(chosen: list[Row]) -> str:
-        if not chosen:
-            return BLIND
-        columns = [
-            (f"{sum(row.psnr for row in chosen) / len(chosen):.2f}"),
-            f"{sum(row.ssim for row in chosen) / len(chosen):.4f}",
-        ]
-        if chosen[0].perceptual is not None:
-            columns.append(f"{sum(row.perceptual for row in chosen) / len(chosen):.4f}")
-        return " / ".join(columns)
-
-    grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+def means(rows: list[Row]) -> list[dict]:
+    """The means of every set, degradation and method, in their order."""
+    grouped: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        grouped[row.degradation][row.method].append(row)
-    ours = [str(count) for count in steps]
-    lines = []
-    for degradation, methods in grouped.items():
-        other = next((name for name in methods if name not in (INPUT, *ours)), None)
-        baseline = f"{cell(methods[other])} ({other})" if other else BLIND
-        lines.append(
-            [
-                degradation,
-                str(len(methods[INPUT])),
-                cell(methods[INPUT]),
-                baseline,
-                *(cell(methods[name]) for name in ours if name in methods),
-            ]
-        )
-    shown = [
-        f"{name} steps" if name != "1" else "1 step"
-        for name in ours
-        if any(name in methods for methods in grouped.values())
+        grouped[row.set, row.degradation, row.method].append(row)
+    return [
+        {
+            "set": name,
+            "degradation": degradation,
+            "method": method,
+            "pictures": len(chosen),
+            "psnr": mean(row.psnr for row in chosen),
+            "ssim": mean(row.ssim for row in chosen),
+            "perceptual": None if chosen[0].perceptual is None else mean(row.perceptual for row in chosen),
+        }
+        for (name, degradation, method), chosen in grouped.items()
     ]
-    return room("aior_core.metrics.report").markdown(["degradation", "n", INPUT, "classical", *shown], lines)
 
 
-def gains(rows: list[Row], steps: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """Mean PSNR of each method less that of the input, by degradation; without clean pictures, whose input is perfect."""
-    grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        name = {"0": "0 steps", "1": "1 step"}.get(
-            row.method, f"{row.method} steps" if row.method in map(str, steps) else row.method
-        )
-        grouped[f"{row.set}: {row.degradation}"][name].append(row.psnr)
-    means = {
-        damage: {name: sum(values) / len(values) for name, values in methods.items()}
-        for damage, methods in grouped.items()
+def as_json(rows: list[Row], options: argparse.Namespace) -> dict:
+    """The settings and the means."""
+    return {
+        "benchmark": "quality",
+        "limit": options.limit,
+        "ensemble": options.ensemble,
+        "steps": list(options.steps),
+        "weights": [] if options.no_model else weights_used(options.weights),
+        "means": means(rows),
     }
+
+
+def gains(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Mean PSNR of each method minus that of the input, by degradation, without clean pictures."""
+    grouped: dict[str, dict[str, float]] = defaultdict(dict)
+    for each in means(rows):
+        grouped[f"{each['set']}: {each['degradation']}"][steps_name(each["method"])] = each["psnr"]
     return {
         damage: {name: value - methods[INPUT] for name, value in methods.items() if name != INPUT}
-        for damage, methods in means.items()
+        for damage, methods in grouped.items()
         if methods[INPUT] < PERFECT
     }
 
 
 def naming_summary(namings: list[Naming]) -> str:
-    """How often the degradation head named the one damage of a picture right, in all and per kind."""
+    """A table of how often the degradation head names the one damage of a picture correctly."""
     by_kind: dict[str, list[Naming]] = defaultdict(list)
     for naming in namings:
         by_kind[naming.truth].append(naming)
     lines = [
-        [kind, str(len(found)), str(sum(n.by_severity == kind for n in found)), str(sum(n.by_probability == kind for n in found)),
-         ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or BLIND]
+        [
+            kind,
+            str(len(found)),
+            str(sum(n.by_severity == kind for n in found)),
+            str(sum(n.by_probability == kind for n in found)),
+            ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or NOTHING,
+        ]
         for kind, found in by_kind.items()
-    ]  # fmt: skip
+    ]
     right = [sum(getattr(n, name) == n.truth for n in namings) for name in ("by_severity", "by_probability")]
     lines.append(
         [
@@ -178,20 +177,17 @@ def naming_summary(namings: list[Naming]) -> str:
             f"{right[0] / len(namings):.0%} by severity",
         ]
     )
-    return room("aior_core.metrics.report").markdown(
-        ["damage", "n", "right by severity", "right by probability", "taken for"], lines
-    )
+    return markdown(["damage", "n", "right by severity", "right by probability", "taken for"], lines)
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Read the command line. Ends the program with a message when it is wrong."""
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)",
+        help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the "
+        "repository, if there)",
     )
     parser.add_argument(
         "--sets",
@@ -222,17 +218,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
-        help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'",
+        help="only degradations whose label holds one of these texts, separated by commas, e.g. "
+        "'float,jpeg q10'",
     )
-    parser.add_argument("--weights", help="compact weights to measure (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     parser.add_argument(
         "--classical",
         choices=("auto", "CBM3D", "NLM", "none"),
         default="auto",
-        help="denoiser to compare with; none: no classical method at all (default: CBM3D, 5 to 20 s per picture, if installed, else NLM)",
+        help="denoiser to compare with; none leaves out classical methods "
+        "(default: CBM3D if installed, which takes 5 to 20 s per picture, otherwise NLM)",
     )
     parser.add_argument(
         "--perceptual",
@@ -242,7 +237,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-model", action="store_true", help="measure the inputs and the classical methods only"
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="write every single measurement to this file")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write every single measurement to this file"
+    )
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="draw the gains over the damaged pictures (needs matplotlib)"
     )
@@ -260,7 +257,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         options.data = ROOT.parent / "shared" / "data"
         if not options.data.is_dir():
             parser.error(
-                "--data is needed: a folder with MANIFEST.csv (columns file, split), the val pictures it names, test/CBSD68 and test/Set5"
+                "--data is needed: a folder with MANIFEST.csv (columns file, split), the val pictures in it, "
+                "test/CBSD68 and test/Set5"
             )
     return options
 
@@ -268,16 +266,17 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     torch.set_grad_enabled(False)
-    # A set takes minutes: show its table when it is done, into a file too.
+    # A set takes minutes, so its table is written when it is done, also to a file.
     sys.stdout.reconfigure(line_buffering=True)
     walk = None if options.no_model else Walk(options.weights, options.device, options.ensemble)
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
     print(
-        f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
+        f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: "
+        f"PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
     )
     everything: list[Row] = []
-    with sheet(options.out, Row) as add:
+    with sheet(options.csv, Row) as add:
         for name, cases in sources:
             rows, namings = [], []
             wanted = options.only.split(",") if options.only else [""]
@@ -290,19 +289,19 @@ def main(argv: list[str] | None = None) -> int:
                 namings += [naming] if naming else []
                 add(measured)
             everything += rows
-            print(f"\n## {name}\n\n{summary(rows, options.steps)}")
+            result = {"steps": options.steps, "means": means(rows)}
+            print(f"\n## {name}\n\n{quality(result)}")
             if name not in SETS:
                 for row in rows:
                     print(f"- {row.picture}, {row.method}: {row.psnr:.2f} / {row.ssim:.4f}")
             if name == "val" and namings:
                 print(f"\nThe head's word for the one damage of each picture:\n\n{naming_summary(namings)}")
+    if options.json:
+        write_results(options.json, as_json(everything, options))
     if options.plot:
-        draw_gains(gains(everything, options.steps), options.plot, walk.weights if walk else "no model")
+        draw_gains(gains(everything), options.plot, walk.weights if walk else "no model")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"quality.py: {error}") from None
+    run(main)

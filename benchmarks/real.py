@@ -1,13 +1,15 @@
-"""Real damage with truth: what weights gain over the damaged picture, and whether they find the damage.
+"""Real damage with ground truth: how much weights gain over the damaged picture, and whether they find the
+damage.
 
-    python benchmarks/real.py                                  the bundled weights, default settings, all sets
-    python benchmarks/real.py --limit 3 --steps 0,4            a quick look, DAEM alone beside it
-    python benchmarks/real.py --weights old=FILE --weights new=FILE --out benchmarks/results/real.json
+    python benchmarks/real.py                            the bundled weights, default settings, all sets
+    python benchmarks/real.py --limit 3 --steps 0,4      a quick look, also at DAEM alone
+    python benchmarks/real.py --weights old=FILE --weights new=FILE --json benchmarks/results/real.json
 
-A set is a folder with lq/ and gt/. Every folder in DATA/real_val (to choose by), in DATA/test_published (to
-report, never to choose by) and in those given with --folder is one. Clean pictures are restored too: CBSD68,
-and the validation pictures val and val2, the middle 512x512. PSNR in dB over RGB, on results rounded to 8
-bits as a saved picture is. Several weights see each picture one after the other.
+A set is a folder with lq/ and gt/. Sets are read from DATA/real_val (settings may be chosen on them), from
+DATA/test_published (for reports only) and from folders given with --folder. Clean pictures are restored too:
+CBSD68, and the middle 512x512 of the validation pictures val and val2. The tables have PSNR in dB over RGB,
+of results rounded to 8 bits, as saved pictures are. With several weights, each picture is restored with all
+of them in turn.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from pathlib import Path
 
 import torch
 from _cases import Case, paired, read, spaced
+from _command import add_device, command_line, run
 from _host import ROOT, Walk, bundled, image, room
-from _real_tables import CLEAN, Row, grouped, summary, tables
+from _real_tables import Row, entries, tables
 from _results import weights_of, write_results
 from _sheet import counted
+from _tables import CLEAN
 
 MAIN = {
     "Nam25": "noise", "PolyU100": "noise", "SIRR_val20": "rain", "GoPro_dongheehand": "blur",
@@ -32,13 +36,13 @@ MAIN = {
     "I-HAZE_small": "haze", "ITS_indoor_train": "haze", "LOL_our485": "low_light", "LOL_eval15": "low_light",
     "Rain100L_481x321": "rain",
 }  # fmt: skip
-"""What is wrong with the pictures of a set, first of all."""
+"""The main damage of each set."""
 SIDE = 512
-"""Of clean pictures, the middle so many pixels are restored."""
+"""Side in pixels of the middle of clean pictures that is restored."""
 
 
 def sets_in(folder: Path) -> list[Path]:
-    """The sets of a folder, by name. Raises FileNotFoundError if it holds none."""
+    """The sets in a folder, by name. Raises FileNotFoundError when there is none."""
     found = (
         sorted(place for place in folder.iterdir() if (place / "lq").is_dir() and (place / "gt").is_dir())
         if folder.is_dir()
@@ -75,9 +79,9 @@ def clean(name: str, files: list[Path], limit: int | None) -> Iterator[Case]:
 
 
 def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main: str | None) -> Iterator[Row]:
-    """A row per number of steps."""
+    """Restore a case with each number of steps. Yields a row for each."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )
@@ -101,24 +105,18 @@ def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main:
 
 
 def as_json(rows: list[Row], weights: dict[str, str], options: argparse.Namespace) -> dict:
-    """Everything that was measured: settings, a summary per set, and every picture."""
-    groups = grouped(rows)
+    """The settings, a summary per set, and the rows of all pictures."""
     return {
         "benchmark": "real", "limit": options.limit, "ensemble": options.ensemble,
         "weights": [weights_of(*each) for each in weights.items()],
-        "sets": [
-            {"set": name, "weights": called, "steps": steps, "main": options.kinds.get(name)} | summary(group)
-            for (name, called, steps), group in groups.items()
-        ],
+        "sets": entries(rows, options.kinds),
         "pictures": [asdict(row) for row in rows],
     }  # fmt: skip
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Read the command line. Ends the program with a message when it is wrong."""
+    parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -159,10 +157,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="mean of N mirrored copies, 1 to 4 (default: 1, off)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures per set, evenly spaced")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write everything to this file")
+    add_device(parser)
     options = parser.parse_args(argv)
     options.steps = tuple(int(count) for count in options.steps.split(","))
     named = [text.rpartition("=")[::2] for text in options.weights]
@@ -201,14 +196,11 @@ def main(argv: list[str] | None = None) -> int:
             for called, walk in walks.items():
                 rows += restored(walk, called, case, options.steps, options.kinds.get(name))
         print(f"\n{tables([row for row in rows if row.set == name])}")
-        if options.out:
-            write_results(options.out, as_json(rows, weights, options))
+        if options.json:
+            write_results(options.json, as_json(rows, weights, options))
     print(f"\n# All\n\n{tables(rows)}")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"real.py: {error}") from None
+    run(main)

@@ -1,12 +1,12 @@
-"""Seconds and peak memory of the walk, split by encode, sample and decode, and what DAFF adds to a sampling step.
+"""Time and peak memory of the walk by stage, and the time that DAFF adds to a sampling step.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --sizes 512 --steps 4 --threads 1
 
-Each row runs in a process of its own, so that its peak memory (resident set, PyTorch and ComfyUI included) is its own.
-Seconds are the median of --repeats runs after one run to warm up. "plain step" is a sampling step of the same MODEL
-without the DAFF patch, "DAFF step" with it: seconds per step from the difference between runs of different lengths, so that
-what happens once per run does not count.
+Each row runs in a process of its own, so that its peak memory (resident set, with PyTorch and ComfyUI) is its
+own. Seconds are the median of --repeats runs after a run to warm up. "plain step" is a sampling step of the
+same MODEL without the DAFF patch, "DAFF step" one with it. Both come from the difference between a long and a
+short run, so that work done once per run does not count.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import time
 from functools import partial
 
 import torch
+from _command import add_model, command_line, run
 from _host import Walk, peak_mib, room, start_comfy, timed
+from _results import weights_used, write_results
+from _tables import speed, speed_of_daff
 
 STEPS_FOR_SHARE = (2, 10)
 
 
 def picture(size: int) -> torch.Tensor:
-    """A noisy, hazy test card as IMAGE `1 size size 3`: always the same."""
+    """A test card with noise and haze, IMAGE `1 size size 3`, always the same."""
     degradations = room("aior_core.degradations")
     line = torch.linspace(0, 12, size)
     card = (
@@ -50,7 +53,7 @@ def share(walk: Walk, prior, repeats: int) -> tuple[float, float]:
 
 
 def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str, float]:
-    """All numbers of one row, in this process."""
+    """All numbers of one row, measured in this process."""
     if options.threads:
         torch.set_num_threads(options.threads)
     started = time.perf_counter()
@@ -61,14 +64,14 @@ def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str,
     encode, prior = timed(lambda: walk.encode(card), options.repeats)
     sample, latent = timed(lambda: walk.sample(prior, steps), options.repeats)
     decode, _ = timed(lambda: walk.decode(latent, prior), options.repeats)
-    row = {"load": loaded, "encode": encode, "sample": sample, "decode": decode, "peak": peak_mib()}
+    row = {"load": loaded, "encode": encode, "sample": sample, "decode": decode, "peak_mib": peak_mib()}
     if steps == options.steps[0]:
         row["plain_step"], row["daff_step"] = share(walk, prior, options.repeats)
     return row
 
 
 def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
-    """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
+    """`measure_row` in a new process. Raises RuntimeError with its output when it fails."""
     done = subprocess.run(
         [sys.executable, __file__, *argv, "--row", f"{size}x{steps}"],
         capture_output=True,
@@ -82,19 +85,14 @@ def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--sizes", default="256,512,1024", help="sides of the square pictures (default: 256,512,1024)"
     )
     parser.add_argument("--steps", default="1,4,20", help="numbers of sampling steps (default: 1,4,20)")
     parser.add_argument("--repeats", type=int, default=3, help="runs whose median counts (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--weights", help="compact weights (default: the bundled ones)")
-    parser.add_argument(
-        "--device", choices=("cpu", "auto"), default="cpu", help="cpu, or what ComfyUI chooses (default: cpu)"
-    )
+    add_model(parser)
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     options.steps = [int(count) for count in options.steps.split(",")]
@@ -106,28 +104,27 @@ def main(argv: list[str] | None = None) -> int:
     start_comfy(options.device)
     threads = options.threads or torch.get_num_threads()
     print(
-        f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the median of {options.repeats} runs.\n"
+        f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the "
+        f"median of {options.repeats} runs.\n"
     )
-    rows, shares = [], []
+    rows = []
     for size in (int(side) for side in options.sizes.split(",")):
         for steps in options.steps:
-            row = in_a_process(size, steps, argv)
-            total = row["encode"] + row["sample"] + row["decode"]
-            numbers = [f"{row[name]:.2f}" for name in ("load", "encode", "sample", "decode")]
-            rows.append([f"{size}x{size}", str(steps), *numbers, f"{total:.2f}", f"{row['peak']:.0f}"])
-            if "daff_step" in row:
-                plain, patched = row["plain_step"], row["daff_step"]
-                shares.append(
-                    [f"{size}x{size}", f"{plain:.3f}", f"{patched:.3f}", f"{patched / plain - 1:+.0%}"]
-                )
-    markdown = room("aior_core.metrics.report").markdown
-    print(markdown(["picture", "steps", "load", "encode", "sample", "decode", "total", "peak MiB"], rows))
-    print("\n" + markdown(["picture", "plain step", "DAFF step", "DAFF adds"], shares))
+            rows.append({"size": size, "steps": steps, **in_a_process(size, steps, argv)})
+    results = {
+        "benchmark": "speed",
+        "torch": torch.__version__,
+        "device": options.device,
+        "threads": threads,
+        "repeats": options.repeats,
+        "weights": weights_used(options.weights),
+        "rows": rows,
+    }
+    print(f"{speed(results)}\n\n{speed_of_daff(results)}")
+    if options.json:
+        write_results(options.json, results)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except FileNotFoundError as error:
-        raise SystemExit(f"speed.py: {error}") from None
+    run(main)

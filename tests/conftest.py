@@ -166,14 +166,6 @@ def host(comfyui):
 
 
 @pytest.fixture
-def whole_reach(comfyui, monkeypatch):
-    """Halos as wide as the receptive field. Random weights use all of it, trained ones half (`REACHED`)."""
-    from aior_pack.aior_core.pipeline import receptive_field as reach
-
-    monkeypatch.setattr(reach, "REACHED", 1.0)
-
-
-@pytest.fixture
 def small_windows(comfyui, monkeypatch):
     """Allows windows of any size for the denoiser, because the pictures of tests are small."""
     from aior_pack.aior_core.host import sampling

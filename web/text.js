@@ -1,21 +1,23 @@
-// Shows on a node of this pack what it says when it runs: the `text` of its `ui`, or `aior_text` where it is not at the end of a graph. The front
-// end itself shows that of Preview as Text only, and what a server can send as progress text neither from the cache nor in a graph that is not open.
+// Shows the text that a node of this pack returns when it runs: `text` in the `ui` result of an output node,
+// `aior_text` in that of any other. The front end shows such a text only for Preview as Text. Progress text from the
+// server is no substitute: it is not sent for cached results, and it is lost while the graph is not open.
 import { app } from "../../scripts/app.js"
 
 const NAME = "aior_text"
 const textsOf = output => output?.text ?? output?.[NAME]
-// Pixels: of a line and a character at this size of type, around the text, and of the margin that the front end keeps around a widget.
-const LINE = 15, CHARACTER = 6.7, AROUND = 8, MARGIN = 10
-const MOST_LINES = 18
+// Sizes in pixels, for an 11px font. MARGIN is what the front end keeps free around a widget.
+const LINE_HEIGHT = 15, CHARACTER_WIDTH = 6.7, PADDING = 8, MARGIN = 10
+const MAX_LINES = 18
 
 function addText(node) {
     const element = document.createElement("pre")
     Object.assign(element.style, {
-        margin: 0, padding: `${AROUND / 2}px 8px`, width: "100%", height: "100%", boxSizing: "border-box", overflow: "auto",
+        margin: 0, padding: `${PADDING / 2}px 8px`, width: "100%", height: "100%", boxSizing: "border-box", overflow: "auto",
         whiteSpace: "pre-wrap", overflowWrap: "anywhere", userSelect: "text", borderRadius: "4px",
-        font: `11px/${LINE}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`,
+        font: `11px/${LINE_HEIGHT}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`,
         color: "var(--input-text)", background: "var(--comfy-input-bg)",
     })
+    // The wheel scrolls a text that is longer than its box. Otherwise, and with Ctrl, it zooms the canvas.
     element.addEventListener("wheel", event => {
         event.stopPropagation()
         if (event.ctrlKey || element.scrollHeight <= element.clientHeight) {
@@ -29,21 +31,21 @@ function addText(node) {
         setValue: text => { element.textContent = text },
         getMinHeight: () => heightOf(element.first ?? "", node.size[0]),
     })
-    // The option keeps it out of the prompt, this out of the saved workflow.
+    // The option `serialize` keeps the text out of the prompt; this property keeps it out of the saved workflow.
     widget.serialize = false
     return widget
 }
 
 function heightOf(text, width) {
-    const columns = Math.max(10, Math.floor((width - 2 * MARGIN - 16) / CHARACTER))
+    const columns = Math.max(10, Math.floor((width - 2 * MARGIN - 16) / CHARACTER_WIDTH))
     const lines = text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0)
-    return Math.min(lines, MOST_LINES) * LINE + AROUND + 2 * MARGIN
+    return Math.min(lines, MAX_LINES) * LINE_HEIGHT + PADDING + 2 * MARGIN
 }
 
 function show(node, texts) {
     if (!Array.isArray(texts) || !texts.length) return
     const widget = node.widgets?.find(widget => widget.name === NAME) ?? addText(node)
-    // A node that ran for each entry of a list says one text for each: the node grows for the first, the rest is scrolled to.
+    // A node that ran for a list has one text per entry. The node grows to fit the first; the user scrolls to the rest.
     widget.element.first = texts[0]
     widget.value = texts.join("\n\n")
     const [width, height] = node.computeSize()
@@ -51,7 +53,7 @@ function show(node, texts) {
     node.setDirtyCanvas(true, true)
 }
 
-// Outputs go by "NODE" in the workflow itself and by "SUBGRAPH:NODE" in a subgraph.
+// A locator is "NODE" in the workflow itself and "SUBGRAPH:NODE" inside of a subgraph.
 function nodeAt(locator) {
     const root = app.graph.rootGraph ?? app.graph
     const [first, second] = locator.split(":")
@@ -61,7 +63,7 @@ function nodeAt(locator) {
 const ours = node => node?.comfyClass?.startsWith("AIOR_")
 
 app.registerExtension({
-    // Begins with the DisplayName of pyproject.toml, as comfy-test asks for.
+    // comfy-test requires that the name begins with the DisplayName of pyproject.toml.
     name: "aiorallinoneimagerestoration.text",
     beforeRegisterNodeDef(type, definition) {
         if (!definition.name.startsWith("AIOR_")) return
@@ -71,7 +73,7 @@ app.registerExtension({
             show(this, textsOf(output))
         }
     },
-    // What ran before: another tab that is opened again, an undo, a run taken from the history.
+    // Outputs of earlier runs: after switching tabs, after an undo, or when a run is loaded from the history.
     onNodeOutputsUpdated(outputs) {
         for (const [locator, output] of Object.entries(outputs)) {
             const node = nodeAt(locator)

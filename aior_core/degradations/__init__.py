@@ -1,4 +1,4 @@
-"""How pictures go bad, on tensors, seeded. Pictures are ``B 3 H W``, RGB, -1..1."""
+"""Damage to pictures, on tensors and from seeds. Pictures are `B 3 H W`, RGB, -1..1."""
 
 from .batch import degrade_batch, recipe_labels
 from .kinds import DEGRADATIONS, KINDS, of, primary_from_severity, severity_from_primary, shares

@@ -1,5 +1,7 @@
-"""Looks that are of no single kind: "mixture" does several kinds of damage at once, "clean" changes a picture
-and damages nothing."""
+"""Looks that belong to no single kind.
+
+A "mixture" does several kinds of damage at once. A "clean" look changes a picture and damages nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,4 +31,4 @@ FILM = NestedStyle(
     share=2.0,
 )
 APART = {"mixture": of_kind("mixture"), "clean": {**of_kind("clean"), "film": FILM}}
-"""By what stands for a kind in steps that are of none: the looks by their names."""
+"""The looks by their names, for each of the two words that a step may have in place of a kind."""

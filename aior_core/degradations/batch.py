@@ -11,10 +11,10 @@ CELL = 8
 
 
 def degrade_batch(pictures: torch.Tensor, recipes) -> tuple:
-    """Damage ``pictures`` (``B 3 H W``, -1..1), each by its own recipe.
+    """Damage `pictures` (`B 3 H W`, -1..1), each by its own recipe.
 
-    Returns ``(lq, severities, maps)``: ``B 3 H W`` in -1..1, ``B K`` and ``B K ceil(H/8) ceil(W/8)`` in 0..1,
-    kinds in the order of ``KINDS``. Raises ValueError when there is not one recipe per picture.
+    Returns `(lq, severities, maps)`: `B 3 H W` in -1..1, `B K` and `B K ceil(H/8) ceil(W/8)` in 0..1, with
+    the kinds in the order of `KINDS`. Raises ValueError unless there is one recipe per picture.
     """
     recipes = list(recipes)
     if pictures.ndim != 4 or len(recipes) != pictures.shape[0]:
@@ -30,12 +30,12 @@ def degrade_batch(pictures: torch.Tensor, recipes) -> tuple:
 
 
 def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
-    """``(severities [K], maps [K, ceil(H/8), ceil(W/8)])`` on the CPU, K being all kinds.
+    """Return `(severities [K], maps [K, ceil(H/8), ceil(W/8)])` on the CPU, where K is the number of kinds.
 
-    A masked step counts with ``severity * mean(mask)`` globally and ``severity * mask``, area-pooled, in the
-    map; a kind that occurs twice counts with its maximum. Where a look says how its damage is spread, the map
-    has ``severity`` where most of it is, and the picture that severity too, or the mean over its places for
-    looks that say so.
+    A step with a mask counts with `severity * mean(mask)` for the picture and with `severity * mask`,
+    area-pooled, in the map. A kind that occurs twice counts with its maximum. Where a look says how its
+    damage is spread, the map has `severity` where most of the damage is. The picture has that severity too,
+    or, for looks that ask for it, the mean over its places.
     """
     severities = torch.zeros(len(KINDS))
     maps = torch.zeros(len(KINDS), -(-height // CELL), -(-width // CELL))
@@ -57,11 +57,15 @@ def recipe_labels(recipe: Recipe, height: int, width: int) -> tuple:
 
 
 def _spread(step: Step, camera: dict | None, height: int, width: int) -> torch.Tensor | None:
-    """What each cell has of a step's damage, ``h w`` in 0..1 and 1 where most is; None for looks that are the
-    same everywhere."""
+    """Return the share of a step's damage in each cell, `h w` in 0..1, with 1 where most of it is.
+
+    None stands for looks that are the same everywhere.
+    """
     if step.severity <= 0.0 or step.style is None or step.style.where is None:
         return None
-    options = {"depth": scene_depth(camera, height, width)} if step.linear and step.style.takes_depth else {}
+    options = {}
+    if camera is not None and step.linear and step.style.takes_depth:
+        options["depth"] = scene_depth(camera, height, width)
     truth = _pooled(step.style.truth(step.params, step.seed, height, width, **options))
     return truth / truth.max().clamp_min(1e-6)
 

@@ -1,4 +1,11 @@
-"""Blur by a kernel: Gaussian, defocus disc, motion along a curved path."""
+"""Blur by a kernel: Gaussian, defocus disc, motion along a curved path; and the convolution that all blurs
+use.
+
+kornia blurs by Gaussians: its result is the same to the last bit as that of a separable convolution of our
+own, and three times as fast. Convolution by a wide kernel stays our own. kornia has a Fourier transform for
+it too (`fft_conv`), which transforms all planes at once and takes several times the memory of a large
+picture.
+"""
 
 import math
 
@@ -7,74 +14,63 @@ import torch.nn.functional as F
 
 from .fields import splat, stream
 
-DIRECT_SIDE = 63
-"""Kernels of more pixels a side are applied by Fourier transforms. Severity 1 has 21."""
+_DIRECT = 9
+"""Kernels of up to this side are applied directly, and larger ones by Fourier transforms, which are faster.
+"""
 
 
 def apply_blur(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Blur ``picture`` (``B C H W``, 0..1); the spread of all shapes is that of a Gaussian of
-    ``params["sigma"]``."""
+    """Blur `picture` (`B C H W`, 0..1). Every shape spreads light as a Gaussian of `params["sigma"]` does."""
     sigma = params["sigma"]
     if params["shape"] == "gaussian":
         return gaussian_blur(picture, sigma)
     if params["shape"] == "disc":
-        return _convolve(
-            picture, _disc_kernel(2.0 * sigma)
-        )  # a disc of radius r has the variance r^2 / 4 per axis
-    return _convolve(picture, _path_kernel(5.0 * sigma, params["angle"], params["bend"], seed))
+        # A disc of radius r has the variance r^2 / 4 per axis.
+        return convolve(picture, _disc_kernel(2.0 * sigma))
+    # Correlation with the path: the camera moves along it, and the picture against it.
+    return convolve(picture, _path_kernel(5.0 * sigma, params["angle"], params["bend"], seed).flip(0, 1))
 
 
-def gaussian_blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Separable Gaussian blur of ``B C H W`` with replicated borders; sigma 0 is the identity."""
+def gaussian_blur(picture: torch.Tensor, sigma: float, border: str = "replicate") -> torch.Tensor:
+    """Blur `B C H W` by a Gaussian that is cut off at three sigma; sigma 0 is the identity.
+
+    border: "replicate" or "reflect". A picture that is too small to be reflected is replicated. kornia is
+    imported by the first call, because the import takes a second.
+    """
     if sigma <= 0.0:
         return picture
-    radius = max(1, math.ceil(3.0 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float32) / sigma) ** 2)
-    taps = (taps / taps.sum()).to(picture)
-    flat = picture.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="replicate"), taps[None, None, None, :])
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="replicate"), taps[None, None, :, None])
-    return flat[:, 0].view(picture.shape)
+    from kornia.filters import gaussian_blur2d
+
+    size = 2 * max(1, math.ceil(3.0 * sigma)) + 1
+    if min(picture.shape[-2:]) <= size // 2:
+        border = "replicate"
+    return gaussian_blur2d(picture, (size, size), (sigma, sigma), border_type=border)
 
 
-def _convolve(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Correlate every channel with an odd square ``kernel`` of sum 1, borders replicated."""
-    radius = kernel.shape[0] // 2
-    flat = picture.flatten(0, 1)[:, None]
-    if kernel.shape[0] <= DIRECT_SIDE:
-        flat = F.pad(flat, (radius,) * 4, mode="replicate")
-        return F.conv2d(flat, kernel.to(picture)[None, None])[:, 0].view(picture.shape)
-    # Direct convolution by the largest kernel that limits allow takes half an hour for 24 megapixels.
-    kernel = kernel.to(picture)[None, None]
-    planes = [
-        _correlate_by_fft(F.pad(plane, (radius,) * 4, mode="replicate"), kernel) for plane in flat.split(1)
-    ]
-    return torch.cat(planes)[:, 0].view(picture.shape)
+def convolve(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Convolve every channel of `picture` (`B C H W`) with an odd square `kernel`; borders are replicated."""
+    side = kernel.shape[0]
+    if side == 1:
+        return picture * kernel.to(picture)
+    reach = side // 2
+    flat = F.pad(picture.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    if side <= _DIRECT:
+        return F.conv2d(flat, kernel.flip(0, 1).to(picture)[None, None])[:, 0].view(picture.shape)
+    from scipy.fft import next_fast_len
 
-
-def _correlate_by_fft(padded: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """What ``F.conv2d`` gives for ``1 1 H W`` and ``1 1 k k``, but for rounding errors of 1e-6."""
-    height, width = padded.shape[-2:]
-    sides = [_fast_length(side) for side in (height, width)]
-    spectrum = torch.fft.rfft2(padded, s=sides) * torch.fft.rfft2(kernel, s=sides).conj()
-    side = kernel.shape[-1]
-    return torch.fft.irfft2(spectrum, s=sides)[..., : height - side + 1, : width - side + 1]
-
-
-def _fast_length(length: int) -> int:
-    """The smallest product of 2, 3 and 5 that is at least ``length``: Fourier transforms of it are fast."""
-    while True:
-        rest = length
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return length
-        length += 1
+    rows, columns = (next_fast_len(length, real=True) for length in flat.shape[-2:])
+    response = torch.fft.rfft2(kernel.to(picture), s=(rows, columns))
+    out = torch.empty_like(flat[..., side - 1 :, side - 1 :])
+    # Plane by plane: the transforms of a large picture would take several times its memory.
+    for index in range(flat.shape[0]):
+        spectrum = torch.fft.rfft2(flat[index, 0], s=(rows, columns)) * response
+        plane = torch.fft.irfft2(spectrum, s=(rows, columns))
+        out[index, 0] = plane[side - 1 : flat.shape[-2], side - 1 : flat.shape[-1]]
+    return out[:, 0].view(picture.shape)
 
 
 def _disc_kernel(radius: float) -> torch.Tensor:
-    """Disc with an edge one pixel soft, so that it grows continuously with ``radius``."""
+    """Return a disc whose edge is one pixel soft, so that it grows continuously with `radius`."""
     reach = max(1, math.ceil(radius + 0.5))
     axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
     distance = (axis[:, None] ** 2 + axis[None, :] ** 2).sqrt()
@@ -83,8 +79,10 @@ def _disc_kernel(radius: float) -> torch.Tensor:
 
 
 def _path_kernel(length: float, angle: float, bend: float, seed: int) -> torch.Tensor:
-    """Path of a shaken camera: starts in the direction ``angle`` and turns smoothly at random, more for
-    larger ``bend``."""
+    """Return the path of a shaken camera.
+
+    It starts in the direction `angle` and turns smoothly and at random, more for a larger `bend`.
+    """
     count = max(8, math.ceil(length * 3.0))
     turns = torch.randn(4, generator=stream(seed)) * bend * 1.2
     turning = F.interpolate(turns[None, None], size=count, mode="linear", align_corners=True)[0, 0]

@@ -1,4 +1,4 @@
-"""What a degradation is: one record that says everything about it. `kinds/` has one file per degradation."""
+"""The record that says everything about one degradation. `kinds/` has one file per degradation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from .limits import require_choice, require_number
 from .published.style import Style
 
 MIXES = ("any", "training", "training of three", "keep", "maps", "tone", "polish", "hold")
-"""Where pictures are damaged at random: recipes drawn without weights, then the stages of training that have
-shares of their own.
+"""The occasions on which pictures are damaged at random.
 
-`training` is what the restoring stages draw one or two damages from, `training of three` what they draw three
-from, `keep`, `maps`, `tone` the stages of these names; `polish` what the stage polish learns by its squared
-error, and `hold` what it holds to what it was.
-"""
+"any" is for recipes that are drawn without weights. The others are stages of training with shares of their
+own: "training" for the restoring stages with one or two damages, "training of three" for three, "keep",
+"maps" and "tone" for the stages of these names, "polish" for what the stage polish learns by its squared
+error, and "hold" for what that stage holds to what it was."""
 WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -27,17 +26,24 @@ WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 class Degradation:
     """Everything about one kind of damage.
 
-    name: in recipes, weights and node inputs. number: its row in every label and in the weights, from 0 on
-    without a gap; never changes. label: how reports write it. steered, trained: how *Steer Degradations* and
-    *Train AIOR Restorer* speak of it. meaning: what severity 1 is. primary: the parameter that carries the
-    severity: its value is `line[0] + line[1] * severity`, a whole number where `whole`. severities: the range
-    that training draws from; mild: that of damage that is hardly seen. rank: its place when several damages
-    are applied, small first. typical: the parameters of presets, beside the primary one. sample: `(severity,
-    params)` of one training sample in the plain form. apply: the plain form, on sRGB values 0..1, `B 3 H W`;
-    takes `depth` where `takes_depth`. limits, choices: of the plain form, as in `Style`; colors: which of
-    them are three numbers. styles: other looks, by name. shares: how often it occurs in each of `MIXES`.
-    validation: by name the severity and parameters that training is watched by. anchor_start: where the
-    anchor of DAEM starts for it; 0 holds the low frequencies of the damaged picture, -8 lets go of them.
+    name: its name in recipes, weights and node inputs.
+    number: its row in every label and in the weights, from 0 on without a gap. It never changes.
+    label: its name in reports.
+    steered, trained: its names in *Steer Degradations* and *Train AIOR Restorer*.
+    meaning: what severity 1 is.
+    primary: the parameter that carries the severity. Its value is `line[0] + line[1] * severity`, a whole
+        number where `whole` is set. A value beyond severity 1 counts as severity 1.
+    severities, mild: the ranges that training draws from, in general and for damage that is hardly visible.
+    rank: its place when several damages are applied, small first.
+    typical: the parameters of presets, beside the primary one.
+    sample: `draw -> (severity, params)` of one training sample in the plain form.
+    apply: the plain form, on sRGB values in 0..1, `B 3 H W`. It takes `depth` where `takes_depth` is set.
+    limits, choices: those of the plain form, as in `Style`. colors: which parameters are three numbers.
+    styles: other looks, by name.
+    shares: how often the kind occurs in each of `MIXES`.
+    validation: by name, the severity and the parameters that training is watched by.
+    anchor_start: where the low-frequency anchor of DAEM starts for the kind. At 0 the anchor holds the low
+        frequencies of the damaged picture; at -8 it lets them go.
     """
 
     name: str
@@ -61,15 +67,16 @@ class Degradation:
     whole: bool = False
     takes_depth: bool = False
     colors: tuple[str, ...] = ()
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    choices: Mapping[str, tuple] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
 
     def __post_init__(self):
         if not WORD.fullmatch(self.name):
             raise ValueError(
-                f"degradations: {self.name!r} is no name of a kind; expected small letters, digits and _"
+                f"degradations: {self.name!r} is not a valid name of a kind; expected small letters, "
+                "digits and _, and a letter first"
             )
-        # A mix that does not name a kind never trains it, and nobody notices.
+        # A mix that does not name a kind never trains it, and nobody would notice.
         if set(self.shares) != set(MIXES):
             raise ValueError(
                 f"degradations: {self.name} has shares of {sorted(self.shares)}; expected one of each "
@@ -77,7 +84,7 @@ class Degradation:
             )
 
     def value(self, severity: float) -> float | int:
-        """The primary parameter at a severity in 0..1. Raises ValueError outside of that range."""
+        """Return the primary parameter at a severity in 0..1. Raises ValueError outside of that range."""
         if not 0.0 <= severity <= 1.0:
             raise ValueError(
                 f"degradations: severity of {self.name} is {severity}; expected a number in 0..1"
@@ -86,16 +93,16 @@ class Degradation:
         return int(round(value)) if self.whole else value
 
     def severity(self, value: float) -> float:
-        """The severity, clamped to 0..1, that a value of the primary parameter stands for."""
+        """Return the severity, clamped to 0..1, that a value of the primary parameter stands for."""
         return min(1.0, max(0.0, (float(value) - self.line[0]) / self.line[1]))
 
-    def preset(self, severity: float, overrides: Mapping[str, object]) -> tuple[float, dict]:
-        """`(severity, params)` with typical parameters, single ones replaced; a primary one among those
-        decides the severity.
+    def preset(self, severity: float, overrides: Mapping) -> tuple[float, dict]:
+        """Return `(severity, params)` with typical parameters, some of them replaced by `overrides`.
 
-        Raises ValueError for parameters or choices that the kind does not have.
+        A primary parameter among the overrides decides the severity. Raises ValueError for parameters or
+        choices that the kind does not have.
         """
-        params = {self.primary: self.value(severity), **self.typical}
+        params: dict = {self.primary: self.value(severity), **self.typical}
         for name, value in overrides.items():
             if name not in params:
                 raise ValueError(
@@ -108,9 +115,11 @@ class Degradation:
             severity = self.severity(params[self.primary])
         return severity, params
 
-    def style(self, params: Mapping[str, object]) -> Style | None:
-        """The style that `params` name, None for the plain form. Raises ValueError for one that the kind does
-        not have."""
+    def style(self, params: Mapping) -> Style | None:
+        """Return the style that `params` name, or None for the plain form.
+
+        Raises ValueError for a style that the kind does not have.
+        """
         name = params.get("style")
         if name is None:
             return None
@@ -121,8 +130,8 @@ class Degradation:
             )
         return self.styles[name]
 
-    def require(self, params: Mapping[str, object]) -> None:
-        """Raise ValueError when `params` lack what the kind needs, or bring what is beyond its limits."""
+    def require(self, params: Mapping) -> None:
+        """Raise ValueError when `params` lack what the kind needs, or hold a value beyond its limits."""
         style = self.style(params)
         if style is not None:
             style.require(params)

@@ -1,9 +1,9 @@
 """Depth for pictures that come without one: ground and sky, slanted walls, rooms, boxes on the ground, hills.
 
-A depth is `H W` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It comes from a drawn
-geometry and not from brightness. "Bright is far" would teach a network that pale things are hazy. The steps of a
-geometry are soft, because hard ones would lie across the things in the picture. `follow_edges` moves them to the
-picture's own edges.
+A depth is `H W` in 0..1: 0 at the lens, 1 at the farthest distance (the horizon, the sky). It comes from a
+drawn geometry and not from brightness. "Bright is far" would teach a network that pale things are hazy. The
+steps of a geometry are soft, because hard ones would lie across the things in the picture. `follow_edges`
+moves them to the picture's own edges.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .draw import Draw
-from .fields import fractal_noise, plane, stream
+from .fields import fractal_noise, plane, sides, stream
 
 KINDS = ("ground", "wall", "room", "boxes", "hills")
 _SHARES = (0.25, 0.15, 0.15, 0.25, 0.2)
@@ -89,8 +89,8 @@ def make_depth(params: dict, seed: int, height: int, width: int) -> torch.Tensor
 def invented_depth(height: int, width: int, generator: torch.Generator, scene: str) -> torch.Tensor:
     """Return a depth `H W` in `NEAREST`..1 of a geometry that fits `scene`, one of `SCENES`.
 
-    It reaches from the lens to the farthest distance. Published looks have a parameter of their own for how near
-    the nearest thing is.
+    It reaches from the lens to the farthest distance. Published looks have a parameter of their own for how
+    near the nearest thing is.
     """
     draw = Draw(generator)
     params = {**draw_depth(draw, _GEOMETRIES[scene]), "nearest": 0.0}
@@ -104,7 +104,7 @@ def seen_depth(
 
     The generator draws the same numbers in either case, so what is drawn afterwards does not change.
     """
-    invented = invented_depth(*picture.shape[-2:], generator, scene)
+    invented = invented_depth(*sides(picture), generator, scene)
     depth = follow_edges(invented[None, None], picture) if given is None else given.to(picture)
     return depth.clamp(NEAREST, 1.0)
 
@@ -159,8 +159,8 @@ def _below(params: dict, height: int, width: int) -> torch.Tensor:
 
 
 def _ground(below: torch.Tensor) -> torch.Tensor:
-    # A flat ground is seen at a distance of 1 / angle below the horizon. At the lower edge of the picture it is
-    # at about a twentieth of the farthest distance.
+    # A flat ground is seen at a distance of 1 / angle below the horizon. At the lower edge of the picture it
+    # is at about a twentieth of the farthest distance.
     return (0.04 / below.clamp_min(0.04)).clamp(0.0, 1.0)
 
 
@@ -190,7 +190,9 @@ def _hills(
 
 
 def _room(params: dict, height: int, width: int) -> torch.Tensor:
-    """Return the depth of a box seen from inside: the back wall is at 1, the other four come towards the lens."""
+    """Return the depth of a box seen from inside: the back wall is at 1, the other four come towards the
+    lens.
+    """
     rows = torch.linspace(0.0, 1.0, height)[:, None] - params["back"][1]
     columns = torch.linspace(0.0, 1.0, width)[None] - params["back"][0]
     across = torch.maximum(rows.abs(), columns.abs()) / (params["size"] / 2.0)

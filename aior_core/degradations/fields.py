@@ -1,4 +1,4 @@
-"""Random fields from a seed: smooth fields, fractal noise, planes, masks, splatted points.
+"""Random fields from a seed: smooth fields, fractal noise, ramps, masks, splatted points.
 
 Everything random is drawn on the CPU, so that a recipe gives the same picture on every device.
 """
@@ -10,26 +10,33 @@ import torch.nn.functional as F
 
 MASK_KINDS = ("half", "field")
 PATCH_KINDS = (*MASK_KINDS, "boxes")
-"""Masks of patches: a few upright boxes have hard edges."""
+"""Kinds of masks for patches. "boxes" are a few upright boxes with hard edges."""
 MASK_PARTS = {"kind", "seed", "rest"}
 CHUNK = 2**22
-"""Most numbers in one of the temporary tensors of what draws many small things: 16 MiB each in fp32."""
+"""Largest number of elements in one temporary tensor of code that draws many small things: 16 MiB in fp32."""
 
 
 def chunk_rows(columns: int) -> int:
-    """How many rows of `columns` numbers fit into `CHUNK`; a multiple of 64, so that vector units treat
-    chunks as they treat the whole."""
+    """Return how many rows of `columns` numbers fit into `CHUNK`.
+
+    It is a multiple of 64, so that vector units treat chunks as they treat the whole.
+    """
     return max(64, CHUNK // columns // 64 * 64)
 
 
+def sides(picture: torch.Tensor) -> tuple[int, int]:
+    """Return the height and width of `... H W`."""
+    height, width = picture.shape[-2:]
+    return height, width
+
+
 def stream(seed: int) -> torch.Generator:
-    """A CPU generator at ``seed``: the only source of randomness in this room."""
+    """Return a CPU generator at `seed`. All random fields of this package come from such generators."""
     return torch.Generator().manual_seed(int(seed))
 
 
 def smooth_field(height: int, width: int, generator: torch.Generator, cells: int = 3) -> torch.Tensor:
-    """``H W`` field with about ``cells`` bumps per side whatever the size, values roughly standard uniform in
-    0..1."""
+    """Return a field `H W` with about `cells` bumps per side at any size, roughly uniform in 0..1."""
     grid = torch.rand(1, 1, cells + 1, cells + 1, generator=generator)
     field = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=True)
     return field[0, 0].clamp(0.0, 1.0)
@@ -38,7 +45,9 @@ def smooth_field(height: int, width: int, generator: torch.Generator, cells: int
 def fractal_noise(
     height: int, width: int, generator: torch.Generator, octaves: int = 4, cells: int = 2
 ) -> torch.Tensor:
-    """``H W`` sum of ``octaves`` smooth fields, each twice as fine and half as strong, stretched to 0..1."""
+    """Return `H W`: the sum of `octaves` smooth fields, each twice as fine and half as strong, stretched to
+    0..1.
+    """
     total = torch.zeros(height, width)
     for octave in range(octaves):
         total += smooth_field(height, width, generator, cells * 2**octave) * 0.5**octave
@@ -47,7 +56,7 @@ def fractal_noise(
 
 
 def plane(height: int, width: int, angle: float) -> torch.Tensor:
-    """``H W`` ramp in 0..1 that rises in the direction ``angle`` (degrees; 90 is down, -90 is up)."""
+    """Return a ramp `H W` in 0..1 that rises in the direction `angle` (degrees; 90 is down, -90 is up)."""
     radians = math.radians(angle)
     rows = torch.linspace(-1.0, 1.0, height)[:, None] * math.sin(radians)
     columns = torch.linspace(-1.0, 1.0, width)[None, :] * math.cos(radians)
@@ -56,8 +65,12 @@ def plane(height: int, width: int, angle: float) -> torch.Tensor:
 
 
 def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
-    """``H W`` smooth mask in 0..1 of ``{"seed": int, "kind": "half" | "field" | "boxes"}``; with ``"rest":
-    True`` 1 minus that."""
+    """Return a mask `H W` in 0..1 of `{"seed": int, "kind": "half"
+    "field"
+    "boxes"}`.
+
+    With `"rest": True` it is 1 minus that mask.
+    """
     if mask.get("rest"):
         return 1.0 - mask_field(height, width, {**mask, "rest": False})
     generator = stream(mask["seed"])
@@ -73,8 +86,9 @@ def mask_field(height: int, width: int, mask: dict) -> torch.Tensor:
 
 
 def _boxes(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """``H W``: 1 in one to three boxes, a quarter to three quarters of the picture wide and high, 0
-    outside."""
+    """Return `H W` with one to three boxes of 1, each a quarter to three quarters of the picture wide and
+    high.
+    """
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
     mask = torch.zeros(height, width)
     for _ in range(1 + int(torch.rand((), generator=generator) * 3)):
@@ -86,8 +100,9 @@ def _boxes(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def splat(height: int, width: int, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Add points at fractional ``x``, ``y`` (any equal shape) to an ``H W`` canvas, shared among their four
-    pixels."""
+    """Add points at fractional `x` and `y` (any equal shape) to a canvas `H W`, each shared among four
+    pixels.
+    """
     x, y, weight = x.reshape(-1), y.reshape(-1), weight.reshape(-1)
     inside = (x > -1.0) & (x < width) & (y > -1.0) & (y < height)
     x, y, weight = x[inside], y[inside], weight[inside]

@@ -1,8 +1,8 @@
 """Film and print: grain that is correlated and strongest in mid-tones, and the looks of old pictures.
 
-Grain is damage and can be taken away. A look (black and white, sepia, faded dyes, a print's paper) is what
-the picture is: a clean target keeps it, and `apply_look` makes that target. The dots of halftone print carry
-the picture itself, so nothing here draws or counts them as damage.
+Grain is damage and can be removed. A look (black and white, sepia, faded dyes, the paper of a print) is what
+the picture is. A clean target keeps it, and `apply_look` makes that target. The dots of a halftone print
+carry the picture itself, so nothing here draws them or counts them as damage.
 """
 
 import math
@@ -15,25 +15,16 @@ from .draw import Draw
 LOOKS = ("color", "black_white", "sepia", "faded", "print")
 NO_LOOK = {"name": "color", "mono": None, "gamma": [1.0] * 3, "black": [0.0] * 3, "white": [1.0] * 3}
 NO_GRAIN = {"sigma": 0.0, "size": 0.6, "clumps": 0.0, "peak": 0.5, "color": 0.0}
-NO_FILM = {"look": NO_LOOK, "grain": NO_GRAIN}
-
-
-def draw_film(draw: Draw, sigma: float | None = None, look: str | None = None) -> dict:
-    """Draw a film: ``sigma`` is the grain's standard deviation of 255 at its strongest tone (None: 2 to 26),
-    ``look`` one of `LOOKS` (None: any).
-    """
-    look = draw_look(draw, look)
-    return {"look": look, "grain": draw_grain(draw, sigma, look["mono"] is not None)}
 
 
 def draw_look(draw: Draw, name: str | None = None) -> dict:
-    """Draw a look by ``name`` (None: any). Raises ValueError at a name that is not in `LOOKS`."""
+    """Draw a look by `name` (None: any). Raises ValueError for a name that is not in `LOOKS`."""
     name = name or draw.choice(LOOKS, (0.35, 0.2, 0.15, 0.15, 0.15))
     if name not in LOOKS:
         raise ValueError(f"film: unknown look {name!r}; expected one of {', '.join(LOOKS)}")
     mono, gamma, black, white = None, [1.0] * 3, [0.0] * 3, [1.0] * 3
     if name in ("black_white", "sepia"):
-        # Between film that is blind to red and one that sees it best, as through a red filter.
+        # Film between one that is blind to red and one that sees red best, as through a red filter.
         red = draw.uniform(0.05, 0.6)
         green = draw.uniform(0.3, 0.7) * (1.0 - red)
         mono = [red, round(green, 6), round(1.0 - red - green, 6)]
@@ -44,7 +35,7 @@ def draw_look(draw: Draw, name: str | None = None) -> dict:
         gamma = [round(gamma[0] * (1.0 + part * tint), 6) for part in (-0.4, 0.1, 0.7)]
         white = [1.0, round(1.0 - 0.08 * tint, 6), round(1.0 - 0.35 * tint, 6)]
     if name == "faded":
-        # Dyes lose density: cyan most often first, which turns pictures red, or yellow, which turns them
+        # Dyes lose density: most often cyan first, which turns pictures red, or yellow, which turns them
         # blue.
         loss = [draw.uniform(0.0, 0.55), draw.uniform(0.0, 0.3), draw.uniform(0.0, 0.45)]
         gamma = [round(1.0 - part, 6) for part in loss]
@@ -60,10 +51,10 @@ def draw_look(draw: Draw, name: str | None = None) -> dict:
 
 
 def draw_grain(draw: Draw, sigma: float | None = None, mono: bool = False) -> dict:
-    """Draw grain of ``sigma`` (of 255); ``mono`` gives grain without colour."""
+    """Draw grain of `sigma` (of 255; None: 2 to 26). `mono` gives grain without colour."""
     return {
         "sigma": round(2.0 * 13.0 ** draw.uniform(), 6) if sigma is None else sigma,
-        # Spread of a grain in pixels of the scan: 0.4 is nearly white noise, 1.6 an enlarged detail of fast
+        # Spread of a grain in pixels of the scan. 0.4 is nearly white noise, 1.6 an enlarged detail of fast
         # film.
         "size": round(math.exp(normal(draw, -0.35, 0.4, 2.0)), 6),
         "clumps": draw.uniform(0.0, 0.6),
@@ -72,16 +63,10 @@ def draw_grain(draw: Draw, sigma: float | None = None, mono: bool = False) -> di
     }
 
 
-def apply_film(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, display values 0..1) on film: its look, then its grain; clamped to 0..1."""
-    return apply_grain(apply_look(picture, params["look"]), params["grain"], seed)
-
-
 def apply_look(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """The look without grain (``B 3 H W``, 0..1): the clean target of `apply_film`. Nothing here is random;
-    ``seed`` is unused.
+    """Apply a look without grain to `picture` (`B 3 H W`, 0..1). Nothing is random, so `seed` is unused.
 
-    Every channel is ``black + (white - black) * x^gamma``. With equal ends and gamma 1 the picture is
+    Every channel becomes `black + (white - black) * x^gamma`. With equal ends and gamma 1 the picture is
     returned as it is.
     """
     gamma, black, white = (
@@ -96,12 +81,13 @@ def apply_look(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tens
 
 
 def apply_grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Lay grain over ``picture`` (``B 3 H W``, display values 0..1); clamped to 0..1.
+    """Lay grain over `picture` (`B 3 H W`, display values 0..1); the result is clamped to 0..1.
 
-    Its standard deviation, over the channels, is ``sigma`` / 255 at the tone ``peak`` and falls to a seventh
-    at black and white, where film has little silver or is full of it. Layers for red, green and blue agree
-    but for the share ``color``; blue's is coarsest, as it lies on top and is fastest. Random fields come from
-    the CPU. Raises ValueError at a sigma outside of 0..255 or a size outside of 0.2..8.
+    The standard deviation, over the channels, is `sigma / 255` at the tone `peak`. It falls to a seventh at
+    black and white, where film has little silver or is full of it. The layers for red, green and blue agree
+    except for the share `color`. Blue has the coarsest grain, because its layer lies on top and is the
+    fastest. Random fields come from the CPU. Raises ValueError for a sigma outside of 0..255 or a size
+    outside of 0.2..8.
     """
     sigma, size = params["sigma"], params["size"]
     if not (math.isfinite(sigma) and 0.0 <= sigma <= 255.0):
@@ -125,15 +111,15 @@ def apply_grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def tone_share(picture: torch.Tensor, peak: float) -> torch.Tensor:
-    """How strong grain is at each value (any shape, 0..1): 1 at ``peak``, a seventh at 0 and 1."""
+    """Return how strong grain is at each value (any shape, 0..1): 1 at `peak`, a seventh at 0 and 1."""
     # The power moves the middle of the parabola to the peak.
     bent = picture.clamp(0.0, 1.0).pow(math.log(0.5) / math.log(peak))
     return 0.14 + 0.86 * (4.0 * bent * (1.0 - bent)).clamp_min(0.0).sqrt()
 
 
 def _grains(generators: list, channels: int, shape, size: float, clumps: float) -> torch.Tensor:
-    """``B channels H W`` of unit variance: single grains of ``size``, and clumps of them two and a half times
-    as wide.
+    """Return `B channels H W` of unit variance: single grains of `size`, and clumps of them 2.5 times as
+    wide.
     """
     field = _spot_field(generators, channels, shape, size)
     if clumps <= 0.0:
@@ -142,7 +128,7 @@ def _grains(generators: list, channels: int, shape, size: float, clumps: float) 
 
 
 def _spot_field(generators: list, channels: int, shape, size: float) -> torch.Tensor:
-    """White noise smoothed by a Gaussian of ``size``, of unit variance exactly in the mean."""
+    """Return white noise smoothed by a Gaussian of `size`, with a variance of 1 in expectation."""
     reach = max(1, math.ceil(3.0 * size))
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / size) ** 2)
     taps = taps / taps.square().sum().sqrt()

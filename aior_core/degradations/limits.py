@@ -1,30 +1,35 @@
-"""Checks of what a recipe brings: it is text that anybody can have written, and a blur of 10^9 pixels would
-take all memory."""
+"""Checks of the numbers in a recipe.
+
+A recipe is text that anybody can have written, and a blur of 10^9 pixels would take all memory.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 ANGLE = (-3600.0, 3600.0)
 SHARE = (0.0, 1.0)
 SMALL = (0.0, 10.0)
 MOST_STEPS = 64
 MOST_NUMBERS = 512
-"""In one parameter that is a list."""
+"""Largest number of numbers in one parameter that is a list, and in all of a nested parameter."""
 MOST_DEPTH, LONGEST_WORD = 6, 40
-"""Of a camera's parameters, which are dicts in dicts."""
+"""Deepest nesting and longest word in a camera's parameters, which are nested dicts."""
 LARGEST_SEED = 2**63 - 1
 
 
 def require_number(
     kind: str, name: str, value: object, ends: tuple, *, color: bool = False, many: bool = False
 ) -> None:
-    """Raise ValueError unless `value` is a number within `ends`; a `color` is three such, and `many` may be a
-    list of them, nested or not."""
+    """Raise ValueError unless `value` is a number within `ends`.
+
+    A `color` is three such numbers. With `many` it may also be a list of them, nested or not.
+    """
     low, high = ends
-    numbers = [value]
+    numbers: list = [value]
     if color:
-        numbers = value if isinstance(value, (list, tuple)) and len(value) == 3 else []
+        numbers = list(value) if isinstance(value, (list, tuple)) and len(value) == 3 else []
     elif many:
         numbers = _flat(value)
     if (not numbers and not many) or not all(_number(x) and low <= x <= high for x in numbers):
@@ -48,12 +53,11 @@ def require_seed(seed: object, what: str) -> None:
         )
 
 
-def require_tree(tree: object, limits: dict, what: str) -> None:
-    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers, few enough and
-    not deeply nested.
+def require_tree(tree: object, limits: Mapping, what: str) -> None:
+    """Raise ValueError unless `tree` is made of dicts, lists, short words and finite numbers.
 
-    limits: the ends of numbers by the name that they, or the list that holds them, stand under; of all others
-    they are -1e5..1e5.
+    There may be only so many of them, and not nested too deep. limits: the ends of numbers by the name under
+    which the number, or the list that holds it, stands. All other numbers must be within -1e5..1e5.
     """
     count = _require_branch(tree, limits, what, (-1e5, 1e5), what, MOST_DEPTH)
     if count > MOST_NUMBERS:
@@ -62,8 +66,8 @@ def require_tree(tree: object, limits: dict, what: str) -> None:
         )
 
 
-def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: str, depth: int) -> int:
-    """The same for one branch, whose numbers have these `ends`; how many leaves it has."""
+def _require_branch(tree: object, limits: Mapping, name: str, ends: tuple, what: str, depth: int) -> int:
+    """Check one branch, whose numbers must be within `ends`, and return how many leaves it has."""
     if isinstance(tree, (dict, list, tuple)) and (depth == 0 or len(tree) > MOST_NUMBERS):
         raise ValueError(f"degradations: {name} of {what} holds too much, or is nested too deep")
     if isinstance(tree, dict):
@@ -82,8 +86,10 @@ def _require_branch(tree: object, limits: dict, name: str, ends: tuple, what: st
 
 
 def _flat(value: object, depth: int = 3) -> list:
-    """The numbers of a list of lists; the value itself where it is none. Too many, or too deep: one that is
-    no number."""
+    """Return the numbers of a nested list, or the value itself in a list of one.
+
+    A list that is too long or too deep gives something that is no number, so that the caller refuses it.
+    """
     if not isinstance(value, (list, tuple)):
         return [value]
     flat = (

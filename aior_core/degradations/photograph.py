@@ -1,15 +1,15 @@
 """Damage in linear light, between one undoing of the tone curve and one development.
 
-A recipe's `camera` says how light became the picture (a colour matrix with white balance, a tone curve, and how
-much brighter than white its lamps were) and how far things are. By itself the camera changes nothing. Steps
-whose style is a `CameraStyle` act on that light one after the other. So haze is denser over far things, lamps
-above white keep their light through a blur, and noise is that of a sensor, correlated by demosaicing.
+A recipe's `camera` says how light became the picture (a colour matrix with white balance, a tone curve, and
+how much brighter than white its lamps were) and how far things are. By itself the camera changes nothing.
+Steps whose style is a `CameraStyle` act on that light one after the other. So haze is denser over far things,
+lamps above white keep their light through a blur, and noise is that of a sensor, correlated by demosaicing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from .camera.recording import noise_of_grey, record, with_noise
 from .camera.sensor import draw_sensor
 from .depth import draw_depth, follow_edges, make_depth
 from .draw import Draw
-from .fields import smooth_field, stream
+from .fields import sides, smooth_field, stream
 from .limits import require_seed, require_tree
 from .published.style import Style
 
@@ -60,7 +60,7 @@ class NestedStyle(Style):
     `limits` are the ends of numbers by their names, wherever in `params` the names occur.
     """
 
-    def require(self, params: dict) -> None:
+    def require(self, params: Mapping) -> None:
         require_tree(params, self.limits, f"a step of {self.kind}")
 
 
@@ -82,11 +82,9 @@ class CameraStyle(NestedStyle):
         """Draw parameters at `severity` in 0..1 for a picture of `camera`."""
         return self.drawn(draw, severity, camera)
 
-    def apply(
-        self, picture: torch.Tensor, params: dict, seed: int, *, depth: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Damage linear light (`B 3 H W`); the result is light again."""
-        return self.damage(picture, params, seed, depth)
+    def apply(self, picture: torch.Tensor, params: dict, seed: int, **options) -> torch.Tensor:
+        """Damage linear light (`B 3 H W`) and return light again. `options` is `depth`."""
+        return self.damage(picture, params, seed, options.get("depth"))
 
     def truth(
         self, params: dict, seed: int, height: int, width: int, *, depth: torch.Tensor | None = None
@@ -150,7 +148,7 @@ def undevelop(picture: torch.Tensor, camera: dict) -> torch.Tensor:
         return light
     clipped = (picture >= _CLIPPED).to(picture)
     around = F.avg_pool2d(F.pad(clipped, (2,) * 4, mode="replicate"), 5, stride=1).mean(1, keepdim=True)
-    hills = smooth_field(*picture.shape[-2:], stream(camera["seed"] + _LAMP_SEED), cells=4).to(light)
+    hills = smooth_field(*sides(picture), stream(camera["seed"] + _LAMP_SEED), cells=4).to(light)
     return light * (1.0 + camera["white"] * hills * around**2 * clipped)
 
 

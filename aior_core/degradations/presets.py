@@ -1,8 +1,8 @@
-"""Mixtures named as people speak: what a picture looks like that was taken, sent or kept in a certain way.
+"""Mixtures with everyday names: how a picture looks that was taken, sent or kept in a certain way.
 
-A preset is what its name says at `AS_NAMED`; less severity is a milder case of the same, more a worse one.
-Steps come in physical order, but where the name asks for another one: behind a windscreen the view is blurred
-and the drops on it are not.
+At the severity `AS_NAMED` a preset is what its name says. Less severity is a milder case, more a worse one.
+The steps come in physical order, except where the name asks for another one: behind a windscreen the view is
+blurred, and the drops on the glass are not.
 """
 
 from dataclasses import replace
@@ -13,14 +13,14 @@ from .apart import APART
 from .draw import Draw
 from .kinds import DEGRADATIONS
 from .photograph import draw_camera
-from .recipe import Recipe
+from .recipe import Recipe, Step
 from .sampling import preset_recipe, styled_step
 
 AS_NAMED = 0.5
-"""The severity at which a preset is as its name says: its steps then have the severities of `_PRESETS`."""
+"""The severity at which a preset is as its name says. Its steps then have the severities of `_PRESETS`."""
 
-# name: steps in the order in which they are applied, each (kind, severity, parameters that replace the
-# typical ones)
+# For each name the steps in the order in which they are applied. A step is (kind, severity, parameters that
+# replace the typical ones).
 _PRESETS = {
     "phone at night": (
         ("low_light", 0.5, {"tint": [1.06, 1.0, 0.9], "shot": 0.035, "read": 0.025}),
@@ -63,7 +63,7 @@ _PRESETS = {
     ),
 }
 
-# The same of looks: each step is (kind, style, severity).
+# The same for looks. A step is (kind, style, severity).
 _OF_LOOKS = {
     "phone at night, real sensor": (
         ("low_light", "camera", 0.35),
@@ -97,7 +97,7 @@ _OF_LOOKS = {
 
 
 def _single_looks() -> dict[str, tuple]:
-    """Every look alone, by "kind: look", at the severity that is asked for."""
+    """Return every look alone, by "kind: look", at the severity that is asked for."""
     of_kinds = {
         f"{each.label}: {name}": (each.name, name, AS_NAMED) for each in DEGRADATIONS for name in each.styles
     }
@@ -114,11 +114,12 @@ PRESETS = (*_PRESETS, *_LOOKS)
 
 
 def named_recipe(name: str, severity: float, seed: int) -> Recipe:
-    """The mixture called `name` (of `PRESETS`); each step draws from a seed of its own, counted from `seed`.
+    """Return the mixture called `name` (of `PRESETS`). Each step draws from its own seed, counted from
+    `seed`.
 
-    severity: 0..1; `AS_NAMED` is the case that the name speaks of, 0 leaves the picture as it is, and every
-    step's severity goes in proportion, up to 1. Raises ValueError for an unknown name or a severity outside
-    of 0..1.
+    severity: 0..1. `AS_NAMED` is the case that the name speaks of, and 0 leaves the picture as it is. The
+    severities of all steps go in proportion, up to 1. Raises ValueError for an unknown name or a severity
+    outside of 0..1.
     """
     if name not in PRESETS:
         raise ValueError(
@@ -128,7 +129,7 @@ def named_recipe(name: str, severity: float, seed: int) -> Recipe:
         raise ValueError(f"degradations: severity of {name} is {severity}; expected a number in 0..1")
     if name in _LOOKS:
         return _of_looks(_LOOKS[name], severity, int(seed))
-    steps = []
+    steps: list[Step] = []
     for index, (kind, usual, params) in enumerate(_PRESETS[name]):
         of_step = round(min(1.0, usual * severity / AS_NAMED), 6)
         steps += preset_recipe(kind, of_step, int(seed) + index, **params).steps
@@ -136,14 +137,16 @@ def named_recipe(name: str, severity: float, seed: int) -> Recipe:
 
 
 def _of_looks(wanted: tuple, severity: float, seed: int) -> Recipe:
-    """Steps in looks, all by one camera; what is random about their looks is drawn from the seed, alike for
-    every severity."""
+    """Return the steps of `wanted` in their looks, all by one camera.
+
+    The random part of the looks comes from the seed and is the same for every severity.
+    """
     camera = draw_camera(Draw(torch.Generator().manual_seed(seed)))
     steps = []
     for index, (kind, style, usual) in enumerate(wanted):
         of_step = round(min(1.0, usual * severity / AS_NAMED), 6)
         draw = Draw(torch.Generator().manual_seed(seed + index))
         step = styled_step(kind, style, of_step, draw, camera=camera)
-        # A look that is no damage has no severity: it is there, or not.
+        # A look that is no damage has no severity. It is either there or not.
         steps.append(replace(step, seed=seed + index, severity=step.severity if severity > 0.0 else 0.0))
     return Recipe(tuple(steps), camera if any(step.linear for step in steps) else None)

@@ -8,22 +8,28 @@ import torch
 
 from .apart import APART
 from .depth import given_depth
-from .fields import MASK_PARTS, PATCH_KINDS, mask_field
+from .fields import MASK_PARTS, PATCH_KINDS, mask_field, sides
 from .kinds import look_of, of
 from .limits import MOST_STEPS, require_seed
 from .photograph import SensorStyle, develop, require_camera, scene_depth, undevelop
 
 TRIAL = 32
-"""Side of the picture that recipes with a camera are tried on when they are read."""
+"""Side of the picture on which recipes with looks are tried when they are read."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One damage: its ``kind``, ``severity`` in 0..1, the ``seed`` of its random fields, its JSON-able
-    ``params``, and optionally a smooth ``mask`` ``{"seed": int, "kind": "half" | "field"}`` saying where it
-    acts; with ``"rest": True`` it acts everywhere else. ``params["style"]`` names a look of the kind, without
-    it the kind's plain form is meant. The kind "mixture" has looks that do several kinds of damage, the kind
-    "clean" such as are no damage."""
+    """One damage.
+
+    kind: a kind of damage, or "mixture" (looks that do several kinds of damage), or "clean" (looks that are
+        no damage).
+    severity: 0..1.
+    seed: of its random fields.
+    params: parameters that JSON can hold. `params["style"]` names a look of the kind; without it the step has
+        the kind's plain form.
+    mask: where the step acts, `{"seed": int, "kind": "half" | "field" | "boxes"}`, or None for everywhere.
+        With `"rest": True` it acts everywhere else.
+    """
 
     kind: str
     severity: float
@@ -32,8 +38,9 @@ class Step:
     mask: dict | None = None
 
     def __post_init__(self):
-        if self.kind in APART:
-            look_of(self.kind, self.params).require(self.params)
+        style = look_of(self.kind, self.params)
+        if style is not None:
+            style.require(self.params)
         else:
             of(self.kind).require(self.params)
         require_seed(self.seed, self.kind)
@@ -53,32 +60,31 @@ class Step:
 
     @property
     def style(self):
-        """The `Style` of this step, None in the plain form."""
+        """The `Style` of this step, or None in the plain form."""
         return look_of(self.kind, self.params)
 
     @property
     def linear(self) -> bool:
-        """Whether it acts on light, inside the recipe's camera."""
+        """Whether the step acts on light, inside the recipe's camera."""
         return self.style is not None and self.style.linear
 
     @property
     def rank(self) -> float:
-        """Its place among others, small first."""
+        """Its place among other steps, small first."""
         style = self.style
         if style is not None and style.rank is not None:
             return style.rank
         return 0.0 if self.kind in APART else of(self.kind).rank
 
     def severities(self) -> dict:
-        """What it does to a picture, by kind; some looks do several kinds of damage."""
+        """Return the severities of the step by kind. Some looks do several kinds of damage."""
         said = {} if self.style is None or self.style.said is None else self.style.said(self.params)
         return said if self.kind in APART else {**said, self.kind: self.severity}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps in the order in which they are applied, and the camera that those of them act in which act on
-    light."""
+    """Steps in the order in which they are applied, and the camera for those that act on light."""
 
     steps: tuple = ()
     camera: dict | None = None
@@ -93,19 +99,19 @@ class Recipe:
             )
 
     def only(self, kinds) -> "Recipe":
-        """The same steps, with the same parameters and seeds, of ``kinds`` alone."""
+        """Return the same steps, with the same parameters and seeds, of `kinds` alone."""
         wanted = {of(kind).name for kind in kinds}
         return replace(self, steps=tuple(step for step in self.steps if wanted.issuperset(step.severities())))
 
     def without(self, kinds) -> "Recipe":
-        """The same steps, with the same parameters and seeds, except those of ``kinds``."""
+        """Return the same steps, with the same parameters and seeds, without those of `kinds`."""
         unwanted = {of(kind).name for kind in kinds}
         return replace(
             self, steps=tuple(step for step in self.steps if unwanted.isdisjoint(step.severities()))
         )
 
     def kinds(self) -> tuple:
-        """The kinds that occur, in order of application, each once."""
+        """Return the kinds that occur, in order of application, each once."""
         return tuple(dict.fromkeys(kind for step in self.steps for kind in step.severities()))
 
     def to_json(self) -> str:
@@ -114,7 +120,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """Read what ``to_json`` wrote. Raises ValueError when the text is not a recipe."""
+        """Read what `to_json` wrote. Raises ValueError when the text is not a recipe."""
         try:
             content = json.loads(text)
             steps = content["steps"]
@@ -123,7 +129,7 @@ class Recipe:
                     f"degradations: a recipe of {len(steps)} steps; at most {MOST_STEPS} are possible"
                 )
             recipe = cls(tuple(Step(**step) for step in steps), content.get("camera"))
-        # Nested deep enough, JSON ends Python's recursion.
+        # JSON that is nested deep enough ends Python's recursion.
         except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"degradations: this text is not a recipe ({error}); expected what Recipe.to_json wrote"
@@ -133,11 +139,13 @@ class Recipe:
         return recipe
 
     def _try(self) -> None:
-        """Raise ValueError where it cannot be applied: whether nested parameters are all there, and of the
-        right shape, is seen by using them."""
+        """Raise ValueError when the recipe cannot be applied.
+
+        Only use shows whether nested parameters are complete and of the right shape.
+        """
         try:
             apply_recipe(torch.zeros(1, 3, TRIAL, TRIAL), self)
-        # A matrix without an inverse is a RuntimeError, one that is no matrix a ValueError of torch.
+        # A matrix without an inverse is a RuntimeError. What is no matrix is a ValueError of torch.
         except (
             TypeError,
             KeyError,
@@ -153,20 +161,20 @@ class Recipe:
 
 
 def step_mask(step: Step, height: int, width: int) -> torch.Tensor | None:
-    """``H W`` mask of a step on the CPU, or None when it acts everywhere."""
+    """Return the mask `H W` of a step on the CPU, or None when it acts everywhere."""
     return None if step.mask is None else mask_field(height, width, step.mask)
 
 
 @torch.no_grad()
 def apply_recipe(picture: torch.Tensor, recipe: Recipe, *, depth: torch.Tensor | None = None) -> torch.Tensor:
-    """Damage ``picture`` (``B C H W``, RGB, -1..1) by ``recipe``; every picture of the batch gets the same
-    random fields.
+    """Damage `picture` (`B 3 H W`, RGB, -1..1) by `recipe`. All pictures of the batch get the same random
+    fields.
 
-    The result has the shape, dtype and device of the input and is clamped to -1..1, except after noise with
-    ``clip: False``. Steps of severity 0 are skipped. ``depth``: how far everything is, ``B 1 h w`` or ``1 1 h
-    w``, larger is farther, for damage that depends on it; it is resized and stretched to its own range.
-    Without it depth is invented. Raises ValueError when the picture is not ``B 3 H W`` or the depths are not
-    as many.
+    The result has the shape, dtype and device of the input. It is clamped to -1..1, except after noise with
+    `clip: False`. Steps of severity 0 are skipped. depth: the distance of everything, `B 1 h w` or `1 1 h w`,
+    larger is farther, for damage that depends on it. It is resized and stretched to its own range. Without it
+    a depth is invented. Raises ValueError when the picture is not `B 3 H W`, or when there is neither one
+    depth for all pictures nor one for each.
     """
     if picture.ndim != 4 or picture.shape[1] != 3:
         raise ValueError(
@@ -193,7 +201,7 @@ def apply_recipe(picture: torch.Tensor, recipe: Recipe, *, depth: torch.Tensor |
 
 
 def _displayed(picture: torch.Tensor, steps, depth: torch.Tensor | None) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, display values 0..1) after steps that act on display values."""
+    """Apply steps that act on display values to `picture` (`B 3 H W`, 0..1)."""
     for step in steps:
         look = step.style or of(step.kind)
         options = {"depth": depth} if look.takes_depth and depth is not None else {}
@@ -205,28 +213,34 @@ def _displayed(picture: torch.Tensor, steps, depth: torch.Tensor | None) -> torc
 
 
 def _photographed(
-    picture: torch.Tensor, steps: list, camera: dict, depth: torch.Tensor | None
+    picture: torch.Tensor, steps: list[Step], camera: dict | None, depth: torch.Tensor | None
 ) -> torch.Tensor:
-    """The same for steps that act on light, between one undoing of the tone curve and one development, with
-    which a sensor's noise ends."""
-    light, far = undevelop(picture, camera), None
-    if any(step.style.takes_depth for step in steps):
-        far = depth if depth is not None else scene_depth(camera, *picture.shape[-2:], picture)
+    """Apply steps that act on light, between one undoing of the tone curve and one development.
+
+    A step of camera noise ends the pass with a development of its own.
+    """
+    if camera is None:
+        raise ValueError(
+            "degradations: steps that act on light have no camera; expected one, as draw_camera gives it"
+        )
+    styles = [step.style for step in steps]
+    light: torch.Tensor | None = undevelop(picture, camera)
+    far = None
+    if any(style.takes_depth for style in styles if style is not None):
+        far = depth if depth is not None else scene_depth(camera, *sides(picture), picture)
         far = far.to(picture)
-    for step in steps:
+    for step, style in zip(steps, styles):
         if light is None:
             light = undevelop(picture, camera)
-        if isinstance(step.style, SensorStyle):
-            picture = _where(
-                step, develop(light, camera), step.style.shoot(light, step.params, step.seed, camera)
-            )
-            light = None
-        else:
-            light = _where(step, light, step.style.apply(light, step.params, step.seed, depth=far))
+        if isinstance(style, SensorStyle):
+            shot = style.shoot(light, step.params, step.seed, camera)
+            picture, light = _where(step, develop(light, camera), shot), None
+        elif style is not None:
+            light = _where(step, light, style.apply(light, step.params, step.seed, depth=far))
     return picture if light is None else develop(light, camera)
 
 
 def _where(step: Step, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """``after`` where the step's mask is 1, ``before`` where it is 0."""
+    """Return `after` where the step's mask is 1 and `before` where it is 0."""
     mask = step_mask(step, *before.shape[-2:])
     return after if mask is None else torch.lerp(before, after, mask.to(before).expand_as(before))

@@ -1,5 +1,6 @@
-"""Recipes that are drawn or asked for: at random by the shares of kinds, single steps in the plain form or in
-a look."""
+"""Recipes that are drawn at random by the shares of the kinds, and single steps in their plain form or in a
+look.
+"""
 
 import torch
 
@@ -21,18 +22,20 @@ def sample_recipe(
     count_weights=DEFAULT_COUNTS,
     spatial: float = 0.15,
 ) -> Recipe:
-    """Draw a training recipe.
+    """Draw a training recipe of plain forms.
 
-    ``weights`` maps kinds to their relative frequency (default: noise 0.28, the others equal);
-    ``count_weights[n]`` is the relative frequency of n damages at once, all of different kinds; ``spatial``
-    is the share of recipes in which one step gets a mask. Steps come in physical order, the weather's among
-    themselves at random.
+    weights: the relative frequency of each kind (None: noise 0.28, the others equal). count_weights:
+        `count_weights[n]` is the relative frequency of n damages at once, all of different kinds. spatial:
+        the share of recipes in which one step gets a mask.
+
+    The steps come in physical order. Rain, snow and haze come in random order among themselves.
     """
     draw = Draw(generator)
     weights = DEFAULT_WEIGHTS if weights is None else weights
     pool = {of(kind).name: float(weights.get(kind, 0.0)) for kind in kinds}
     chosen = choose_kinds(draw, pool, draw.index(count_weights))
-    # Drawn in random order, and sorting is stable: weather keeps a random order within its rank.
+    # The kinds were drawn in random order, and the sort is stable: weather keeps a random order within its
+    # rank.
     chosen.sort(key=lambda kind: of(kind).rank)
     masked = draw.index([1.0] * len(chosen)) if chosen and draw.uniform() < spatial else -1
     steps = []
@@ -45,10 +48,12 @@ def sample_recipe(
 
 
 def choose_kinds(draw: Draw, weights, count: int) -> list:
-    """So many different kinds, by their weights, in the order in which they were drawn; fewer where there are
-    fewer with a weight."""
+    """Draw `count` different kinds by their weights, in random order.
+
+    There are fewer where fewer kinds have a weight above 0.
+    """
     pool = {kind: weight for kind, weight in weights.items() if weight > 0.0}
-    chosen = []
+    chosen: list[str] = []
     while pool and len(chosen) < count:
         kind = draw.choice(tuple(pool), tuple(pool.values()))
         del pool[kind]
@@ -65,13 +70,16 @@ def styled_step(
     camera: dict | None = None,
     mask: dict | None = None,
 ) -> Step:
-    """Draw one step of ``kind`` in a style of it, of about that severity in 0..1; ``camera`` is needed where
-    the style acts on light.
+    """Draw one step of `kind` in one of its styles, at about `severity` in 0..1.
 
-    Its severity is what its primary parameter stands for. Raises ValueError for a style that the kind does
-    not have.
+    A style that acts on light needs `camera`. The severity of the step is what its primary parameter stands
+    for. Raises ValueError for a style that the kind does not have.
     """
     look = look_of(kind, {"style": style})
+    if look is None:
+        raise ValueError(
+            f"degradations: no style of {kind} is named; expected one of {', '.join(of(kind).styles)}"
+        )
     options = {"camera": camera} if look.linear else {}
     params = {"style": style, **look.draw(draw, severity, **options)}
     if kind not in APART and of(kind).primary in params:
@@ -80,23 +88,23 @@ def styled_step(
 
 
 def sampled(kind: str, draw: Draw) -> tuple:
-    """Draw ``(severity, params)`` of one training step of ``kind`` in its plain form."""
+    """Draw `(severity, params)` of one training step of `kind` in its plain form."""
     degradation = of(kind)
     severity, style = degradation.sample(draw)
     return severity, {degradation.primary: degradation.value(severity), **style}
 
 
 def random_mixture(seed: int) -> Recipe:
-    """One to three damages as training mixes them, from `seed`; never the clean picture."""
+    """Draw one to three damages from `seed` as training mixes plain forms; never the clean picture."""
     return sample_recipe(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
 
 
 def preset_recipe(kind: str, severity: float, seed: int, **params) -> Recipe:
-    """One step of ``kind`` with fixed, typical parameters, single ones replaced by ``params``.
+    """Return one step of `kind` with typical parameters, some of them replaced by `params`.
 
-    A primary parameter given explicitly (``sigma``, ``scale``, ``amount``, ``beta``, ``stops``, ``quality``)
-    decides over ``severity``. Raises ValueError for unknown kinds, parameters or choices and for severities
-    outside 0..1.
+    A primary parameter that is given (`sigma`, `scale`, `amount`, `beta`, `stops`, `quality`) overrides
+    `severity`. Raises ValueError for unknown kinds, parameters or choices, and for severities outside of
+    0..1.
     """
     severity, params = of(kind).preset(severity, params)
     return Recipe((Step(kind, severity, int(seed), params),))

@@ -1,9 +1,8 @@
-"""Recipes as training draws them: damage as papers make it, as cameras make it, and as it meets in one
-picture.
+"""Recipes as training draws them, from papers, from cameras, and from both in one picture.
 
-Plain forms stay, as published tables are made with them. Beside them come cameras (noise of a sensor, blur in
-linear light, short exposures, files), the field's published looks, chains of the second order, mixtures, and
-patches: different damage in different parts.
+The plain forms stay, because published tables are made with them. Beside them there are cameras (noise of a
+sensor, blur in linear light, short exposures, files), the published looks of the field, second-order chains,
+mixtures, and patches with different damage in different parts.
 """
 
 from __future__ import annotations
@@ -22,16 +21,18 @@ from .recipe import Recipe, Step
 from .sampling import DEFAULT_COUNTS, choose_kinds, sampled, styled_step
 
 SOURCES = {"plain": 0.34, "camera": 0.25, "published": 0.18, "chain": 0.08, "mixture": 0.05, "patches": 0.10}
-"""How often recipes with damage come from where."""
+"""The share of each source among recipes with damage."""
 MILD = 0.2
-"""Of those of plain forms, cameras and papers so many are mild: there the right answer is nearly the picture
-that came in."""
+"""The share of mild recipes among those of plain forms, cameras and papers.
+
+Their right restoration is nearly the picture that came in."""
 LOOKS_OF_MANY = {"chain": {"realesrgan": 0.5, "bsrgan": 0.5}, "mixture": {"cdd11": 1.0}}
 """Looks that do several kinds of damage at once, and their shares."""
 PATCH_COUNTS = (0.0, 0.7, 0.3)
 FAMILY = 0.85
-"""In a recipe of papers, how often a kind comes in a look of theirs, if it has one, and not in its plain
-form."""
+"""How often, in a recipe of papers, a kind comes in a published look and not in its plain form.
+
+It holds for kinds that have one."""
 
 
 def sample_world(
@@ -42,11 +43,11 @@ def sample_world(
     spatial: float = 0.15,
     separable: bool = False,
 ) -> Recipe:
-    """Draw a training recipe from all of `SOURCES`; the parameters are those of `sample_recipe`.
+    """Draw a training recipe from all of `SOURCES`. The parameters are those of `sample_recipe`.
 
-    Looks that do what `weights` leaves out give way to plain forms; so do, where it is to be `separable`,
-    looks that do several kinds of damage at once, of which none can be left in alone. Raises ValueError for
-    unknown kinds.
+    A look that does a kind of damage that `weights` leave out gives way to the plain form. With `separable`
+    so does a look that does several kinds of damage at once, because none of them could be left in alone.
+    Raises ValueError for unknown kinds.
     """
     draw = Draw(generator)
     weights = (
@@ -80,27 +81,30 @@ def sample_world(
 
 
 def random_world(seed: int) -> Recipe:
-    """One to three damages from all sources, from `seed`; never the clean picture."""
+    """Draw one to three damages from all sources from `seed`; never the clean picture."""
     return sample_world(torch.Generator().manual_seed(seed), count_weights=(0.0, *DEFAULT_COUNTS[1:]))
 
 
 def sample_clean(generator: torch.Generator) -> Recipe:
-    """A change of the clean picture itself that looks like damage and is none: a pale wall, a night scene,
-    grain that belongs to it."""
+    """Draw a change of the clean picture that looks like damage and is none.
+
+    Examples are a pale wall, a night scene, and grain that belongs to the picture.
+    """
     draw, known = Draw(generator), APART["clean"]
     name = draw.choice(tuple(known), [look.share for look in known.values()])
     return Recipe((styled_step("clean", name, draw.uniform(*known[name].severities), draw),))
 
 
 def in_order(steps: list[Step]) -> list[Step]:
-    """Steps as light, lens, sensor and file do them; of the same place those on display values first, so that
-    light is undone once."""
+    """Sort steps as weather, lens, sensor and file follow each other.
+
+    At the same rank steps on display values come first, so that the tone curve is undone only once.
+    """
     return sorted(steps, key=lambda step: (step.rank, step.linear))
 
 
 def looks(kind: str, source: str) -> dict[str, float]:
-    """The names and shares of a kind's looks that a camera makes ("camera"), or that papers do
-    ("published")."""
+    """Return the names and shares of a kind's looks by a camera ("camera") or by papers ("published")."""
     return {
         name: look.share
         for name, look in of(kind).styles.items()
@@ -113,12 +117,15 @@ def _recipe(steps: list[Step], camera: dict | None) -> Recipe:
 
 
 def _step(draw: Draw, kind: str, source: str, camera: dict, mild: bool, allowed: set) -> Step:
-    """One step of a kind, in a look of the source where it has one, else of the other, that does no kind of
-    damage but those `allowed`."""
+    """Draw one step of a kind in a look of `source`, or of the other source where this one has none.
+
+    The step does no kind of damage outside of `allowed`.
+    """
     degradation = of(kind)
     own = looks(kind, source)
     names = own or looks(kind, "published" if source == "camera" else "camera")
-    # A camera does all that it can: a plain form between two of its stages would part them.
+    # A recipe of a camera uses camera looks throughout: a plain form between two of its stages would separate
+    # them.
     plain = draw.uniform() > FAMILY and source == "published" and own
     if source != "plain" and names and not plain:
         name = draw.choice(tuple(names), tuple(names.values()))
@@ -134,8 +141,10 @@ def _step(draw: Draw, kind: str, source: str, camera: dict, mild: bool, allowed:
 
 
 def _patches(draw: Draw, weights: Mapping[str, float], separable: bool) -> Recipe:
-    """Two recipes, one in a part of the picture, the other in the rest (as CutMix does with pictures: Yun et
-    al., ICCV 2019)."""
+    """Draw two recipes, one for a part of the picture and one for the rest.
+
+    CutMix combines pictures in this way (Yun et al., ICCV 2019).
+    """
     camera = draw_camera(draw)
     part = {"seed": draw.seed(), "kind": draw.choice(PATCH_KINDS)}
     steps = []

@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.fuse import FUSION_SITE, fuse
+from ..pipeline.fuse import fuse
 from ..pipeline.prior import Prior
 from ..pipeline.validate import require_kind, require_numbers
 from .compatibility import require_prior, require_steerable
@@ -41,6 +41,7 @@ class DAFFPatch:
     sigma_start: float
     sigma_end: float
     in_channels: int
+    site: tuple[str, int]
 
     def models(self) -> list[ModelPatcher]:
         return [self.daff]
@@ -50,11 +51,11 @@ class DAFFPatch:
         return self
 
     def __call__(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
-        """input_block_patch: h `N C H W` after input block 0."""
+        """input_block_patch: the feature h `N C H W` after any input block; DAFF joins it at `site`."""
         condition = transformer_options.get(CONDITION)
         if (
             condition is None
-            or transformer_options["block"] != FUSION_SITE
+            or transformer_options["block"] != self.site
             or not self._active(transformer_options)
         ):
             return h
@@ -121,6 +122,7 @@ def apply_daff(
         float(sampling.percent_to_sigma(start_percent)),
         float(sampling.percent_to_sigma(end_percent)),
         in_channels,
+        restorer.family.fusion_site,
     )
     model = without_daff(model)
     model.set_model_input_block_patch(patch)

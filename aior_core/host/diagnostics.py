@@ -16,7 +16,6 @@ from torch import Tensor
 from ..models.daem_level import Routing
 from ..picture.tiles import Region
 from ..pipeline.diagnostics import Influence, Inside, Level
-from ..pipeline.fuse import FUSION_SITE
 from ..pipeline.prior import Prior
 from ..pipeline.prior_batch import rows_of
 from ..pipeline.validate import require_kind, require_numbers
@@ -33,7 +32,8 @@ class Meter:
     Windows are summed, and pixels that they share count more than once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, site: tuple[str, int]) -> None:
+        self.site = site
         self._feature: Tensor | None = None
         self.influence = Influence()
 
@@ -49,13 +49,13 @@ class Meter:
 
     def before(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
         """input_block_patch, the last one before DAFF's."""
-        if transformer_options["block"] == FUSION_SITE:
+        if transformer_options["block"] == self.site:
             self._feature = h
         return h
 
     def after(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
         """input_block_patch_after_skip, the first one."""
-        if transformer_options["block"] != FUSION_SITE:
+        if transformer_options["block"] != self.site:
             return h
         chunks = transformer_options["cond_or_uncond"]
         positive = [index for index, which in enumerate(chunks) if which == 0]
@@ -99,7 +99,7 @@ def look_inside(
 
     options: dict[str, Any] = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
     for index in range(batch):
-        meter = Meter()
+        meter = Meter(restorer.family.fusion_site)
         alone = rows_of(prior, slice(index, index + 1))
         start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
         sampled = sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)

@@ -89,6 +89,11 @@ def sample_daff(
             raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
     require_kind("model", model, ModelPatcher, "a MODEL")
     require_prior(restorer, prior)
+    if latent is None and start not in restorer.family.start_points:
+        raise ValueError(
+            f"the start point {start} is for SDXL, and this restorer ({restorer.source}) is of the family "
+            f"{restorer.family.name}. Use {' or '.join(restorer.family.start_points)}."
+        )
     official = start == "lq_official" and latent is None
     latent = _start_latent(model, prior, latent, start)
     samples = latent["samples"]

@@ -1,4 +1,5 @@
-"""What a set of weights was built with. Shapes of the weights decide the numbers; metadata only what shapes cannot show."""
+"""What a set of weights was built with. Shapes of the weights decide the numbers; metadata only what shapes
+cannot show."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ from .calibration import Calibration
 from .family import COMPACT, Family
 
 FIRST_KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
-"""The kinds of damage that weights know which do not say so, in the order of their rows. Weights of more kinds begin with these."""
+"""The kinds of damage that weights know which do not say so, in the order of their rows. Weights of more
+kinds begin with these."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size. `decoder_plain`: plain blocks after the NAF ones."""
+    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size. `decoder_plain`:
+    plain blocks after the NAF ones.
+    """
 
     widths: tuple[int, ...] = (32, 64, 128, 192)
     encoder_blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -26,8 +30,9 @@ class AutoencoderConfig:
 class PriorConfig:
     """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder).
 
-    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of. `head_width` 0: no degradation
-    head and no tokens, as in published checkpoints, which estimate nothing. `place_width`: width of the maps' own network; 0 is none.
+    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of.
+    `head_width` 0: no degradation head and no tokens, as in published checkpoints, which estimate nothing.
+    `place_width`: width of the maps' own network; 0 is none.
     """
 
     kind: str = "naf"
@@ -42,9 +47,11 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class DAFFConfig:
-    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent pixels.
+    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent
+    pixels.
 
-    `aligner_blocks`: above 0, FaithDiff's aligner of so many blocks stands in the place of the double and single ones.
+    `aligner_blocks`: above 0, FaithDiff's aligner of so many blocks stands in the place of the double and
+    single ones.
     """
 
     mode: str = "paper"
@@ -62,11 +69,13 @@ class DAFFConfig:
 
 @dataclass(frozen=True)
 class DAEMConfig:
-    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's (`skip_widths[i]`).
+    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's
+    (`skip_widths[i]`).
 
     Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
-    `keeps`: see `DegradationResidual`. `tone_width`: hidden width of `ToneCurve`; 0 is none. `anchor_starts`: by degradation, where training of the anchor
-    starts, 0 for those not given: 0 holds the low frequencies of the damaged picture, -8 lets go of them.
+    `keeps`: see `DegradationResidual`. `tone_width`: hidden width of `ToneCurve`; 0 is none. `anchor_starts`:
+    by degradation, where training of the anchor starts, 0 for those not given: 0 holds the low frequencies of
+    the damaged picture, -8 lets go of them.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -101,8 +110,8 @@ class UNetConfig:
 class RestorerConfig:
     """Everything a restorer was built from; `daem` is None when the file has no DAEM.
 
-    kinds: the names of the degradations that its rows are of, as many as `prior.degradations`. calibration: what was fitted
-    to these weights.
+    kinds: the names of the degradations that its rows are of, as many as `prior.degradations`. calibration:
+    what was fitted to these weights.
     """
 
     family: Family = COMPACT

@@ -204,7 +204,7 @@ class FusionTransformer(nn.Module):
 
 
 class AlignerBlock(nn.Module):
-    """One of FaithDiff's: value projection in attention's place (see `weights.faithdiff`), then an MLP with QuickGELU."""
+    """One of FaithDiff's: value projection in attention's place (see `weights.families.sdxl`), then an MLP with QuickGELU."""
 
     def __init__(self, width: int, mlp_ratio: float, *, operations=nn, device=None, dtype=None):
         super().__init__()

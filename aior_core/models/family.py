@@ -1,7 +1,8 @@
 """What differs between the families of models that one code path restores with.
 
-A restorer belongs to a family: `COMPACT` is the model that comes with the pack, denoiser and autoencoder included;
-`SDXL` is a restorer for an SDXL checkpoint of the user. Everything that depends on the family asks its `Family`.
+A restorer belongs to a family: `COMPACT` is the model that comes with the pack, denoiser and autoencoder
+included; `SDXL` is a restorer for an SDXL checkpoint of the user. Everything that depends on the family asks
+its `Family`.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ class DefaultConditioning(Enum):
 class Family:
     """One family of models.
 
-    name: as the weights' metadata says it. latent_factor: sides of a picture over those of its latent. fusion_site: ComfyUI's
-    name of the UNet block after which DAFF adds its residual. has_class_labels: whether the denoiser takes a vector beside
-    the timestep (SDXL's size and pooled text). keeps_undamaged: whether a picture in which nothing is found comes back as it
-    came. start_points: what DAFF Sampler can start from. model_source, vae_source: where users get the MODEL and the VAE.
+    name: as the weights' metadata says it. latent_factor: sides of a picture over those of its latent.
+    fusion_site: ComfyUI's name of the UNet block after which DAFF adds its residual. has_class_labels:
+    whether the denoiser takes a vector beside the timestep (SDXL's size and pooled text). keeps_undamaged:
+    whether a picture in which nothing is found comes back as it came. start_points: what DAFF Sampler can
+    start from. model_source, vae_source: where users get the MODEL and the VAE.
     """
 
     name: str
@@ -62,8 +64,9 @@ class Family:
         return self.default_conditioning is DefaultConditioning.DEGRADATION_TOKENS
 
     def fits_autoencoder(self, autoencoder: nn.Module) -> bool:
-        """Whether a VAE's network is of this family's kind. Only the pack's own says which it is; the walk over the decoder
-        checks the others."""
+        """Whether a VAE's network is of this family's kind. Only the pack's own says which it is; the walk
+        over the decoder checks the others.
+        """
         return getattr(autoencoder, "decoder_stages", DecoderStages.KL) is self.decoder_stages
 
 

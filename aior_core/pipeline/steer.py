@@ -18,33 +18,33 @@ from .validate import require_numbers
 def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) -> Prior:
     """A prior whose damages are to be removed as much as `weights` says: 1 removes a kind, 0 leaves it in.
 
-    weights: by kind of `KINDS`, one number in 0..1 for all pictures or one per picture; kinds not named are removed. What
+    weights: by kind of the prior or of `KINDS`, one number in 0..1 for all pictures or one per picture; kinds not named are removed. What
     the prior was steered by before is multiplied. Weight 1 everywhere gives the same prior back.
     Raises ValueError for an unknown kind, a weight outside 0..1, another number of weights than pictures, or a prior without an estimate.
     """
     require_estimate(prior)
     batch = len(prior.severities)
-    rows = {kind: _row(kind, weight, batch) for kind, weight in weights.items()}
+    rows = {kind: _row(kind, weight, batch, prior.kinds) for kind, weight in weights.items()}
     if all(weight == 1 for row in rows.values() for weight in row):
         return prior
     steering = prior.severities.new_ones(prior.severities.shape)
-    known = steering.shape[1]
     for kind, row in rows.items():
-        if KINDS.index(kind) >= known and any(weight < 1 for weight in row):
+        if kind in prior.kinds:
+            steering[:, prior.kinds.index(kind)] = steering.new_tensor(row)
+        elif any(weight < 1 for weight in row):
             raise ValueError(
                 f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its weight to 1."
             )
-    for kind, row in ((kind, row) for kind, row in rows.items() if KINDS.index(kind) < known):
-        steering[:, KINDS.index(kind)] = steering.new_tensor(row)
     if prior.steering is not None:
         steering = steering * prior.steering
     return dataclasses.replace(prior, steering=steering)
 
 
-def _row(kind: str, weight: float | Sequence[float], batch: int) -> list[float]:
-    """One weight per picture, checked."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown degradation {kind!r}; expected one of {', '.join(KINDS)}.")
+def _row(kind: str, weight: float | Sequence[float], batch: int, kinds: tuple[str, ...]) -> list[float]:
+    """One weight per picture, checked. kinds: those of the prior, of which the pack need not know all."""
+    known = tuple(dict.fromkeys((*KINDS, *kinds)))
+    if kind not in known:
+        raise ValueError(f"unknown degradation {kind!r}; expected one of {', '.join(known)}.")
     row = list(weight) if isinstance(weight, Sequence) and not isinstance(weight, str) else [weight] * batch
     for value in row:
         require_numbers(**{kind: value})

@@ -1,10 +1,10 @@
 """Files to networks and back: safe loading, configuration from shapes, saving in shards."""
 
 from .detect import config_from, describe, on_meta, part, require_fit
+from .families.sdxl import Published, is_published, split_published
 from .load import load_checkpoint, load_weights
 from .save import as_saved, save_weights
 from .tensor_checks import require_finite
-from .unildiff import Published, is_published, split_published
 
 __all__ = [
     "Published",

@@ -1,37 +1,47 @@
-"""Parts of one file that must go together: each can be whole by itself and belong to another model."""
+"""Checks that the parts of one file fit each other: each part can be complete by itself and belong to another
+model."""
 
 from __future__ import annotations
 
-from ..models.config import AutoencoderConfig, CompactConfig, RestorerConfig, UNetConfig
-from ..models.family import COMPACT
+from collections.abc import Sequence
+
+from ..models.config import DAEMConfig, RestorerConfig
 
 WIDEST_EXPERT = 63
-"""Reach of an expert's kernel, dilation and all: a larger one would pad every level by more than a picture."""
+"""Pixels that an expert's kernel may span, dilation included: wider ones would pad every level by more than a
+picture."""
 
 
-def require_consistent(config: CompactConfig | RestorerConfig) -> None:
-    """Raise ValueError naming the numbers of two parts that differ, or that the walk cannot be walked with."""
-    restorer = config.restorer if isinstance(config, CompactConfig) else config
-    problems = _restorer(restorer)
-    if isinstance(config, CompactConfig):
-        problems += _compact(config.autoencoder, config.unet, restorer)
-    if problems:
+def require_consistent(restorer: RestorerConfig, problems: Sequence[str] = ()) -> None:
+    """Raise ValueError with the numbers that do not fit, in the restorer or among `problems` of the model
+    around it.
+    """
+    found = [*restorer_problems(restorer), *problems]
+    if found:
         raise ValueError(
-            f"The parts of these weights do not go together: {'; '.join(problems)}. Files of two models were mixed, or one is damaged."
+            f"The parts of these weights do not go together: {'; '.join(found)}. Files of two models were "
+            "mixed, or one is "
+            "damaged. Get all files of one model again."
         )
 
 
-def _restorer(restorer: RestorerConfig) -> list[str]:
-    prior, daff, daem = restorer.prior, restorer.daff, restorer.daem
-    problems = _differ(("levels of the LQ encoder", len(prior.widths)), ("expected", restorer.family.levels))
-    problems += _differ(
+def restorer_problems(restorer: RestorerConfig) -> list[str]:
+    """What does not fit between LQ encoder, DAFF and DAEM, in words; empty if everything does."""
+    prior, daff, levels = restorer.prior, restorer.daff, restorer.family.levels
+    problems = differences(("levels of the LQ encoder", len(prior.widths)), ("expected", levels))
+    problems += differences(
         ("channels of the LQ encoder", prior.widths[-1]), ("of DAFF's condition", daff.condition_width)
     )
-    if daem is None:
-        return problems
-    problems += _differ(("levels of DAEM", len(daem.widths)), ("expected", restorer.family.levels))
-    problems += _differ(("channels of the LQ encoder", prior.widths), ("of DAEM's skips", daem.skip_widths))
-    problems += _differ(
+    return problems if restorer.daem is None else problems + _daem_problems(restorer.daem, restorer, levels)
+
+
+def _daem_problems(daem: DAEMConfig, restorer: RestorerConfig, levels: int) -> list[str]:
+    prior = restorer.prior
+    problems = differences(("levels of DAEM", len(daem.widths)), ("expected", levels))
+    problems += differences(
+        ("channels of the LQ encoder", prior.widths), ("of DAEM's skips", daem.skip_widths)
+    )
+    problems += differences(
         ("channels of the LQ encoder", prior.widths[-1]), ("of DAEM's context", daem.prior_width)
     )
     if daem.top_k > len(daem.kernels):
@@ -47,40 +57,15 @@ def _restorer(restorer: RestorerConfig) -> list[str]:
         for width, count in zip(daem.widths, heads)
         if width % count
     ]
-    # A level is pooled by a divisor of its size in the smallest tile.
+    # The pooling of a level must divide its sides in the smallest tile, which is one latent pixel.
     problems += [
-        f"DAEM pools level {i} by {pool}"
-        for i, pool in enumerate(daem.pools)
-        if 2 ** (len(daem.pools) - 1 - i) % pool
+        f"DAEM pools level {level} by {pool}"
+        for level, pool in enumerate(daem.pools)
+        if 2 ** (len(daem.pools) - 1 - level) % pool
     ]
     return problems
 
 
-def _compact(autoencoder: AutoencoderConfig, unet: UNetConfig, restorer: RestorerConfig) -> list[str]:
-    problems = _differ(("family", restorer.family.name), ("of a compact model", COMPACT.name))
-    problems += _differ(
-        ("levels of the autoencoder", len(autoencoder.widths)), ("expected", restorer.family.levels)
-    )
-    problems += _differ(
-        ("latent channels of the autoencoder", autoencoder.latent_channels),
-        ("of the denoiser", unet.in_channels),
-    )
-    problems += _differ(
-        ("channels of the denoiser", unet.model_channels), ("of DAFF", restorer.daff.unet_width)
-    )
-    if restorer.prior.head_width:
-        problems += _differ(
-            ("channels of the denoiser's context", unet.context_dim),
-            ("of the degradation tokens", restorer.prior.context_width),
-        )
-    else:
-        problems.append("a compact model without degradation tokens for its denoiser")
-    if restorer.daem is not None:
-        problems += _differ(
-            ("channels of the autoencoder", autoencoder.widths), ("of DAEM", restorer.daem.decoder_widths)
-        )
-    return problems
-
-
-def _differ(one: tuple[str, object], other: tuple[str, object]) -> list[str]:
+def differences(one: tuple[str, object], other: tuple[str, object]) -> list[str]:
+    """Two values with their names -> a sentence with both if they differ, else nothing."""
     return [] if one[1] == other[1] else [f"{one[0]} {one[1]}, {other[0]} {other[1]}"]

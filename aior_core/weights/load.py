@@ -14,7 +14,8 @@ from .tensor_checks import require_valid_tensors
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 PICKLE_REFUSED = (
-    "{} is not a safetensors file. Pickled checkpoints (.pt, .pth, .ckpt, .bin) can run code when they are opened and are "
+    "{} is not a safetensors file. Pickled checkpoints (.pt, .pth, .ckpt, .bin) can run code when they are "
+    "opened and are "
     "refused. Convert once, where you trust the file: torch.load(path, weights_only=True), then "
     "safetensors.torch.save_file(state_dict, 'NAME.safetensors')."
 )
@@ -24,13 +25,15 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the set of files that `path` belongs to -> (flat state dict on the CPU, metadata of the file).
 
     `path` is a single file or any one of the shards; the others lie beside it.
-    Raises FileNotFoundError for a missing file or shard, ValueError for a pickle, a truncated or damaged file, tensors that are
-    no weights (`require_valid_tensors`), or shards of different sets; the message says what to do.
+    Raises FileNotFoundError for a missing file or shard, ValueError for a pickle, a truncated or damaged
+    file, tensors that are no weights (`require_valid_tensors`), or shards of different sets; the message says
+    what to do.
     """
     files = siblings(Path(path))
     if not files:
         raise ValueError(
-            f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, at most {MOST_SHARDS}. Give it its name back."
+            f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, "
+            f"at most {MOST_SHARDS}. Give it its name back."
         )
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -49,7 +52,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         twice = state_dict.keys() & tensors.keys()
         if twice:
             raise ValueError(
-                f"These shards do not belong together: {file.name} holds {listed(twice)} once more. Fetch all files of one set again."
+                f"These shards do not belong together: {file.name} holds {listed(twice)} once more. Fetch "
+                "all files of one set again."
             )
         state_dict.update(tensors)
     if len(set(sets.values())) > 1:
@@ -61,10 +65,11 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """As `load_weights`, but a pickle too, if it holds tensors and nothing else: a flat state dict as published codes save them.
+    """As `load_weights`, but a pickle too, if it holds tensors and nothing else: a flat state dict as
+    published codes save them.
 
-    Nothing in it is run, and its tensors are mapped, not read. Only for files that are converted: what we save ourselves
-    is safetensors. Raises ValueError for a pickle of anything else.
+    Nothing in it is run, and its tensors are mapped, not read. Only for files that are converted: what we
+    save ourselves is safetensors. Raises ValueError for a pickle of anything else.
     """
     path = Path(path)
     if path.suffix == SUFFIX:

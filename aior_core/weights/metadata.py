@@ -24,16 +24,20 @@ def read_json(text: str, what: str) -> object:
     # Nested deep enough, JSON ends Python's recursion.
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; get it again."
+            f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; "
+            "get it again."
         ) from error
 
 
 def read_settings(metadata: Mapping[str, str]) -> dict[str, object]:
-    """The settings that `describe` wrote; empty where there are none. Raises ValueError for anything but a JSON object."""
+    """The settings that `describe` wrote; empty where there are none. Raises ValueError for anything but a
+    JSON object.
+    """
     settings = read_json(metadata.get("settings", "{}"), "settings")
     if not isinstance(settings, dict):
         raise ValueError(
-            f"The metadata 'settings' of these weights is a {type(settings).__name__}; expected a JSON object as save_weights writes it."
+            f"The metadata 'settings' of these weights is a {type(settings).__name__}; expected a JSON "
+            "object as save_weights writes it."
         )
     return settings
 
@@ -65,7 +69,8 @@ def word(value: object, key: str, options: tuple[str, ...]) -> str:
 
 
 def read_family(metadata: Mapping[str, str], default: Family) -> Family:
-    """The family that weights belong to; `default` where they do not say. Weights before the twelfth call it `scale`.
+    """The family that weights belong to; `default` where they do not say. Weights before the twelfth call it
+    `scale`.
 
     Raises ValueError for a family that does not exist.
     """
@@ -81,7 +86,8 @@ def read_calibration(metadata: Mapping[str, str]) -> Calibration:
     values = read_json(metadata.get("calibration", "{}"), "calibration")
     if not isinstance(values, dict):
         raise ValueError(
-            f"The metadata 'calibration' of these weights is a {type(values).__name__}; expected a JSON object of numbers. "
+            f"The metadata 'calibration' of these weights is a {type(values).__name__}; expected a JSON "
+            "object of numbers. "
             "The file is damaged; get it again."
         )
     known = {each.name: each.default for each in fields(Calibration)}
@@ -108,7 +114,8 @@ def _is_pair(value: object) -> bool:
 
 
 def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
-    """The names of the `count` damages that weights know, in the order of their rows; of weights that name none, the first eight.
+    """The names of the `count` damages that weights know, in the order of their rows; of weights that name
+    none, the first eight.
 
     Raises ValueError for anything but a JSON list of so many different names.
     """
@@ -118,7 +125,8 @@ def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
     sound = isinstance(names, list) and all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
     if not sound or len(names) != count or len(set(names)) != count:
         raise ValueError(
-            f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds of damage."
+            f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds "
+            "of damage."
         )
     return tuple(names)
 

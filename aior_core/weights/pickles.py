@@ -1,7 +1,7 @@
 """Pickled state dicts of published codes: looked through before PyTorch's own safe loader may read them.
 
-`weights_only` runs no code, but lets a pickle ask for memory, a `bytearray` of any length for one, and trusts what an archive says of
-itself. Only what `torch.save` writes for a plain state dict is let through.
+`weights_only` runs no code, but lets a pickle ask for memory, a `bytearray` of any length for one, and trusts
+what an archive says of itself. Only what `torch.save` writes for a plain state dict is let through.
 """
 
 from __future__ import annotations
@@ -29,28 +29,34 @@ GUIDANCE = "Get a safetensors file, or save the state dict alone where you trust
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """A flat state dict from a file of `torch.save`, its tensors mapped and not read. Nothing in it is run.
 
-    Raises ValueError for a damaged file, one that is no zip archive (PyTorch before 1.6), and one with more in it than tensors.
+    Raises ValueError for a damaged file, one that is no zip archive (PyTorch before 1.6), and one with more
+    in it than tensors.
     """
     try:
         _require_plain(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    # Whatever an unpickler stumbles over in a damaged file: KeyError, IndexError, AttributeError, struct.error and so on.
+    # Whatever an unpickler stumbles over in a damaged file: KeyError, IndexError, AttributeError,
+    # struct.error and so on.
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise ValueError(
-            f"{path.name} cannot be read safely: {first} It is damaged, or holds more than tensors; what it holds besides is never run. {GUIDANCE}"
+            f"{path.name} cannot be read safely: {first} It is damaged, or holds more than tensors; what it "
+            f"holds besides is never run. {GUIDANCE}"
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()
     ):
         raise ValueError(
-            f"{path.name} is a pickle, but no flat dict of tensors. Expected a state dict as UniLDiff's or FaithDiff's code saves it."
+            f"{path.name} is a pickle, but no flat dict of tensors. Expected a state dict as UniLDiff's or "
+            "FaithDiff's code saves it."
         )
     return dict(state)
 
 
 def _require_plain(path: Path) -> None:
-    """Raise ValueError unless the file is a zip archive as `torch.save` writes it: nothing compressed, and a pickle that names only `KNOWN`."""
+    """Raise ValueError unless the file is a zip archive as `torch.save` writes it: nothing compressed, and a
+    pickle that names only `KNOWN`.
+    """
     with path.open("rb") as file:
         if file.read(4) != ZIP_START:
             raise ValueError("it is no zip archive, as PyTorch has written since 1.6.")
@@ -66,7 +72,8 @@ def _require_plain(path: Path) -> None:
         pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
             raise ValueError(
-                f"it has {len(pickles)} pickles named data.pkl in it; expected one of at most {LARGEST_PICKLE // 2**20} MiB."
+                f"it has {len(pickles)} pickles named data.pkl in it; expected one of at most "
+                f"{LARGEST_PICKLE // 2**20} MiB."
             )
         foreign = sorted(_names(archive.read(pickles[0])) - KNOWN)
     if foreign:

@@ -1,4 +1,5 @@
-"""How a set of weights is named on disk: `STEM.safetensors`, or `STEM-00001-of-00003.safetensors` and its siblings."""
+"""How a set of weights is named on disk: `STEM.safetensors`, or `STEM-00001-of-00003.safetensors` and its
+siblings."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ _SHARD = re.compile(r"^(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safete
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Keys for a message, sorted, the first few of many: "a, b and 3 more". What cannot be printed is spelt out, what is endless cut."""
+    """Keys for a message, sorted, the first few of many: "a, b and 3 more". What cannot be printed is spelt
+    out, what is endless cut.
+    """
     keys = sorted(keys)
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
     return f"{', '.join(map(_printable, keys[:LISTED]))}{more}"
@@ -31,7 +34,9 @@ def shard_name(stem: str, index: int, count: int) -> str:
 
 
 def siblings(path: Path) -> list[Path]:
-    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number beyond the count, or more than there can be."""
+    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number
+    beyond the count, or more than there can be.
+    """
     match = _SHARD.match(path.name)
     if match is None:
         return [path]

@@ -20,13 +20,16 @@ CHUNK = 2**24
 
 
 def require_valid_tensors(tensors: Mapping[str, Tensor], size: int, name: str) -> None:
-    """Raise ValueError unless the tensors of the file `name` (`size` bytes) are plain ones of a float dtype, none empty, all of it in the file.
+    """Raise ValueError unless the tensors of the file `name` (`size` bytes) are plain ones of a float dtype,
+    none empty, all of it in the file.
 
-    A few bytes can claim any shape: by a side of length 0, in a pickle also by strides of 0 or one storage for many tensors.
+    A few bytes can claim any shape: by a side of length 0, in a pickle also by strides of 0 or one storage
+    for many tensors.
     """
     if len(tensors) > MOST_TENSORS:
         raise ValueError(
-            f"{name} holds {len(tensors)} tensors, more than any model that these nodes know. Get the right file."
+            f"{name} holds {len(tensors)} tensors, more than any model that these nodes know. Get the right "
+            "file."
         )
     kinds = [
         f"{key} ({str(value.dtype).removeprefix('torch.')})"
@@ -49,7 +52,8 @@ def require_valid_tensors(tensors: Mapping[str, Tensor], size: int, name: str) -
     claimed = sum(value.numel() * value.element_size() for value in tensors.values())
     if claimed > size:
         raise ValueError(
-            f"{name} has {size} bytes, but its tensors would take {claimed}. It is damaged, or made to fill the memory; get it again."
+            f"{name} has {size} bytes, but its tensors would take {claimed}. It is damaged, or made to fill "
+            "the memory; get it again."
         )
 
 
@@ -63,9 +67,12 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
-    """Raise ValueError naming weights that are NaN or infinite: what they make would be black, and nobody would know why."""
+    """Raise ValueError naming weights that are NaN or infinite: what they make would be black, and nobody
+    would know why.
+    """
     broken = not_finite(tensors)
     if broken:
         raise ValueError(
-            f"{name} has NaN or infinite weights in {listed(broken)}. It is damaged, or its training went wrong; get it again."
+            f"{name} has NaN or infinite weights in {listed(broken)}. It is damaged, or its training went "
+            "wrong; get it again."
         )

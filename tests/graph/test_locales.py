@@ -21,7 +21,7 @@ def test_the_server_has_the_names_in_every_language(comfy):
 
 
 def test_a_help_page_is_chinese_where_asked_and_english_elsewhere(comfy, comfy_host):
-    # The browser asks for the language's page first, and for the page without a language where that one is not.
+    # The browser asks for the page of the language first, then for the page without a language.
     pages = f"/extensions/{comfy_host.pack_name}/docs/AIOR_EncodePrior"
     assert comfy.request(f"{pages}/zh.md").decode().startswith("# \u7f16\u7801\u9000\u5316\u5148\u9a8c\n")
     with pytest.raises(urllib.error.HTTPError, match="404"):

@@ -1,4 +1,4 @@
-"""What nodes say is sent to the browser, for `web/text.js` to show: when they run, when their result is taken from the cache, and in a subgraph."""
+"""The server sends the texts of nodes for `web/text.js`: after a run, from the cache, and in a subgraph."""
 
 from __future__ import annotations
 

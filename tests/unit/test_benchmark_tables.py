@@ -56,7 +56,7 @@ def test_real_counts_what_got_worse_and_what_was_found(real):
         row(real, "s", 30.0, after, main)
         for after, main in ((33.0, True), (29.9, False), (29.5, True), (27.0, True))
     ]
-    numbers = real.summary(rows)
+    (numbers,) = real.entries(rows)
     assert numbers["gain"] == pytest.approx(-0.15) and numbers["least_gain"] == pytest.approx(-3.0)
     assert (numbers["worse"], numbers["worse_by_0.2"], numbers["worse_by_2"], numbers["main_found"]) == (
         0.75,
@@ -68,7 +68,7 @@ def test_real_counts_what_got_worse_and_what_was_found(real):
         row(real, "other", 20.0, 21.0, None, found=[]),
         row(real, "clean x", 100.0, 55.0, None, change=0.5, found=[]),
     ]
-    assert real.summary(unknown[:1])["main_found"] is None and real.summary(unknown)["something_found"] == 0
+    assert real.entries(unknown[:1])[0]["main_found"] is None and real.entries(unknown)[0]["something_found"] == 0
     text = real.tables([*rows, *unknown])
     damaged, clean = (cells(table) for table in text.split("\n\n"))
     assert damaged == [
@@ -127,7 +127,7 @@ def test_both_measure_small_weights_from_end_to_end(real, latent, tiny_file, tmp
                     "0,1",
                     "--kind",
                     "Unknown=haze",
-                    "--out",
+                    "--json",
                     str(tmp_path / "out" / "real.json"),
                 ]
             )
@@ -135,7 +135,7 @@ def test_both_measure_small_weights_from_end_to_end(real, latent, tiny_file, tmp
         )
         assert (
             latent.main(
-                [*arguments, "--only", "jpeg q5,clean", "--out", str(tmp_path / "out" / "latent.json")]
+                [*arguments, "--only", "jpeg q5,clean", "--json", str(tmp_path / "out" / "latent.json")]
             )
             == 0
         )

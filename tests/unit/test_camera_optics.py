@@ -1,12 +1,11 @@
-"""Blur in linear light: spreads, energy, lamps, things with a blur of their own, distance; and the exposure
-that follows.
-"""
+"""Blur in linear light: spreads, energy, lamps, moving things, distance; and the exposure that follows."""
 
 import json
 import math
 
 import pytest
 import torch
+from aior_pack.aior_core.degradations.blur import convolve
 from aior_pack.aior_core.degradations.camera import curves, exposure, optics, psf
 from aior_pack.aior_core.degradations.draw import Draw
 
@@ -51,7 +50,7 @@ def test_convolution_is_convolution_for_kernels_of_all_sizes(side):
     padded = torch.nn.functional.pad(picture.double(), (reach,) * 4, mode="replicate")
     weights = kernel.double().flip(0, 1)[None, None].expand(3, 1, side, side)
     expected = torch.nn.functional.conv2d(padded, weights, groups=3)
-    assert (psf.convolve(picture, kernel) - expected).abs().max() < 1e-5
+    assert (convolve(picture, kernel) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", psf.SHAPES)
@@ -61,7 +60,7 @@ def test_a_lamp_far_above_white_keeps_its_energy(shape):
     params = {**optics.NO_OPTICS, "psf": psf.draw_psf(drawing(2), 8.0, shape)}
     blurred = optics.apply_optics(scene, params, seed=5)
     assert blurred.sum().item() == pytest.approx(scene.sum().item(), rel=1e-4)
-    # Clipped before the blur, as display values are, the lamp would leave next to nothing.
+    # If the lamp were clipped before the blur, as display values are, next to nothing of it would be left.
     clipped = optics.apply_optics(scene.clamp(0.0, 1.0), params, seed=5)
     assert blurred.max() > 0.25 and clipped.max() < 0.1 * blurred.max()
 

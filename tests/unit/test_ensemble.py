@@ -73,7 +73,7 @@ def test_a_padded_picture_stays_where_it_is(walk, strength):
     assert distance(two[..., :3], (one[..., :3] + copy) / 2) < 1e-6
 
 
-def test_tiled_it_equals_the_whole(walk, whole_reach):
+def test_tiled_it_equals_the_whole(walk):
     prior = walk.encode(picture(200, 264))
     latent = {"samples": prior.latent}
     assert (

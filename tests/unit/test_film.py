@@ -59,15 +59,17 @@ def test_colour_of_grain_is_the_share_that_layers_do_not_have_in_common():
 def test_black_and_white_has_no_colour_and_targets_keep_the_look():
     picture = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(1))
     for seed in range(30):
-        params = film.draw_film(drawing(seed))
-        assert json.loads(json.dumps(params)) == params
-        target, out = film.apply_look(picture, params["look"]), film.apply_film(picture, params, seed)
+        draw = drawing(seed)
+        look = film.draw_look(draw)
+        grain = film.draw_grain(draw, mono=look["mono"] is not None)
+        assert json.loads(json.dumps([look, grain])) == [look, grain]
+        target = film.apply_look(picture, look)
+        out = film.apply_grain(target, grain, seed)
         assert out.shape == picture.shape and 0.0 <= out.min() and out.max() <= 1.0
-        clean = film.apply_film(picture, {**params, "grain": film.NO_GRAIN}, seed)
-        assert torch.equal(clean, target.clamp(0.0, 1.0))
-        if params["look"]["name"] == "black_white" and params["look"]["black"][0] == 0.0:
+        assert torch.equal(film.apply_grain(target, film.NO_GRAIN, seed), target)
+        if look["name"] == "black_white" and look["black"][0] == 0.0:
             assert (out[:, 0] - out[:, 1]).abs().max() < 1e-6
-    assert torch.equal(film.apply_film(picture, film.NO_FILM, 3), picture)
+    assert torch.equal(film.apply_look(picture, film.NO_LOOK), picture)
 
 
 def test_looks_do_what_their_names_say():

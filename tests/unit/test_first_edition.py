@@ -1,4 +1,4 @@
-"""What users saved with the first edition still loads: its nodes, workflows and blueprints are in tests/fixtures/.
+"""What users saved with the first edition still loads; its nodes and workflows are in tests/fixtures/.
 
 Do not regenerate these files. A test that fails here means that a saved workflow breaks.
 """

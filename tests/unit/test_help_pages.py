@@ -1,4 +1,4 @@
-"""The pictures of the help pages: every page shows its own, they are what a panel can show, and they stay small."""
+"""Every help page shows the picture of its node, in a size that the help panel can show; all are small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.make_help_pictures import LANGUAGES, PAGES, page_of, picture_of, refe
 
 NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 BYTES = 1_000_000
-"""Of all pictures together: the pack is downloaded with them."""
+"""Limit of all pictures together: users download them with the pack."""
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -32,7 +32,7 @@ def test_the_pictures_are_the_pages_and_small():
     assert sum(path.stat().st_size for path in found) < BYTES
 
 
-def test_a_page_is_told_of_its_picture_once(tmp_path, monkeypatch):
+def test_a_page_gets_the_line_of_its_picture_once(tmp_path, monkeypatch):
     monkeypatch.setattr("tools.make_help_pictures.PAGES", tmp_path)
     page = tmp_path / "Odd.md"
     page.write_text("# An odd node\n\nDoes things.\n", encoding="utf-8")

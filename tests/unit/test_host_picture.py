@@ -49,7 +49,7 @@ def test_haze_needs_a_second_opinion_on_each_picture(walk, monkeypatch):
     assert prior.severities[1].count_nonzero() == 7 and torch.equal(prior.probabilities, said[1])
 
 
-def test_tiled_prior_equals_the_whole(walk, whole_reach):
+def test_tiled_prior_equals_the_whole(walk):
     image = picture(200, 264)
     whole, tiled = walk.encode(image), walk.encode(image, tile=64)
     assert tiled.skips is None
@@ -109,7 +109,7 @@ def test_decoding_is_what_training_decodes(walk):
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_tiled_decoding_equals_the_whole(walk, whole_reach, strength):
+def test_tiled_decoding_equals_the_whole(walk, strength):
     image = picture(200, 136)
     prior, tiled = walk.encode(image), walk.encode(image, tile=64)
     latent = walk.sample(prior, steps=1)

@@ -1,6 +1,6 @@
-"""The words: nodes, locales/ and help pages say the same things, in every language, and nothing is forgotten.
+"""Nodes, locales/ and help pages agree in every language, and no text is missing.
 
-English is written by `python3 -m tools.make_locales`, the other languages by people.
+`python3 -m tools.make_locales` writes English; people write the other languages.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCALES, PAGES = ROOT / "locales", ROOT / "web" / "docs"
 FILES = ("main.json", "nodeDefs.json")
 TRANSLATED = ("de", "es", "fr", "ja", "ko", "ru", "zh")
-# Labels that people of that language say in English, or that are spelled alike in it.
+# Labels that a language takes over from English, or spells in the same way.
 KEPT = {"cfg", "clip", "image", "latent", "prior", "psnr", "scheduler", "seed", "ssim", "vae"}
 SCRIPTS = {"ja": "[\u3040-\u30ff]", "ko": "[\uac00-\ud7a3]", "ru": "[\u0400-\u04ff]", "zh": "[\u4e00-\u9fff]"}
-"""A letter that every sentence in that language has and English has not."""
+"""Letters of the language's script: every sentence in that language has one, and no English sentence."""
 SYNTAX = set("{}@|")
-"""What ComfyUI's front end takes for commands in a text."""
+"""Characters that ComfyUI's front end interprets as commands in a text."""
 NUMBER, ACRONYM = re.compile(r"\d+"), re.compile(r"\b[A-Z]{2,}\w*")
 IDENTIFIER = re.compile(r"[\w%-]+[/_](?:[\w%./-]*\w)?|pip install [\w -]+\w")
 CELL = re.compile(r"^\| *(.+?) *\|", re.MULTILINE)
@@ -44,7 +44,10 @@ def texts(words: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def own_nodes(text: str, names: dict[str, str]) -> set[str]:
-    """Ids of the nodes that `text` names, where `names` are their names by id; the longest name counts where one holds another."""
+    """Ids of the nodes that `text` mentions. `names` maps ids to names.
+
+    Where one name contains another, only the longer one counts.
+    """
     found = set()
     for node_id, name in sorted(names.items(), key=lambda item: -len(item[1])):
         if name in text:
@@ -54,7 +57,10 @@ def own_nodes(text: str, names: dict[str, str]) -> set[str]:
 
 
 def says(text: str, word: str) -> bool:
-    """Whether `text` has `word` whole: 4 is not in 64, nor lq in lq_official. Other letters than Latin ones may stand beside it."""
+    """Whether `text` has `word` as a whole word: 4 is not in 64, nor lq in lq_official.
+
+    Letters of other scripts than Latin may stand beside it.
+    """
     beside = r"\d" if word.isdigit() else "[A-Za-z0-9_]"
     return re.search(rf"(?<!{beside}){re.escape(word)}(?!{beside})", text) is not None
 
@@ -148,6 +154,19 @@ def test_no_text_holds_commands_of_the_front_end(language):
     assert [text for name in FILES for _, text in texts(read(language, name)) if SYNTAX & set(text)] == []
 
 
+@pytest.mark.parametrize("language", ("ja", "zh"))
+def test_latin_words_are_set_off_by_spaces(language):
+    cjk, latin = "[\u3040-\u30ff\u4e00-\u9fff]", "[A-Za-z0-9]"
+    touching = re.compile(f"{cjk}{latin}|{latin}{cjk}")
+    assert [text for _, text in texts(read(language, "nodeDefs.json")) if touching.search(text)] == []
+
+
+def test_french_punctuation_never_begins_a_line():
+    """French puts a space before these marks, which must not break."""
+    breaking = re.compile(r" [:;?!\u00bb]|\u00ab ")
+    assert [text for _, text in texts(read("fr", "nodeDefs.json")) if breaking.search(text)] == []
+
+
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_nodes_have_names_of_their_own(language):
     names = list(names_of(language).values())
@@ -160,7 +179,7 @@ def test_numbers_paths_and_acronyms_are_kept(language):
     for path, text, translated in pairs(language):
         if path[-1] == "name":
             continue
-        # An input is called by its label, which test_labels_are_called_by_their_translation sees to; a node by its name.
+        # Names of nodes and labels of inputs are translated. Other tests check those.
         for name in names_of("en").values():
             text = text.replace(name, "")
         for word in [*NUMBER.findall(text), *ACRONYM.findall(text), *IDENTIFIER.findall(text)]:
@@ -202,7 +221,7 @@ def test_choices_are_called_as_the_browser_shows_them(language, info):
 
 
 def tables(page: str) -> tuple[list[str], list[str]]:
-    """What a help page's tables of inputs and of outputs name, in order."""
+    """The names in a help page's tables of inputs and of outputs, in order."""
     found = {}
     for block in re.findall(r"(?:^\|.*\n?)+", page, re.MULTILINE):
         head, _, *cells = CELL.findall(block)
@@ -222,7 +241,7 @@ def test_the_english_help_names_every_input_and_output(info):
 
 def test_the_chinese_help_names_every_input_and_output(info):
     def called(label: str, name: str) -> str:
-        """As the browser shows it, with the English name that workflows and tutorials use."""
+        """The label that the browser shows, with the English name that workflows and tutorials use."""
         return label if label.casefold() == name.casefold() else f"{label}\uff08{name}\uff09"
 
     assert {path.parent.name for path in PAGES.glob("*/zh.md")} == set(info)
@@ -251,7 +270,7 @@ def test_the_chinese_help_speaks_of_the_same_nodes_and_choices():
 
 
 def test_the_published_pack_has_the_words():
-    """Every line of .comfyignore is of the root alone: `docs/` would leave out the help pages in web/docs/ too."""
+    """Lines of .comfyignore begin with a slash: `docs/` would also leave out the help pages in web/docs/."""
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     assert all(line.startswith("/") for line in ignored)
     assert not {line.strip("/") for line in ignored} & {

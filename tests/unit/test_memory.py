@@ -160,7 +160,7 @@ def test_other_errors_are_not_taken_for_it_and_there_is_an_end(memory):
         room.with_smaller_tiles(hungry, 512, "a stage")
 
 
-def test_a_restoration_goes_on_after_running_out(walk, whole_reach, small_windows, monkeypatch, caplog):
+def test_a_restoration_goes_on_after_running_out(walk, small_windows, monkeypatch, caplog):
     """Each of the three stages runs out once in its first tile, and gives what it would have given with half of it."""
     image = picture(200, 264)
     prior = walk.encode(image)

@@ -1,4 +1,4 @@
-"""The nodes as ComfyUI sees them: ids, inputs and outputs are for ever; and what they return."""
+"""The nodes as ComfyUI sees them: their ids, inputs and outputs never change; and what they return."""
 
 import asyncio
 from pathlib import Path

@@ -83,8 +83,9 @@ def neighbour(noise, step):
 
 
 def test_noise_of_cameras_has_the_strength_and_correlation_of_real_noise():
-    """Of 26 real pairs, the next pixel correlates by 0.31 to 0.74 (median 0.68), the fourth by up to 0.38, and
-    channels by 0.1 to 0.98 (median 0.58). Red and blue are 1.0 to 1.8 times as strong as green (median 1.25).
+    """Of 26 real pairs, the next pixel correlates by 0.31 to 0.74 (median 0.68), the fourth by up to 0.38,
+    and channels by 0.1 to 0.98 (median 0.58). Red and blue are 1.0 to 1.8 times as strong as green (median
+    1.25).
     """
     smooth = torch.nn.functional.avg_pool2d(scene(144, 144), 17, stride=1) * 0.6 + 0.2
     rows = []
@@ -108,8 +109,8 @@ def test_noise_of_cameras_has_the_strength_and_correlation_of_real_noise():
 
 
 def test_noise_of_cameras_depends_on_brightness_as_in_real_files():
-    """Medians of 26 real pairs, as shares of the noise at 60 to 150 of 255: 0.57 at 8 to 25, 0.85 at 25 to 50,
-    0.52 at 150 to 190, 0.48 above 217.
+    """Medians of 26 real pairs, as shares of the noise at 60 to 150 of 255: 0.57 at 8 to 25, 0.85 at 25 to
+    50, 0.52 at 150 to 190, 0.48 above 217.
     """
     shares = []
     for seed in range(32):

@@ -246,7 +246,7 @@ def test_what_is_missing_or_foreign_is_named(tmp_path, shapes, capsys):
         split_published(whole | {"ip_adapter.to_k": torch.ones(1)})
     with pytest.raises(ValueError, match="nothing under condition_embedding"):
         split_published({k: v for k, v in whole.items() if not k.startswith("condition_embedding.")})
-    with pytest.raises(ValueError, match="mean the same"):
+    with pytest.raises(ValueError, match="have the same meaning"):
         split_published(whole | {"module.spatial_ch_projs.bias": whole["spatial_ch_projs.bias"]})
     with pytest.raises(ValueError, match="denoise_encoder.quant_conv"):
         split_published(whole | {"denoise_encoder.quant_conv.weight": torch.ones(1)})

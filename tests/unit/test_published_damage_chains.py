@@ -1,5 +1,4 @@
-"""Second-order chains and the plain forms, by numbers: kernels, order, labels; noise, bicubic and JPEG as
-tables use them."""
+"""Second-order chains and the plain forms of tables, by numbers: kernels, order, labels, codecs."""
 
 import io
 import math
@@ -7,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from aior_pack.aior_core.degradations.blur import convolve
 from aior_pack.aior_core.degradations.draw import Draw
 from aior_pack.aior_core.degradations.fields import stream
 from aior_pack.aior_core.degradations.kinds import of
 from aior_pack.aior_core.degradations.published import chains
 from aior_pack.aior_core.degradations.published.chains import STYLES
-from aior_pack.aior_core.degradations.published.kernels import FORMS, convolved, kernel_of
+from aior_pack.aior_core.degradations.published.kernels import FORMS, kernel_of
 from aior_pack.aior_core.degradations.published.plain import STYLES as PLAIN
 from PIL import Image
 
@@ -46,20 +46,22 @@ def test_kernels_keep_the_light_and_have_their_width_and_direction(form):
 
 
 def test_the_ideal_filter_stops_what_is_finer_than_its_cutoff():
-    """`pi / 2` radians per pixel is a period of 4 pixels."""
+    """A cutoff of `pi / 2` radians per pixel is a period of 4 pixels."""
     columns = torch.arange(128, dtype=torch.float32)
     kernel = kernel_of("sinc", 2.0, 1.0, 0.0, 1.0)
     for period, least, most in ((12.0, 0.85, 1.15), (2.5, 0.0, 0.15)):
         wave = torch.cos(2 * math.pi * columns / period).expand(1, 1, 128, 128)
-        left = convolved(wave, kernel)[..., 30:-30, 30:-30]
+        left = convolve(wave, kernel)[..., 30:-30, 30:-30]
         assert least <= (left.std() / wave.std()).item() <= most
 
 
-def test_convolution_by_spectra_is_the_plain_one():
-    picture, kernel = texture(), torch.rand(7, 7, generator=stream(4))
-    padded = torch.nn.functional.pad(picture, (3, 3, 3, 3), mode="replicate")
-    expected = torch.nn.functional.conv2d(padded, kernel.expand(3, 1, 7, 7), groups=3)
-    assert (convolved(picture, kernel) - expected).abs().max() < 1e-4
+@pytest.mark.parametrize("side", [7, 15])
+def test_convolution_is_the_plain_one(side):
+    picture, kernel = texture(), torch.rand(side, side, generator=stream(4))
+    padded = torch.nn.functional.pad(picture, (side // 2,) * 4, mode="replicate")
+    flipped = kernel.flip(0, 1).expand(3, 1, side, side)
+    expected = torch.nn.functional.conv2d(padded, flipped, groups=3)
+    assert (convolve(picture, kernel) - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", sorted(STYLES))
@@ -134,8 +136,9 @@ def test_plain_noise_is_clipped_and_rounded_or_neither():
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bicubic_is_that_of_matlab(scale):
-    """Pillow's bicubic has the same kernel, a = -0.5, widened where it reduces; both round to 8 bits in
-    between."""
+    """Pillow's bicubic has the same kernel, a = -0.5, widened where it reduces. Both round to 8 bits in
+    between.
+    """
     picture = (texture(96) * 255).round() / 255
     made = (PLAIN["bicubic"].apply(picture, {"scale": float(scale)}, 0).clamp(0, 1) * 255).round()
     file = Image.fromarray((picture[0] * 255).round().byte().movedim(0, -1).numpy())

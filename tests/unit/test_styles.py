@@ -1,5 +1,7 @@
-"""Looks of the kinds: each is stronger the more severe, comes back from JSON, is refused where its numbers
-are hostile, and says where it is."""
+"""Looks of the kinds.
+
+Each gets stronger with severity, comes back from JSON, refuses hostile numbers, and says where it is.
+"""
 
 import copy
 import json
@@ -31,7 +33,7 @@ LOOKS = [(each.name, name) for each in DEGRADATIONS for name in each.styles]
 
 
 def scene(height=96, width=112, seed=0):
-    """`1 3 H W` in -1..1: ramps, discs of plain colour, soft texture."""
+    """Return `1 3 H W` in -1..1: ramps, discs of plain colour, soft texture."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = (
         torch.linspace(0, 1, height)[:, None].expand(height, width),
@@ -77,6 +79,26 @@ def test_more_severity_is_more_damage_and_none_is_hardly_any(kind, style):
     assert faint > {("jpeg", "messenger"): 24, ("jpeg", "camera"): 33}.get((kind, style), 36)
 
 
+@pytest.mark.parametrize("kind, knee", [("blur", 0.8), ("low_light", 0.8), ("haze", 0.7)])
+def test_the_label_follows_the_severity_that_is_asked_for_and_saturates_at_one(kind, knee):
+    """What goes beyond severity 1 of the plain form counts as 1: the meaning of a label never changes."""
+    primary, asked = of(kind).primary, [share / 20 for share in range(1, 21)]
+    for style in (name for name, look in of(kind).styles.items() if look.severities[1] > knee):
+        camera = draw_camera(Draw(torch.Generator().manual_seed(2)))
+        made = [
+            styled_step(kind, style, severity, Draw(torch.Generator().manual_seed(1)), camera=camera)
+            for severity in asked
+        ]
+        labels = [step.severity for step in made]
+        values = [step.params[primary] for step in made if primary in step.params]
+        assert labels == sorted(labels) and labels[-1] == 1.0
+        assert values == sorted(values)
+        for severity, label in zip(asked, labels):
+            assert (
+                label == pytest.approx(severity, abs=1e-4) if severity <= knee else severity <= label <= 1.0
+            )
+
+
 @pytest.mark.parametrize("kind", ["haze", "rain", "snow"])
 def test_weather_in_a_camera_costs_as_much_as_the_plain_form(kind):
     """The same severity means the same damage, whatever tone curve the camera has."""
@@ -102,7 +124,7 @@ def test_same_recipe_same_picture_also_from_json(kind, style):
         assert again == made and again.to_json() == made.to_json()
         first, second = apply_recipe(picture, made), apply_recipe(picture, again)
         both = apply_recipe(picture.expand(2, -1, -1, -1), made)
-        # Sums in another order may turn a rounding over.
+        # Sums in another order may flip a rounding.
         assert (both[0] - both[1]).abs().max() < 1e-5 and (both[:1] - first).abs().mean() < 1e-3
         assert (
             torch.equal(first, second)
@@ -122,7 +144,7 @@ def test_same_recipe_same_picture_also_from_json(kind, style):
 
 
 def leaves(tree, path=()):
-    """Where numbers stand in dicts and lists."""
+    """Yield where numbers stand in dicts and lists."""
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, (dict, list)):
             yield from leaves(value, (*path, key))
@@ -134,7 +156,7 @@ def leaves(tree, path=()):
 def test_hostile_numbers_are_refused_or_do_no_harm(kind, style):
     made = json.loads(recipe(kind, style, 0.5, 1).to_json())
     places = [("params", *path) for path in leaves(made["steps"][0]["params"])]
-    # Of a table of 64 steps the first, of all else everything.
+    # Of a table of 64 steps the first, of everything else all.
     places = [place for place in places if not isinstance(place[-1], int) or place[-1] == 0]
     for place in places:
         for value in (float("nan"), 1e9, -1e9, "5", None, [], {}, [[[[[[[1]]]]]]]):
@@ -196,8 +218,7 @@ def test_the_label_of_camera_noise_is_what_is_measured():
 
 
 def test_blur_and_noise_in_the_camera_are_one_pass_in_linear_light():
-    """A lamp keeps its light through the blur, and sums of light are those of linear light, not of display
-    values."""
+    """A lamp keeps its light through the blur: sums of linear light stay, not sums of display values."""
     lamp = torch.full((1, 3, 65, 65), -1.0)
     lamp[..., 30:35, 30:35] = 1.0
     for seed in range(6):

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from aior_pack.aior_core.models.calibration import Calibration
 from aior_pack.aior_core.models.config import DAEMConfig, DAFFConfig, PriorConfig, RestorerConfig
 from aior_pack.aior_core.models.family import SDXL
 from aior_pack.aior_core.weights import config_from, describe, load_weights, part, save_weights
@@ -100,7 +101,7 @@ def test_weights_from_before_the_anchor_and_the_plain_blocks_load_as_they_were(h
 
 
 def test_defaults_stand_in_for_missing_metadata():
-    config = TINY.restorer
+    config = dataclasses.replace(TINY.restorer, calibration=Calibration())
     assert config_from(restorer_state(config), {}) == config
     assert config_from(restorer_state(KL), {}).daff.mode == "official"
     assert config_from(restorer_state(KL), {}).family == SDXL

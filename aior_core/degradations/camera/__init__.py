@@ -1,5 +1,6 @@
-"""A camera on tensors: scene, optics, exposure, sensor, development and transport, seeded, in linear light.
+"""The stages of a camera on tensors, seeded, in linear light.
 
-Every stage has ``draw_X(draw, ...) -> dict`` (parameters that JSON can hold) and ``apply_X(picture, params,
-seed)`` (``B 3 H W`` to the same shape). `shot` runs a picture through all of them.
+They are haze and particles, optics, exposure, sensor, development and transport. Every stage has
+`draw_X(draw, ...) -> dict`, whose parameters JSON can hold, and a function that applies them to `B 3 H W`.
+`photograph` makes looks of the stages.
 """

@@ -1,24 +1,25 @@
 """Lossy coding on tensors: JPEG with any tables and subsampling, and a coder that fails as WebP does."""
 
-import functools
 import math
 
 import torch
 import torch.nn.functional as F
 
-# Chroma samples are averaged over this many rows and columns.
+from ..jpeg import from_ycc, quantise, to_ycc
+
+# Chroma samples are averages over this many rows and columns.
 SUBSAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:4:0": (2, 1), "4:2:0": (2, 2)}
 
 
 def code_jpeg(
     picture: torch.Tensor, luma, chroma, subsampling: str, shift=(0, 0), smooth: bool = True
 ) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, 0..1) after baseline JPEG; the values are multiples of 1/255.
+    """Return `picture` (`B 3 H W`, 0..1) after baseline JPEG, in steps of 1/255.
 
-    ``luma`` and ``chroma`` are 64 quantisation steps in raster order. ``shift`` says how many rows and
-    columns lie above and left of the picture in the grid of blocks, as in a file that was cropped after
-    coding. ``smooth`` decodes subsampled chroma by the triangle filter of libjpeg, otherwise by repetition.
-    Raises ValueError at tables or a subsampling that JPEG has not.
+    `luma` and `chroma` are 64 quantisation steps in raster order. `shift` says how many rows and columns of
+    the grid of blocks lie above and left of the picture, as in a file that was cropped after coding. `smooth`
+    decodes subsampled chroma by the triangle filter of libjpeg, otherwise by repetition. Raises ValueError
+    for tables or a subsampling that JPEG does not have.
     """
     if len(luma) != 64 or len(chroma) != 64 or min(*luma, *chroma) < 1:
         raise ValueError("camera: JPEG tables need 64 steps from 1 on for luma and for chroma")
@@ -28,35 +29,36 @@ def code_jpeg(
         )
     tall, wide = SUBSAMPLINGS[subsampling]
     padded, crop = _on_grid(picture, shift, 8 * tall, 8 * wide)
-    planes = _to_ycc((padded.clamp(0.0, 1.0) * 255.0).round()).round()
+    planes = to_ycc((padded.clamp(0.0, 1.0) * 255.0).round()).round()
     small = planes[:, 1:]
     if (tall, wide) != (1, 1):
         small = F.avg_pool2d(small, (tall, wide)).round()
-    bright = (_quantise(planes[:, :1] - 128.0, luma, 8) + 128.0).round().clamp(0.0, 255.0)
-    color = _quantise(small, chroma, 8).round().clamp(-128.0, 127.0)
+    bright = (quantise(planes[:, :1] - 128.0, luma, 8) + 128.0).round().clamp(0.0, 255.0)
+    color = quantise(small, chroma, 8).round().clamp(-128.0, 127.0)
     if (tall, wide) != (1, 1):
         color = _enlarge(color, tall, wide, smooth)
-    return crop(_from_ycc(torch.cat((bright, color), 1)).round().clamp(0.0, 255.0) / 255.0)
+    return crop(from_ycc(torch.cat((bright, color), 1)).round().clamp(0.0, 255.0) / 255.0)
 
 
 def code_webp(picture: torch.Tensor, quality: float, shift=(0, 0)) -> torch.Tensor:
-    """``picture`` (``B 3 H W``, 0..1) after coding that fails as lossy WebP (VP8) does; the values are
-    multiples of 1/255.
+    """Return `picture` (`B 3 H W`, 0..1) after coding that fails as lossy WebP (VP8) does, in steps of 1/255.
 
-    It is a likeness, not the format: blocks of 4 pixels are predicted smoothly from coarser ones, what is
-    left goes through a 4x4 DCT with a wide dead zone, chroma is 4:2:0, and edges between blocks are smoothed.
-    So detail is smeared rather than ringing. ``quality`` is 0..100 and loses about as much as WebP's own.
+    It resembles the format and is not the format. Blocks of 4 pixels are predicted smoothly from coarser
+    ones, the residual goes through a 4x4 DCT with a wide dead zone, chroma is 4:2:0, and edges between blocks
+    are smoothed. So detail is smeared and does not ring. `quality` is 0..100 and loses about as much as that
+    of WebP does.
     """
     step = _webp_step(quality)
     padded, crop = _on_grid(picture, shift, 16, 16)
-    planes = _to_ycc((padded.clamp(0.0, 1.0) * 255.0).round())
+    planes = to_ycc((padded.clamp(0.0, 1.0) * 255.0).round())
     small = F.avg_pool2d(planes[:, 1:], 2)
     bright = _predictive(planes[:, :1], step)
     color = _enlarge(_predictive(small, step * 1.1), 2, 2, True)
-    return crop(_from_ycc(torch.cat((bright, color), 1)).round().clamp(0.0, 255.0) / 255.0)
+    return crop(from_ycc(torch.cat((bright, color), 1)).round().clamp(0.0, 255.0) / 255.0)
 
 
-# Logarithm of the transform's step at qualities of libwebp, fitted on photographs so that as much is lost.
+# Logarithm of the transform's step at qualities of libwebp, fitted on photographs so that equally much is
+# lost.
 _WEBP_STEPS = (
     (0.0, 3.95),
     (5.0, 3.82),
@@ -82,13 +84,14 @@ def _predictive(planes: torch.Tensor, step: float) -> torch.Tensor:
     coarse = F.avg_pool2d(planes, 8)
     coarse = (coarse / (step * 0.35)).round() * (step * 0.35)
     predicted = F.interpolate(coarse, size=planes.shape[-2:], mode="bilinear", align_corners=False)
-    left = _quantise(planes - predicted, [step * 0.9] + [step] * 15, 4, dead=0.36)
+    left = quantise(planes - predicted, [step * 0.9] + [step] * 15, 4, dead=0.36)
     return _deblock(predicted + left, step)
 
 
 def _deblock(planes: torch.Tensor, step: float) -> torch.Tensor:
-    """Pull the two pixels at each edge of 4x4 blocks together where they differ by less than the coder's own
-    error.
+    """Move the two pixels at each edge of 4x4 blocks together.
+
+    This happens where they differ by less than the error of the coder.
     """
     for axis in (-1, -2):
         side = planes.shape[axis]
@@ -102,40 +105,10 @@ def _deblock(planes: torch.Tensor, step: float) -> torch.Tensor:
     return planes
 
 
-@functools.lru_cache(maxsize=16)
-def _transform(side: int, device: torch.device) -> torch.Tensor:
-    """Orthonormal DCT-II of a flattened block of ``side`` squared, as one matrix: one product per block is
-    fastest.
-    """
-    place = torch.arange(side, dtype=torch.float64)
-    rows = torch.cos((2.0 * place[None] + 1.0) * place[:, None] * math.pi / (2.0 * side)) * math.sqrt(
-        2.0 / side
-    )
-    rows[0] *= math.sqrt(0.5)
-    return torch.kron(rows, rows).float().to(device)
-
-
-def _quantise(planes: torch.Tensor, steps, side: int, dead: float = 0.5) -> torch.Tensor:
-    """DCT of blocks of ``side``, rounding to ``steps`` (up from ``1 - dead``), and back; sides are divisible
-    by ``side``.
-    """
-    batch, channels, height, width = planes.shape
-    matrix = _transform(side, planes.device).to(planes.dtype)
-    steps = torch.tensor(steps, dtype=planes.dtype, device=planes.device)
-    blocks = (
-        planes.reshape(batch, channels, height // side, side, width // side, side)
-        .transpose(3, 4)
-        .reshape(-1, side * side)
-    )
-    ratio = (blocks @ matrix.T) / steps
-    levels = ratio.round() if dead == 0.5 else ratio.sign() * (ratio.abs() + dead).floor()
-    blocks = ((levels * steps) @ matrix).view(batch, channels, height // side, width // side, side, side)
-    return blocks.transpose(3, 4).reshape(planes.shape)
-
-
 def _on_grid(picture: torch.Tensor, shift, tall: int, wide: int):
-    """The picture with ``shift`` rows and columns before it and whole blocks in all, and what takes them away
-    again.
+    """Return the picture on a grid of whole blocks, and a function that crops it again.
+
+    `shift` rows and columns are added before the picture, and what is missing to a whole block after it.
     """
     height, width = picture.shape[-2:]
     top, left = int(shift[0]) % tall, int(shift[1]) % wide
@@ -148,15 +121,3 @@ def _enlarge(planes: torch.Tensor, tall: int, wide: int, smooth: bool) -> torch.
     if smooth:
         return F.interpolate(planes, size=size, mode="bilinear", align_corners=False).round()
     return F.interpolate(planes, size=size, mode="nearest")
-
-
-def _to_ycc(rgb: torch.Tensor) -> torch.Tensor:
-    """JFIF's Y, Cb, Cr of 0..255, chroma around 0."""
-    red, green, blue = rgb.split(1, 1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return torch.cat((luma, (blue - luma) / 1.772, (red - luma) / 1.402), 1)
-
-
-def _from_ycc(planes: torch.Tensor) -> torch.Tensor:
-    luma, cb, cr = planes.split(1, 1)
-    return torch.cat((luma + 1.402 * cr, luma - 0.344136 * cb - 0.714136 * cr, luma + 1.772 * cb), 1)

@@ -1,15 +1,18 @@
-"""Bayer mosaics and three ways to fill in the two colours that each site of the sensor lacks."""
+"""Bayer mosaics, and three ways to fill in the two colours that each site of the sensor lacks."""
 
 import torch
 import torch.nn.functional as F
+
+from ..fields import sides
 
 PATTERNS = ("rggb", "grbg", "gbrg", "bggr")
 DEMOSAICS = ("none", "bilinear", "malvar", "edges")
 
 
 def bayer_masks(pattern: str, height: int, width: int, device: torch.device) -> torch.Tensor:
-    """``3 H W`` of 0 and 1: which colour each site of the sensor sees. Raises ValueError at an unknown
-    pattern.
+    """Return `3 H W` of 0 and 1: which colour each site of the sensor sees.
+
+    Raises ValueError for an unknown pattern.
     """
     if pattern not in PATTERNS:
         raise ValueError(f"camera: unknown Bayer pattern {pattern!r}; expected one of {', '.join(PATTERNS)}")
@@ -19,19 +22,18 @@ def bayer_masks(pattern: str, height: int, width: int, device: torch.device) -> 
 
 
 def mosaic(raw: torch.Tensor, pattern: str) -> torch.Tensor:
-    """``B 1 H W``: of each pixel of ``raw`` (``B 3 H W``) the one colour that its site sees."""
-    masks = bayer_masks(pattern, *raw.shape[-2:], raw.device).to(raw.dtype)
+    """Return `B 1 H W`: for each pixel of `raw` (`B 3 H W`) the one colour that its site sees."""
+    masks = bayer_masks(pattern, *sides(raw), raw.device).to(raw.dtype)
     return (raw * masks).sum(1, keepdim=True)
 
 
 def demosaic(sites: torch.Tensor, pattern: str, method: str) -> torch.Tensor:
-    """``B 3 H W`` from the mosaic ``sites`` (``B 1 H W``); the picture is continued by reflection at its
-    borders.
+    """Return `B 3 H W` from the mosaic `sites` (`B 1 H W`). The picture is reflected at its borders.
 
-    ``bilinear`` averages the neighbours of the same colour (kornia's ``raw_to_rgb``). ``malvar`` adds the
-    Laplacian of the colour that is there (Malvar, He and Cutler, ICASSP 2004). ``edges`` interpolates green
-    along the direction of least change and then the colour differences (Hamilton and Adams, US patent
-    5,629,734). Raises ValueError at an unknown method or when a side is below 4 pixels.
+    "bilinear" averages the neighbours of the same colour (kornia's `raw_to_rgb`). "malvar" adds the Laplacian
+    of the colour that is there (Malvar, He and Cutler, ICASSP 2004). "edges" interpolates green along the
+    direction of least change and then the colour differences (Hamilton and Adams, US patent 5,629,734).
+    Raises ValueError for an unknown method, or when a side is below 4 pixels.
     """
     height, width = sites.shape[-2:]
     if min(height, width) < 4:
@@ -70,7 +72,7 @@ def _malvar(sites: torch.Tensor, pattern: str) -> torch.Tensor:
     row = torch.tensor(_ROW)
     bank = torch.stack((torch.tensor(_GREEN), row, row.T, torch.tensor(_CROSS)))[:, None] / 8.0
     green, along, across, cross = F.conv2d(F.pad(sites, (2,) * 4, mode="reflect"), bank.to(sites)).split(1, 1)
-    masks = bayer_masks(pattern, *sites.shape[-2:], sites.device).to(sites.dtype)
+    masks = bayer_masks(pattern, *sides(sites), sites.device).to(sites.dtype)
     red, is_green, blue = masks[0], masks[1], masks[2]
     # A row of the sensor that holds red holds no blue.
     red_row = red.amax(1, keepdim=True)
@@ -86,7 +88,7 @@ def _malvar(sites: torch.Tensor, pattern: str) -> torch.Tensor:
 
 
 def _edges(sites: torch.Tensor, pattern: str) -> torch.Tensor:
-    masks = bayer_masks(pattern, *sites.shape[-2:], sites.device).to(sites.dtype)
+    masks = bayer_masks(pattern, *sides(sites), sites.device).to(sites.dtype)
     padded = F.pad(sites, (2,) * 4, mode="reflect")
 
     def at(dy: int, dx: int) -> torch.Tensor:
@@ -98,7 +100,7 @@ def _edges(sites: torch.Tensor, pattern: str) -> torch.Tensor:
     change_y = (at(-1, 0) - at(1, 0)).abs() + curve_y.abs()
     green_x = (at(0, -1) + at(0, 1)) / 2.0 + curve_x / 4.0
     green_y = (at(-1, 0) + at(1, 0)) / 2.0 + curve_y / 4.0
-    # The share moves smoothly from one direction to the other, so that rounding cannot turn a pixel over.
+    # The share moves smoothly from one direction to the other, so that rounding cannot flip a pixel.
     share = change_y / (change_x + change_y).clamp_min(1e-6)
     share = ((share - 0.5) * 4.0 + 0.5).clamp(0.0, 1.0)
     filled = share * green_x + (1.0 - share) * green_y

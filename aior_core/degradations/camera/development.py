@@ -10,7 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..blur import gaussian_blur
 from ..draw import Draw
+from ..jpeg import from_ycc, to_ycc
 from .chance import normal, require
 from .curves import slopes, tone, untone
 
@@ -29,7 +31,6 @@ NOISE_LEVELS = 9
 """Number of display values, evenly from 0 to 1, at which a camera knows its noise."""
 MOST_NOISE = 0.3
 """Largest standard deviation (0..1) that the camera's table of its own noise holds."""
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def draw_color(draw: Draw) -> dict:
@@ -65,7 +66,7 @@ def draw_finish(draw: Draw) -> dict:
         "luma": luma,
         "chroma": 0.0 if plain else round(luma + draw.uniform(0.0, 0.4) * strong, 6),
         "soft": 0.0 if plain or draw.uniform() < 0.2 else draw.uniform(0.4, 0.8),
-        "smooth": 0.0 if plain else round(draw.uniform(1.5, 3.6) + luma, 6),
+        "smooth": 0.0 if plain else round(draw.uniform(1.3, 3.3) + luma, 6),
         "levels": draw.choice((1, 2, 3), (0.6, 0.3, 0.1)),
         "noise": [],
     }
@@ -102,15 +103,15 @@ def to_raw(light: torch.Tensor, color: dict) -> torch.Tensor:
 
 
 def from_raw(raw: torch.Tensor, color: dict) -> torch.Tensor:
-    """Convert camera RGB (`B 3 H W`) to linear sRGB light: white balance, then matrix. Inverse of `to_raw`."""
+    """Convert camera RGB (`B 3 H W`) to linear sRGB light: white balance, then matrix."""
     return _mix(raw * _row(color["white"], raw), _matrix(color))
 
 
 def expected_noise(sensor: dict, color: dict, curve: dict, levels: int = NOISE_LEVELS) -> list[float]:
     """Return the standard deviation (0..1) of the sensor's noise in developed green, before reduction.
 
-    There is one value for each of `levels` display values, evenly from 0 to 1. A camera knows this much of its
-    own noise, and it sets the thresholds of its noise reduction accordingly.
+    There is one value for each of `levels` display values, evenly from 0 to 1. A camera knows this much of
+    its own noise, and it sets the thresholds of its noise reduction accordingly.
     """
     share = _matrix(color)[1].tolist()
     display = torch.linspace(0.0, 1.0, levels)[None, None].expand(1, 3, 1, levels)
@@ -139,21 +140,21 @@ def develop_light(
         return tone(light, curve)
     # Noise is reduced before it is clipped. If it were clipped first, red and blue, which have more of it,
     # would lose more at white and gain more at black: skies would turn green and shadows purple.
-    planes = _to_planes(_tone_beyond(light, curve) if reduces else tone(light, curve))
+    planes = to_ycc(_tone_beyond(light, curve) if reduces else tone(light, curve))
     if reduces:
         planes = reduce_noise(planes, denoise)
     if sharpen["amount"] > 0.0:
         luma = _sharpen(planes[:, :1], sharpen, known[len(known) // 2] if known else 0.0)
         planes = torch.cat((luma, planes[:, 1:]), 1)
-    return _from_planes(planes).clamp(0.0, 1.0)
+    return from_ycc(planes).clamp(0.0, 1.0)
 
 
 def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     """Shrink small wavelet coefficients of luma and chroma (`B 3 H W`), then smooth both.
 
     The transform is the undecimated one with the cubic B-spline (Starck, Fadili and Murtagh, "The Undecimated
-    Wavelet Decomposition and its Reconstruction", IEEE TIP 2007). The soft thresholds follow the noise at each
-    brightness and halve from level to level, so what is left is smooth and blotchy as in camera files.
+    Wavelet Decomposition and its Reconstruction", IEEE TIP 2007). The soft thresholds follow the noise at
+    each brightness and halve from level to level, so what is left is smooth and blotchy as in camera files.
     """
     require(
         "noise reduction", params, luma=(0, 10), chroma=(0, 10), soft=(0, 32), smooth=(0, 32), levels=(0, 6)
@@ -173,14 +174,14 @@ def reduce_noise(planes: torch.Tensor, params: dict) -> torch.Tensor:
     planes = base + sum(details) if details else base
     luma, chroma = planes[:, :1], planes[:, 1:]
     if params["soft"] > 0.0:
-        luma = gaussian(luma, params["soft"])
+        luma = gaussian_blur(luma, params["soft"], "reflect")
     if params["smooth"] > 0.0:
-        chroma = gaussian(chroma, params["smooth"])
+        chroma = gaussian_blur(chroma, params["smooth"], "reflect")
     return torch.cat((luma, chroma), 1)
 
 
 def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
-    """Return the noise (`B 1 H W`) at the local mean of `luma`, from a table at evenly spaced display values."""
+    """Look up the noise (`B 1 H W`) at the local mean of `luma` in a table over display values."""
     table = torch.tensor(noise).to(luma)
     place = _spline(_spline(luma, 1), 2).clamp(0.0, 1.0) * (len(noise) - 1)
     below = place.floor().clamp_max(len(noise) - 2)
@@ -189,56 +190,29 @@ def _noise_at(luma: torch.Tensor, noise: list) -> torch.Tensor:
 
 
 def _tone_beyond(light: torch.Tensor, curve: dict) -> torch.Tensor:
-    """Apply the tone curve, continued below 0 and above 1 by point reflection at its ends (light in -1..2)."""
+    """Apply the tone curve to light in -1..2, continued by point reflection at its ends."""
     below, above = light < 0.0, light > 1.0
     display = tone(torch.where(below, -light, torch.where(above, 2.0 - light, light)), curve)
     return torch.where(below, -display, torch.where(above, 2.0 - display, display))
 
 
 def _sharpen(luma: torch.Tensor, params: dict, noise: float) -> torch.Tensor:
-    """Add `amount` of what a Gaussian of `sigma` takes away (unsharp masking), without the smallest details."""
-    detail = luma - gaussian(luma, params["sigma"])
+    """Sharpen by an unsharp mask: add `amount` of what a Gaussian of `sigma` takes away."""
+    detail = luma - gaussian_blur(luma, params["sigma"], "reflect")
     # Cameras leave the smallest differences alone (coring). Otherwise flat areas would sparkle.
     cored = detail.sign() * (detail.abs() - params["core"] * 0.3 * noise).clamp_min(0.0)
     return luma + params["amount"] * cored
 
 
-def gaussian(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur `B C H W` by kornia's Gaussian.
-
-    Borders are reflected where the picture is large enough, and replicated otherwise. kornia is imported on the
-    first call, because the import takes a second.
-    """
-    from kornia.filters import gaussian_blur2d
-
-    size = 2 * max(1, math.ceil(3.0 * sigma)) + 1
-    border = "reflect" if min(picture.shape[-2:]) > size // 2 else "replicate"
-    return gaussian_blur2d(picture, (size, size), (sigma, sigma), border_type=border)
-
-
 def _spline(picture: torch.Tensor, step: int) -> torch.Tensor:
     """Smooth `B C H W` by the cubic B-spline with holes: taps 1 4 6 4 1 over 16, `step` pixels apart."""
+    channels = picture.shape[1]
     taps = (torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0).to(picture)
-    flat = picture.flatten(0, 1)[:, None]
-    flat = F.conv2d(
-        F.pad(flat, (2 * step, 2 * step, 0, 0), mode="replicate"), taps.view(1, 1, 1, 5), dilation=(1, step)
-    )
-    flat = F.conv2d(
-        F.pad(flat, (0, 0, 2 * step, 2 * step), mode="replicate"), taps.view(1, 1, 5, 1), dilation=(step, 1)
-    )
-    return flat[:, 0].view(picture.shape)
-
-
-def _to_planes(display: torch.Tensor) -> torch.Tensor:
-    """Return luma Y and the colour differences `(B - Y) / 1.772` and `(R - Y) / 1.402`, both around 0."""
-    red, green, blue = display.split(1, 1)
-    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
-    return torch.cat((luma, (blue - luma) / 1.772, (red - luma) / 1.402), 1)
-
-
-def _from_planes(planes: torch.Tensor) -> torch.Tensor:
-    luma, cb, cr = planes.split(1, 1)
-    return torch.cat((luma + 1.402 * cr, luma - 0.344136 * cb - 0.714136 * cr, luma + 1.772 * cb), 1)
+    row, column = (taps.view(shape).expand(channels, *shape[1:]) for shape in ((1, 1, 1, 5), (1, 1, 5, 1)))
+    wide = F.pad(picture, (2 * step, 2 * step, 0, 0), mode="replicate")
+    smooth = F.conv2d(wide, row, dilation=(1, step), groups=channels)
+    tall = F.pad(smooth, (0, 0, 2 * step, 2 * step), mode="replicate")
+    return F.conv2d(tall, column, dilation=(step, 1), groups=channels)
 
 
 def _matrix(color: dict) -> torch.Tensor:

@@ -12,8 +12,9 @@ MOST_STOPS = 16.0
 
 
 def draw_exposure(draw: Draw, stops: float | None = None) -> dict:
-    """Draw an exposure that lacks ``stops`` (None: 0.3 to 8, evenly). One in four has one to four lamps in
-    it.
+    """Draw an exposure that lacks `stops` (None: 0.3 to 8, evenly).
+
+    One exposure in four has one to four lamps.
     """
     stops = draw.uniform(0.3, 8.0) if stops is None else stops
     lamps = (
@@ -27,10 +28,9 @@ def draw_exposure(draw: Draw, stops: float | None = None) -> dict:
 
 
 def apply_exposure(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """Darken ``light`` (``B 3 H W``, linear) by ``2^-stops``, more in the corners, less near lamps. Nothing
-    is random; ``seed`` is unused.
+    """Darken linear `light` (`B 3 H W`) by `2^-stops`, more in the corners and less near lamps.
 
-    Raises ValueError when the stops are no number in 0..16.
+    Nothing is random, so `seed` is unused. Raises ValueError unless the stops are a number in 0..16.
     """
     stops = params["stops"]
     if not (math.isfinite(stops) and 0.0 <= stops <= MOST_STOPS):
@@ -41,10 +41,10 @@ def apply_exposure(light: torch.Tensor, params: dict, seed: int = 0) -> torch.Te
 
 
 def illumination(params: dict, height: int, width: int) -> torch.Tensor:
-    """``1 3 H W``: the share of light that is left at each place, in 0..1.
+    """Return `1 3 H W`: the share of light that is left at each place, in 0..1.
 
-    The room's light is left everywhere; each lamp adds its own, which falls with the square of the distance.
-    The lens takes some in the corners (cos^4 law, given as stops in the farthest corner).
+    The light of the room is left everywhere. Each lamp adds its own, which falls with the square of the
+    distance. The lens takes some in the corners (cos^4 law, given as stops in the farthest corner).
     """
     rows = torch.linspace(-0.5, 0.5, height)[:, None] * (height / max(height, width))
     columns = torch.linspace(-0.5, 0.5, width)[None] * (width / max(height, width))
@@ -64,8 +64,9 @@ def illumination(params: dict, height: int, width: int) -> torch.Tensor:
 
 
 def missing_stops(params: dict, height: int, width: int) -> torch.Tensor:
-    """``H W`` stops that are missing at each place (of green): the truth for a map of low light, and its mean
-    the label.
+    """Return `H W`: the stops of green that are missing at each place.
+
+    This is the truth for a map of low light, and its mean is the label.
     """
     return -torch.log2(illumination(params, height, width)[0, 1].clamp_min(2.0**-24))
 

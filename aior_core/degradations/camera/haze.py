@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from ..blur import gaussian_blur
 from ..draw import Draw
-from ..fields import fractal_noise, stream
+from ..fields import fractal_noise, sides, stream
 from .chance import require
-from .development import gaussian
 
 
 def draw_haze(draw: Draw, beta: float | None = None) -> dict:
@@ -17,8 +17,8 @@ def draw_haze(draw: Draw, beta: float | None = None) -> dict:
     beside its way, and `reach` how far, as a share of the shorter side.
     """
     beta = round(0.1 * 25.0 ** draw.uniform(), 6) if beta is None else beta
-    # Display values of 0.7 to 1 are 0.45 to 1 in linear light. A quarter of the haze is darker, as under trees
-    # or in the evening.
+    # Display values of 0.7 to 1 are 0.45 to 1 in linear light. A quarter of the haze is darker, as under
+    # trees or in the evening.
     level = draw.uniform(0.45, 1.0) if draw.uniform() < 0.75 else draw.uniform(0.12, 0.5)
     hue = draw.uniform(-1.0, 1.0) ** 3
     air = [level * (1.0 + 0.12 * hue), level, level * (1.0 - 0.28 * hue)]
@@ -41,7 +41,7 @@ def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
     require("haze", params, beta=(0, 50), patches=(0, 1), split=(0, 0.9), glow=(0, 1), reach=(0, 0.2))
     density: float | torch.Tensor = 1.0
     if params["patches"] > 0.0:
-        cloud = fractal_noise(*depth.shape[-2:], stream(seed), octaves=4, cells=2).to(depth)
+        cloud = fractal_noise(*sides(depth), stream(seed), octaves=4, cells=2).to(depth)
         density = 1.0 + params["patches"] * (cloud - 0.5) * 2.0
     # Red, green, blue: thin haze scatters short waves more.
     spread = torch.tensor([1.0 - params["split"], 1.0, 1.0 + params["split"]]).to(depth).view(1, 3, 1, 1)
@@ -49,10 +49,11 @@ def transmission(params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
 
 
 def lay_haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
-    """Lay haze over linear light (`B 3 H W`) by Koschmieder's law, `J t + A (1 - t)`; `depth` is `B 1 H W`."""
+    """Lay haze over linear light (`B 3 H W`) by `J t + A (1 - t)`; `depth` is `B 1 H W`."""
     passed = transmission(params, seed, depth)
     if params["glow"] > 0.0:
-        # Light that fog scatters forward arrives beside its way, more of it in thicker fog: a wide, soft halo.
+        # Light that fog scatters forward arrives beside its way, more of it in thicker fog: a wide, soft
+        # halo.
         sigma = max(0.5, params["reach"] * min(light.shape[-2:]))
         share = params["glow"] * (1.0 - passed)
         light = light * (1.0 - share) + _wide(light, sigma) * share
@@ -63,9 +64,12 @@ def lay_haze(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) 
 def _wide(light: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur by a Gaussian; a wide one at a quarter of the size, where the difference cannot be seen."""
     if sigma < 6.0 or min(light.shape[-2:]) < 32:
-        return gaussian(light, sigma)
+        return gaussian_blur(light, sigma, "reflect")
     height, width = light.shape[-2:]
     small = F.interpolate(light, size=(height // 4, width // 4), mode="area")
     return F.interpolate(
-        gaussian(small, sigma / 4.0), size=(height, width), mode="bilinear", align_corners=False
+        gaussian_blur(small, sigma / 4.0, "reflect"),
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
     )

@@ -8,18 +8,20 @@ import math
 
 import torch
 
+from ..blur import convolve
 from ..draw import Draw
-from ..fields import fractal_noise, stream
-from .psf import convolve, draw_psf, point_spread, spread
+from ..fields import fractal_noise, sides, stream
+from .psf import draw_psf, point_spread, spread
 
-NO_OPTICS = {"psf": None, "things": [], "defocus": None}
+NO_OPTICS: dict = {"psf": None, "things": [], "defocus": None}
 OUTLINES = ("ellipse", "box", "blob")
 _LEVELS = 6
 
 
 def draw_optics(draw: Draw, sigma: float | None = None, kind: str | None = None) -> dict:
-    """Draw a blur: ``kind`` is "whole", "things" or "defocus" (None: any); ``sigma`` is the spread, in
-    pixels, of the strongest blur in it (None: any).
+    """Draw a blur of `kind` "whole", "things" or "defocus" (None: any).
+
+    `sigma` is the spread, in pixels, of the strongest blur in it (None: any).
     """
     kind = kind or draw.choice(("whole", "things", "defocus"), (0.65, 0.2, 0.15))
     if kind == "whole":
@@ -53,7 +55,7 @@ def draw_optics(draw: Draw, sigma: float | None = None, kind: str | None = None)
 
 
 def draw_thing(draw: Draw, psf: dict) -> dict:
-    """Draw the outline, in shares of the picture's sides, of something that has a blur of its own."""
+    """Draw the outline, in shares of the picture's sides, of a thing that has its own blur."""
     return {
         "outline": draw.choice(OUTLINES),
         "centre": [draw.uniform(0.15, 0.85), draw.uniform(0.2, 0.85)],
@@ -66,17 +68,17 @@ def draw_thing(draw: Draw, psf: dict) -> dict:
 def apply_optics(
     light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Blur ``light`` (``B 3 H W``, linear, any height) by the whole, then things before it, or by ``depth``.
+    """Blur linear `light` (`B 3 H W`, from 0) by the whole camera, then by things in front, or by depth.
 
-    ``depth`` (``H W`` or ``B 1 H W``, 0 near to 1 far) is needed for defocus; ValueError without it. A thing
-    hides what is behind it only as long as it was there: its outline is blurred as it is.
+    Defocus needs `depth` (`H W` or `B 1 H W`, 0 near to 1 far) and raises ValueError without it. A thing
+    hides what is behind it only while it is there, so its outline is blurred as the thing is.
     """
     out = light
     if params["psf"] is not None:
         out = convolve(light, point_spread(params["psf"], seed))
     for index, thing in enumerate(params["things"]):
         kernel = point_spread(thing["psf"], seed + 1 + index)
-        mask = thing_mask(thing, *light.shape[-2:], seed + 1 + index).to(light)[None, None]
+        mask = thing_mask(thing, *sides(light), seed + 1 + index).to(light)[None, None]
         cover = convolve(mask, kernel)
         out = out * (1.0 - cover) + convolve(light * mask, kernel)
     return _defocus(out, params["defocus"], depth) if params["defocus"] is not None else out
@@ -85,8 +87,9 @@ def apply_optics(
 def blur_map(
     params: dict, seed: int, height: int, width: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """``H W`` spread in pixels at each place: the truth for a map of blur, and its mean the label of the
-    picture.
+    """Return `H W`: the spread in pixels at each place.
+
+    This is the truth for a map of blur, and its mean is the label of the picture.
     """
     base = spread(point_spread(params["psf"], seed)) if params["psf"] is not None else 0.0
     field = torch.full((height, width), base)
@@ -104,8 +107,9 @@ def blur_map(
 
 
 def thing_mask(thing: dict, height: int, width: int, seed: int) -> torch.Tensor:
-    """``H W`` in 0..1: where the thing is, with edges about a pixel soft. Raises ValueError at an unknown
-    outline.
+    """Return `H W` in 0..1: where the thing is, with edges about a pixel soft.
+
+    Raises ValueError for an unknown outline.
     """
     turn = math.radians(thing["angle"])
     rows = (torch.linspace(0.0, 1.0, height)[:, None] - thing["centre"][1]) / thing["size"][1]
@@ -128,13 +132,14 @@ def thing_mask(thing: dict, height: int, width: int, seed: int) -> torch.Tensor:
 
 
 def _defocus(light: torch.Tensor, params: dict, depth: torch.Tensor | None) -> torch.Tensor:
-    """Blur in levels of equal spread; every level spreads its own light, and the shares that arrive are made
-    to sum to 1.
+    """Blur in levels of equal spread.
+
+    Every level spreads its own light, and the shares that arrive are normalised to a sum of 1.
     """
     circle = _circle(params, _as_plane(depth, params)).to(light)
     count = min(_LEVELS, max(2, math.ceil(params["sigma"] * 2.0) + 1))
     place = circle / max(params["sigma"], 1e-6) * (count - 1)
-    total, arrived = torch.zeros_like(light), 0.0
+    total, arrived = torch.zeros_like(light), torch.zeros_like(light[:, :1])
     for level in range(count):
         share = (1.0 - (place - level).abs()).clamp_min(0.0).expand(light.shape[0], 1, *light.shape[-2:])
         if share.max() <= 0.0:
@@ -152,8 +157,9 @@ def _defocus(light: torch.Tensor, params: dict, depth: torch.Tensor | None) -> t
 
 
 def _circle(params: dict, depth: torch.Tensor) -> torch.Tensor:
-    """``B 1 H W`` spread of the circle of confusion: it grows with the difference of inverse distances (thin
-    lens).
+    """Return `B 1 H W`: the spread of the circle of confusion.
+
+    It grows with the difference of inverse distances (thin lens).
     """
     # Depth 0 is a twentieth of the farthest distance: nothing stands in the lens.
     inverse, sharp = 1.0 / (0.05 + 0.95 * depth), 1.0 / (0.05 + 0.95 * params["focus"])

@@ -1,39 +1,38 @@
-"""Rain and snow as light that falls onto the sensor while the shutter is open: drops and flakes at many
-distances.
+"""Rain and snow that cross the view while the shutter is open, at many distances.
 
-A particle that crosses a pixel covers it for a part of the exposure. The picture there is the mean over time:
-``(1 - a) J + a E``, with ``a`` the share of time and area, ``J`` the scene's light and ``E`` the particle's
-(Garg and Nayar, IJCV 2007). Near ones are large, fast and out of focus; far ones are small, many, and hidden
-by what stands before them.
+A particle that crosses a pixel covers it for a part of the exposure. The picture there is the mean over time,
+`(1 - a) J + a E`, where `a` is the share of time and area, `J` the light of the scene and `E` that of the
+particle (Garg and Nayar, "Vision and Rain", IJCV 2007). Near particles are large, fast and out of focus. Far
+ones are small, many, and hidden by what stands in front of them.
 """
 
 import math
 
 import torch
 
+from ..blur import convolve, gaussian_blur
 from ..draw import Draw
-from ..fields import fractal_noise, splat, stream
+from ..fields import fractal_noise, sides, splat, stream
 from .chance import require
-from .psf import convolve
 
-# Points of one call of splat: the coordinates of more would take gigabytes on large pictures.
+# Points of one call of splat. The coordinates of more points would take gigabytes on large pictures.
 _POINTS = 500_000
-# Distance of each layer, from 1 far to 0 near, and its share of the particles. Numbers fall with the square
-# of the size.
+# Distance of each layer, from 1 (far) to 0 (near), and its share of the particles. Numbers fall with the
+# square of the size.
 _LAYERS = ((0.9, 1.0), (0.55, 0.42), (0.28, 0.16), (0.12, 0.05))
 _STAMPS = 2
 
 
 def draw_rain(draw: Draw, amount: float | None = None) -> dict:
-    """Draw rain of ``amount`` 0..1 (None: any; 0.3 is a shower, 1 a cloudburst).
+    """Draw rain of `amount` 0..1 (None: any; 0.3 is a shower, 1 a cloudburst).
 
-    ``length`` and ``width`` are those of streaks at a middle distance, in pixels; ``angle`` is degrees from
-    the vertical.
+    `length` and `width` are those of streaks at a middle distance, in pixels. `angle` is degrees from the
+    vertical.
     """
     return {
         "kind": "rain",
         "amount": draw.uniform(0.05, 1.0) if amount is None else amount,
-        # Streaks grow with the time of exposure: from drops (4 pixels) to long threads.
+        # Streaks grow with the time of exposure, from drops (4 pixels) to long threads.
         "length": round(4.0 * 22.0 ** draw.uniform(0.0, 1.0), 6),
         "width": draw.uniform(0.5, 1.6),
         "angle": draw.uniform(-40.0, 40.0),
@@ -45,8 +44,9 @@ def draw_rain(draw: Draw, amount: float | None = None) -> dict:
 
 
 def draw_snow(draw: Draw, amount: float | None = None) -> dict:
-    """Draw snow of ``amount`` 0..1 (None: any; 0.3 is a flurry, 1 a blizzard). ``size`` scales the flakes,
-    ``length`` is how far one at a middle distance falls, in pixels.
+    """Draw snow of `amount` 0..1 (None: any; 0.3 is a flurry, 1 a blizzard).
+
+    `size` scales the flakes. `length` is how far a flake at a middle distance falls, in pixels.
     """
     return {
         "kind": "snow",
@@ -62,20 +62,20 @@ def draw_snow(draw: Draw, amount: float | None = None) -> dict:
 
 
 def apply_particles(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
-    """Let rain or snow fall through ``light`` (``B 3 H W``, linear); ``depth`` is ``B 1 H W`` or ``1 1 H W``,
-    0 near to 1 far.
+    """Let rain or snow fall through linear `light` (`B 3 H W`).
+
+    `depth` is `B 1 H W` or `1 1 H W`, 0 near to 1 far.
     """
     air = torch.tensor(params["light"]).to(light).view(1, 3, 1, 1)
-    cover = particle_cover(params, seed, *light.shape[-2:], depth.cpu()).to(light)
+    cover = particle_cover(params, seed, *sides(light), depth.cpu()).to(light)
     return light + (air - light) * cover
 
 
 def particle_cover(params: dict, seed: int, height: int, width: int, depth: torch.Tensor) -> torch.Tensor:
-    """``B 1 H W`` in 0..1: the share of the exposure for which particles, near or melted into a veil, hide
-    each place; ``depth`` on the CPU.
+    """Return `B 1 H W` in 0..1: the share of the exposure for which particles hide each place.
 
-    This is the truth for a map of rain or snow. Raises ValueError at an unknown kind or an amount outside of
-    0..4.
+    Particles too far to be seen one by one count as a veil. The result is the truth for a map of rain or
+    snow. `depth` is on the CPU. Raises ValueError for an unknown kind, or an amount outside of 0..4.
     """
     if params["kind"] not in ("rain", "snow"):
         raise ValueError(f"camera: unknown particles {params['kind']!r}; expected rain or snow")
@@ -92,18 +92,19 @@ def particle_cover(params: dict, seed: int, height: int, width: int, depth: torc
     )
     require(kind, params, **({"width": (0.05, 20)} if kind == "rain" else {"size": (0.2, 8)}))
     generator = stream(seed)
-    # What is too far and too small to be seen singly is a veil that thickens with distance, in gusts.
+    # Particles that are too far and too small to be seen one by one form a veil. It thickens with distance
+    # and has gusts.
     gusts = 0.6 + 0.8 * fractal_noise(height, width, generator, octaves=3)
     seen = torch.exp(-amount * params["veil"] * 0.55 * gusts * depth)
     layer = _streaks if kind == "rain" else _flakes
-    # Something falls before the nearest ground too: near distances count as larger.
+    # Something falls in front of the nearest ground too, so near distances count as larger.
     open_air = depth.clamp_min(0.0) ** 0.4
     for distance, crowd in _LAYERS:
         if distance < 0.2:
             crowd *= 2.0 * params["near"]
         if crowd > 0.0 and amount > 0.0:
             alpha = layer(height, width, params, distance, crowd, generator)
-            # Soft, because a layer stands for particles of several distances.
+            # The step is soft, because a layer stands for particles of several distances.
             before = ((open_air - distance) * 4.0 + 1.0).clamp(0.0, 1.0)
             seen = seen * (1.0 - alpha * before)
     return 1.0 - seen
@@ -112,11 +113,11 @@ def particle_cover(params: dict, seed: int, height: int, width: int, depth: torc
 def _streaks(
     height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """``H W`` cover of one layer of rain."""
+    """Return the cover `H W` of one layer of rain."""
     amount, grow = params["amount"], 0.5 / (0.1 + distance)
     length, sigma = params["length"] * grow, max(0.4, params["width"] * grow * 0.5)
     longest = min(length * 1.4, 400.0)
-    # Long streaks cover more than short ones: there are fewer of them in rain of the same amount.
+    # Long streaks cover more than short ones, so there are fewer of them in rain of the same amount.
     density = 130.0 * crowd * amount**0.8 * (24.0 / (params["length"] + 8.0)) ** 0.7
     margin = longest / 2.0 + 2.0
     count = max(1, round(density * (height + 2 * margin) * (width + 2 * margin) / 1e4))
@@ -130,16 +131,17 @@ def _streaks(
         own = longest * (0.45 + 0.55 * stretch)
         heading = torch.deg2rad(params["angle"] + tilt * params["turn"] * 0.5)
         place = torch.linspace(-0.5, 0.5, points)[None]
-        # The shutter cuts streaks off at both ends; drops swing while they fall, which gives them knots.
+        # The shutter cuts streaks off at both ends. Drops oscillate while they fall, which gives the streaks
+        # knots.
         ends = ((0.5 - place.abs()) * own / (2.0 * sigma + 1.0)).clamp(0.0, 1.0)
         knots = 1.0 + 0.35 * torch.sin((place * (2.0 + 5.0 * beat) + turn) * 2.0 * math.pi)
         weight = ends * knots * (0.15 + 0.85 * bright**2) * (own / points)
         canvas += splat(
             height, width, x + place * own * heading.sin(), y + place * own * heading.cos(), weight
         )
-    line = _blurred(canvas, sigma) * (math.sqrt(2.0 * math.pi) * sigma)
-    # The longer a drop's way during the exposure, the shorter it covers each pixel; near ones are spread by
-    # defocus too.
+    line = gaussian_blur(canvas[None, None], sigma)[0, 0] * (math.sqrt(2.0 * math.pi) * sigma)
+    # The longer the way of a drop during the exposure, the shorter it covers each pixel. Defocus spreads near
+    # drops as well.
     opacity = min(
         0.95,
         (0.5 + 0.6 * amount) * (20.0 / (params["length"] + 14.0)) ** 0.5 * min(1.0, (0.8 / sigma) ** 0.5),
@@ -150,8 +152,9 @@ def _streaks(
 def _flakes(
     height: int, width: int, params: dict, distance: float, crowd: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """``H W`` cover of one layer of snow: paths of flakes, spread by stamps that have their size and ragged
-    outline.
+    """Return the cover `H W` of one layer of snow.
+
+    Stamps with the size and the ragged outline of a flake spread the paths of the flakes.
     """
     amount, grow = params["amount"], params["size"] * 0.5 / (0.1 + distance)
     density = 190.0 * crowd * amount / params["size"]
@@ -180,14 +183,14 @@ def _flakes(
             canvas += splat(height, width, path_x, path_y, weight.expand(size, points))
         kernel = _stamp(radius, reach, distance, generator)
         spread = convolve(canvas[None, None], kernel / kernel.sum())[0, 0] * kernel.sum()
-        # The light of a flake that moves is the same on more pixels; near flakes are thinned out by defocus.
+        # A moving flake spreads the same light over more pixels. Defocus thins out near flakes.
         opacity = 0.95 * min(1.0, 0.45 + distance)
         out = out * torch.exp(-1.6 * spread.clamp_min(0.0) * opacity * min(1.0, 6.0 * amount))
     return 1.0 - out
 
 
 def _stamp(radius: float, reach: int, distance: float, generator: torch.Generator) -> torch.Tensor:
-    """``K K`` cover of one flake: a ragged disc, sharp at a middle distance, soft when near."""
+    """Return the cover `K K` of one flake: a ragged disc, sharp at a middle distance and soft when near."""
     fine = 3 if radius < 4.0 else 1
     side = 2 * reach + 1
     axis = (torch.arange(side * fine, dtype=torch.float32) + 0.5) / fine - reach - 0.5
@@ -198,16 +201,6 @@ def _stamp(radius: float, reach: int, distance: float, generator: torch.Generato
     if fine > 1:
         cover = torch.nn.functional.avg_pool2d(cover[None, None], fine)[0, 0]
     return cover
-
-
-def _blurred(canvas: torch.Tensor, sigma: float) -> torch.Tensor:
-    reach = max(1, math.ceil(3.0 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / sigma) ** 2)
-    taps = taps / taps.sum()
-    padded = torch.nn.functional.pad(canvas[None, None], (reach,) * 4, mode="replicate")
-    return torch.nn.functional.conv2d(
-        torch.nn.functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)
-    )[0, 0]
 
 
 def _sky(draw: Draw, low: float, high: float) -> list:

@@ -1,9 +1,8 @@
-"""Point spread functions: Gaussian, disc, polygon of an aperture's blades, path of a moving camera or thing;
-and their convolution.
+"""Point spread functions: Gaussian, disc, polygon of an aperture's blades, path of a moving camera or thing.
 
-A function's ``sigma`` is its spread: the standard deviation, in pixels, per axis, of where the light of a
-point lands. A disc of radius r has r / 2, an even straight path of length L has L / 4.9. So equal sigma means
-equally much blur for every shape.
+The `sigma` of a function is its spread: the standard deviation, in pixels and per axis, of where the light of
+a point lands. A disc of radius r has r / 2, and an even straight path of length L has L / 4.9. So equal sigma
+means an equal amount of blur for every shape.
 """
 
 import math
@@ -16,15 +15,14 @@ from ..fields import splat, stream
 from .chance import normal
 
 SHAPES = ("gaussian", "disc", "polygon", "path")
-# Paths that are longer than this many pixels would take kernels larger than pictures.
+# Longer paths would take kernels larger than pictures.
 _LARGEST_SIGMA = 128.0
-# Up to this side a direct convolution is faster than Fourier transforms.
-_DIRECT = 9
 
 
 def draw_psf(draw: Draw, sigma: float | None = None, shape: str | None = None) -> dict:
-    """Draw a point spread function of ``sigma`` (None: 0.4 to 13 pixels, small ones more often; 13 is a path
-    of 64) and ``shape`` (None: any).
+    """Draw a point spread function of `sigma` and `shape` (None: any).
+
+    Without `sigma` it is 0.4 to 13 pixels, small values more often; 13 is a path of 64 pixels.
     """
     shape = shape or draw.choice(SHAPES, (0.3, 0.12, 0.13, 0.45))
     if sigma is None:
@@ -32,14 +30,14 @@ def draw_psf(draw: Draw, sigma: float | None = None, shape: str | None = None) -
         sigma = round(0.4 * (top / 0.4) ** draw.uniform(), 6)
     params = {"shape": shape, "sigma": sigma}
     if shape == "gaussian":
-        # One in two is stretched, as of a lens away from its axis or of a slight shake.
+        # Every second one is stretched, as by a lens away from its axis or by a slight shake.
         stretched = draw.uniform() < 0.5
         params |= {"stretch": draw.uniform(1.2, 3.0) if stretched else 1.0, "angle": draw.uniform(0.0, 180.0)}
     elif shape == "polygon":
         params |= {"blades": int(draw.uniform(5.0, 9.999)), "angle": draw.uniform(0.0, 360.0)}
     elif shape == "path":
         params |= {"angle": draw.uniform(0.0, 360.0)}
-        # Things move straight and evenly; hands shake, turn back and rest.
+        # Things move straight and evenly. Hands shake, turn back and rest.
         if draw.uniform() < 0.4:
             params |= {"bend": draw.uniform(0.0, 0.3), "shake": 0.0, "rest": draw.uniform(0.0, 0.2)}
         else:
@@ -49,10 +47,10 @@ def draw_psf(draw: Draw, sigma: float | None = None, shape: str | None = None) -
 
 
 def point_spread(params: dict, seed: int) -> torch.Tensor:
-    """``K K`` kernel (K odd, sum 1, on the CPU) with its centre of gravity in the middle; sigma 0 gives a
-    single 1.
+    """Return a kernel `K K` (K odd, sum 1, on the CPU) with its centre of gravity in the middle.
 
-    Raises ValueError at an unknown shape or a sigma that is no number in 0..128.
+    Sigma 0 gives a single 1. Raises ValueError for an unknown shape, or a sigma that is not a number in
+    0..128.
     """
     sigma, shape = params["sigma"], params["shape"]
     if not (math.isfinite(sigma) and 0.0 <= sigma <= _LARGEST_SIGMA):
@@ -63,8 +61,8 @@ def point_spread(params: dict, seed: int) -> torch.Tensor:
         raise ValueError(f"camera: unknown blur {shape!r}; expected one of {', '.join(SHAPES)}")
     if sigma < 0.05:
         return torch.ones(1, 1)
-    # On a grid of pixels a small shape has not quite the spread that it has on paper: one correction makes it
-    # right, and below 0.6 pixels a part of the light stays where it is.
+    # On a grid of pixels the spread of a small shape is not quite the nominal one. One correction makes it
+    # right. Below 0.6 pixels a part of the light stays where it is.
     base = max(sigma, 0.6)
     kernel = _shape(base, params, seed)
     if sigma < 3.0:
@@ -87,7 +85,7 @@ def _shape(sigma: float, params: dict, seed: int) -> torch.Tensor:
 
 
 def spread(kernel: torch.Tensor) -> float:
-    """Sigma of a kernel of sum 1: the square root of its mean variance per axis, in pixels."""
+    """Return the sigma of a kernel of sum 1: the square root of its mean variance per axis, in pixels."""
     axis = torch.arange(kernel.shape[0], dtype=torch.float64)
     weights = kernel.double()
     variance = 0.0
@@ -97,33 +95,8 @@ def spread(kernel: torch.Tensor) -> float:
     return math.sqrt(max(0.0, variance))
 
 
-def convolve(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Convolve every channel of ``picture`` (``B C H W``) with an odd square ``kernel``; the border pixels go
-    on beyond the border.
-    """
-    side = kernel.shape[0]
-    if side == 1:
-        return picture * kernel.to(picture)
-    reach = side // 2
-    flat = F.pad(picture.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    if side <= _DIRECT:
-        return F.conv2d(flat, kernel.flip(0, 1).to(picture)[None, None])[:, 0].view(picture.shape)
-    from scipy.fft import next_fast_len
-
-    rows, columns = (next_fast_len(length, real=True) for length in flat.shape[-2:])
-    response = torch.fft.rfft2(kernel.to(picture), s=(rows, columns))
-    out = torch.empty_like(flat[..., side - 1 :, side - 1 :])
-    # Plane by plane: the transforms of a large picture would take several times its memory.
-    for index in range(flat.shape[0]):
-        plane = torch.fft.irfft2(
-            torch.fft.rfft2(flat[index, 0], s=(rows, columns)) * response, s=(rows, columns)
-        )
-        out[index, 0] = plane[side - 1 : flat.shape[-2], side - 1 : flat.shape[-1]]
-    return out[:, 0].view(picture.shape)
-
-
 def _gaussian(sigma: float, stretch: float, angle: float) -> torch.Tensor:
-    # Variances along and across whose mean is sigma squared.
+    # The mean of the variances along and across is sigma squared.
     across = sigma * math.sqrt(2.0 / (1.0 + stretch**2))
     along = across * stretch
     reach = max(1, math.ceil(3.2 * along))
@@ -142,8 +115,7 @@ def _aperture(sigma: float, corners: int, angle: float) -> torch.Tensor:
     axis = (torch.arange((2 * reach + 1) * fine, dtype=torch.float32) + 0.5) / fine - reach - 0.5
     distance = (axis[:, None] ** 2 + axis[None] ** 2).sqrt()
     if corners:
-        # Distance to the side that lies in this direction; scaled so that the polygon has the area of the
-        # disc.
+        # Distance to the side in this direction, scaled so that the polygon has the area of the disc.
         sector = 2.0 * math.pi / corners
         direction = torch.atan2(
             axis[:, None].expand_as(distance), axis[None].expand_as(distance)
@@ -174,8 +146,8 @@ def _path(sigma: float, params: dict, seed: int) -> torch.Tensor:
     scale = (x.max() - x.min() + y.max() - y.min()) * 0.12 * params["shake"]
     x, y = x + along(jitter[0]) * scale, y + along(jitter[1]) * scale
     x, y = x - x.mean(), y - y.mean()
-    # A pixel is as wide as one: its own variance, twelfth of a square pixel, and that of sharing points among
-    # four, belong to the spread.
+    # A pixel is one pixel wide. Its own variance (a twelfth of a square pixel) belongs to the spread, and so
+    # does that of sharing points among four pixels.
     own = 1.0 / 6.0
     factor = math.sqrt(max(sigma**2 - own, 0.0) / max(((x**2).mean() + (y**2).mean()).item() / 2.0, 1e-12))
     x, y = x * factor, y * factor

@@ -1,7 +1,7 @@
 """Recording: what a sensor and the development after it make of linear light, and how much noise they leave.
 
-A finish is `{"color": ..., "tone": ..., "denoise": ..., "sharpen": ...}`: the colours and the tone curve of the
-recipe's camera, with the noise reduction and the sharpening of the step.
+A finish is `{"color": ..., "tone": ..., "denoise": ..., "sharpen": ...}`: the colours and the tone curve of
+the recipe's camera, with the noise reduction and the sharpening of the step.
 """
 
 import math
@@ -51,8 +51,8 @@ def noise_of_grey(sensor: dict, finish: dict, seed: int, side: int = _PATCH) -> 
 def with_noise(sensor: dict, finish: dict, sigma: float, seed: int) -> tuple[dict, dict]:
     """Return `(sensor, finish)` whose developed noise at mid-grey is about `sigma` (of 255, above 0).
 
-    The sensor's variance is scaled, and the noise reduction is told of it. Where the reduction would leave too
-    little whatever the sensor does, it is made weaker. Raises ValueError unless `sigma` is in 0..255.
+    The sensor's variance is scaled, and the noise reduction is told of it. Where the reduction would leave
+    too little whatever the sensor does, it is made weaker. Raises ValueError unless `sigma` is in 0..255.
     """
     if not (math.isfinite(sigma) and 0.0 < sigma <= 255.0):
         raise ValueError(
@@ -78,9 +78,9 @@ def with_noise(sensor: dict, finish: dict, sigma: float, seed: int) -> tuple[dic
 def _noisier(sensor: dict, finish: dict, factor: float) -> tuple[dict, dict]:
     """Scale the sensor's variance by `factor`.
 
-    The camera knows its noise and sets the thresholds of its reduction by it. The converter gets enough bits for
-    the noise of mid-grey to reach one step, as in real cameras: noise below that would depend on where a level
-    lies between two steps.
+    The camera knows its noise and sets the thresholds of its reduction by it. The converter gets enough bits
+    for the noise of mid-grey to reach one step, as in real cameras: noise below that would depend on where a
+    level lies between two steps.
     """
     sensor = scale_noise(sensor, factor)
     grey = untone(torch.full((1, 3, 1, 1), _GREY), finish["tone"])[0, 1, 0, 0].item()

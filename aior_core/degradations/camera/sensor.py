@@ -1,9 +1,9 @@
 """The sensor: shot and read noise on a Bayer mosaic, hot pixels, noise of whole rows, digitisation,
 demosaicing.
 
-The picture here is raw camera RGB: linear, 0 is black, 1 is where a site is full, before white balance. The
-noise is the Poisson-Gauss model of Foi, Trimeche, Katkovnik and Egiazarian (IEEE TIP 2008): variance ``a x +
-b``.
+The picture here is raw camera RGB: linear, before white balance, 0 is black, and 1 is a full site. The noise
+is the Poisson-Gauss model of Foi, Trimeche, Katkovnik and Egiazarian (IEEE TIP 2008) with the variance `a x +
+b`.
 """
 
 import math
@@ -20,8 +20,8 @@ NO_SENSOR = {
 }  # fmt: skip
 
 # A log-linear law of our own, fitted to several thousand published camera profiles: green's a at ISO 1600,
-# its power of the ISO, and the spread between cameras: most are near the law, a fifth are older or smaller
-# sensors.
+# its power of the ISO, and the spread between cameras. Most cameras are near the law. A fifth are older or
+# smaller sensors.
 _A_AT_1600, _A_POWER = 3.8e-5, 0.87
 _USUAL, _SMALL = (-0.25, 0.5), (1.0, 0.8)
 # Read noise: ln b = 1.25 ln a - 3.1, with a wide spread.
@@ -29,11 +29,11 @@ _B_POWER, _B_OFFSET, _B_SPREAD = 1.25, -3.1, 1.0
 
 
 def draw_sensor(draw: Draw, iso: float | None = None) -> dict:
-    """Draw a sensor at ``iso`` (drawn from 100 to 51,200, evenly in stops, when None).
+    """Draw a sensor at `iso` (None: from 100 to 51,200, evenly in stops).
 
-    ``a`` and ``b`` hold three numbers for R, G, B; all channels of one sensor have nearly the same, as they
-    count the same electrons (profiles taken after white balance show red and blue doubled, which is the gain
-    and not the sensor).
+    `a` and `b` hold three numbers for R, G and B. All channels of one sensor have nearly the same, because
+    they count the same electrons. (Profiles taken after white balance show twice the values for red and blue.
+    That is the gain, not the sensor.)
     """
     iso = float(iso) if iso is not None else round(100.0 * 2.0 ** draw.uniform(0.0, 9.0), 1)
     mean, deviation = _SMALL if draw.uniform() < 0.22 else _USUAL
@@ -46,7 +46,8 @@ def draw_sensor(draw: Draw, iso: float | None = None) -> dict:
         "iso": iso,
         "a": [digits(value) for value in a],
         "b": [digits(value) for value in b],
-        # Read noise that a whole row shares, of the read noise of a site: visible from about a tenth on.
+        # Read noise that a whole row shares, as a share of the read noise of a site. It is visible from about
+        # 0.1 on.
         "rows": draw.uniform(0.1, 0.5) if loud else draw.uniform(0.0, 0.08),
         "hot": digits(10.0 ** draw.uniform(-5.5, -3.7)) if draw.uniform() < 0.25 else 0.0,
         "bits": draw.choice((10, 12, 14), (0.3, 0.4, 0.3)),
@@ -56,7 +57,7 @@ def draw_sensor(draw: Draw, iso: float | None = None) -> dict:
 
 
 def scale_noise(params: dict, factor: float) -> dict:
-    """The same sensor with ``factor`` times the variance: ``a`` and ``b`` grow alike."""
+    """Return the same sensor with `factor` times the variance: `a` and `b` grow alike."""
     return {
         **params,
         "a": [digits(x * factor) for x in params["a"]],
@@ -65,13 +66,12 @@ def scale_noise(params: dict, factor: float) -> dict:
 
 
 def apply_sensor(raw: torch.Tensor, params: dict, seed: int, noisy: bool = True) -> torch.Tensor:
-    """Record ``raw`` (``B 3 H W``, 0 to any height) and return it demosaiced, same shape, 1 where sites are
-    full.
+    """Record `raw` (`B 3 H W`, from 0) and return it demosaiced, in the same shape; 1 is a full site.
 
-    The result may be slightly negative, as raw files keep what noise takes below black. ``noisy=False`` gives
-    what the same sensor would record without noise, with the same loss of detail. Random fields come from the
-    CPU, the same on every device. Raises ValueError unless there are three values in ``a`` and ``b``, none
-    negative.
+    The result may be slightly negative, because raw files keep what noise takes below black. `noisy=False`
+    gives what the same sensor would record without noise, with the same loss of detail. Random fields come
+    from the CPU and are the same on every device. Raises ValueError unless `a` and `b` hold three values
+    each, none negative.
     """
     a, b = (_three(params, name).to(raw).view(1, 3, 1, 1) for name in ("a", "b"))
     require("the sensor", params, rows=(0, 100), hot=(0, 1), bits=(1, 24))
@@ -90,9 +90,9 @@ def apply_sensor(raw: torch.Tensor, params: dict, seed: int, noisy: bool = True)
 def _record(level: torch.Tensor, a: torch.Tensor, b: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
     generators = streams(seed, level.shape[0])
     field, read = (randn(generators, *level.shape[1:]).to(level) for _ in range(2))
-    # A Poisson count is skewed by 1 / sqrt(count). The quadratic term of Cornish and Fisher gives the
-    # skewness, and the linear one gives way so that the variance is exact. (torch.poisson would use a
-    # different number of random draws when a rate differs in its last digit, and all that follows would
+    # The skewness of a Poisson count is 1 / sqrt(count). The quadratic term of Cornish and Fisher gives this
+    # skewness, and the linear one is reduced so that the variance stays exact. (torch.poisson would draw
+    # another number of random numbers when a rate differs in its last digit, and everything after it would
     # differ between devices.)
     skew = (a / (36.0 * level.clamp_min(1e-9))).sqrt().clamp_max(0.35)
     shot = field * (1.0 - 2.0 * skew**2).sqrt() + skew * (field**2 - 1.0)

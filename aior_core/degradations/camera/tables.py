@@ -1,9 +1,9 @@
-"""Quantisation tables as cameras have them: the standard's own, and tables of other shapes from a generator
-of our own.
+"""Quantisation tables as cameras have them: those of the standard, and tables of other shapes from a
+generator.
 
 Six of ten cameras use tables that no quality of the IJG's library gives: steeper or flatter towards high
-frequencies, symmetric, with chroma that is as fine as luma or much coarser. The generator bends the
-standard's tables by four numbers.
+frequencies, symmetric, with chroma that is as fine as luma or much coarser. The generator bends the tables of
+the standard by four numbers.
 """
 
 import math
@@ -12,13 +12,14 @@ from ..draw import Draw
 from ..jpeg import CHROMA, LUMA, scaled_table
 from .chance import normal
 
-# Share of odd tables among those that are not the standard's.
+# Share of odd tables among those that are not of the standard.
 _ODD = 0.1
 
 
 def standard_tables(quality: int) -> dict:
-    """Luma and chroma steps as the IJG's library scales them at ``quality`` (1..100). Raises ValueError
-    outside of that.
+    """Return the luma and chroma steps of the IJG's library at `quality` (1..100).
+
+    Raises ValueError outside of that range.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"camera: JPEG quality is {quality}; expected a number in 1..100")
@@ -26,10 +27,10 @@ def standard_tables(quality: int) -> dict:
 
 
 def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35) -> dict:
-    """Draw ``{"luma": 64 steps, "chroma": 64 steps}`` of about ``quality`` (1..100; camera-like, mostly 80 to
-    99, when None).
+    """Draw `{"luma": 64 steps, "chroma": 64 steps}` of about `quality`.
 
-    With probability ``standard`` the tables are the IJG's own.
+    quality: 1..100, or None for that of cameras, mostly 80 to 99. standard: the probability of the IJG's own
+    tables.
     """
     if quality is None:
         quality = 100.0 - math.exp(normal(draw, 1.95, 0.75, 2.5))
@@ -37,8 +38,8 @@ def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35
     if draw.uniform() < standard:
         return standard_tables(round(quality))
     scale = 50.0 / quality if quality < 50.0 else 2.0 - quality / 50.0
-    # Exponent of the standard's shape (1 is the standard, 0 is flat), share of a smooth symmetric ramp, its
-    # exponent.
+    # Exponent of the standard's shape (1 is the standard, 0 is flat), share of a smooth symmetric ramp, and
+    # exponent of that ramp.
     steep, ramp, bend = max(0.3, normal(draw, 1.0, 0.22, 2.5)), draw.uniform(), draw.uniform(0.6, 2.2)
     ramp = ramp if draw.uniform() < 0.4 else 0.0
     if draw.uniform() < _ODD:
@@ -51,8 +52,10 @@ def draw_tables(draw: Draw, quality: float | None = None, standard: float = 0.35
 
 
 def nearest_quality(luma: list) -> float:
-    """The IJG quality (1..100, may be fractional) whose steps have the geometric mean of ``luma`` (64 steps,
-    raster order).
+    """Return the IJG quality (1..100, may be fractional) that is equivalent to `luma` (64 steps, raster
+    order).
+
+    The steps of that quality have the same geometric mean.
     """
     wanted = sum(math.log(step) for step in luma) / 64.0
     low, high = 1.0, 100.0

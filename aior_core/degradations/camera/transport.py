@@ -1,5 +1,6 @@
 """Transport: what happens to a developed picture on its way: resizing, coding, cropping, coding again."""
 
+import functools
 import math
 
 import torch
@@ -18,12 +19,12 @@ NO_TRANSPORT = {"steps": [], "enlarge": "bicubic"}
 def draw_transport(
     draw: Draw, quality: float | None = None, scale: float | None = None, twice: bool | None = None
 ) -> dict:
-    """Draw the way of one file.
+    """Draw what happens to one file.
 
-    ``quality`` (1..100) is that of the last coding (None: as cameras code). ``scale`` is how many times
-    smaller the picture was made for good (None or 1: it keeps its size). ``twice`` says whether it is coded
-    twice (None: three of ten are); the second time its grid is shifted, as after a crop, or it was larger
-    when it was coded first.
+    quality: 1..100, of the last coding. None: as cameras code.
+    scale: how many times smaller the picture becomes for good. None or 1: it keeps its size.
+    twice: whether it is coded twice. None: three of ten files are. For the second coding the grid is shifted,
+        as after a crop, or the picture was larger in the first one.
     """
     twice = draw.uniform() < 0.3 if twice is None else twice
     size = round(1.0 / scale, 6) if scale is not None and scale > 1.0 else 1.0
@@ -47,11 +48,10 @@ def draw_transport(
 
 
 def apply_transport(picture: torch.Tensor, params: dict, seed: int = 0) -> torch.Tensor:
-    """Send ``picture`` (``B 3 H W``, display values 0..1) through the steps; it comes back in its own size,
-    in 8 bits.
+    """Send `picture` (`B 3 H W`, display values 0..1) through the steps.
 
-    With no steps it is returned as it is. Nothing here is random; ``seed`` is unused. Raises ValueError at an
-    unknown step or kernel.
+    It comes back in its own size and in 8 bits; without steps it is returned as it is. Nothing is random, so
+    `seed` is unused. Raises ValueError for an unknown step or kernel.
     """
     height, width = picture.shape[-2:]
     now = picture
@@ -79,8 +79,10 @@ def apply_transport(picture: torch.Tensor, params: dict, seed: int = 0) -> torch
 
 
 def transport_labels(params: dict) -> dict:
-    """What the steps amount to: ``quality`` (of the worst coding, IJG's scale, None without one), ``scale``
-    (the smallest size, 1 or more), ``codings``.
+    """Return what the steps amount to: `quality`, `scale` and `codings`.
+
+    The quality is that of the worst coding on the scale of the IJG, or None without one. The scale is that of
+    the smallest size, 1 or more.
     """
     qualities = [nearest_quality(step["luma"]) for step in params["steps"] if step["do"] == "jpeg"]
     qualities += [float(step["quality"]) for step in params["steps"] if step["do"] == "webp"]
@@ -98,8 +100,9 @@ def round_to_bytes(picture: torch.Tensor) -> torch.Tensor:
 
 
 def resize(picture: torch.Tensor, size: tuple, kernel: str) -> torch.Tensor:
-    """``B C H W`` to ``size`` (height, width); kernels widen when the picture shrinks, except ``nearest``.
-    The result is clamped to 0..1.
+    """Resize `B C H W` to `size` (height, width); the result is clamped to 0..1.
+
+    Kernels widen when the picture shrinks, except "nearest".
     """
     if tuple(picture.shape[-2:]) == tuple(size):
         return picture
@@ -118,7 +121,7 @@ def resize(picture: torch.Tensor, size: tuple, kernel: str) -> torch.Tensor:
 
 
 def _lanczos(picture: torch.Tensor, new: int, axis: int) -> torch.Tensor:
-    """Resample one axis to ``new`` pixels by Lanczos' kernel with three lobes; borders are replicated."""
+    """Resample one axis to `new` pixels by Lanczos' kernel with three lobes; borders are replicated."""
     old = picture.shape[axis]
     widen = max(1.0, old / new)
     centre = (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * (old / new) - 0.5
@@ -129,10 +132,11 @@ def _lanczos(picture: torch.Tensor, new: int, axis: int) -> torch.Tensor:
     weights = (weights / weights.sum(1, keepdim=True)).to(picture)
     places = places.clamp(0, old - 1).long().to(picture.device)
     shape = (new, 1) if axis == -2 else (new,)
-    return sum(
+    taps = [
         picture.index_select(axis, places[:, tap]) * weights[:, tap].view(shape)
         for tap in range(places.shape[1])
-    )
+    ]
+    return functools.reduce(torch.add, taps)
 
 
 def _draw_kernel(draw: Draw) -> str:
@@ -144,8 +148,10 @@ def _draw_shift(draw: Draw) -> list:
 
 
 def _draw_jpeg(draw: Draw, quality: float | None, camera: bool) -> dict:
-    """Cameras: 4:2:2 and 4:2:0 in equal parts, tables of their own. Programs and messengers: mostly 4:2:0 and
-    the IJG's tables.
+    """Draw a JPEG coding of a camera, or of a program.
+
+    Cameras use 4:2:2 and 4:2:0 equally often, and tables of their own. Programs and messengers mostly use
+    4:2:0 and the tables of the IJG.
     """
     shares = (0.16, 0.4, 0.04, 0.4) if camera else (0.2, 0.08, 0.0, 0.72)
     return {

@@ -1,7 +1,7 @@
 """The registry of degradations: every file in this folder is one, and there is no other list of them.
 
-To add one, put a file here that defines `DEGRADATION`. Its number is the next one: rows of labels and weights
-are counted by it.
+To add one, put a file here that defines `DEGRADATION`. Its number is the next free one, because the number is
+the row in labels and weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..published.style import Style
 
 
 def _found() -> tuple[Degradation, ...]:
-    """Every degradation, by number. Raises ValueError where names or numbers are not as they must be."""
+    """Return every degradation, by number. Raises ValueError for names or numbers that do not fit."""
     modules = [
         importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)
     ]
@@ -36,15 +36,17 @@ _BY_NAME = {each.name: each for each in DEGRADATIONS}
 
 
 def of(kind: str) -> Degradation:
-    """The degradation of that name; raise ValueError naming the known ones when there is none."""
+    """Return the degradation of that name. Raises ValueError for an unknown one."""
     if not isinstance(kind, str) or kind not in _BY_NAME:
         raise ValueError(f"degradations: unknown kind {str(kind)[:60]!r}; expected one of {', '.join(KINDS)}")
     return _BY_NAME[kind]
 
 
 def look_of(kind: str, params: dict) -> Style | None:
-    """The style that the parameters of a step name, None for a kind's plain form. Raises ValueError when
-    there is none of that name."""
+    """Return the style that the parameters of a step name, or None for a kind's plain form.
+
+    Raises ValueError when there is no style of that name.
+    """
     if kind not in APART:
         return of(kind).style(params)
     name, known = params.get("style"), APART[kind]
@@ -56,19 +58,20 @@ def look_of(kind: str, params: dict) -> Style | None:
 
 
 def shares(mix: str) -> dict[str, float]:
-    """How often each kind occurs in one of `MIXES`, relative to the others; kinds that do not are left
-    out."""
+    """Return how often each kind occurs in one of `MIXES`, without kinds that do not occur in it."""
     if mix not in MIXES:
         raise ValueError(f"degradations: there is no mix {mix!r}; expected one of {', '.join(MIXES)}")
     return {each.name: each.shares[mix] for each in DEGRADATIONS if each.shares[mix] > 0.0}
 
 
 def primary_from_severity(kind: str, severity: float) -> float | int:
-    """Value of the kind's primary parameter at ``severity`` (0..1). Raises ValueError outside of that
-    range."""
+    """Return the value of the kind's primary parameter at `severity` in 0..1.
+
+    Raises ValueError outside of that range.
+    """
     return of(kind).value(severity)
 
 
 def severity_from_primary(kind: str, value: float) -> float:
-    """Severity (clamped to 0..1) that ``value`` of the kind's primary parameter stands for."""
+    """Return the severity, clamped to 0..1, that `value` of the kind's primary parameter stands for."""
     return of(kind).severity(value)

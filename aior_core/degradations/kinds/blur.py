@@ -1,19 +1,26 @@
-"""Blur: of a lens out of focus, of a soft lens, of a camera that moved."""
+"""Blur: of a lens out of focus, of a soft lens, of a camera that moved.
+
+The severity is sigma over 3.2 pixels, and it saturates: a blur of 3.2 pixels or more has severity 1. The
+plain form ends there. In the camera the sigma climbs on to 13 pixels, a path of 64, and all of these count as
+1.
+"""
 
 from ..blur import apply_blur
 from ..camera.optics import apply_optics, blur_map, draw_optics
 from ..degradation import Degradation
 from ..draw import Draw
+from ..fields import sides
 from ..limits import ANGLE, SMALL
 from ..photograph import CameraStyle
 from ..published import of_kind
 
 _KNEE, _WIDEST = 0.8, 13.0
-"""Severity up to which sigma is 3.2 times that; from there on it climbs to that of a path of 64 pixels."""
+"""Up to the severity `_KNEE` sigma is 3.2 times the severity. From there it climbs to `_WIDEST`, a path of 64
+pixels."""
 
 
 def sigma_of(severity: float) -> float:
-    """The spread in pixels of a blur in the camera."""
+    """Return the spread in pixels of a blur in the camera, for the severity that is asked for."""
     usual = DEGRADATION.line[1] * min(severity, _KNEE)
     return round(
         usual * (_WIDEST / usual) ** max(0.0, (severity - _KNEE) / (1.0 - _KNEE)) if usual > 0.0 else 0.0, 6
@@ -25,7 +32,7 @@ def _draw_optics(draw: Draw, severity: float, camera: dict | None) -> dict:
 
 
 def _where(params: dict, seed: int, depth):
-    spread = blur_map(params["optics"], seed, *depth.shape[-2:], depth)
+    spread = blur_map(params["optics"], seed, *sides(depth), depth)
     return spread / spread.max().clamp_min(1e-6)
 
 

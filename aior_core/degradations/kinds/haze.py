@@ -1,5 +1,8 @@
-"""Haze by the atmospheric scattering model ``I = J t + A (1 - t)``, ``t = exp(-beta depth)``
-(Koschmieder)."""
+"""Haze by the atmospheric scattering model `I = J t + A (1 - t)`, `t = exp(-beta depth)` (Koschmieder).
+
+The severity is beta over 1.3, and it saturates: in the published looks and in the camera beta climbs on to
+2.8, and everything from 1.3 on has severity 1.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +17,17 @@ from ..published import of_kind
 from ..published.haze import beta_of
 
 _FARTHEST = 1.3
-"""How far away the farthest place of a given depth is; invented ones go about as far."""
+"""Distance of the farthest place of a given depth. Invented depths reach about as far."""
 
 
 def add_haze(
     picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Lay haze of airlight ``params["light"]`` over ``picture`` (``B C H W``, 0..1) by an invented depth.
+    """Lay haze of airlight `params["light"]` over `picture` (`B C H W`, 0..1) by an invented depth.
 
-    The depth is a plane (usually farther towards the top), fractal noise, and a cue from the picture: bright
-    parts are taken for far ones, which ties the haze to the outlines of things. All of it is relative to the
-    picture's size. A ``depth`` that is given (``B 1 H W``, 0 near to 1 far) takes the place of all that.
+    The depth is a ramp (usually farther towards the top), fractal noise, and a cue from the picture: bright
+    parts count as far, which ties the haze to the outlines of things. All of it is relative to the size of
+    the picture. A `depth` that is given (`B 1 H W`, 0 near to 1 far) takes the place of all that.
     """
     height, width = picture.shape[-2:]
     generator = stream(seed)
@@ -42,7 +45,7 @@ def add_haze(
 
 
 def _brightness(picture: torch.Tensor) -> torch.Tensor:
-    """``B 1 H W``: mean of the channels, half of it smoothed, so that fine texture does not become relief."""
+    """Return `B 1 H W`: the mean of the channels, half of it smoothed, so that fine texture is no relief."""
     bright = picture.mean(1, keepdim=True)
     small = F.interpolate(bright, size=(8, 8), mode="area")
     smooth = F.interpolate(small, size=bright.shape[-2:], mode="bilinear", align_corners=False)

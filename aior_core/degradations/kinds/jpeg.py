@@ -18,13 +18,13 @@ FILE = {
 
 
 def _draw_file(draw: Draw, severity: float) -> dict:
-    """A file as cameras and programs write it, coded once or twice."""
+    """Draw a file as cameras and programs write it, coded once or twice."""
     quality = 100.0 - 90.0 * severity
     return {"quality": round(quality, 4), **draw_transport(draw, quality)}
 
 
 def _draw_sent(draw: Draw, severity: float) -> dict:
-    """What a messenger makes of it: smaller, coded, and shown at the old size."""
+    """Draw what a messenger makes of a picture: smaller, coded, and shown at the old size."""
     quality, scale = 100.0 - 90.0 * severity, draw.uniform(1.3, 3.0)
     return {"quality": round(quality, 4), "scale": scale, **draw_transport(draw, quality, scale)}
 

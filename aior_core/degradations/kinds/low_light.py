@@ -1,4 +1,9 @@
-"""Low light: exposure lost, contrast bent, then the noise of a sensor that had few photons."""
+"""Low light: lost exposure, bent contrast, and the noise of a sensor that had few photons.
+
+The severity is the stops that are missing over 5, and it saturates: 5 stops or more have severity 1. The
+plain form ends there. In the camera and in the published looks the stops climb on to 9, as in the sets of the
+field, and all of these count as 1.
+"""
 
 import torch
 
@@ -11,13 +16,15 @@ from ..photograph import CameraStyle
 from ..published import of_kind
 from ..published.low_light import stops_of
 
-# A stop halves linear light; pictures are stored with a gamma of about this.
+# A stop halves linear light. Pictures are stored with a gamma of about this.
 _DISPLAY_GAMMA = 2.2
 
 
 def lower_light(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Darken ``picture`` (``B C H W``, 0..1) by ``params["stops"]`` and add shot and read noise; the caller
-    clamps."""
+    """Darken `picture` (`B C H W`, 0..1) by `params["stops"]` and add shot and read noise.
+
+    The caller clamps.
+    """
     _, channels, height, width = picture.shape
     stops = params["stops"]
     share = min(1.0, stops / 5.0)

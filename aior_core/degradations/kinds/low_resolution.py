@@ -1,4 +1,4 @@
-"""Low resolution: down by a factor, back up to the same size."""
+"""Low resolution: reduced by a factor and enlarged again to the same size."""
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,11 @@ from ..published import of_kind
 
 
 def lower_resolution(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Reduce ``picture`` (``B C H W``, 0..1) by ``params["scale"]`` with an antialiased kernel, enlarge it
+    """Reduce `picture` (`B C H W`, 0..1) by `params["scale"]` with an antialiased kernel, and enlarge it
     bicubically.
 
-    Sizes that the factor does not divide are rounded, as image editors do. Nothing here is random; ``seed``
-    is unused.
+    Sizes that the factor does not divide are rounded, as image editors do. Nothing is random, so `seed` is
+    unused.
     """
     height, width = picture.shape[-2:]
     small = (max(1, round(height / params["scale"])), max(1, round(width / params["scale"])))
@@ -32,7 +32,7 @@ def lower_resolution(picture: torch.Tensor, params: dict, seed: int) -> torch.Te
 
 
 def _draw_reduction(draw: Draw, severity: float) -> dict:
-    """Reduced by any kernel, after the sensor, and enlarged by another."""
+    """Draw a reduction by any kernel, after the sensor, and an enlargement by another."""
     scale = 1.0 + 3.0 * severity
     reduced = {
         "do": "resize",

@@ -14,9 +14,9 @@ _SHOT_SHARE = 0.8
 
 
 def add_noise(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Add noise of ``params["sigma"]`` / 255 to ``picture`` (``B C H W``, 0..1); the caller clamps.
+    """Add noise of `params["sigma"] / 255` to `picture` (`B C H W`, 0..1); the caller clamps.
 
-    "poisson" has the variance ``sigma^2 (0.2 + 0.8 * 2x)``, so that mid-grey carries exactly sigma: the
+    "poisson" has the variance `sigma^2 (0.2 + 0.8 * 2x)`, so that mid-grey has exactly sigma. It is the
     Gaussian approximation of the Poisson-Gauss model (Foi et al., IEEE TIP 2008).
     """
     _, channels, height, width = picture.shape
@@ -76,12 +76,14 @@ MODELS = ("gaussian", "poisson", "grey")
 
 
 def _sample(draw: Draw) -> tuple[float, dict]:
-    """Half of all noise is plain colour Gaussian: the case the literature measures, half of that as the
-    literature does, not clipped."""
+    """Draw noise of which half is plain colour Gaussian, the case that the literature measures.
+
+    Half of that is not clipped, as in the literature.
+    """
     severity = draw.uniform(*DEGRADATION.severities)
     if draw.uniform() < 0.5:
         style = {"model": "gaussian", "clip": draw.uniform() < 0.5}
-        # A third more of what is hardest: there most is left to learn.
+        # A third more of the hardest noise, where there is most left to learn.
         severity = (draw.uniform(35.0, 55.0) if draw.uniform() < 0.33 else draw.uniform(5.0, 55.0)) / 60.0
     else:
         style = {"model": draw.choice(MODELS, (0.2, 0.5, 0.3)), "clip": True}

@@ -8,7 +8,7 @@ from ..blur import gaussian_blur
 from ..camera.particles import apply_particles, draw_rain, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
-from ..fields import chunk_rows, fractal_noise, splat, stream
+from ..fields import chunk_rows, fractal_noise, sides, splat, stream
 from ..limits import ANGLE, SHARE, SMALL
 from ..photograph import CameraStyle, light_in_camera
 from ..published import of_kind
@@ -20,8 +20,10 @@ _STEP = 0.7
 
 
 def add_rain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Draw rain over ``picture`` (``B C H W``, 0..1). Streak lengths are pixels; ``angle`` is degrees from
-    the vertical."""
+    """Draw rain over `picture` (`B C H W`, 0..1).
+
+    Lengths of streaks are pixels; `angle` is degrees from the vertical.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     amount, light = params["amount"], params["light"]
@@ -35,7 +37,7 @@ def add_rain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _streaks(height: int, width: int, params: dict, layer: tuple, generator: torch.Generator) -> torch.Tensor:
-    """``H W`` opacity of one layer."""
+    """Return the opacity `H W` of one layer."""
     crowd, reach, thick, opacity = layer
     amount = params["amount"]
     longest = params["length"] * reach * 1.3
@@ -47,7 +49,7 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     points = torch.linspace(-0.5, 0.5, max(4, math.ceil(longest / _STEP)))[None]
     profile = torch.cos(points * math.pi).clamp_min(0.0).sqrt()  # ends fade
     canvas = torch.zeros(height, width)
-    # A few streaks at a time: all at once, a picture of 24 megapixels would take gigabytes.
+    # A few streaks at a time: all at once would take gigabytes for a picture of 24 megapixels.
     for x, y, stretch, turn, bright in drawn.split(chunk_rows(points.shape[1]), dim=1):
         x = x * (width + 2.0 * margin) - margin
         y = y * (height + 2.0 * margin) - margin
@@ -64,8 +66,8 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
 
 
 _KNEE, _USUAL, _POWER, _MOST = 0.8, 1.1, 1.35, 1.7
-"""The amount of rain in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs as many
-decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
+"""The amount of rain in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs
+as many decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
 
 
 def amount_of(severity: float) -> float:
@@ -96,7 +98,7 @@ CAMERA = CameraStyle(
         "near": SHARE,
     },
     severities=(0.1, 1.0),
-    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
+    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *sides(depth), depth)[0, 0],
     share=3.0,
     takes_depth=True,
 )

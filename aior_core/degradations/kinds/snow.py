@@ -7,13 +7,13 @@ import torch
 from ..camera.particles import apply_particles, draw_snow, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
-from ..fields import chunk_rows, fractal_noise, stream
+from ..fields import chunk_rows, fractal_noise, sides, stream
 from ..limits import ANGLE, SHARE, SMALL
 from ..photograph import CameraStyle, light_in_camera
 from ..published import of_kind
 
-# Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, streaking
-# by motion.
+# Per layer: flakes per 10,000 pixels, smallest and largest radius, softness of the edge, opacity, stretch by
+# motion.
 _LAYERS = (
     (310.0, 0.6, 1.2, 0.9, 0.85, 0.2),
     (86.0, 1.1, 2.6, 0.8, 0.95, 0.35),
@@ -22,8 +22,10 @@ _LAYERS = (
 
 
 def add_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Draw snow over ``picture`` (``B C H W``, 0..1). Radii are pixels times ``size``; ``wind`` is degrees
-    from the vertical."""
+    """Draw snow over `picture` (`B C H W`, 0..1).
+
+    Radii are pixels times `size`; `wind` is degrees from the vertical.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     amount, light = params["amount"], params["light"]
@@ -37,7 +39,10 @@ def add_snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torch.Generator) -> torch.Tensor:
-    """``H W`` opacity of one layer: every flake is a stamp with its own size, stretch and ragged outline."""
+    """Return the opacity `H W` of one layer.
+
+    Every flake is a stamp with its own size, stretch and ragged outline.
+    """
     crowd, _, largest, soft, opacity, streaking = layer
     amount, size = params["amount"], params["size"]
     reach = math.ceil(largest * size * (1.0 + streaking) + soft) + 1
@@ -47,7 +52,7 @@ def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torc
     axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
     stamp = tuple(part.reshape(1, -1) for part in torch.meshgrid(axis, axis, indexing="ij"))
     canvas = torch.zeros(height, width)
-    # A few flakes at a time: all at once, a picture of 24 megapixels would take gigabytes.
+    # A few flakes at a time: all at once would take gigabytes for a picture of 24 megapixels.
     for some in drawn.split(chunk_rows(stamp[0].shape[1]), dim=1):
         _stamp_flakes(canvas, some, stamp, params, layer)
     return (canvas * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.97)
@@ -56,8 +61,10 @@ def _flakes(height: int, width: int, params: dict, layer: tuple, generator: torc
 def _stamp_flakes(
     canvas: torch.Tensor, drawn: torch.Tensor, stamp: tuple, params: dict, layer: tuple
 ) -> None:
-    """Add flakes to `canvas` (`H W`): `drawn` (`8 N 1`, uniform in 0..1) says where and how each is, `stamp`
-    the pixels around it."""
+    """Add flakes to `canvas` (`H W`).
+
+    `drawn` (`8 N 1`, uniform in 0..1) says where and how each flake is, and `stamp` is the pixels around it.
+    """
     height, width = canvas.shape
     _, smallest, largest, soft, _, streaking = layer
     smallest, largest = smallest * params["size"], largest * params["size"]
@@ -85,8 +92,8 @@ def _stamp_flakes(
 
 
 _KNEE, _USUAL, _POWER, _MOST = 0.8, 0.65, 1.3, 1.0
-"""The amount of snow in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs as many
-decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
+"""The amount of snow in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs
+as many decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
 
 
 def amount_of(severity: float) -> float:
@@ -117,7 +124,7 @@ CAMERA = CameraStyle(
         "near": SHARE,
     },
     severities=(0.1, 1.0),
-    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *depth.shape[-2:], depth)[0, 0],
+    where=lambda params, seed, depth: particle_cover(params["fall"], seed, *sides(depth), depth)[0, 0],
     share=2.0,
     takes_depth=True,
 )

@@ -1,4 +1,4 @@
-"""The field's own recipes of damage, as its papers make them: published sets come from them."""
+"""Damage as the papers of the field make it. The published sets come from these recipes."""
 
 from . import chains, clean, haze, low_light, mixtures, plain, rain, snow
 from .style import Style
@@ -9,7 +9,9 @@ PUBLISHED = {name: style for file in _FILES for name, style in file.STYLES.items
 
 
 def of_kind(kind: str) -> dict[str, Style]:
-    """The looks of one kind of damage, by their names, beside the plain form, which the kind has itself."""
+    """Return the looks of one kind of damage by their names, without the plain form, which the kind has
+    itself.
+    """
     plain_names = set(plain.STYLES)
     return {
         name: style for name, style in PUBLISHED.items() if style.kind == kind and name not in plain_names

@@ -1,8 +1,8 @@
-"""Second-order chains: blur, resizing, noise and JPEG, twice, as pictures get that are shot, sent, stored and
-sent again.
+"""Second-order chains: blur, resizing, noise and JPEG, twice.
 
-Severity scales every step: at 1 the ranges are the papers'. A picture keeps its size: what was reduced is
-enlarged at the end."""
+Pictures that are taken, sent, stored and sent again go through such chains. Severity scales every step, and
+at 1 the ranges are those of the papers. A picture keeps its size: what was reduced is enlarged at the end.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..blur import convolve
 from ..draw import Draw
 from ..fields import stream
 from ..jpeg import compress_jpeg
-from .kernels import FORMS, convolved, kernel_of
+from .kernels import FORMS, kernel_of
 from .plain import SUBSAMPLINGS
 from .style import Style
 
 STEPS = ("blur", "resize", "noise", "jpeg")
 FILTERS = ("area", "bilinear", "bicubic")
 _LARGEST = 1.5
-"""No step enlarges a picture beyond so many times its own sides: twice as much, twice, is sixteen times the
+"""No step enlarges a picture beyond this many times its own sides: twice as large, twice, takes 16 times the
 memory."""
 NOISES = ("color", "grey", "poisson", "grey_poisson")
 
 
 def _noisy(picture: torch.Tensor, sigma: float, form: str, generator: torch.Generator) -> torch.Tensor:
-    """Noise of `sigma` of 255, Gaussian or Poisson (whose sigma is that at mid-grey), in colour or equal in
-    all channels."""
+    """Add noise of `sigma` of 255, Gaussian or Poisson, in colour or equal in all channels.
+
+    The sigma of Poisson noise is that at mid-grey.
+    """
     _, channels, height, width = picture.shape
     grey = form in ("grey", "grey_poisson")
     noise = torch.randn(1 if grey else channels, height, width, generator=generator).to(picture)
@@ -49,8 +52,10 @@ def _resized(picture: torch.Tensor, size: tuple, filter_name: str) -> torch.Tens
 
 
 def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """The steps in the order of `order`, whose numbers 0 to 3 are `STEPS` the first time and 4 to 7 the
-    second."""
+    """Apply the steps in the order of `order`.
+
+    The numbers 0 to 3 are `STEPS` for the first time, 4 to 7 for the second.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     current = picture.float()
@@ -61,7 +66,7 @@ def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
         step, turn = STEPS[int(number) % 4], int(number) // 4
         if step == "blur":
             shape = (params[name][turn] for name in ("sigma", "ratio", "angle", "beta"))
-            current = convolved(current, kernel_of(params[f"form{turn}"], *shape)).clamp(0.0, 1.0)
+            current = convolve(current, kernel_of(params[f"form{turn}"], *shape)).clamp(0.0, 1.0)
         elif step == "resize":
             turned = zip(current.shape[-2:], (height, width))
             size = tuple(
@@ -75,12 +80,15 @@ def _chained(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
             file = {"quality": params["quality"][turn], "subsampling": params[f"subsampling{turn}"]}
             current = compress_jpeg(current, file, 0)
     current = _resized(current, (height, width), "bicubic")
-    return convolved(current, kernel_of("sinc", params["ringing"], 1.0, 0.0, 1.0)).to(picture.dtype)
+    return convolve(current, kernel_of("sinc", params["ringing"], 1.0, 0.0, 1.0)).to(picture.dtype)
 
 
 def _labels(params: dict) -> dict:
-    """Severities of the four kinds: spreads and noises of both turns together, the smallest size, the lowest
-    quality."""
+    """Return the severities of the four kinds.
+
+    They are those of the blurs and noises of both turns together, of the smallest size, and of the lowest
+    quality.
+    """
     first, second = params["scale"]
     scale = max(1.0, 1.0 / min(first, first * second))
     spread = (params["sigma"][0] ** 2 + (params["sigma"][1] / min(first, 1.0)) ** 2) ** 0.5
@@ -120,8 +128,10 @@ _CHOICES = {
 def _draw_turn(
     draw: Draw, severity: float, turn: int, sigma: float, scale: tuple, noise: float, forms: tuple
 ) -> dict:
-    """Plain parameters of one turn; `scale`: shares of enlarging and reducing, and how far each goes at
-    most."""
+    """Draw the parameters of one turn.
+
+    `scale` holds the shares of enlarging and reducing, and the largest and smallest factor.
+    """
     form = draw.choice(FORMS, forms)
     up, down, largest, smallest = scale
     factor = draw.choice(
@@ -136,7 +146,7 @@ def _draw_turn(
         "ratio": draw.uniform(0.2, 1.0) if draw.uniform() < 0.4 else 1.0,
         "angle": draw.uniform(-90.0, 90.0),
         "beta": draw.uniform(1.0, 2.0) if form == "plateau" else draw.uniform(0.5, 4.0),
-        # A share of the way in the logarithm: half as severe is the square root of the factor.
+        # The severity is a share of the logarithm: half as severe is the square root of the factor.
         "scale": round(factor**severity, 6),
         f"filter{turn}": draw.choice(FILTERS),
         "noise": round(severity * draw.uniform(1.0, noise), 6),
@@ -147,7 +157,7 @@ def _draw_turn(
 
 
 def _both(first: dict, second: dict) -> dict:
-    """Two turns as one: what has no number in its name becomes a list of two."""
+    """Join two turns: a parameter without a number in its name becomes a list of two."""
     return {
         **{name: value for turn in (first, second) for name, value in turn.items() if name[-1] in "01"},
         **{name: [first[name], second[name]] for name in first if name[-1] not in "01"},
@@ -168,7 +178,7 @@ def _draw_realesrgan(draw: Draw, severity: float) -> dict:
     second = _draw_turn(draw, severity, 1, 1.5, (0.3, 0.4, 1.2, 0.5), 25.0, forms)
     if draw.uniform() < 0.2:
         second["sigma"] = 0.0
-    # The last resizing, JPEG and ringing come in either order.
+    # The last resizing comes before JPEG and ringing, or after JPEG.
     order = [0, 1, 2, 3, 4, 5, 6, 7] if draw.uniform() < 0.5 else [0, 1, 2, 3, 4, 6, 7, 5]
     ringing = severity * draw.uniform(1.0, 2.5) if draw.uniform() < 0.8 else 0.0
     return {"order": order, **_both(first, second), "ringing": round(ringing, 6)}
@@ -178,7 +188,7 @@ def _draw_bsrgan(draw: Draw, severity: float) -> dict:
     forms = (1.0, 0.0, 0.0, 0.0)
     first = _draw_turn(draw, severity, 0, 2.8, (0.2, 0.7, 2.0, 0.25), 25.0, forms)
     second = _draw_turn(draw, severity, 1, 2.8, (0.2, 0.7, 1.5, 0.5), 25.0, forms)
-    # One noise and JPEG are in the shuffle, and the last thing that happens to a picture is JPEG.
+    # One noise and one JPEG are part of the shuffle. The last step is always JPEG.
     if draw.uniform() < 0.5:
         second["noise"] = 0.0
     order = [*_shuffled(draw, [0, 1, 2, 3, 4, 5, 6]), 7]

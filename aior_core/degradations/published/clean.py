@@ -1,8 +1,9 @@
-"""What is not damage but looks like it: changes of a *clean* picture, which is then both input and target.
+"""Changes of a clean picture that look like damage and are none. The result is both input and target.
 
-A restorer that was never shown a pale wall takes it for haze, and snow on a roof for snowfall. Severity is
-how much of it there is. A picture gets nothing here that a photograph without damage could not have: the rest
-of it keeps its blacks, its colours and its detail."""
+A restorer that never saw a pale wall takes it for haze, and snow on a roof for falling snow. Severity is how
+much of it there is. A photograph without damage could show all of this: the rest of the picture keeps its
+blacks, its colours and its detail.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ import torch
 from ..blur import gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, plane, smooth_field, stream
-from .light import decode, encode
+from ..light import decode, encode
 from .style import Style, color
 
 
 def _below(height: int, width: int, generator: torch.Generator, line: float, rough: float) -> torch.Tensor:
-    """`H W` in 0..1: 1 below a rough line that runs from left to right at the height `line`, an edge one
-    pixel soft."""
+    """Return `H W` in 0..1: 1 below a rough line that runs from left to right at the height `line`.
+
+    The edge is one pixel soft.
+    """
     crest = (
         smooth_field(1, width, generator, 4)[0] * 0.7 + smooth_field(1, width, generator, 16)[0] * 0.3 - 0.5
     )
@@ -30,8 +33,9 @@ def _mixed(picture: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> t
 
 
 def _pale_wall(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """A wall, nearly white, with a faint gradient and plaster: bright and without contrast, and not far
-    away."""
+    """Add a wall, nearly white, with a faint gradient and plaster: bright, without contrast, and not far
+    away.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     place = plane(height, width, params["angle"])
@@ -44,7 +48,7 @@ def _pale_wall(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _grey_sky(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """An overcast sky over a skyline: pale, even, and clear."""
+    """Add an overcast sky over a skyline: pale, even, and clear."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
     ground = _below(height, width, generator, 0.75 * params["amount"], 0.25 * params["amount"])
@@ -54,7 +58,7 @@ def _grey_sky(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _snow_ground(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Snow that lies: what is below a line is white with its own shading, blue where it is in the shade."""
+    """Add lying snow: below a line everything is white with its own shading, and blue in the shade."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
     lying = _below(height, width, generator, 1.0 - 0.75 * params["amount"], 0.2)
@@ -66,8 +70,10 @@ def _snow_ground(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor
 
 
 def _night_scene(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """A night that is to stay one: dark, with lamps that are as bright as white, and without a trace of
-    noise."""
+    """Make a night that is to stay one.
+
+    It is dark and without a trace of noise, with lamps as bright as white.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     light = decode(picture.float()) * 2.0 ** -params["stops"] * color(params["tint"], picture.float())
@@ -86,7 +92,7 @@ def _night_scene(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor
 
 
 def _shallow_focus(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """A sharp subject before a background out of focus, as a wide aperture makes on purpose."""
+    """Put a sharp subject in front of a background out of focus, as a wide aperture does on purpose."""
     height, width = picture.shape[-2:]
     generator = stream(seed)
     x, y = (0.25 + 0.5 * torch.rand(2, generator=generator)).tolist()
@@ -95,14 +101,16 @@ def _shallow_focus(picture: torch.Tensor, params: dict, seed: int) -> torch.Tens
     ragged = fractal_noise(height, width, generator, octaves=3) * 0.3
     distance = (rows.square() + columns.square()).sqrt() + ragged - 0.15
     behind = ((distance - params["subject"]) / 0.15).clamp(0.0, 1.0)
-    # Light mixes linearly; a bright spot stays bright out of focus.
+    # Light mixes linearly: a bright spot stays bright out of focus.
     far = encode(gaussian_blur(decode(picture.float()), params["sigma"])).to(picture)
     return _mixed(picture, far, behind)
 
 
 def _grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Film grain that belongs to the picture: a little soft, equal in all channels, strongest in
-    mid-tones."""
+    """Add film grain that belongs to the picture.
+
+    It is a little soft, equal in all channels, and strongest in mid-tones.
+    """
     height, width = picture.shape[-2:]
     grain = torch.randn(1, 1, height, width, generator=stream(seed))
     grain = gaussian_blur(grain, params["soft"])
@@ -112,7 +120,7 @@ def _grain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _nothing(params: dict) -> dict:
-    """None of it is damage."""
+    """Return no severities: none of it is damage."""
     return {}
 
 

@@ -1,9 +1,10 @@
-"""Haze as the published sets make it: `I = J t + A (1 - t)`, `t = exp(-beta d)` (Koschmieder), and as a haze
-machine makes it.
+"""Haze as the published sets make it, `I = J t + A (1 - t)` with `t = exp(-beta d)` (Koschmieder), and as a
+haze machine makes it.
 
-Depth is geometry, see `depth.py`. Severity is the optical thickness at the farthest place, `beta / 1.3` as in
-the kind up to 0.7; from there it climbs to a thickness of 2.8 at 1, where 6 % of the light of far things is
-left."""
+The depth is a geometry, see `degradations/depth.py`. The severity that is drawn is the optical thickness at
+the farthest place, `beta / 1.3` as in the kind, up to 0.7. From there it climbs to a thickness of 2.8 at 1,
+where 6 % of the light of far things is left.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ _KNEE, _KNEE_BETA, _MOST_BETA = 0.7, 0.91, 2.8
 
 
 def beta_of(severity: float) -> float:
-    """Optical thickness of the farthest place at `severity` in 0..1."""
+    """Return the optical thickness of the farthest place at `severity` in 0..1."""
     if severity <= _KNEE:
         return round(severity * _KNEE_BETA / _KNEE, 6)
     return round(_KNEE_BETA + (severity - _KNEE) / (1.0 - _KNEE) * (_MOST_BETA - _KNEE_BETA), 6)
 
 
 def severity_of(beta: float) -> float:
-    """The severity in 0..1 that a thickness stands for; beyond 2.8 it is 1."""
+    """Return the severity in 0..1 that a thickness stands for; beyond 2.8 it is 1."""
     if beta <= _KNEE_BETA:
         return max(0.0, beta) * _KNEE / _KNEE_BETA
     return min(1.0, _KNEE + (beta - _KNEE_BETA) / (_MOST_BETA - _KNEE_BETA) * (1.0 - _KNEE))
@@ -41,13 +42,15 @@ _LIMITS = {
     "follow": (0.0, 1.0),
 }
 _USUAL = 0.42
-"""Mean of a usual photograph."""
+"""Mean display value of a usual photograph."""
 _CHOICES = {"scene": SCENES}
 
 
 def _fields(params: dict, seed: int, height: int, width: int) -> tuple:
-    """`(depth, density, airlight)`, each `H W`: depth in 0..1, density 1 on average, airlight over that of
-    the parameters."""
+    """Return `(depth, density, airlight)`, each `H W`.
+
+    The depth is in 0..1, the density is 1 on average, and the airlight is relative to that of the parameters.
+    """
     generator = stream(seed)
     depth = invented_depth(height, width, generator, params["scene"])
     clouds = fractal_noise(height, width, generator, octaves=3, cells=2)
@@ -64,7 +67,7 @@ def _add_haze(
     depth = depth.clamp(NEAREST, 1.0)
     reach = params["near"] + (1.0 - params["near"]) * depth
     transmission = torch.exp(-params["beta"] * reach * density.to(picture))
-    # The light that the haze scatters is the light that the scene has: a dark room's haze is dark.
+    # Haze scatters the light that the scene has, so the haze of a dark room is dark.
     level = picture.mean((1, 2, 3), keepdim=True) / _USUAL
     light = color(params["light"], picture) * airlight.to(picture)
     light = light * (1.0 + params["follow"] * (level - 1.0)).clamp(0.0, 1.0 / max(max(params["light"]), 1e-3))
@@ -102,7 +105,7 @@ def _draw_outdoor(draw: Draw, severity: float) -> dict:
 def _draw_machine(draw: Draw, severity: float) -> dict:
     # From a dim lamp's 90 to a window's 240 of 255, a little blue or yellow.
     level, lean = draw.uniform(0.4, 0.95), draw.uniform(-1.0, 1.0) * draw.uniform() * 0.3
-    # Fresh vapour hangs in patches and leaves what is near clear.
+    # Fresh vapour hangs in patches and leaves near things clear.
     fresh = draw.uniform() < 0.15
     return {
         "beta": beta_of(severity),
@@ -111,7 +114,7 @@ def _draw_machine(draw: Draw, severity: float) -> dict:
         "patches": draw.uniform(0.6, 1.0) if fresh else draw.uniform(0.0, 0.6),
         "uneven": draw.uniform(0.0, 0.5),
         "angle": draw.uniform(0.0, 360.0),
-        # A lamp of its own lights the haze of one scene in three, however dark the things in it are.
+        # In one scene of three a lamp of its own lights the haze, however dark the things in it are.
         "follow": 0.0 if draw.uniform() < 0.33 else draw.uniform(0.0, 1.0),
         "scene": draw.choice(("indoor", "slope"), (0.6, 0.4)),
     }

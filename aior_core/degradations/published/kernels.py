@@ -1,24 +1,26 @@
-"""Blur kernels of the second-order chains, and a convolution by spectra whose cost does not grow with the
-kernel."""
+"""Blur kernels of the second-order chains."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 
 FORMS = ("gaussian", "generalized", "plateau", "sinc")
 
 
 def kernel_of(form: str, sigma: float, ratio: float, angle: float, beta: float) -> torch.Tensor:
-    """An odd square kernel of sum 1 (Wang et al., Real-ESRGAN, ICCVW 2021, section 3.1).
+    """Return an odd square kernel of sum 1 (Wang et al., Real-ESRGAN, ICCVW 2021, section 3.1).
 
-    sigma: along the longer axis, in pixels; ratio: across over along, in 0..1; angle: of the longer axis,
-    degrees. With q the squared distance in units of sigma: "gaussian" is exp(-q / 2), "generalized"
-    exp(-q^beta / 2), "plateau" 1 / (1 + q^beta). "sinc" is the ideal circular low-pass filter that rings as
-    sharpening and JPEG do; its cutoff is pi / sigma, in radians per pixel, and from 1 pixel down it lets
-    everything pass."""
+        sigma: along the longer axis, in pixels.
+        ratio: sigma across over sigma along, in 0..1.
+        angle: of the longer axis, in degrees.
+
+    With q the squared distance in units of sigma, "gaussian" is exp(-q / 2), "generalized" is exp(-q^beta /
+    2), and "plateau" is 1 / (1 + q^beta). "sinc" is the ideal circular low-pass filter, which rings as
+    sharpening and JPEG do. Its cutoff is pi / sigma in radians per pixel, and up to a sigma of 1 pixel it
+    passes everything.
+    """
     if sigma < 0.05 or form == "sinc" and sigma <= 1.0:
         return torch.ones(1, 1)
     if form == "sinc":
@@ -38,23 +40,12 @@ def kernel_of(form: str, sigma: float, ratio: float, angle: float, beta: float) 
 
 
 def _jinc(cutoff: float) -> torch.Tensor:
-    """Impulse response of a circular low-pass filter, cut off after 10 pixels: `cutoff J1(cutoff r) / (2 pi
-    r)`."""
+    """Return the impulse response of a circular low-pass filter, `cutoff J1(cutoff r) / (2 pi r)`.
+
+    It is cut off after 10 pixels.
+    """
     axis = torch.arange(-10, 11, dtype=torch.float64)
     radius = (axis[:, None].square() + axis[None].square()).sqrt()
     kernel = cutoff * torch.special.bessel_j1(cutoff * radius) / (2.0 * math.pi * radius.clamp_min(1e-9))
     kernel[10, 10] = cutoff**2 / (4.0 * math.pi)
     return (kernel / kernel.sum()).float()
-
-
-def convolved(picture: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """`B C H W` correlated with an odd `kernel`, borders replicated, as a product of spectra."""
-    side = kernel.shape[0]
-    if side == 1:
-        return picture
-    reach = side // 2
-    padded = F.pad(picture.float(), (reach,) * 4, mode="replicate")
-    size = padded.shape[-2:]
-    spectrum = torch.fft.rfft2(kernel.to(padded).flip(0, 1), s=size)
-    full = torch.fft.irfft2(torch.fft.rfft2(padded) * spectrum, s=size)
-    return full[..., side - 1 :, side - 1 :].to(picture.dtype)

@@ -1,4 +1,4 @@
-"""Drops of rain on the lens or on a window before it, out of focus."""
+"""Drops of rain, out of focus, on the lens or on a window in front of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _COVER = 0.5
 
 
 def _stamps(params: dict, seed: int, height: int, width: int):
-    """Position, radii, lean and strength of every drop, one row each: columns x, y, radius, stretch, lean,
-    strength."""
+    """Return one row per drop: x, y, radius, stretch, lean, strength, wobble."""
     low, high = sorted(params["radius"])
     # Mean square of a radius whose small values outnumber the large ones.
     mean_square = low**2 + 2.0 * low * (high - low) / 3.0 + (high - low) ** 2 / 5.0
@@ -39,8 +38,10 @@ def _stamps(params: dict, seed: int, height: int, width: int):
 
 
 def _fields(params: dict, seed: int, height: int, width: int) -> tuple:
-    """`(cover, x, y, light)`, each `H W`: opacity in 0..1, where a pixel in a drop looks, and how much
-    brighter the drop is there."""
+    """Return `(cover, x, y, light)`, each `H W`.
+
+    They are the opacity in 0..1, where a pixel in a drop looks, and how much brighter the drop is there.
+    """
     cover, light = torch.zeros(height, width), torch.zeros(height, width)
     look_x = torch.arange(width, dtype=torch.float32).expand(height, width).clone()
     look_y = torch.arange(height, dtype=torch.float32)[:, None].expand(height, width).clone()
@@ -55,7 +56,7 @@ def _fields(params: dict, seed: int, height: int, width: int) -> tuple:
         dx = torch.arange(left, right, dtype=torch.float32)[None] - x
         along = (dy * math.cos(lean) + dx * math.sin(lean)) / stretch
         across = dx * math.cos(lean) - dy * math.sin(lean)
-        # Drops are rounder below, and none is a perfect ellipse.
+        # Drops are rounder at the bottom, and none is a perfect ellipse.
         turn = torch.atan2(across, along)
         outline = radius * (
             1.0 + 0.08 * torch.sin(2.0 * turn + 6.3 * wobble) + 0.05 * torch.sin(3.0 * turn + 9.7 * wobble)
@@ -79,7 +80,7 @@ def _through_drops(picture: torch.Tensor, params: dict, seed: int) -> torch.Tens
     height, width = picture.shape[-2:]
     cover, x, y, light = _fields(params, seed, height, width)
     grid = torch.stack(((x + 0.5) * 2.0 / width - 1.0, (y + 0.5) * 2.0 / height - 1.0), -1)
-    # What is seen through a drop is far out of focus: a small copy of the picture will do for it.
+    # The view through a drop is far out of focus, so a small copy of the picture is enough for it.
     small = (max(2, round(height / params["blur"])), max(2, round(width / params["blur"])))
     far = F.interpolate(picture.float(), size=small, mode="bilinear", antialias=True, align_corners=False)
     seen = F.grid_sample(

@@ -1,8 +1,9 @@
 """Low light as the published sets have it: a short exposure (LOL), a bent curve (synthetic sets), a night
 with lamps.
 
-Severity is exposure lost, `stops / 5` as in the kind, up to 4 stops (0.8). From there on it climbs to the 9
-stops of LOL at 1."""
+The severity that is drawn is the exposure lost, `stops / 5` as in the kind, up to 4 stops (0.8). From there
+it climbs to the 9 stops of LOL at 1.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import torch
 from ..blur import gaussian_blur
 from ..draw import Draw
 from ..fields import fractal_noise, stream
-from .light import decode, encode
+from ..light import decode, encode
 from .style import Style, color
 
 _KNEE, _KNEE_STOPS, _MOST_STOPS = 0.8, 4.0, 9.0
@@ -21,14 +22,14 @@ _MID_GREY = 0.5
 
 
 def stops_of(severity: float) -> float:
-    """Stops of exposure lost at `severity` in 0..1."""
+    """Return the stops of exposure lost at `severity` in 0..1."""
     if severity <= _KNEE:
         return round(severity * _KNEE_STOPS / _KNEE, 6)
     return round(_KNEE_STOPS + (severity - _KNEE) / (1.0 - _KNEE) * (_MOST_STOPS - _KNEE_STOPS), 6)
 
 
 def severity_of(stops: float) -> float:
-    """The severity in 0..1 that `stops` stand for; beyond 9 it is 1."""
+    """Return the severity in 0..1 that `stops` stand for; beyond 9 it is 1."""
     if stops <= _KNEE_STOPS:
         return max(0.0, stops) * _KNEE / _KNEE_STOPS
     return min(1.0, _KNEE + (stops - _KNEE_STOPS) / (_MOST_STOPS - _KNEE_STOPS) * (1.0 - _KNEE))
@@ -48,13 +49,13 @@ _SENSOR = {
 
 
 def _exposed(light: torch.Tensor, params: dict, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Linear light of a short exposure -> what the camera writes: noise, a black level that is a little too
-    high, 8 bits.
+    """Return what the camera writes for the linear light of a short exposure.
 
-    The variance is Poisson-Gauss, `shot * x + read^2`, per channel `uneven^2` times that (Foi et al.,
-    Practical Poissonian-Gaussian Noise Modeling, TIP 2008). `shared` is the share of the variance that all
-    channels have in common, as a colour matrix makes it; `soft` the Gaussian blur, in pixels, that
-    demosaicing and reduction leave in the noise."""
+    It has noise, a black level that is a little too high, and 8 bits. The variance is Poisson-Gauss, `shot *
+    x + read^2`, times `uneven^2` of the channel (Foi et al., "Practical Poissonian-Gaussian Noise Modeling",
+    TIP 2008). `shared` is the share of the variance that all channels have in common, which a colour matrix
+    causes. `soft` is the Gaussian blur, in pixels, that demosaicing and noise reduction leave in the noise.
+    """
     height, width = light.shape[-2:]
     noise = torch.randn(4, height, width, generator=generator)
     if params["soft"] > 0.0:
@@ -68,12 +69,12 @@ def _exposed(light: torch.Tensor, params: dict, share: float, generator: torch.G
 
 
 def _curved(light: torch.Tensor, params: dict, share: float) -> torch.Tensor:
-    """A tone curve that white stays white under: `light^bend`."""
+    """Apply a tone curve under which white stays white: `light^bend`."""
     return light.clamp_min(1e-8) ** (1.0 + (params["bend"] - 1.0) * share)
 
 
 def _short_exposure(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """`2^-stops` of the light, in a colour of its own."""
+    """Keep `2^-stops` of the light, in a colour of its own."""
     share = min(1.0, params["stops"] / 3.0)
     tint = 1.0 + (color(params["tint"], picture.float()) - 1.0) * share
     light = _curved(decode(picture.float()), params, share) * tint * 2.0 ** -params["stops"]
@@ -81,8 +82,10 @@ def _short_exposure(picture: torch.Tensor, params: dict, seed: int) -> torch.Ten
 
 
 def _bent(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """`scale * picture^gamma` in display values, and noise that the display has seen: how most synthetic sets
-    darken."""
+    """Darken display values to `scale * picture^gamma` and add noise to them.
+
+    Most synthetic sets darken in this way.
+    """
     _, channels, height, width = picture.shape
     share = min(1.0, params["stops"] / 3.0)
     dark = params["scale"] * picture.float().clamp_min(0.0).pow(params["gamma"])
@@ -93,7 +96,7 @@ def _bent(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _lamps(params: dict, generator: torch.Generator, height: int, width: int) -> torch.Tensor:
-    """`H W` in 0..1: how much of their light the lamps keep at each place."""
+    """Return `H W` in 0..1: how much of their light the lamps keep at each place."""
     rows = torch.arange(height, dtype=torch.float32)[:, None]
     columns = torch.arange(width, dtype=torch.float32)[None]
     size = max(height, width)
@@ -101,15 +104,18 @@ def _lamps(params: dict, generator: torch.Generator, height: int, width: int) ->
     for x, y, reach, strength in torch.rand(int(params["lamps"]), 4, generator=generator).tolist():
         radius = size * (0.06 + 0.3 * reach)
         distance = ((rows - y * height).square() + (columns - x * width).square()) / radius**2
-        # Light of a lamp falls with the square of the distance, and things stand in its way.
+        # The light of a lamp falls with the square of the distance, and things stand in its way.
         dark = dark * (1.0 - (0.4 + 0.6 * strength) / (1.0 + distance).square())
     shadows = fractal_noise(height, width, generator, octaves=3)
     return (1.0 - dark) * (0.6 + 0.4 * shadows)
 
 
 def _night(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Night: `2^-stops` of the light where no lamp reaches, in the sky's colour; near a lamp more, in the
-    lamp's."""
+    """Make a night.
+
+    Where no lamp reaches, `2^-stops` of the light is left in the colour of the sky. Near a lamp more is left,
+    in the colour of the lamp.
+    """
     generator = stream(seed)
     share = min(1.0, params["stops"] / 3.0)
     lit = _lamps(params, generator, *picture.shape[-2:]).to(picture.device)
@@ -135,7 +141,7 @@ def _logarithmic(draw: Draw, low: float, high: float) -> float:
 
 
 def _cast(draw: Draw, strength: float) -> list:
-    """Gains of a white balance that is off, green 1."""
+    """Draw the gains of a wrong white balance; green is 1."""
     red, blue = (draw.uniform(-1.0, 1.0) * draw.uniform() * draw.uniform() * strength for _ in range(2))
     return [round(math.exp(red), 6), 1.0, round(math.exp(blue), 6)]
 
@@ -156,7 +162,7 @@ def _draw_sensor(draw: Draw, severity: float) -> dict:
 
 def _draw_bent(draw: Draw, severity: float) -> dict:
     stops = round(5.0 * severity, 6)
-    # Gamma and scale share the work: what mid-grey becomes is what the stops say.
+    # Gamma and scale share the work, so that mid-grey becomes what the stops say.
     grey = encode(decode(torch.tensor(_MID_GREY)) * 2.0**-stops).item()
     scale = round((grey / _MID_GREY) ** draw.uniform(0.0, 0.4), 6)
     return {

@@ -1,8 +1,9 @@
 """CDD-11: eleven mixtures of low light, haze, rain and snow (Guo et al., OneRestore, ECCV 2024).
 
-Light is lost first, then it rains or snows, then comes the haze: `I = (D(J) + rain) t + A (1 - t)`. Severity
-scales all of them; at 1 the ranges are the paper's: illumination to the power of 2 to 3, noise of 0.03 to
-0.08, beta 1 to 2, airlight 0.6 to 0.9."""
+Light is lost first, then rain or snow falls, then the haze comes: `I = (D(J) + rain) t + A (1 - t)`. Severity
+scales all of them. At 1 the ranges are those of the paper: illumination to the power of 2 to 3, noise of 0.03
+to 0.08, beta 1 to 2, airlight 0.6 to 0.9.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +30,17 @@ MIXTURES = (
     "low_haze_snow",
 )
 _FARTHEST = 0.7
-"""The paper cuts depth off there, so that the sky keeps some of its own light."""
+"""The paper cuts the depth off there, so that the sky keeps some of its own light."""
 _WORST_STOPS, _WORST_BETA = 5.0, 1.3
-"""Of severity 1, as in the kinds."""
+"""Values at severity 1, as in the kinds."""
 _RAIN, _SNOW = "rain_", "snow_"
 
 
 def _illumination(picture: torch.Tensor) -> torch.Tensor:
-    """`B 1 H W`: the brightest channel, smoothed but for large edges (after LIME, Guo, Li and Ling, TIP
-    2017)."""
+    """Return `B 1 H W`: the brightest channel, smoothed except for large edges.
+
+    This follows LIME (Guo, Li and Ling, TIP 2017).
+    """
     brightest = picture.amax(1, keepdim=True)
     height, width = picture.shape[-2:]
     small = F.interpolate(brightest, size=(max(1, height // 8), max(1, width // 8)), mode="area")
@@ -66,13 +69,15 @@ def _mixed(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _part(params: dict, prefix: str) -> dict:
-    """The parameters of a style of rain or snow, whose names stand behind a prefix."""
+    """Return the parameters of a style of rain or snow, whose names come after a prefix."""
     return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
 
 
 def _labels(params: dict) -> dict:
-    """Severities by kind; mid-grey, whose illumination is about a half, loses 2.2 stops for every unit of the
-    exponent."""
+    """Return the severities by kind.
+
+    The illumination of mid-grey is about a half. It loses 2.2 stops for every unit of the exponent.
+    """
     said = {}
     parts = params["mixture"].split("_")
     if "low" in parts:

@@ -1,5 +1,7 @@
-"""The plain forms that tables in papers use: Gaussian noise, bicubic reduction, baseline JPEG, Gaussian blur.
-Severities are the kinds' own."""
+"""The plain forms of tables in papers: Gaussian noise, bicubic reduction, baseline JPEG, Gaussian blur.
+
+Severities are those of the kinds.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,22 @@ SUBSAMPLINGS = ("4:2:0", "4:4:4")
 
 
 def _noise(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """White Gaussian noise of `sigma` of 255; clipped noise is rounded too, as a file's is."""
+    """Add white Gaussian noise of `sigma` of 255. Clipped noise is rounded too, as in a file."""
     noise = torch.randn(picture.shape[1:], generator=stream(seed)).to(picture)
     noisy = picture + noise * (params["sigma"] / 255.0)
     return (noisy * 255.0).round().clamp(0.0, 255.0) / 255.0 if params["clip"] else noisy
 
 
 def _resized(picture: torch.Tensor, size: tuple) -> torch.Tensor:
-    """MATLAB's `imresize`: the bicubic kernel with a = -0.5, widened where the picture is reduced."""
+    """Resize as MATLAB's `imresize` does: bicubic with a = -0.5, widened where the picture is reduced."""
     return F.interpolate(picture, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def _reduced(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Down by `scale` and up again, both bicubic; between them the picture has 8 bits, as the sets' files
-    have."""
+    """Reduce by `scale` and enlarge again, both bicubically.
+
+    In between the picture has 8 bits, as the files of the sets have.
+    """
     height, width = picture.shape[-2:]
     size = tuple(max(1, round(side / params["scale"])) for side in (height, width))
     if size == (height, width):
@@ -39,7 +43,7 @@ def _reduced(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 
 
 def _jpeg(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """IJG's tables at `quality`; 100 stands for no JPEG at all, as severity 0 does."""
+    """Compress by the tables of the IJG at `quality`; 100 stands for no JPEG at all, as severity 0 does."""
     if params["quality"] >= 100:
         return picture
     return compress_jpeg(picture.float(), params, seed).to(picture.dtype)

@@ -1,8 +1,9 @@
 """Rain as the published sets draw it.
 
-In all of them rain is light that is added to a clean photograph, and severity is how much: at severity 1 the
-layer has a root mean square of 47 of 255, which is what the kind's own rain has. Rain100H and the curtains of
-SIRR go beyond it, to what their sets have."""
+In all of them rain is light that is added to a clean photograph, and severity is how much. At severity 1 the
+layer has a root mean square of 47 of 255, as the rain of the kind has. Rain100H and the curtains of SIRR go
+beyond it, as their sets do.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import torch
 
 from ..depth import SCENES, seen_depth
 from ..draw import Draw
-from ..fields import stream
+from ..fields import sides, stream
 from .lens_drops import LENS_DROPS
 from .rain_specks import STYLES as SPECKS
 from .streaks import streaks
@@ -19,7 +20,7 @@ from .style import RMS, TINT, Style, color, grey, laid, lean, pair
 RMS_CROSSING = 88.0
 """The same for Rain100H, whose pictures have 50 to 90."""
 RMS_VEILED = 32.0
-"""The same for the streaks of heavy rain, whose veil does the rest."""
+"""The same for the streaks of heavy rain, where the veil does the rest."""
 
 _STREAKS = {
     "amount": (0.0, 1.0),
@@ -37,8 +38,10 @@ _STREAKS = {
 def _streak_layer(
     params: dict, generator: torch.Generator, height: int, width: int, rms: float
 ) -> torch.Tensor:
-    """`H W` of separate streaks with the expected root mean square `amount * rms / 255`; a streak is at most
-    white."""
+    """Return `H W` of separate streaks with the expected root mean square `amount * rms / 255`.
+
+    A streak is at most white.
+    """
     amount = params["amount"]
     layer = streaks(
         height,
@@ -56,18 +59,20 @@ def _streak_layer(
 
 
 def _add_streaks(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    return laid(picture, _streak_layer(params, stream(seed), *picture.shape[-2:], RMS), params)
+    return laid(picture, _streak_layer(params, stream(seed), *sides(picture), RMS), params)
 
 
 def _add_crossing(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    return laid(picture, _streak_layer(params, stream(seed), *picture.shape[-2:], RMS_CROSSING), params)
+    return laid(picture, _streak_layer(params, stream(seed), *sides(picture), RMS_CROSSING), params)
 
 
 def _add_heavy(
     picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Streaks in front of the scene, and the veil of all rain farther away: `T (J + S) + (1 - T) A`, `T =
-    exp(-beta depth)`."""
+    """Draw streaks in front of the scene, and the veil of all rain farther away.
+
+    The model is `T (J + S) + (1 - T) A` with `T = exp(-beta depth)`.
+    """
     height, width = picture.shape[-2:]
     generator = stream(seed)
     depth = seen_depth(picture, generator, params["scene"], depth)

@@ -1,5 +1,7 @@
-"""Rain that is made of a texture: specks of noise, blurred along a line, as an image editor makes it
-(Rain800, Rain1400, parts of SIRR)."""
+"""Rain made of a texture: specks of noise, blurred along a line, as in an image editor.
+
+Rain800, Rain1400 and parts of SIRR are made in this way.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from .streaks import blurred_specks
 from .style import RMS, TINT, Style, grey, laid, lean
 
 RMS_CURTAIN = 62.0
-"""Root mean square of the curtains of SIRR at severity 1, of 255; the set has 28 to 60."""
+"""Root mean square of the curtains of SIRR at severity 1, of 255. The set has 28 to 60."""
 
 BLENDS = ("add", "screen")
 _SPECKS = {
@@ -34,19 +36,23 @@ def _field(params: dict, generator: torch.Generator, height: int, width: int) ->
 
 
 def _add_levels(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Blurred specks between two levels, black below `black` and white at `white` standard deviations, as an
-    editor's Levels does."""
+    """Add blurred specks between two levels, as an editor's Levels does.
+
+    They are black below `black` and white at `white` standard deviations.
+    """
     height, width = picture.shape[-2:]
     field = _field(params, stream(seed), height, width)
     layer = ((field - params["black"]) / max(params["white"] - params["black"], 0.05)).clamp(0.0, 1.0)
-    # Nearly nothing may be left between the levels; that is not made bright.
+    # Almost nothing may be left between the levels. That is not made bright.
     layer = layer / layer.square().mean().sqrt().clamp_min(0.02)
     return laid(picture, layer * (params["amount"] * RMS / 255.0), params)
 
 
 def _add_curtain(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """Blurred specks as a curtain: light everywhere, `skew` makes few streaks stand out, `drift` changes it
-    across the picture."""
+    """Add blurred specks as a curtain with light everywhere.
+
+    `skew` makes few streaks stand out, and `drift` changes the light across the picture.
+    """
     return _lay_curtain(picture, params, seed, RMS_CURTAIN)
 
 
@@ -67,7 +73,7 @@ def _curtain(params: dict, generator: torch.Generator, height: int, width: int) 
 
 
 def _drift(params: dict, generator: torch.Generator, height: int, width: int) -> torch.Tensor:
-    """`H W`, 1 on average: broad changes of the rain's brightness, mostly from left to right."""
+    """Return `H W`, 1 on average: broad changes of the rain's brightness, mostly from left to right."""
     across = smooth_field(1, width, generator, 2).expand(height, width)
     anywhere = smooth_field(height, width, generator, 2)
     return (1.0 + params["drift"] * (1.4 * across + 0.6 * anywhere - 1.0)).clamp_min(0.05)

@@ -1,7 +1,8 @@
 """Snow as the published sets draw it: flakes of three sizes, still or in motion, and with a veil.
 
-Severity is how much of the picture the flakes hide, as in the kind: at 1 the opacity has a root mean square
-of 0.37."""
+Severity is how much of the picture the flakes hide, as in the kind. At 1 the opacity has a root mean square
+of 0.37.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +17,27 @@ from .streaks import line_blurred
 from .style import Style, color
 
 _SIZES = ((0.7, 1.5, 0.9), (1.5, 3.5, 1.6), (3.5, 10.0, 4.5))
-"""Per size: the smallest and the largest radius in pixels, and over how many pixels the edge fades."""
+"""Per size: the smallest and the largest radius, and the width of the soft edge, in pixels."""
 _COVER, _OPACITY = 0.2, 0.9
-"""Share of the picture that flakes lie on, and their opacity, at severity 1 of a usual style."""
+"""Share of the picture that flakes cover, and their opacity, at severity 1 of a usual style."""
 _CELLS = 4_000_000
-"""Pixels of flakes that are drawn at once: it bounds memory."""
+"""Pixels of flakes that are drawn at once. It bounds the memory."""
 
 
 def _flakes(
     height: int, width: int, generator: torch.Generator, cover: float, low: float, high: float, soft: float
 ):
-    """`H W` opacity of flakes with radii `low` to `high` pixels, ragged, each of its own strength; small ones
-    outnumber large ones."""
+    """Return the opacity `H W` of flakes with radii `low` to `high` pixels.
+
+    They are ragged, and each has its own strength. Small ones outnumber large ones.
+    """
     mean_square = low**2 + 2.0 * low * (high - low) / 3.0 + (high - low) ** 2 / 5.0
     reach = math.ceil(high * 1.3 + soft) + 1
     tall, wide = height + 2 * reach, width + 2 * reach
     count = round(cover * tall * wide / (math.pi * mean_square))
     axis = torch.arange(-reach, reach + 1)
     down, right = (part.reshape(1, -1) for part in torch.meshgrid(axis, axis, indexing="ij"))
-    # Positions are split into whole pixels and rest: fp32 does not count the pixels of a large picture.
+    # Positions are split into whole pixels and the rest: fp32 cannot count the pixels of a large picture.
     canvas = torch.zeros(height * width)
     for part in torch.rand(count, 9, generator=generator).split(max(1, _CELLS // down.numel())):
         x, y, grow, bright, squeeze, turn, lobes, phase, ragged = part.t()[..., None]
@@ -59,10 +62,10 @@ def _flakes(
 
 
 def _opacity(params: dict, generator: torch.Generator, height: int, width: int) -> torch.Tensor:
-    """`H W` in 0..0.97: what all flakes hide together."""
+    """Return `H W` in 0..0.97: what all flakes hide together."""
     amount, crowd = params["amount"], params["crowd"]
     total = sum(params["sizes"]) or 1.0
-    # Many faint flakes hide as much as few opaque ones: the mean square of the opacity stays.
+    # Many faint flakes hide as much as few opaque ones: the mean square of the opacity stays the same.
     strength = _OPACITY * math.sqrt(amount) / math.sqrt(crowd)
     clear = torch.ones(height, width)
     for (low, high, soft), share in zip(_SIZES, params["sizes"]):
@@ -76,14 +79,16 @@ def _opacity(params: dict, generator: torch.Generator, height: int, width: int) 
             high,
             soft * params["soft"],
         )
-        # What is near is larger and crosses more of the picture while the shutter is open.
+        # Near flakes are larger and cross more of the picture while the shutter is open.
         moved = line_blurred(layer, params["angle"], params["motion"] * (low + high) / 2.0)
         clear = clear * (1.0 - (moved * strength).clamp(0.0, 0.97))
     return 1.0 - clear
 
 
 def _snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-    """`J (1 - z) + c z`, with a colour fringe where the lens has one (the aberration of Snow100K's model)."""
+    """Draw snow, `J (1 - z) + c z`, with a colour fringe where the lens has one (as in the model of
+    Snow100K).
+    """
     opacity = _opacity(params, stream(seed), *picture.shape[-2:]).to(picture)
     fringe = round(params["fringe"])
     channels = torch.stack((opacity.roll(fringe, -1), opacity, opacity.roll(-fringe, -1)))
@@ -93,7 +98,7 @@ def _snow(picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
 def _veiled_snow(
     picture: torch.Tensor, params: dict, seed: int, depth: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The same through a veil, `K t + A (1 - t)`, that grows with distance."""
+    """Draw snow through a veil, `K t + A (1 - t)`, that grows with distance."""
     depth = seen_depth(picture, stream(seed + 1), params["scene"], depth)
     transmission = torch.exp(-params["veil"] * params["amount"] * (0.3 + 0.7 * depth))
     return _snow(picture, params, seed) * transmission + color(params["air"], picture) * (1.0 - transmission)
@@ -113,7 +118,7 @@ _LIMITS = {
 
 
 def _draw_snow100k(draw: Draw, severity: float) -> dict:
-    # The set's three parts: small flakes only, small and middle ones, all three.
+    # The three parts of the set: small flakes only, small and middle ones, all three.
     part = draw.index((1.0, 1.0, 1.0))
     sizes = [1.0, draw.uniform(0.3, 1.0) if part > 0 else 0.0, draw.uniform(0.3, 1.0) if part > 1 else 0.0]
     return {
