@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..models.config import FIRST_KINDS
 from ..models.global_statistics import GlobalStatistics
 from ..picture import Geometry, to_unit
@@ -59,7 +59,7 @@ class Prior:
     smooth: int = 0
     global_statistics: GlobalStatistics | None = None
     kinds: tuple[str, ...] = FIRST_KINDS
-    calibration: Calibration = Calibration()
+    calibration: Calibration = DEFAULT
 
     @property
     def picture(self) -> Tensor:
@@ -141,8 +141,8 @@ def require_start(samples: Tensor, prior: Prior) -> None:
     channels = prior.latent.shape[1]
     if samples.shape[1] != channels:
         raise ValueError(
-            f"the latent has {samples.shape[1]} channels, this MODEL's have {channels}. Encode the picture with "
-            "the VAE that belongs to this MODEL, or use the LATENT of Encode Degradation Prior."
+            f"the latent has {samples.shape[1]} channels, this MODEL's have {channels}. Encode the picture "
+            "with the VAE that belongs to this MODEL, or use the LATENT of Encode Degradation Prior."
         )
     require_same_size(samples, prior)
     if len(samples) != len(prior.latent) and len(prior.latent) != 1:

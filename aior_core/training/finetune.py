@@ -105,18 +105,18 @@ def train_restorer(
     with torch.inference_mode(False), _trains():
         networks = _copy(model, vae, restorer)
         run = training_folder(f"{settings.stage}-{_key(networks, settings, files)}")
-        onlooker = Callbacks(run / "curve.json", example, 60 * settings.minutes)
-        _run(networks, settings, pictures, run, onlooker, restorer)
-        trained = _result(networks, restorer, _note(restorer, settings, place, pictures, onlooker))
-    measured = "" if not onlooker.curve.decibels else f"\n{onlooker.decibels()}"
-    first, last = onlooker.curve.ends()
+        callbacks = Callbacks(run / "curve.json", example, 60 * settings.minutes)
+        _run(networks, settings, pictures, run, callbacks, restorer)
+        trained = _result(networks, restorer, _note(restorer, settings, place, pictures, callbacks))
+    measured = "" if not callbacks.curve.decibels else f"\n{callbacks.decibels()}"
+    first, last = callbacks.curve.ends()
     summary = (
-        f"{settings.stage}: {len(onlooker.curve.losses)} steps in {onlooker.minutes():.1f} minutes "
+        f"{settings.stage}: {len(callbacks.curve.losses)} steps in {callbacks.minutes():.1f} minutes "
         f"on {pictures.describe()} of {place}\n"
         f"loss {first:.4f} at first, {last:.4f} at last{measured}\n"
         f"Kept in {run}: run again with more minutes to go on from here."
     )
-    return trained, onlooker.curve.draw(settings.stage), summary
+    return trained, callbacks.curve.draw(settings.stage), summary
 
 
 def pictures_fingerprint(folder: str) -> str:
@@ -208,7 +208,7 @@ def _run(
     settings: Settings,
     pictures: own_pictures.OwnPictures,
     run: Path,
-    onlooker: Callbacks,
+    callbacks: Callbacks,
     restorer: Restorer,
 ) -> None:
     device = _device()
@@ -224,34 +224,34 @@ def _run(
     )
     stage = _stage(settings, pictures.largest_crop)
     path = run / f"{stage.name}.safetensors"
-    onlooker.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
+    callbacks.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
     try:
         loop.train(
             networks,
             stage,
             pictures.clean,
             options,
-            validate=onlooker.look,
+            validate=callbacks.validate,
             say=logging.debug,
-            watch=onlooker.watch,
+            watch=callbacks.on_step,
             pairs=pictures.pairs,
-            step=onlooker.patient(stage.step),
+            step=callbacks.uninterrupted(stage.step),
         )
     except management.InterruptProcessingException:
-        _keep_unfinished(networks, path, onlooker, restorer, settings)
+        _keep_unfinished(networks, path, callbacks, restorer, settings)
         raise
     finally:
-        onlooker.end()
-    onlooker.require_wanted()
+        callbacks.end()
+    callbacks.raise_if_cancelled()
 
 
 def _keep_unfinished(
-    networks: Networks, path: Path, onlooker: Callbacks, restorer: Restorer, settings: Settings
+    networks: Networks, path: Path, callbacks: Callbacks, restorer: Restorer, settings: Settings
 ) -> None:
     """After a cancel, write a restorer that can be used now. The checkpoint from which the same settings
     resume is there already."""
     place = unfinished_place(path.parent.name)
-    note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
+    note = f"{settings.stage}, cancelled after {callbacks.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
     logging.info(
         f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same "
@@ -271,11 +271,11 @@ def _note(
     settings: Settings,
     folder: Path,
     pictures: own_pictures.OwnPictures,
-    onlooker: Callbacks,
+    callbacks: Callbacks,
 ) -> str:
     kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
     own = (
-        f"{settings.stage}, {onlooker.minutes():.1f} minutes, {len(onlooker.curve.losses)} steps on "
+        f"{settings.stage}, {callbacks.minutes():.1f} minutes, {len(callbacks.curve.losses)} steps on "
         f"{pictures.describe()} of {folder.name}{kinds}, "
         f"learning rate x{settings.learning_rate:g}, seed {settings.seed}, from {restorer.source}"
     )
