@@ -8,13 +8,14 @@ import torch
 
 
 def fit_preview(vae: Any) -> tuple[list[list[float]], list[float]]:
-    """Least-squares colours of latents, for previews: factors `C 3` and bias `3`, for pictures in -1..1.
+    """Colours of latents for previews: factors `C 3` and bias `3`, for pictures in -1..1.
 
-    vae: decodes latents `B C h w` to an IMAGE, as ComfyUI's `VAE`. The latents are random, from a fixed seed.
+    They are a least-squares fit on decoded random latents with a fixed seed. vae: decodes latents `B C h w` to
+    an IMAGE, as ComfyUI's `VAE` does.
     """
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(4, vae.latent_channels, 12, 12, generator=generator)
-    # Smooth latents are more like those of pictures than white noise is.
+    # A constant per channel brings the latents closer to those of pictures than white noise alone.
     latent = latent + 2 * torch.randn(4, vae.latent_channels, 1, 1, generator=generator)
     picture = vae.decode(latent).movedim(-1, 1).mul(2).sub(1)
     small = torch.nn.functional.avg_pool2d(picture.float(), vae.downscale_ratio)
