@@ -4,6 +4,9 @@ number where a link belongs."""
 from __future__ import annotations
 
 import math
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor
 
 LARGEST_INDEX = 2**16
 """The largest place of a picture in a batch: ComfyUI draws the noise of all pictures before it."""
+LONGEST = 200
+"""The most bytes of a file's name. File systems allow 255; this leaves room for a number and a suffix."""
 
 
 def require_numbers(**values: float) -> None:
@@ -88,3 +93,27 @@ def require_finite(x: Tensor, stage: str, dtype: torch.dtype) -> None:
             f"NaN or infinite values in {stage} ({dtype}). Start ComfyUI with --fp32-vae (or --fp32-unet, if "
             "it is the latent)."
         )
+
+
+def reason_of(error: Exception) -> str:
+    """What the operating system says of a name, without the name itself, which may be long."""
+    return (isinstance(error, OSError) and error.strerror) or "it is no name"
+
+
+def require_below(name: str, where: str) -> None:
+    """Raise ValueError unless `name` is a relative path that stays below its folder. where: the folder, in
+    words.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ValueError(f"{str(name)[:LONGEST]!r} is no name of a file. Write one below {where}.")
+    if ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or re.match(r"[A-Za-z]:", name):
+        raise ValueError(
+            f"{name[:LONGEST]!r} leads out of {where}. Write a name below it, without '..' and not from the "
+            "root."
+        )
+
+
+def is_within(path: str | Path, folder: str | Path) -> bool:
+    """Whether `path` lies in `folder` when all links are followed."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return real == root or real.startswith(os.path.join(root, ""))
