@@ -211,12 +211,13 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
         )
         draw = Cache(options.cache, networks, sources, options.cache_crops, device, say).draw
         stage = replace(stage, cached=True)
+    # The loop takes any `Parts`; its annotations name those of the compact model.
     loop.train(
-        networks,
+        networks,  # type: ignore[arg-type]
         stage,
         pictures.photographs,
         settings,
-        validate=validate,
+        validate=validate,  # type: ignore[arg-type]
         say=say,
         pairs=pictures.pairs,
         draw=draw,
