@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..models.family import COMPACT, FAMILIES, SDXL
 from .plan import PLANS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ EXAMPLES = """examples:
   python -m aior_core.training --plan cpu-2h --minutes 60 --data PHOTOGRAPHS --from runs/first --out runs/second
   python -m aior_core.training detail --minutes 30 --data PHOTOGRAPHS --pairs SCANS --from runs/first --out runs/scans
   torchrun --nproc-per-node 2 -m aior_core.training --plan gpu-25min --data PHOTOGRAPHS --out runs/gpu
-  python -m aior_core.training fusion --scale sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
+  python -m aior_core.training fusion --family sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
 
 The same command again goes on where a run was stopped or killed. Beside the checkpoints lie STAGE.csv, STAGE-experts.csv and STAGE.png."""
 
@@ -154,9 +155,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--ship", action="store_true", help="a plan exports into models/ instead of --out")
     sdxl = parser.add_argument_group(
-        "--scale sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md"
+        "--family sdxl",
+        "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md",
     )
-    sdxl.add_argument("--scale", choices=["compact", "sdxl"], default="compact")
+    sdxl.add_argument(
+        "--family",
+        "--scale",
+        choices=list(FAMILIES),
+        default=COMPACT.name,
+        help="of models (default: compact)",
+    )
     sdxl.add_argument(
         "--checkpoint", type=Path, help="the SDXL checkpoint that the restorer is for; it stays as it is"
     )
@@ -185,15 +193,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.stage is None) == (options.plan is None):
         parser.error("give a stage or a --plan, one of the two")
-    if options.scale == "sdxl" and (
+    if options.family == SDXL.name and (
         options.plan or options.stage not in ("fusion", "detail") or not options.checkpoint
     ):
-        parser.error("--scale sdxl takes the stage fusion or detail, and --checkpoint")
+        parser.error("--family sdxl takes the stage fusion or detail, and --checkpoint")
     if options.crop < 64 or options.crop % 64 or options.batch < 1:
         parser.error(
             f"--crop {options.crop} and --batch {options.batch}: expected a multiple of 64, and at least one sample"
         )
-    if options.cache and (options.scale != "sdxl" or options.cache_crops < 1):
+    if options.cache and (options.family != SDXL.name or options.cache_crops < 1):
         parser.error("--cache is for --scale sdxl, and --cache-crops for at least one crop")
     if options.stage and options.minutes is None:
         options.minutes = 10.0
@@ -211,7 +219,7 @@ def settle(options: argparse.Namespace, device: str, memory: float = math.inf) -
 
     On Windows a new process would have to be sent all photographs; there nothing is made ahead unless asked for.
     """
-    fast = device == "cuda" and options.scale == "compact"
+    fast = device == "cuda" and options.family == COMPACT.name
     if options.batch_scale is None:
         options.batch_scale = max(1, int(min(MOST_SCALE, memory / GIB_EACH))) if fast else 1
     if options.workers is None:
@@ -244,7 +252,7 @@ def main() -> None:
         blend(options.start, options.shares, options.out / "blended.safetensors")
     else:
         with distributed.processes(device):
-            if options.scale == "sdxl":
+            if options.family == SDXL.name:
                 from .sdxl_run import run_sdxl
 
                 run_sdxl(options, device)
