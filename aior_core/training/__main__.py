@@ -182,7 +182,8 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
 
 def _add_sdxl(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "--family sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md"
+        "--family sdxl",
+        "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md",
     )
     add = group.add_argument
     add("--family", "--scale", choices=list(FAMILIES), default=COMPACT.name)
