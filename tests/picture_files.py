@@ -1,4 +1,4 @@
-"""Picture files that readers get wrong, made in memory: used by the tests of the reader and of the command."""
+"""Makes picture files in memory that readers often get wrong, for tests of the reader and of the command."""
 
 from __future__ import annotations
 

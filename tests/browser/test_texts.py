@@ -1,4 +1,4 @@
-"""What nodes of the pack say, read on the nodes themselves: `web/text.js`, in both ways in which the front end draws nodes."""
+"""The texts that nodes show (`web/text.js`), on the canvas and in Nodes 2.0."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from tools.front_end import FrontEnd
 WORKFLOW, OTHER = (ROOT / "workflows" / f"{name}.json" for name in ("what_is_wrong", "restore"))
 SECONDS = 120
 READ = """() => {
-    const seen = [...document.querySelectorAll('pre')].filter(one => one.offsetParent && one.textContent.startsWith('Picture 1'))
+    const seen = [...document.querySelectorAll('pre')].filter(
+        one => one.offsetParent && one.textContent.startsWith('Picture 1'))
     return seen.map(one => {
-        const {x, y, width, height} = one.getBoundingClientRect(), above = document.elementFromPoint(x + width / 2, y + height / 2)
-        return [one.textContent, above === one, one.scrollHeight <= one.clientHeight && one.scrollWidth <= one.clientWidth]
+        const {x, y, width, height} = one.getBoundingClientRect()
+        const above = document.elementFromPoint(x + width / 2, y + height / 2)
+        const fits = one.scrollHeight <= one.clientHeight && one.scrollWidth <= one.clientWidth
+        return [one.textContent, above === one, fits]
     })
 }"""
 INTO_A_SUBGRAPH = """() => {
-    const graph = app.graph, nodes = graph._nodes.filter(node => ['AIOR_EncodePrior', 'AIOR_PriorReport'].includes(node.type))
+    const graph = app.graph
+    const nodes = graph._nodes.filter(
+        node => ['AIOR_EncodePrior', 'AIOR_PriorReport'].includes(node.type))
     graph.convertToSubgraph(new Set(nodes))
 }"""
 OPEN_IT = """() => {
@@ -54,7 +59,8 @@ def test_texts_are_read_on_the_nodes(drawn_as, keep):
     front.run(SECONDS)
     line, report = said = texts(front)
     assert report.splitlines()[0] == line and len(report.splitlines()) == 9
-    # Saved with the workflow or sent with the prompt, they would make what was computed before be computed again.
+    # Saved with the workflow or sent with the prompt, they would make what was computed before be computed
+    # again.
     assert "Picture 1" not in json.dumps(
         front.page.evaluate("app.graphToPrompt().then(({workflow, output}) => [workflow, output])")
     )

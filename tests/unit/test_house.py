@@ -49,7 +49,7 @@ def python_files(folder: Path):
 
 
 def imports(path: Path):
-    """(absolute module or None, path inside the repository that a relative import names or None, line) of every import."""
+    """(absolute module or None, path of a relative import in the repository or None, line) of imports."""
     package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -86,7 +86,7 @@ PROGRAMS = {
     "tools": {"tools", "scripts", "aior_core"},
     "benchmarks": {"benchmarks"},
 }
-"""Folders beside the pack, and which of them each may import. Benchmarks reach the pack through `_host.room`."""
+"""Folders beside the pack, and what each may import. Benchmarks import the pack by `_host.room`."""
 SHARED_WITH_SCRIPTS = {"aior_core.atomic"}
 """Modules of the pack that scripts import. Like scripts, they need the standard library only."""
 STARTS_COMFYUI = {"_host.py", "sdxl_cache.py"}

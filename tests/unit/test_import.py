@@ -1,4 +1,4 @@
-"""What importing the pack does to the process and the machine it runs in: no connection, nothing written, little time."""
+"""Importing the pack opens no connection, writes nothing, and takes little time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BOUND = 0.15
 """Seconds of the processor, of compiled modules; 0.03 measured."""
 LATER = {"kornia", "triton", "matplotlib"}
-"""What is slow to import and is for training, metrics and charts only. ComfyUI's own nodes import kornia, before the packs or not at all."""
+"""Packages that are slow to import and only needed for training, metrics and charts.
+
+ComfyUI's own nodes import kornia, before the packs or not at all.
+"""
 RUNNING = """
 import utils.extra_config  # as main.py does, before nodes puts comfy/ and its own utils first on the path
 import comfy.cli_args
@@ -29,14 +32,17 @@ import asyncio, gc, importlib.util, json, os, socket, sys, time
 folder = sys.argv[1]
 seen, before = [], set(sys.modules)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "shutil.rmtree"}
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate",
+           "os.chmod", "shutil.rmtree"}
 PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"}
 
 
 def watch(event, arguments):
     if event.startswith("socket.") or event in CHANGES | PROGRAMS:
         what = " ".join(map(str, arguments))
-    elif event == "open" and (arguments[2] & WRITES if isinstance(arguments[2], int) else set(arguments[1] or "") & set("wax+")):
+    elif event == "open" and (
+        arguments[2] & WRITES if isinstance(arguments[2], int) else set(arguments[1] or "") & set("wax+")
+    ):
         what = str(arguments[0])
     else:
         return
@@ -52,7 +58,9 @@ class Forbidden:
 
 
 async def load():
-    spec = importlib.util.spec_from_file_location("a_pack", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])
+    spec = importlib.util.spec_from_file_location(
+        "a_pack", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["a_pack"] = module
     spec.loader.exec_module(module)
@@ -74,7 +82,8 @@ except PermissionError as refused:
 seconds, work = time.perf_counter() - started, time.process_time() - worked
 socket.socket, seen = real, list(seen)
 new = sorted({name.split(".")[0] for name in set(sys.modules) - before} - {"a_pack"})
-print("RESULT " + json.dumps({"seconds": seconds, "work": work, "seen": seen, "nodes": names, "new": new, "error": error}))
+result = {"seconds": seconds, "work": work, "seen": seen, "nodes": names, "new": new, "error": error}
+print("RESULT " + json.dumps(result))
 """
 
 ENTRY = """
@@ -94,7 +103,10 @@ async def comfy_entrypoint():
 
 
 def load(folder: Path, *, first: str = "", path: Path | None = None, compiled: Path | None = None) -> dict:
-    """Import the pack in `folder` as ComfyUI does, in a process of its own that has run `first` already, and say what it did. `compiled` is where compiled modules are."""
+    """Import the pack in `folder` as ComfyUI does, in a process that has run `first`, and report what it did.
+
+    `compiled` is the folder of compiled modules.
+    """
     environment = {
         **os.environ,
         **({"PYTHONPATH": str(path)} if path else {}),
@@ -123,7 +135,8 @@ def test_the_pack_imports_without_connections_and_files_in_little_time(comfyui, 
     told = load(ROOT, first=RUNNING, path=comfyui, compiled=tmp_path)
     new = ", ".join(told["new"]) or "none"
     print(
-        f"\nThe pack's own import: {told['seconds']:.2f} s, {told['work']:.2f} s of the processor; packages that ComfyUI had not imported: {new}"
+        f"\nThe pack's own import: {told['seconds']:.2f} s, {told['work']:.2f} s of the processor; "
+        f"packages that ComfyUI had not imported: {new}"
     )
     assert not told["error"] and len(told["nodes"]) > 10 and "AIOR_EncodePrior" in told["nodes"]
     assert [event for event in told["seen"] if str(tmp_path) not in event] == []
