@@ -133,17 +133,17 @@ class Crops:
     """
 
     def __init__(self, networks, photographs, count: int):
-        fresh = room("aior_core.training.loop").fresh(photographs, None, 0.0, "cpu")
-        self.recall = room("aior_core.training.replay_buffer").Latents(
-            networks, fresh, "cpu", kept=count, selective=0.0
+        fresh = room("aior_core.training.batches").fresh_crops(photographs, None, 0.0, "cpu")
+        self.buffer = room("aior_core.training.replay_buffer").LatentBuffer(
+            networks, fresh, "cpu", capacity=count, selective=0.0
         )
         side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)
         generator = torch.Generator().manual_seed(SEED)
-        while self.recall.count < count:
-            self.recall.remember(self.recall.encode(8, side, generator))
+        while self.buffer.count < count:
+            self.buffer.add(self.buffer.encode(8, side, generator))
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.recall.recalled(count, generator)
+        return self.buffer.sampled(count, generator)
 
 
 def train(networks, stage, photographs, steps: int, draw: Callable | None = None) -> None:
@@ -237,10 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     common = room("aior_core.training.networks").build(config, seed=SEED)
     common.load_state_dict(state)
-    stages, fusion_loss = (
-        room("aior_core.training.stages").STAGES,
-        room("aior_core.training.stages").fusion_loss,
-    )
+    stages = room("aior_core.training.stages").STAGES
     train(common, stages["prior"], photographs, options.forget)
     encoded = Crops(common, photographs, options.crops)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
@@ -249,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
         networks = started(variant, state, config)
         train(
             networks,
-            dataclasses.replace(stages["fusion"], step=fusion_loss),
+            stages["fusion"],
             photographs,
             options.steps,
             encoded,

@@ -5,9 +5,9 @@ look.
     python benchmarks/damage_speed.py --looks --count 10  every look of every kind as well
     python benchmarks/damage_speed.py --device cuda
 
-One core trains on about six crops of 256x256 per second, so damage must be faster than that. The time
-includes drawing the recipe, damaging the crop, and making the labels. The recipes are those of `sample_world`
-with the shares of the restoring stages.
+A core learns from about six crops of 256 a second, so damage must be faster than that. The time covers
+drawing the recipe, damaging the crop, and the labels. The recipes are those of `sample_world` with the
+shares of the restoring stages. `--json` writes the numbers to a file.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PARTS = ("draw", "damage", "labels")
 
 
 def crop(side: int, generator: torch.Generator) -> torch.Tensor:
-    """A picture `1 3 side side`, -1..1, with edges, ramps and texture.
+    """Return `1 3 side side` in -1..1 with edges, ramps and texture.
 
-    The time of damage hardly depends on it.
+    The cost of damage hardly depends on the content of a picture.
     """
     coarse = (
         torch.rand(1, 3, side // 16, side // 16, generator=generator)
@@ -45,7 +45,10 @@ def crop(side: int, generator: torch.Generator) -> torch.Tensor:
 def cost(
     make: Callable[[torch.Generator], object], count: int, side: int, device: str
 ) -> tuple[list[float], list]:
-    """Mean seconds to draw, to damage and to label `count` crops; and (seconds, recipe) of each."""
+    """Return the mean seconds of drawing, damaging and labelling, and (seconds, recipe) of each crop.
+
+    One more crop at the start warms up and does not count.
+    """
     degradations = room("aior_core.degradations")
     generator = torch.Generator().manual_seed(1)
     picture, sums, each = crop(side, generator).to(device), [0.0, 0.0, 0.0], []
@@ -67,7 +70,7 @@ def cost(
 
 
 def mix(count: int, side: int, device: str) -> dict:
-    """Measure the training mix as a whole, and by number of damages."""
+    """Measure the training mix as a whole, and by the number of damages."""
     degradations = room("aior_core.degradations")
     weights = degradations.shares("training")
     means, each = cost(
@@ -107,7 +110,7 @@ def mix(count: int, side: int, device: str) -> dict:
 
 
 def looks(count: int, side: int, device: str) -> dict:
-    """Milliseconds of every look by itself, at the severities that training draws."""
+    """Measure the milliseconds of every look alone, at the severities that training draws."""
     degradations, sampling = room("aior_core.degradations"), room("aior_core.degradations.sampling")
     draws, photograph, apart = (
         room(f"aior_core.degradations.{name}") for name in ("draw", "photograph", "apart")

@@ -72,7 +72,7 @@ def strip(pictures: list[torch.Tensor]) -> Image.Image:
 def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None) -> list[list]:
     """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case with every setting."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )

@@ -61,7 +61,7 @@ class Naming:
 
 def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
     """Measure a result `1 3 H W`, -1..1, by the case's protocol."""
-    scores = room("aior_core.metrics.report").measure(
+    scores = room("aior_core.metrics").measure(
         result, case.gt, border=case.border, channel=case.channel, learned=learned
     )
     return Row(

@@ -81,7 +81,7 @@ def clean(name: str, files: list[Path], limit: int | None) -> Iterator[Case]:
 def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main: str | None) -> Iterator[Row]:
     """Restore a case with each number of steps. Yields a row for each."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )

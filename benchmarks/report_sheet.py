@@ -22,7 +22,8 @@ from _host import ROOT, Walk, image, room
 from PIL import Image
 
 GAP, CAPTION, CHART = 8, 26, 400
-PAPER, TEXT = (250, 250, 250), (30, 30, 30)
+palette = room("aior_core.report.palette")
+PAPER, TEXT = palette.PAPER, palette.PAPER_INK
 
 # Damages of a picture: (kind, severity, kind of the mask or None for the whole picture).
 SINGLY = (
@@ -100,7 +101,7 @@ def recipe_of(done: tuple, seed: int):
 def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[Row]:
     """A row per case, each with the next picture."""
     degradations, report, drawing = (
-        room(f"aior_core.{name}") for name in ("degradations", "host.report", "host.drawing")
+        room(f"aior_core.{name}") for name in ("degradations", "report.degradation_report", "report.drawing")
     )
     as_8bit = room("aior_core.metrics").as_8bit
     for index, done in enumerate(cases):

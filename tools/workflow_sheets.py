@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy
 from PIL import Image, ImageDraw, ImageFont
 
+from aior_core.report.palette import BACKGROUND, INK
 from scripts.client import ComfyClient, Result
 
 WIDTH, GAP, BAR = 640, 4, 22
-BACKGROUND, INK = (24, 26, 30), (232, 234, 238)
 FRAMES, SIZE, RATE, SIGMA, PAN = 12, (320, 240), 12, 25, 4
 
 
