@@ -38,7 +38,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def stored(results: dict, name: str = "table") -> str:
-    """A table whose cells a benchmark stored as text, see `_results.as_table`; empty if it was not measured."""
+    """A table whose cells are stored as text, see `_results.as_table`; empty if it was not measured."""
     return markdown(results[name]["header"], results[name]["rows"]) if name in results else ""
 
 
