@@ -114,7 +114,8 @@ def test_a_small_file_that_claims_to_be_an_sdxl_unet_gets_no_memory(host, tmp_pa
     from aior_pack.aior_core.host.unet_file import load_unet
     from aior_pack.tests.unit.test_published import NARROW, filled, unildiff
 
-    config = {"num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
+    config = {"num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10,
+    10], "transformer_depth_middle": 10,
               "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10]}  # fmt: skip
     names = {
         theirs: ours
@@ -235,7 +236,8 @@ def test_weights_that_are_no_numbers_are_named(host, tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match=r"ints.safetensors holds tensors of another kind than weights are: prior.head.local.bias \(int32\)",
+        match=r"ints.safetensors holds tensors of another kind than weights are: "
+        r"prior.head.local.bias \(int32\)",
     ):
         load_restorer(tmp_path / "ints.safetensors")
 

@@ -63,7 +63,8 @@ def test_another_schedule_of_the_same_flow_goes(walk, name, inputs):
 
 
 SDXL = {
-    "ModelSamplingDiscrete": ({"sampling": "v_prediction", "zsnr": True}, True), "ModelSamplingSD3": ({"shift": 3.0}, True),
+    "ModelSamplingDiscrete": ({"sampling": "v_prediction", "zsnr": True}, True),
+    "ModelSamplingSD3": ({"shift": 3.0}, True),
     "ModelSamplingStableCascade": ({"shift": 2.0}, False), "ModelSamplingFlux": (RUBBISH[-1][1], False),
     "ModelSamplingContinuousEDM": (RUBBISH[4][1], False),
 }  # fmt: skip

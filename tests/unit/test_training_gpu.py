@@ -131,7 +131,8 @@ def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
 
 
 @pytest.mark.parametrize("channels, kernel, step, dtype", [
-    (8, 3, 1, torch.float32), (40, 5, 1, torch.float32), (64, 7, 1, torch.float32), (6, 3, 4, torch.float32), (32, 3, 1, torch.bfloat16),
+    (8, 3, 1, torch.float32), (40, 5, 1, torch.float32), (64, 7, 1, torch.float32), (6, 3, 4, torch.float32),
+    (32, 3, 1, torch.bfloat16),
 ])  # fmt: skip
 def test_own_depthwise_convolutions_are_those_of_pytorch(channels, kernel, step, dtype, monkeypatch):
     if kernels.triton is None or not (torch.cuda.is_available() or kernels.triton.knobs.runtime.interpret):
