@@ -1,4 +1,4 @@
-"""Weight files made wrong at random, 60 of them and 2,000 with --stress, through the loaders in a process that may crash."""
+"""Randomly damaged weight files, 60 or with --stress 2,000, through the loaders in a process that may crash."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE, ALL, EACH = 60, 2000, 500
-"""How many mutations; a process takes `EACH`, so that what one leaves behind in memory is not all of theirs."""
+"""Number of mutations. A process takes `EACH` of them, so that remains in memory affect few."""
 MOST_BYTES = 2 * 2**30
 SECONDS = 1800
 
 
 def run(folder: Path, first: int, last: int) -> tuple[dict[int, dict], dict[int, dict], str]:
-    """Mutations `first` up to `last` in processes of their own: what was begun, what ended, and what was printed at a crash."""
+    """Run mutations `first` to `last` in new processes: what began, what ended, and the output at a crash."""
     begun: dict[int, dict] = {}
     ended: dict[int, dict] = {}
     printed = ""

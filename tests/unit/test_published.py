@@ -1,4 +1,4 @@
-"""UniLDiff's and FaithDiff's checkpoints: the published keys and shapes, taken apart, converted, refused with a reason."""
+"""UniLDiff's and FaithDiff's checkpoints: read by keys and shapes, converted, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same walk at the other scale: the host's own SDXL class and KL autoencoder, made narrow, with random weights."""
+"""The walk at the scale of SDXL: ComfyUI's own SDXL class and KL autoencoder, narrow, with random weights."""
 
 import dataclasses
 

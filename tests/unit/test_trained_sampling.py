@@ -1,4 +1,4 @@
-"""Patches of MODEL that have it sampled as it was not trained: refused, before Apply DAFF and after it; what only moves the schedule is not."""
+"""Patches that change how a MODEL is sampled are refused, before and after Apply DAFF; schedules are not."""
 
 import pytest
 import torch

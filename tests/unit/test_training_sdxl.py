@@ -1,4 +1,4 @@
-"""The stages at SDXL's scale on a narrow SDXL of the host's own classes: what they train, that they learn, what they write."""
+"""The stages of SDXL on a narrow SDXL: what they train, that they learn, and what they write."""
 
 from __future__ import annotations
 
