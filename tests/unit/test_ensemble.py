@@ -39,7 +39,7 @@ def test_two_are_the_mean_of_both(walk):
 
 @pytest.mark.parametrize("kept", [True, False], ids=["small", "large"])
 def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
-    """For a small picture, and for one whose fine features are not kept: no feature of the other copy is used."""
+    """For a small picture, and for one whose fine features are not kept: no copy uses another's features."""
     from aior_pack.aior_core.host.prior_encode import encode_features
     from aior_pack.aior_core.pipeline import encode
     from aior_pack.tests.tiny import decode_job

@@ -1,4 +1,4 @@
-"""Randomly damaged weight files, 60 or with --stress 2,000, through the loaders in a process that may crash."""
+"""Randomly damaged weight files, 60 or with --stress 2,000, through the loaders in a process of their own."""
 
 from __future__ import annotations
 
