@@ -1,4 +1,4 @@
-"""UniLDiff's and FaithDiff's checkpoints: the published keys and shapes, taken apart, converted, refused with a reason."""
+"""UniLDiff's and FaithDiff's checkpoints: read by keys and shapes, converted, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -314,7 +314,8 @@ def test_faithdiffs_aligner_by_its_formula_each_item_alone():
         attention = torch.nn.MultiheadAttention(64, 8)
         attention.load_state_dict({k.removeprefix("attn."): v for k, v in w.items() if k.startswith("attn.")})
         for i in range(3):
-            # As published: batch first fed to an attention that takes the sequence first, two equal rows as CFG makes them.
+            # As published: batch first fed to an attention that takes the sequence first, two equal rows as
+            # CFG makes them.
             row = F.layer_norm(x[i : i + 1], (64,), w["ln_1.weight"], w["ln_1.bias"]).expand(2, -1, -1)
             x[i] = x[i] + attention(row, row, row)[0][0].detach()
         m = F.linear(

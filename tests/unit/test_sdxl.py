@@ -1,4 +1,4 @@
-"""The same walk at the other scale: the host's own SDXL class and KL autoencoder, made narrow, with random weights."""
+"""The walk at the scale of SDXL: ComfyUI's own SDXL class and KL autoencoder, narrow, with random weights."""
 
 import dataclasses
 
@@ -302,8 +302,10 @@ def test_a_whole_sdxl_unet_is_recognised():
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     config = comfy.supported_models.SDXL.unet_config | {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "num_heads": -1,
-        "num_head_channels": 64, "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4], "num_heads": -1,
+        "num_head_channels": 64, "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2,
+        2, 10, 10, 10],
         "num_classes": "sequential", "use_spatial_transformer": True, "legacy": False,
     }  # fmt: skip
     with torch.device("meta"):
