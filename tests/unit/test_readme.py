@@ -232,7 +232,7 @@ def test_documents_for_a_first_reading_stay_short(document, most):
 
 @pytest.mark.parametrize("document", ["README.md", "models/README.md"])
 def test_marked_tables_are_closed_and_named_once(document):
-    marks = re.findall(r"<!-- (table: ([\w-]+)|end) -->", text_of(ROOT / document))
+    marks = re.findall(r"<!-- (table: ([\w -]+)|end) -->", text_of(ROOT / document))
     assert [mark.split(":")[0] for mark, _ in marks] == ["table", "end"] * (len(marks) // 2)
     names = [name for _, name in marks if name]
     assert len(set(names)) == len(names)
