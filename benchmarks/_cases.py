@@ -1,4 +1,4 @@
-"""What is measured: pictures with a known damage, one after the other, always the same ones."""
+"""The pictures that the benchmarks measure: clean pictures with known damages, always the same ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 CROP = 256
 PICTURES = room("aior_core.picture.suffixes").PICTURE_SUFFIXES
 
-# label: steps in physical order, each (kind, severity, parameters that replace the preset's)
+# Steps by label, in physical order: each is (kind, severity, parameters that replace those of the preset).
 VALIDATION = {
     "clean": (),
     "noise 15": (("noise", 0.25, {"sigma": 15.0}),),
@@ -39,11 +39,11 @@ VALIDATION = {
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to restore. `lq` and `gt` are `1 3 H W`, -1..1; `lq` may leave that range where noise is
-    not clipped.
+    """A picture to restore. `lq` and `gt` are `1 3 H W`, -1..1; `lq` exceeds this range if its noise is not
+    clipped.
 
-    kinds: the damages in it. sigma: of its noise on the 0..255 scale, if that is its only damage.
-    scale: of its super-resolution. border, channel: the protocol to measure with.
+    kinds: its damages. sigma: of its noise on the scale 0..255, if noise is its only damage. scale: the
+    factor of super-resolution. border, channel: of the protocol to measure with.
     """
 
     set: str
@@ -59,14 +59,14 @@ class Case:
 
 
 def read(path: Path) -> torch.Tensor:
-    """A picture file as `1 3 H W`, -1..1; alpha is dropped, grey repeated."""
+    """A picture file as `1 3 H W`, -1..1. Alpha is dropped, grey becomes RGB."""
     with Image.open(path) as picture:
         values = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(values).movedim(-1, 0)[None] * 2 - 1
 
 
 def spaced(items: list, limit: int | None) -> list:
-    """At most `limit` of the items, evenly spaced, so that a quick run sees the whole variety of a set."""
+    """At most `limit` items, evenly spaced, so that a quick run sees the variety of a set."""
     if limit is None or limit >= len(items):
         return items
     return [items[index * len(items) // limit] for index in range(limit)]
@@ -75,7 +75,8 @@ def spaced(items: list, limit: int | None) -> list:
 def _need(path: Path, what: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is missing: {what}. Point --data at the folder that holds it, or leave the set out of --sets."
+            f"{path} is missing: {what}. Point --data at the folder that holds it, or leave the "
+            f"set out of --sets."
         )
     return path
 
@@ -100,7 +101,10 @@ def held_out(data: Path) -> list[Path]:
 
 
 def middle(path: Path, *, halved: bool = False) -> torch.Tensor:
-    """The middle of a picture file, `1 3 CROP CROP`, -1..1; `halved`, of the picture at half of its size, where that is large enough."""
+    """The middle of a picture file, `1 3 CROP CROP`, -1..1.
+
+    `halved` halves the picture before, if it is large enough.
+    """
     whole = read(path)
     if halved and min(whole.shape[-2:]) >= 2 * CROP:
         whole = F.avg_pool2d(whole, 2)
@@ -109,22 +113,26 @@ def middle(path: Path, *, halved: bool = False) -> torch.Tensor:
 
 
 def validation(data: Path, limit: int | None, *, halved: bool = False) -> Iterator[Case]:
-    """Centre crops of the MANIFEST's `val` pictures under `VALIDATION`, rounded to 8 bits as a user's file is; see `middle`."""
+    """The middle (`middle`) of the MANIFEST's `val` pictures with the damages of `VALIDATION`, in 8 bits."""
     files = held_out(data)
     as_8bit = room("aior_core.metrics").as_8bit
     for label, steps in VALIDATION.items():
         for index, file in spaced(list(enumerate(files)), limit):
             clean = middle(_need(file, "a validation picture"), halved=halved)
             yield Case(
-                "val/2" if halved else "val", label, file.stem, as_8bit(damage(clean, steps, 1000 * index + 17)), clean,
+                "val/2" if halved else "val",
+                label,
+                file.stem,
+                as_8bit(damage(clean, steps, 1000 * index + 17)),
+                clean,
                 kinds=tuple(kind for kind, _, _ in steps),
                 sigma=steps[0][2].get("sigma") if len(steps) == 1 else None,
                 scale=4 if label == "low_resolution x4" else None,
-            )  # fmt: skip
+            )
 
 
 def cbsd68(data: Path, limit: int | None) -> Iterator[Case]:
-    """Gaussian noise as the papers have it (float, not clipped) and as a file holds it (8 bits), and JPEG."""
+    """CBSD68 with Gaussian noise as in papers (float, not clipped) and as in files (8 bits), and JPEG."""
     files = sorted(_need(data / "test" / "CBSD68", "the 68 pictures of CBSD68").glob("*.png"))
     as_8bit = room("aior_core.metrics").as_8bit
     noise = [
@@ -140,13 +148,18 @@ def cbsd68(data: Path, limit: int | None) -> Iterator[Case]:
             clean = read(file)
             damaged = damage(clean, ((kind, 0.5, params),), index)
             yield Case(
-                "CBSD68", label, file.stem, as_8bit(damaged) if params.get("clip", True) else damaged, clean,
-                kinds=(kind,), sigma=params.get("sigma"),
-            )  # fmt: skip
+                "CBSD68",
+                label,
+                file.stem,
+                as_8bit(damaged) if params.get("clip", True) else damaged,
+                clean,
+                kinds=(kind,),
+                sigma=params.get("sigma"),
+            )
 
 
 def set5(data: Path, limit: int | None) -> Iterator[Case]:
-    """Set5's own low-resolution pictures, enlarged bicubically to the size of the ground truth; Y, border of the scale."""
+    """Set5's own small pictures, enlarged bicubically; measured on Y without a border of `scale` pixels."""
     files = sorted(_need(data / "test" / "Set5" / "gt", "Set5's ground truth").glob("*.png"))
     for scale in (2, 4):
         for file in spaced(files, limit):
@@ -173,13 +186,13 @@ def set5(data: Path, limit: int | None) -> Iterator[Case]:
 
 
 def partner(stem: str, truths: dict[str, Path]) -> Path | None:
-    """The ground truth for `stem`: of the same name, or the longest name that it begins with (0001_0.8_0.2 -> 0001)."""
+    """The ground truth of `stem`: of the same name, or the longest that `stem` begins with."""
     fitting = [name for name in truths if stem == name or stem.startswith((name + "_", name + "-"))]
     return truths[max(fitting, key=len)] if fitting else None
 
 
 def paired(name: str, folder: Path, limit: int | None) -> Iterator[Case]:
-    """A published set as `folder/lq` and `folder/gt`, paired by name, or by order if no name fits and the counts agree."""
+    """A set of pairs in `folder/lq` and `folder/gt`, paired by name, or by order if no name matches."""
     sides = []
     for side in ("lq", "gt"):
         found = sorted(
@@ -195,11 +208,12 @@ def paired(name: str, folder: Path, limit: int | None) -> Iterator[Case]:
     for lq_file, gt_file in spaced(pairs, limit):
         if gt_file is None:
             raise ValueError(
-                f"{name}: no picture in {folder / 'gt'} belongs to {lq_file.name}; give both the same name."
+                f"{name}: no picture in {folder / 'gt'} belongs to {lq_file.name}. Give both the same name."
             )
         lq, gt = read(lq_file), read(gt_file)
         if lq.shape != gt.shape:
             raise ValueError(
-                f"{name}: {lq_file.name} is {tuple(lq.shape[-2:])}, {gt_file.name} is {tuple(gt.shape[-2:])}; a pair must have one size."
+                f"{name}: {lq_file.name} is {tuple(lq.shape[-2:])}, but {gt_file.name} is "
+                f"{tuple(gt.shape[-2:])}. Both pictures of a pair must have the same size."
             )
         yield Case(name, "as given", lq_file.stem, lq, gt)

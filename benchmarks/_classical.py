@@ -1,4 +1,4 @@
-"""What one would use without a network, where something fits the damage."""
+"""Classical methods to compare with, for the damages that have one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLIND = "-"
 
 
 def denoiser() -> str:
-    """The denoiser that is used here: CBM3D if the optional package bm3d is installed, else scikit-image's non-local means."""
+    """The denoiser to compare with: CBM3D if the package bm3d is installed, otherwise non-local means."""
     return "CBM3D" if importlib.util.find_spec("bm3d") else "NLM"
 
 
@@ -31,7 +31,7 @@ def _denoise(image: np.ndarray, sigma: float, method: str) -> np.ndarray:
 def dehaze(
     image: np.ndarray, patch: int = 15, radius: int = 40, keep: float = 0.95, floor: float = 0.1
 ) -> np.ndarray:
-    """Dark channel prior (He, Sun, Tang, TPAMI 2011) with the guided filter for the transmission; `H W 3`, 0..1."""
+    """Dark channel prior (He, Sun, Tang, TPAMI 2011), transmission by guided filter; `H W 3`, 0..1."""
     from scipy.ndimage import minimum_filter, uniform_filter
 
     def dark(picture: np.ndarray) -> np.ndarray:
@@ -61,10 +61,10 @@ def brighten(image: np.ndarray) -> np.ndarray:
 
 
 def classical(case: Case, method: str = "auto") -> tuple[str, torch.Tensor | None]:
-    """Name and `1 3 H W`, -1..1 result of the baseline that fits the case, or ("-", None) where none does.
+    """Name and result (`1 3 H W`, -1..1) of the classical method for the case, or ("-", None) if there is
+    none.
 
-    method: "auto", or "CBM3D" or "NLM" to choose the denoiser. The denoiser is told the true sigma; ours is
-    not.
+    method: "auto", or "CBM3D" or "NLM" to choose the denoiser. Unlike AIOR, the denoiser gets the true sigma.
     """
     if case.scale is not None:
         return "bicubic", case.lq

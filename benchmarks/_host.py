@@ -1,8 +1,7 @@
-"""The pack and ComfyUI in this process, and the walk of the nodes as one function: what both benchmarks
-drive.
+"""The pack and ComfyUI in this process, and the walk of the nodes as one function.
 
-The pack is loaded under a name of its own with its root as package path, so that its room `nodes` never meets
-ComfyUI's module of that name.
+The pack is loaded under a name of its own, with its root as package path, so that its folder `nodes` does not
+hide ComfyUI's module of that name.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ PACK = "aior_benchmarked"
 
 
 def room(name: str) -> types.ModuleType:
-    """Import a part of the pack, such as `aior_core.metrics`, which needs no ComfyUI unless it is a room that does."""
+    """Import a part of the pack, such as `aior_core.metrics`.
+
+    Only `host` and parts that use it need ComfyUI.
+    """
     if PACK not in sys.modules:
         package = types.ModuleType(PACK)
         package.__path__ = [str(ROOT)]
@@ -34,12 +36,15 @@ def room(name: str) -> types.ModuleType:
 
 
 def image(picture: torch.Tensor) -> torch.Tensor:
-    """`B 3 H W`, -1..1 -> IMAGE `B H W 3`, 0..1. Not from_unit, which clamps: unclipped noise goes in unclipped."""
+    """`B 3 H W`, -1..1 -> IMAGE `B H W 3`, 0..1.
+
+    Unlike `from_unit`, it does not clamp: noise stays unclipped.
+    """
     return ((picture + 1) / 2).movedim(1, -1).contiguous()
 
 
 def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
-    """Median seconds of `action` over `repeats` runs, and its last result; on an accelerator, until it is done."""
+    """Median seconds of `action` over `repeats` runs, and its last result. Waits until a GPU is done."""
     seconds, result = [], None
     for _ in range(repeats):
         started = time.perf_counter()
@@ -51,13 +56,13 @@ def timed(action: Callable[[], object], repeats: int) -> tuple[float, object]:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far, in MiB (Linux counts in KiB, macOS in bytes)."""
+    """Peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def find_comfyui() -> Path:
-    """ComfyUI's folder: COMFYUI_PATH, the one this pack is installed in, or the one that aior.py sets up.
+    """ComfyUI's folder: COMFYUI_PATH, the ComfyUI that holds this pack, or the one that aior.py sets up.
 
     Raises FileNotFoundError that says how to get one.
     """
@@ -68,12 +73,16 @@ def find_comfyui() -> Path:
             return folder
     looked = ", ".join(str(folder) for folder in candidates)
     raise FileNotFoundError(
-        f"No ComfyUI in {looked}. Set COMFYUI_PATH to one, or let `python3 aior.py restore` set one up in .host/."
+        f"No ComfyUI in {looked}. Set COMFYUI_PATH to one, or let `python3 aior.py restore` set "
+        f"one up in .host/."
     )
 
 
 def start_comfy(device: str = "cpu") -> None:
-    """Make `comfy` importable, on the CPU unless `device` is "auto", in which case ComfyUI chooses. Call before anything imports comfy."""
+    """Make `comfy` importable, on the CPU or, with `device` "auto", on the device that ComfyUI chooses.
+
+    Call it before anything imports comfy.
+    """
     sys.path.insert(0, str(find_comfyui()))
     from comfy.cli_args import args
 
@@ -86,7 +95,7 @@ def start_comfy(device: str = "cpu") -> None:
 
 @dataclass
 class Restored:
-    """What the walk makes of one picture: a `B H W C` image per number of steps, and the degradation estimate `[8]`, `[8]`."""
+    """The results for a picture: IMAGE `B H W C` and seconds by number of steps, and the estimate `[K]`."""
 
     images: dict[int, torch.Tensor]
     seconds: dict[int, float]
@@ -95,10 +104,10 @@ class Restored:
 
 
 class Walk:
-    """encode_prior -> sample_daff -> decode_daem with one loaded compact model: the functions behind the nodes."""
+    """The functions behind the nodes, with one compact model: encode_prior, sample_daff, decode_daem."""
 
     def __init__(self, weights: str | None = None, device: str = "cpu", ensemble: int = 1):
-        """`ensemble`: DAEM Decode's number of mirrored copies."""
+        """`ensemble` is DAEM Decode's number of mirrored copies."""
         start_comfy(device)
         self.ensemble = ensemble
         self.compact_model = room("aior_core.host.compact_model")
@@ -114,7 +123,7 @@ class Walk:
         return self.prior_encode.encode_prior(self.restorer, self.vae, image)
 
     def sample(self, prior, steps: int, seed: int = 0) -> dict:
-        """LATENT after `steps`; at 0 steps the degraded picture's own latent, so that DAEM alone is measured."""
+        """LATENT after `steps` steps; for 0, the damaged picture's own latent, which measures DAEM alone."""
         if steps == 0:
             return {"samples": prior.latent}
         return self.sampling.sample_daff(self.model, self.restorer, prior, seed=seed, steps=steps)
@@ -124,10 +133,9 @@ class Walk:
         return self.daem_decode.decode_daem(latent, self.vae, self.restorer, prior, ensemble=self.ensemble)
 
     def stock_sample(self, prior, steps: int, *, patched: bool):
-        """Latent `B C h w` from ComfyUI's own sampler with the MODEL after Apply DAFF, or (not patched)
-        before it.
+        """Latent `B C h w` of ComfyUI's own sampler, with (`patched`) or without DAFF on the MODEL.
 
-        Both get the same noise and the conditioning of Apply DAFF, so that the patch is the only difference.
+        Noise and conditioning are the same, so that the patch is the only difference.
         """
         import comfy.sample
 
@@ -150,7 +158,10 @@ class Walk:
         )
 
     def __call__(self, image, steps: tuple[int, ...], seed: int = 0) -> Restored:
-        """Restore one IMAGE with each number of steps; the prior is encoded once and its time counted for each."""
+        """Restore an IMAGE with each number of steps.
+
+        The time to encode the prior counts for each of them.
+        """
         started = time.perf_counter()
         prior = self.encode(image)
         encoding = time.perf_counter() - started

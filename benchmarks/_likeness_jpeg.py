@@ -1,5 +1,4 @@
-"""JPEG as files have it: quantisation tables and chroma subsampling, of real cameras and of what our styles
-draw."""
+"""JPEG as files have it: quantisation tables and chroma subsampling of real cameras and of our styles."""
 
 from __future__ import annotations
 
@@ -14,17 +13,23 @@ _RATIOS = {"4:4:4": 1.0, "4:2:2": 2.0, "4:4:0": 2.0, "4:2:0": 4.0}
 
 
 def numbers_of(luma: list, chroma: list, subsampling: str) -> dict[str, float]:
-    """Nearest IJG quality, `off`: how many steps the luma table is from it on average, `steep`: the highest
-    frequency's step over the lowest's, `chroma`: mean chroma step over mean luma step, `pixels`: luma samples
-    per chroma sample."""
+    """Return what describes a table.
+
+    quality: nearest IJG quality.
+    off: mean distance of the luma table from the table of that quality, in steps.
+    steep: steps of the last row over those of the first row.
+    chroma: mean chroma step over mean luma step.
+    pixels: luma samples per chroma sample.
+    """
     quality, off = nearest_ijg(luma)
     values = {"quality": float(quality), "off": off, "steep": sum(luma[-8:]) / max(sum(luma[:8]), 1)}
     return values | {"chroma": sum(chroma) / max(sum(luma), 1), "pixels": _RATIOS[subsampling]}
 
 
 def nearest_ijg(luma: list) -> tuple[int, float]:
-    """Quality 1..100 of the IJG table that is nearest to a luma table of 64 steps, and the mean absolute
-    difference."""
+    """Return the IJG quality 1..100 whose table is nearest to 64 luma steps, and the mean absolute
+    difference.
+    """
     jpeg = room("aior_core.degradations.jpeg")
     distances = []
     for quality in range(1, 101):
@@ -35,8 +40,11 @@ def nearest_ijg(luma: list) -> tuple[int, float]:
 
 
 def jpeg_of_tables(path: Path) -> list[dict[str, float]]:
-    """Every table that a camera wrote, each as often as the square root of its count, so that one camera does
-    not outvote all others."""
+    """Return the numbers of every table that a camera wrote.
+
+    Each table occurs as often as the square root of its count, so that one camera does not outvote the
+    others.
+    """
     rows = []
     for entry in json.loads(path.read_text())["tables"]:
         if not entry["edited"]:
@@ -47,8 +55,9 @@ def jpeg_of_tables(path: Path) -> list[dict[str, float]]:
 
 
 def first_file(params: object) -> dict | None:
-    """The first dict in dicts and lists, in their order, that has a luma table or a whole quality with a
-    subsampling."""
+    """Return the first dict, in nested dicts and lists, with a luma table or with a whole quality and a
+    subsampling.
+    """
     if isinstance(params, dict):
         if "luma" in params or {"quality", "subsampling"} <= set(params):
             return params
@@ -58,7 +67,7 @@ def first_file(params: object) -> dict | None:
 
 
 def jpeg_of_params(styles: dict, count: int, seed: int) -> tuple[list[dict[str, float]], list[str]]:
-    """The first file that each of STYLES writes, and which of them is missing."""
+    """Return the numbers of the first file that each of STYLES writes, and the names that are missing."""
     draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     jpeg = room("aior_core.degradations.jpeg")

@@ -1,7 +1,8 @@
-"""What one damaged picture and its truth say about the damage, in numbers: the measures behind `likeness.py`.
+"""The measures behind `likeness.py`: what one damaged picture and its truth say about the damage, in numbers.
 
 Every function takes `lq` and `gt`, both `3 H W` in 0..1, and returns a dict of floats. A number that a
-picture does not determine (no flat region, nothing damaged) is NaN, and the table leaves it out."""
+picture does not determine (no flat region, nothing damaged) is NaN, and the table leaves it out.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +13,21 @@ from torch.nn import functional as F
 
 NAN = float("nan")
 SEEN = 10.0
-"""A pixel counts as part of a rain or snow layer from this many of 255 levels on."""
+"""A pixel belongs to a rain or snow layer from this many of 255 levels on."""
 FEWEST_TOLD, LEAST_CONTRAST = 0.5, 0.15
-"""A tone curve is fitted where more than this share of the pixels is above black, and where the standard
-deviation of the truth's natural logarithm is above this."""
+"""A tone curve is fitted only where it can be known.
+
+More than the first share of the pixels must be above black, and the standard deviation of the truth's natural
+logarithm must exceed the second number."""
 
 
 def decoded(picture: torch.Tensor) -> torch.Tensor:
-    """sRGB 0..1 -> linear light (IEC 61966-2-1)."""
+    """Convert sRGB in 0..1 to linear light (IEC 61966-2-1)."""
     return torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055).clamp_min(0) ** 2.4)
 
 
 def smoothed(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of `C H W`, borders reflected."""
+    """Blur `C H W` by a Gaussian; borders are reflected."""
     radius = math.ceil(3 * sigma)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=picture.dtype) / sigma) ** 2)
     taps = taps / taps.sum()
@@ -33,7 +36,7 @@ def smoothed(picture: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Pearson's, of two equal shapes; NaN where one is constant or they are too few."""
+    """Return Pearson's correlation of two equal shapes; NaN where one is constant or they are too few."""
     if a.numel() < 64 or a.std() == 0 or b.std() == 0:
         return NAN
     a, b = a - a.mean(), b - b.mean()
@@ -41,10 +44,15 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def noise(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
-    """Standard deviation (of 255), correlation along a row at 1, 2, 4 pixels and between channels, strength
-    per channel and by brightness.
+    """Measure noise: its strength, its correlation, and its dependence on colour and brightness.
 
-    Only pixels count whose truth is between 8 and 247 of 255: elsewhere the noise is clipped.
+        std: standard deviation, of 255.
+        next, two, four: correlation along a row at a distance of 1, 2 and 4 pixels.
+        red-green, green-blue: correlation between channels.
+        red/green, blue/green: strength relative to green.
+        bright/dark: strength in the brightest 30 % of the pixels over that in the darkest 30 %.
+
+    Only pixels whose truth is between 8 and 247 of 255 count, because noise is clipped elsewhere.
     """
     rest = (lq - gt) * 255
     rest = rest - smoothed(rest, 8.0)  # a mean of many shots can differ in exposure
@@ -78,9 +86,15 @@ def noise(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
 
 
 def weather(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
-    """A rain or snow layer: `share` of pixels brighter by more than SEEN and their `mean` (of 255), `darker`
-    share, `rms`, mean run `along` and `across` the streaks in pixels (weighted by length), number of
-    `directions`, `angle` from the vertical, blue over red."""
+    """Measure a layer of rain or snow.
+
+    share, mean: pixels that are brighter by more than SEEN, and their mean, of 255.
+    darker: share of pixels that are darker by as much.
+    rms: root mean square of the layer, of 255.
+    along, across: mean run along and across the streaks in pixels, weighted by length.
+    directions: number of directions. angle: that of the strongest, from the vertical in degrees.
+    blue/red: strength in blue over that in red.
+    """
     rest = (lq - gt) * 255
     layer = rest.mean(0)
     seen = layer > SEEN
@@ -98,8 +112,10 @@ def weather(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
 
 
 def angular_power(layer: torch.Tensor, bins: int = 36) -> torch.Tensor:
-    """Spectral power of `H W` by the direction of its streaks; bin 0 is -90 degrees from the vertical, `bins
-    // 2` is 0, right is positive."""
+    """Return the spectral power of `H W` by the direction of its streaks.
+
+    Bin 0 is -90 degrees from the vertical, `bins // 2` is 0, and right is positive.
+    """
     height, width = layer.shape
     window = torch.hann_window(height)[:, None] * torch.hann_window(width)[None]
     power = torch.fft.fft2((layer - layer.mean()) * window).abs().square()
@@ -116,8 +132,10 @@ def angular_power(layer: torch.Tensor, bins: int = 36) -> torch.Tensor:
 
 
 def peaks(strengths: torch.Tensor, level: float = 0.4) -> int:
-    """Maxima of a circular curve that are above `level` of the range, with a dip below 0.8 of the lower one
-    between."""
+    """Count the maxima of a circular curve that are above `level` of its range.
+
+    Between two of them there must be a dip below 0.8 of the lower one.
+    """
     curve = (strengths - strengths.min()) / (strengths.max() - strengths.min()).clamp_min(1e-9)
     curve = curve.roll(-curve.argmin().item()).tolist() + [0.0]
     count, top, valley = 0, 0.0, 0.0
@@ -131,7 +149,7 @@ def peaks(strengths: torch.Tensor, level: float = 0.4) -> int:
 
 
 def rotated(layer: torch.Tensor, angle: float) -> torch.Tensor:
-    """The middle of `H W`, turned so that streaks which lean by `angle` degrees stand upright."""
+    """Return the middle of `H W`, turned so that streaks which lean by `angle` degrees stand upright."""
     height, width = layer.shape
     side = int(min(height, width) / 1.45)
     axis = torch.arange(side) - (side - 1) / 2
@@ -144,22 +162,29 @@ def rotated(layer: torch.Tensor, angle: float) -> torch.Tensor:
 
 
 def weighted_run(high: torch.Tensor) -> float:
-    """Mean length of the runs of True along the rows of `H W`, each weighted by its length: what a random
-    True pixel lies in."""
+    """Return the mean length of the runs of True along the rows of `H W`, each weighted by its length.
+
+    This is the length of the run in which a random True pixel lies.
+    """
     edges = F.pad(high.to(torch.int8), (1, 1)).diff(dim=1).flatten()
     lengths = (edges == -1).nonzero()[:, 0] - (edges == 1).nonzero()[:, 0]
     return (lengths.double().square().sum() / lengths.sum()).item() if len(lengths) else NAN
 
 
 def low_light(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
-    """`stops` of linear light that are missing, mean `level` (of 255), `gamma` of the tone curve in display
-    values, standard deviation of the noise in flat regions as it is (`noise`) and `amplified` to the truth's
-    mean, its correlation with the `next` pixel and between red and green, its strength in red over green, and
-    the cast (`red`, `blue`: the gain of a channel over green's).
+    """Measure low light.
+
+        stops: linear light that is missing. level: mean of the dark picture, of 255.
+        gamma: of the tone curve in display values.
+        noise, amplified: standard deviation in flat regions, as it is and amplified to the mean of the truth.
+        next, red-green: correlation of that noise with the next pixel, and between red and green.
+        red/green: its strength in red over that in green.
+        red, blue: colour cast, the gain of a channel over that of green.
 
     `gamma` is NaN where the fit knows too little. Where more than half of the pixels are below three levels,
     only those are left that noise lifted. Where the truth has almost one brightness, the slope is that of
-    uneven lighting."""
+    uneven lighting.
+    """
     values = {
         "stops": math.log2(decoded(gt).mean().item() / max(decoded(lq).mean().item(), 1e-7)),
         "level": lq.mean().item() * 255,
@@ -189,7 +214,7 @@ def low_light(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
 
 
 def slope(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Of the least-squares line y over x; NaN for too few points."""
+    """Return the slope of the least-squares line of y over x; NaN for too few points."""
     if x.numel() < 64:
         return NAN
     x, y = x - x.mean(), y - y.mean()
@@ -197,9 +222,14 @@ def slope(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def blur(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
-    """The point spread function that takes `gt` to `lq` in linear light, by regularised division of spectra:
-    the `extent` of a uniform line of equal spread along its longest axis, in pixels, `round` (spread across
-    over along), and `gradient`, what is left of it."""
+    """Measure the point spread function that takes `gt` to `lq` in linear light.
+
+    It comes from a regularised division of spectra.
+
+        extent: length in pixels of a uniform line with the same spread along its longest axis.
+        round: spread across over spread along.
+        gradient: mean gradient of `lq` over that of `gt`, in display values.
+    """
     sharp, soft = (decoded(picture).mean(0) for picture in (gt, lq))
     height, width = sharp.shape
     window = torch.hann_window(height)[:, None] * torch.hann_window(width)[None]
@@ -208,7 +238,7 @@ def blur(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
     spread = torch.fft.irfft2(after * before.conj() / (power + 0.01 * power.mean()), s=(height, width))
     reach = min(48, height // 2 - 1, width // 2 - 1)
     spread = spread.roll((reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    # Below a tenth of the peak it is the division's own ringing.
+    # Below a tenth of the peak there is only the ringing of the division.
     spread = (spread - 0.1 * spread.max()).clamp_min(0)
     spread = spread / spread.sum().clamp_min(1e-12)
     axis = torch.arange(2 * reach + 1, dtype=spread.dtype)
@@ -227,9 +257,14 @@ def blur(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
 
 
 def haze(lq: torch.Tensor, gt: torch.Tensor) -> dict[str, float]:
-    """Transmission as the local slope of lq over gt where gt has texture, `far`, `middle` and `near` being
-    its 5, 50 and 95 %; airlight as what is added, `light` (of 255), `red` and `blue` its channels over
-    green's; `added`, the mean of lq over that of gt."""
+    """Measure haze.
+
+    The transmission is the local slope of `lq` over `gt` where `gt` has texture.
+
+        far, middle, near: its 5, 50 and 95 % quantiles.
+        light: airlight, from what is added, of 255. red, blue: its channels over green.
+        added: mean of `lq` over mean of `gt`.
+    """
     hazy, clear = lq.mean(0), gt.mean(0)
 
     def local(values: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,4 @@
-"""Where the damage comes from that `likeness.py` compares: pairs of real pictures, and clean ones that a
-style damages."""
+"""The pairs that `likeness.py` compares: real ones, and clean pictures that a style damages."""
 
 from __future__ import annotations
 
@@ -18,8 +17,9 @@ SIDE = 256
 
 @dataclass(frozen=True)
 class Pair:
-    """A damaged picture and its truth, `3 H W` in 0..1, and where they come from: a file, or a style with
-    what it drew."""
+    """A damaged picture and its truth, `3 H W` in 0..1, and their origin: a file, or a style and its
+    severity.
+    """
 
     name: str
     lq: torch.Tensor
@@ -28,15 +28,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class InRegistry:
-    """A look of the registry of degradations as a style: it draws a recipe of one step, with a camera where
-    it acts on light."""
+    """A look of the registry of degradations as a style.
+
+    It draws a recipe of one step, with a camera where the step acts on light.
+    """
 
     kind: str
     look: str
     severities: tuple[float, float]
 
     def draw(self, draw, severity: float) -> dict:
-        """The parameters of the step, and under `recipe` the recipe as JSON."""
+        """Draw the parameters of the step, with the recipe as JSON under `recipe`."""
         names = ("recipe", "sampling", "photograph")
         recipe, sampling, photograph = (room(f"aior_core.degradations.{name}") for name in names)
         camera = photograph.draw_camera(draw)
@@ -45,13 +47,13 @@ class InRegistry:
         return {**step.params, "recipe": made.to_json()}
 
     def apply(self, picture: torch.Tensor, params: dict, seed: int) -> torch.Tensor:
-        """`B 3 H W` in 0..1; all seeds stand in the recipe."""
+        """Damage `B 3 H W` in 0..1 by the recipe in `params`, which holds all seeds."""
         recipe = room("aior_core.degradations.recipe")
         return recipe.apply_recipe(picture * 2 - 1, recipe.Recipe.from_json(params["recipe"])) * 0.5 + 0.5
 
 
 def all_styles() -> dict:
-    """The published styles by their names, and the looks of the registry as `kind.look`."""
+    """Return the published styles by their names, and the looks of the registry as `kind.look`."""
     looks = {
         f"{each.name}.{name}": InRegistry(each.name, name, style.severities)
         for each in room("aior_core.degradations.kinds").DEGRADATIONS
@@ -61,15 +63,17 @@ def all_styles() -> dict:
 
 
 def middle_of(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """The middle `side` x `side` of `... H W`, or all of what is smaller."""
+    """Return the middle `side` x `side` of `... H W`, or all of a smaller picture."""
     height, width = picture.shape[-2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return picture[..., top : top + side, left : left + side]
 
 
 def real_pairs(folders: list[Path], side: int = SIDE) -> Iterator[Pair]:
-    """The middles of all pairs under `lq/` and `gt/` of the folders. Raises FileNotFoundError for a folder
-    without any."""
+    """Yield the middles of all pairs under `lq/` and `gt/` of the folders.
+
+    Raises FileNotFoundError for a folder without any.
+    """
     for folder in folders:
         files = sorted((folder / "lq").glob("*"))
         if not files:
@@ -83,8 +87,10 @@ def real_pairs(folders: list[Path], side: int = SIDE) -> Iterator[Pair]:
 
 
 def clean_files(data: Path) -> list[Path]:
-    """Held-out photographs of the MANIFEST.csv in `data` (splits `val` and `val2`); those whose file is
-    missing are an error."""
+    """Return the held-out photographs of the MANIFEST.csv in `data` (splits `val` and `val2`).
+
+    Raises FileNotFoundError without a manifest.
+    """
     manifest = data / "MANIFEST.csv"
     if not manifest.exists():
         raise FileNotFoundError(
@@ -117,8 +123,11 @@ def made_pairs(
     side: int = SIDE,
     darker: tuple[float, ...] = (0.0,),
 ) -> Iterator[Pair]:
-    """`count` clean crops, each damaged by the next of the styles, at a severity drawn evenly from what the
-    style spans. The crops are exposed `darker` by these stops in turn, before they are damaged."""
+    """Yield `count` clean crops, each damaged by the next of the styles.
+
+    The severity is drawn evenly from the range of the style. The crops are rendered `darker` by these stops,
+    in turn, before they are damaged.
+    """
     draw_of = room("aior_core.degradations.draw").Draw
     stream = room("aior_core.degradations.fields").stream
     as_8bit = room("aior_core.metrics").as_8bit

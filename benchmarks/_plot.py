@@ -1,14 +1,16 @@
-"""The benchmarks' picture of a table: how many dB each method gains over the damaged picture, a group of bars per damage."""
+"""A bar chart of the gain in dB of each method over the damaged picture, grouped by damage."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from _host import room
+
 
 def draw_gains(gains: dict[str, dict[str, float]], path: Path, title: str) -> None:
-    """`gains[damage][method]` in dB -> a picture at `path`, in the format of its suffix. Needs matplotlib.
+    """Draw `gains[damage][method]` in dB to `path`, in the format of its suffix.
 
-    Raises RuntimeError that says so when it is not installed.
+    Raises RuntimeError when matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -17,6 +19,9 @@ def draw_gains(gains: dict[str, dict[str, float]], path: Path, title: str) -> No
     methods = list(dict.fromkeys(method for by_method in gains.values() for method in by_method))
     figure = Figure(figsize=(10, 0.6 + 0.16 * len(gains) * (len(methods) + 1)), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(
+        color=[[part / 255 for part in color] for color in room("aior_core.report.palette").CATEGORIES]
+    )
     height = 1 / (len(methods) + 1)
     for index, method in enumerate(methods):
         rows = [

@@ -1,23 +1,23 @@
-"""What benchmarks/real.py measures of one picture, and its tables."""
+"""The measurements of benchmarks/real.py for one picture, and their summaries and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from _tables import real_clean, real_damaged
+from _tables import real_clean, real_details
 
 WORSE, MUCH_WORSE = 0.2, 2.0
-"""By so many dB below its input a result counts as worse, and as much worse."""
+"""dB below the input from which a result counts as worse, and as much worse."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture restored by one set of weights. before, after: PSNR in dB of input and result; change: mean
-    of |result - input|, in levels of 255.
+    """A picture restored with one set of weights.
 
-    found: the kinds of damage that the report calls found, worst first. main: whether the set's own is among
-    them, None where that is not known. certainty, severity: the head's for the set's own damage.
+    before, after: PSNR in dB of input and result. change: mean of |result - input|, in levels of 255. found:
+    the kinds of damage that the report calls found, worst first. main: whether the set's own damage is among
+    them, None where it is not known. certainty, severity: the degradation head's for the set's own damage.
     """
 
     set: str
@@ -67,7 +67,7 @@ def summary(rows: list[Row]) -> dict[str, float | int | None]:
 
 
 def grouped(rows: list[Row]) -> dict[tuple[str, str, int], list[Row]]:
-    """By set, weights and steps, in the order in which they came."""
+    """The rows by set, weights and steps, in order of their first rows."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.set, row.weights, row.steps), []).append(row)
@@ -85,4 +85,4 @@ def entries(rows: list[Row], kinds: dict[str, str] | None = None) -> list[dict]:
 def tables(rows: list[Row]) -> str:
     """Two Markdown tables: of damaged sets, and of clean ones."""
     results = {"sets": entries(rows)}
-    return "\n\n".join(table for table in (real_damaged(results), real_clean(results)) if table)
+    return "\n\n".join(table for table in (real_details(results), real_clean(results)) if table)

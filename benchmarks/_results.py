@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def weights_of(name: str, file: str) -> dict[str, str]:
-    """A weights file without its folder: its name in the results, its file's name, and a hash of all its shards."""
+    """A weights file: its name in the results, its file's name, and a hash of its shards."""
     digest = hashlib.sha256()
     for shard in room("aior_core.weights.shards").siblings(Path(file)):
         digest.update(shard.read_bytes())

@@ -1,8 +1,7 @@
-"""An old slide through a neglected scanner: faded dyes, dust and fibres, scratches. Damage that the restorer
-has never seen.
+"""The scan of an old slide: faded dyes, dust, fibres and scratches. The restorer has never seen this damage.
 
-Synthetic, on tensors, and the same for the same seed. A slide is a positive: what lies on it or is scraped
-off it lets no light or all the light through, so specks are dark or bright.
+It is synthetic, works on tensors, and is the same for the same seed. A slide is a positive: what lies on it
+stops the light and what is scraped off it lets all light through, so specks are dark or bright.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 AREA = 256 * 256
-"""Numbers of specks and fibres are per so many pixels."""
+"""Area in pixels for which the numbers of specks and fibres are given."""
 
 
 def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
@@ -22,7 +21,7 @@ def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -
 
 
 def scan(picture: Tensor, seed: int) -> Tensor:
-    """Clean slide `1 3 H W` in -1..1 -> its scan, the same shape and range."""
+    """The scan of a clean slide, both `1 3 H W`, -1..1."""
     generator = torch.Generator().manual_seed(seed)
     light = fade((picture + 1) / 2, generator)
     light = scratch(light, generator)
@@ -31,10 +30,10 @@ def scan(picture: Tensor, seed: int) -> Tensor:
 
 
 def fade(light: Tensor, generator: torch.Generator) -> Tensor:
-    """Dyes lose density, cyan most (so red rises), and the base yellows; `1 3 H W` in 0..1.
+    """Dyes lose density, cyan most, so that red increases; and the base turns yellow. `1 3 H W`, 0..1.
 
-    Density is -log10 of the light let through, and each dye takes light from one channel: cyan red, magenta
-    green, yellow blue.
+    Density is -log10 of the transmitted light. Each dye absorbs one channel: cyan red, magenta green, yellow
+    blue.
     """
     kept = torch.stack([_uniform(generator, *span) for span in ((0.45, 0.65), (0.75, 0.9), (0.6, 0.8))])
     stain = torch.stack([_uniform(generator, *span) for span in ((0.0, 0.02), (0.02, 0.05), (0.08, 0.16))])
@@ -43,7 +42,7 @@ def fade(light: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def scratch(light: Tensor, generator: torch.Generator) -> Tensor:
-    """Two to five long scratches along the transport, nearly vertical, coloured by the layers they go through, here and there thinner."""
+    """Two to five long, nearly vertical scratches, coloured by the layers that they go through."""
     height, width = light.shape[2:]
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
     for _ in range(int(_uniform(generator, 2, 6))):
@@ -65,7 +64,7 @@ def scratch(light: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def soil(light: Tensor, generator: torch.Generator) -> Tensor:
-    """Specks of dust and a few curled fibres, dark and bright, slightly out of focus."""
+    """Dark and bright specks of dust and a few curled fibres, slightly out of focus."""
     height, width = light.shape[2:]
     specks = round(40 * height * width / AREA)
     fibres = max(1, round(3 * height * width / AREA))
@@ -81,7 +80,7 @@ def soil(light: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _speck(cover: Tensor, generator: torch.Generator) -> None:
-    """One lump: an ellipse with a ragged border."""
+    """One speck: an ellipse with a ragged border."""
     height, width = cover.shape
     radius = 0.7 + 3.0 * torch.rand((), generator=generator).item() ** 3
     turn, stretch = _uniform(generator, 0, math.pi).item(), _uniform(generator, 1.0, 2.2).item()
@@ -102,7 +101,7 @@ def _speck(cover: Tensor, generator: torch.Generator) -> None:
 
 
 def _fibre(cover: Tensor, generator: torch.Generator) -> None:
-    """One hair: a curve through three random points, about a pixel wide."""
+    """One fibre: a curve through three random points, about a pixel wide."""
     height, width = cover.shape
     length = _uniform(generator, 20, 60).item()
     start = _uniform(generator, 0, 1, 2) * torch.tensor([height, width])

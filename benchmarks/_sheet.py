@@ -1,4 +1,4 @@
-"""What the benchmarks do with measurements while they run: every single one into a CSV, and how many pictures are done."""
+"""Writes every measurement into a CSV file while a benchmark runs, and counts the pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 @contextmanager
 def sheet(path: Path | None, kind: type) -> Iterator[Callable[[list], None]]:
-    """A function that appends rows, which are `kind` dataclasses, to a CSV at `path` and flushes it; without a path it does nothing."""
+    """Yield a function that appends rows (`kind` dataclasses) to a CSV at `path`, or does nothing without."""
     if path is None:
         yield lambda rows: None
         return
@@ -31,7 +31,7 @@ def sheet(path: Path | None, kind: type) -> Iterator[Callable[[list], None]]:
 
 
 def counted(name: str, items: Iterable[Item]) -> Iterator[Item]:
-    """The items, and on a terminal how many of them are done."""
+    """Yield the items. On a terminal, show how many are done."""
     shown = sys.stderr.isatty()
     for count, item in enumerate(items, 1):
         yield item

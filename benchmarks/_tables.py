@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 CLEAN = "clean"
@@ -11,7 +12,16 @@ INPUT = "input"
 PERFECT = 99.0
 """PSNR in dB from which an input counts as undamaged, so that it has no gain."""
 NOTHING = "-"
-QUALITY_NAMES = {"val": "validation", "val/2": "validation, half size"}
+SET_NAMES = {"val": "validation", "val/2": "validation, half size"}
+DAMAGE_NAMES = (
+    (r"^clean$", "none (clean picture)"),
+    (r"^noise (\d+)", r"noise, sigma \1"),
+    (r" float$", ", not clipped"),
+    (r"jpeg q(\d+)", r"JPEG, quality \1"),
+    (r"jpeg", "JPEG"),
+    (r"_", " "),
+)
+"""How the documents write the names of damages: patterns and what replaces them, one after the other."""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -46,37 +56,49 @@ def _means(results: dict, sets: Sequence[str] | None) -> dict[tuple[str, str], d
     return found
 
 
-def _gain(methods: dict[str, dict], method: str) -> str:
+def damage_name(label: str) -> str:
+    """The name of a damage in the documents."""
+    for pattern, text in DAMAGE_NAMES:
+        label = re.sub(pattern, text, label)
+    return label
+
+
+def _gain(methods: dict[str, dict], method: str, digits: int = 2) -> str:
     if method not in methods or methods[INPUT]["psnr"] >= PERFECT:
         return ""
-    return f"{methods[method]['psnr'] - methods[INPUT]['psnr']:+.2f}"
+    return f"{methods[method]['psnr'] - methods[INPUT]['psnr']:+.{digits}f}"
+
+
+def _scores(mean: dict | None) -> str:
+    if mean is None:
+        return NOTHING
+    numbers = [f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}"]
+    if mean["perceptual"] is not None:
+        numbers.append(f"{mean['perceptual']:.4f}")
+    return " / ".join(numbers)
 
 
 def quality(results: dict, sets: Sequence[str] | None = None) -> str:
     """PSNR in dB and SSIM of the damaged pictures, of a classical method and of every number of steps.
 
-    The last column is the gain in dB of the last number of steps.
+    `sets` chooses sets; None takes all. The last column is the gain in dB at the last number of steps.
     """
-    steps = [str(count) for count in results["steps"]]
-
-    def cell(mean: dict | None) -> str:
-        if mean is None:
-            return NOTHING
-        numbers = [f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}"]
-        if mean["perceptual"] is not None:
-            numbers.append(f"{mean['perceptual']:.4f}")
-        return " / ".join(numbers)
-
+    found = _means(results, sets)
+    steps = [str(n) for n in results["steps"] if any(str(n) in methods for methods in found.values())]
+    single = len({name for name, _ in found}) == 1
+    classical = any(set(methods) - {INPUT, *steps} for methods in found.values())
     rows = []
-    for (name, degradation), methods in _means(results, sets).items():
+    for (name, degradation), methods in found.items():
         other = next((method for method in methods if method not in (INPUT, *steps)), None)
-        classical = f"{cell(methods[other])} ({other})" if other else NOTHING
-        before = methods[INPUT]
-        cells = [cell(before), classical, *(cell(methods.get(count)) for count in steps)]
-        title = f"{QUALITY_NAMES.get(name, name)}: {degradation}"
-        rows.append([title, str(before["pictures"]), *cells, _gain(methods, steps[-1])])
-    header = ["set: damage", "n", "damaged", "classical", *map(steps_name, steps), "gain"]
-    return markdown(header, rows)
+        title = damage_name(degradation)
+        cells = [title if single else f"{SET_NAMES.get(name, name)}: {title}"]
+        cells += [str(methods[INPUT]["pictures"]), _scores(methods[INPUT])]
+        if classical:
+            cells.append(f"{_scores(methods[other])} ({other})" if other else NOTHING)
+        cells += [_scores(methods.get(count)) for count in steps]
+        rows.append([*cells, _gain(methods, steps[-1])])
+    header = ["damage", "n", "damaged", *(["classical"] if classical else []), *map(steps_name, steps)]
+    return markdown([*header, f"gain at {steps[-1]}"], rows) if rows else ""
 
 
 def quality_short(results: dict, sets: Sequence[str] | None = None) -> str:
@@ -84,18 +106,42 @@ def quality_short(results: dict, sets: Sequence[str] | None = None) -> str:
     method = str(results["steps"][-1])
     rows = [
         [
-            f"{QUALITY_NAMES.get(name, name)}: {degradation}",
-            str(methods[INPUT]["pictures"]),
+            damage_name(degradation),
             f"{methods[INPUT]['psnr']:.1f}",
             f"{methods[method]['psnr']:.1f}",
-            _gain(methods, method)[:-1],
+            _gain(methods, method, 1),
         ]
-        for (name, degradation), methods in _means(results, sets).items()
+        for (_, degradation), methods in _means(results, sets).items()
     ]
-    return markdown(["set: damage", "n", "damaged, dB", "restored, dB", "gain, dB"], rows)
+    return markdown(["damage", "damaged, dB", "restored, dB", "gain, dB"], rows) if rows else ""
 
 
-def real_damaged(results: dict) -> str:
+def real(results: dict) -> str:
+    """Sets with real damage: PSNR in dB before and after, and in how many pictures the damage was found."""
+    groups: dict[tuple[str, str], dict[int, dict]] = {}
+    for entry in results["sets"]:
+        if not entry["set"].startswith(CLEAN):
+            groups.setdefault((entry["set"], entry["weights"]), {})[entry["steps"]] = entry
+    steps = sorted({count for group in groups.values() for count in group})
+    several = len({weights for _, weights in groups}) > 1
+    rows = []
+    for (name, weights), group in groups.items():
+        first = next(iter(group.values()))
+        found, pictures = first["main_found"], first["pictures"]
+        rows.append(
+            [
+                f"{name} ({weights})" if several else name,
+                damage_name(first["main"] or NOTHING),
+                f"{first['before']:.2f}",
+                *(f"{group[count]['after']:.2f}" if count in group else NOTHING for count in steps),
+                NOTHING if found is None else f"{round(found * pictures)} of {pictures}",
+            ]
+        )
+    header = ["set", "damage", "damaged", *(steps_name(str(count)) for count in steps), "found in"]
+    return markdown(header, rows) if rows else ""
+
+
+def real_details(results: dict) -> str:
     """Sets with real damage: PSNR in dB, gains, the share of worse results, and of damages found."""
     rows = [
         [
@@ -138,7 +184,7 @@ def _named(entry: dict) -> list[str]:
 
 
 def latent_errors(results: dict) -> str:
-    """Errors of latents over the variance of clean latents, and those of sampled ones over the damaged one's."""
+    """Errors of latents over the variance of clean ones, and of sampled ones over the damaged one's."""
     sources = list(results["damages"][0]["errors"])
     rows = []
     for entry in results["damages"]:

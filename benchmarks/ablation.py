@@ -1,19 +1,18 @@
-"""Ablation: what the parts of DAFF, its modulation by time, the degradation tokens and DAEM bring, each at
-one equal budget.
+"""Ablation: the contributions of DAFF's parts, its modulation by time, the tokens and DAEM, at equal budgets.
 
-    python benchmarks/ablation.py --data FOLDER              a table
+    python benchmarks/ablation.py --data FOLDER              the table
     python benchmarks/ablation.py --data FOLDER --steps 100  a quick look
 
-All variants begin with the same networks: the autoencoder and LQ encoder of the weights, which stay as they
-are, and their denoiser after --forget steps of unconditional training, so that none is used to the DAFF it
-shipped with. Each then gets a fusion of its own, freshly drawn, and trains it with the denoiser for --steps
-steps of stage `fusion`: the same crops, damages and noise in the same order. What encodes is trained by none,
-so --crops damaged crops are encoded once for all. Compared are 4 steps of the sampler through the plain
-decoder, and at last through DAEM: PSNR in dB over validation pictures under the fixed damages of training's
-own validation, and what the damaged pictures have.
+All variants start with the same networks: the autoencoder and the LQ encoder of the weights, which stay
+fixed, and the denoiser after --forget steps of unconditional training, so that it does not depend on the DAFF
+it was trained with. Each variant gets a newly initialised fusion and trains it together with the denoiser for
+--steps steps of the stage `fusion`, on the same crops, damages and noise in the same order. The encoders are
+not trained, so --crops damaged crops are encoded once for all variants. The table has the PSNR in dB of the
+damaged pictures, and of 4 steps of the sampler with the plain decoder and, in the last row, with DAEM. It is
+measured on validation pictures under the damages of the training's own validation.
 
-The paper's order (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full
-27.14; with tokens 27.36; with DAEM 30.27 (table 7).
+UniLDiff reports (table 6): none 23.12, static (its RSA) 24.08, single only 25.39, double only 25.84, full
+27.14, with tokens 27.36; with DAEM 30.27 (table 7).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SIDE, SAMPLING_STEPS, SEED = 192, 4, 0
 
 
 class Added(nn.Module):
-    """No fusion: the condition, projected, is added to the denoiser's first feature, whatever the time and the latent."""
+    """No fusion: adds the projected condition to the denoiser's first feature at every timestep alike."""
 
     def __init__(self, daff: nn.Module):
         super().__init__()
@@ -54,7 +53,7 @@ class Added(nn.Module):
 
 
 class Static(nn.Module):
-    """DAFF that is always told timestep 0."""
+    """DAFF that always gets timestep 0."""
 
     def __init__(self, daff: nn.Module):
         super().__init__()
@@ -68,7 +67,7 @@ class Static(nn.Module):
 
 
 class Untold(nn.Module):
-    """Degradation tokens that always say "unknown"."""
+    """Degradation tokens that are always the unknown ones."""
 
     def __init__(self, tokens: nn.Module):
         super().__init__()
@@ -82,8 +81,11 @@ class Untold(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """`blocks`: double and single ones; `width` of a token, 0 for the weights' own; `wrap` makes the fusion
-    from a fresh DAFF; `tokens`: the denoiser is told the severities."""
+    """A variant of the fusion.
+
+    blocks: numbers of double and single blocks. width: of a token, 0 for that of the weights. wrap: makes the
+    fusion from a new DAFF. tokens: whether the denoiser gets the severities.
+    """
 
     name: str
     blocks: tuple[int, int] = (1, 1)
@@ -98,14 +100,14 @@ VARIANTS = (
     Variant("double only", (1, 0)),
     Variant("static (timestep 0)", wrap=Static),
     Variant("full DAFF"),
-    # Four latent pixels of a condition 64 channels wide share a token, which 160 numbers cannot hold whole.
+    # A token stands for four latent pixels of a condition with 64 channels, more than 160 numbers can hold.
     Variant("full DAFF, 256 wide", width=256),
     Variant("full DAFF + tokens", tokens=True),
 )
 
 
 def started(variant: Variant, state: dict[str, Tensor], config):
-    """Networks with the weights of `state`, and the variant's own fresh fusion."""
+    """Networks with the weights of `state` and the newly initialised fusion of the variant."""
     networks_room, layers = room("aior_core.training.networks"), room("aior_core.models.layers")
     networks = networks_room.build(config, seed=SEED)
     networks.load_state_dict(networks.state_dict() | state)
@@ -125,24 +127,30 @@ def started(variant: Variant, state: dict[str, Tensor], config):
 
 
 class Crops:
-    """`count` damaged crops as stage `fusion` sees them, encoded once, without what it would keep of the damage. A `loop.Draw`."""
+    """`count` damaged crops of the stage `fusion`, encoded once, with targets that keep no damage.
+
+    A `loop.Draw`.
+    """
 
     def __init__(self, networks, photographs, count: int):
-        fresh = room("aior_core.training.loop").fresh(photographs, None, 0.0, "cpu")
-        self.recall = room("aior_core.training.replay_buffer").Latents(
-            networks, fresh, "cpu", kept=count, selective=0.0
+        fresh = room("aior_core.training.batches").fresh_crops(photographs, None, 0.0, "cpu")
+        self.buffer = room("aior_core.training.replay_buffer").LatentBuffer(
+            networks, fresh, "cpu", capacity=count, selective=0.0
         )
         side, _ = room("aior_core.training.stages").STAGES["fusion"].crops(0.0, 0)
         generator = torch.Generator().manual_seed(SEED)
-        while self.recall.count < count:
-            self.recall.remember(self.recall.encode(8, side, generator))
+        while self.buffer.count < count:
+            self.buffer.add(self.buffer.encode(8, side, generator))
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.recall.recalled(count, generator)
+        return self.buffer.sampled(count, generator)
 
 
 def train(networks, stage, photographs, steps: int, draw: Callable | None = None) -> None:
-    """So many steps of a stage, at its own learning rate, of what `draw` gives; the averaged weights stay in `networks`."""
+    """Train `steps` steps of a stage, at its own learning rate, on batches of `draw`.
+
+    Leaves EMA weights in `networks`.
+    """
     loop = room("aior_core.training.loop")
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         options = loop.Options(Path(folder), minutes=1e6, seed=SEED, ema_decay=0.99)
@@ -159,7 +167,7 @@ def train(networks, stage, photographs, steps: int, draw: Callable | None = None
 
 @torch.no_grad()
 def measure(crops: list[Tensor], restore: Callable[[Tensor], Tensor]) -> list[float]:
-    """PSNR per damage of `PRESETS` over `crops`, of what `restore` makes of the damaged pictures `1 3 H W`, -1..1."""
+    """Mean PSNR in dB over `crops` (`1 3 H W`) after `restore`, per damage of `PRESETS`."""
     degradations, psnr = room("aior_core.degradations"), room("aior_core.metrics").psnr
     means = []
     for kind, severity, parameters in room("aior_core.training.validation").PRESETS.values():
@@ -178,7 +186,7 @@ def measure(crops: list[Tensor], restore: Callable[[Tensor], Tensor]) -> list[fl
 
 
 def walk(networks, *, detail: bool) -> Callable[[Tensor], Tensor]:
-    """4 steps of the sampler, then the plain decoder or DAEM."""
+    """A function that restores with 4 steps of the sampler and the plain decoder or, with `detail`, DAEM."""
     restoration = room("aior_core.training.restoration")
 
     def restore(lq: Tensor) -> Tensor:
@@ -229,10 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     common = room("aior_core.training.networks").build(config, seed=SEED)
     common.load_state_dict(state)
-    stages, fusion_loss = (
-        room("aior_core.training.stages").STAGES,
-        room("aior_core.training.stages").fusion_loss,
-    )
+    stages = room("aior_core.training.stages").STAGES
     train(common, stages["prior"], photographs, options.forget)
     encoded = Crops(common, photographs, options.crops)
     state = {key: value for key, value in common.state_dict().items() if not key.startswith("daff.")}
@@ -241,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
         networks = started(variant, state, config)
         train(
             networks,
-            dataclasses.replace(stages["fusion"], step=fusion_loss),
+            stages["fusion"],
             photographs,
             options.steps,
             encoded,
@@ -255,7 +260,8 @@ def main(argv: list[str] | None = None) -> int:
     ]
     damages = list(room("aior_core.training.validation").PRESETS)
     print(
-        f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, {SAMPLING_STEPS} sampling steps\n"
+        f"\n{options.steps} steps each on {options.crops} crops, {len(crops)} pictures, "
+        f"{SAMPLING_STEPS} sampling steps\n"
     )
     results = {
         "benchmark": "ablation",

@@ -1,12 +1,13 @@
-"""What DAFF's exact speed-ups are worth, each beside the plain form, and how far its result is from it.
+"""Time that the exact speed-ups of DAFF save, one by one and together, and how far their results are from
+plain DAFF.
 
     python benchmarks/daff.py                         the official widths, 32x32 latents (256x256 pixels)
     python benchmarks/daff.py --latent 64 --repeats 1
 
-Random weights of UniLDiff's shapes: the sums are the same whatever the numbers. "plain" is what the published
-code does at every step: all queries of the double block, the condition embedded anew, and both halves of CFG.
-Rows change one of these each, the last all. Below the table: what it would bring to keep the condition's
-tokens for the run, by way of the CONDITIONING as the rest is (docs/sdxl.md).
+The weights are random and have UniLDiff's shapes; the time does not depend on their values. "plain" does at
+every step what the published code does: it computes all queries of the double block, embeds the condition,
+and computes both halves of CFG. Each row changes one of these, the last row all. The second table shows what
+keeping the condition's tokens in the CONDITIONING for the whole run would save (docs/sdxl.md).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 
 class Forms:
-    """DAFF at the official widths on one picture, as plainly or as cleverly as asked."""
+    """DAFF at the official widths on one picture, with or without each speed-up."""
 
     def __init__(self, latent: int, device: str, dtype: torch.dtype):
         config = room("aior_core.models.config").DAFFConfig(
@@ -48,7 +49,7 @@ class Forms:
         self.double = self.daff.information_transformer_layers.double_blocks[0]
 
     def step(self, *, all_queries: bool, embed_again: bool, halves: int) -> Tensor:
-        """DAFF's part of one sampling step, `halves 320 h w`."""
+        """DAFF's part of one sampling step; returns `halves 320 h w`."""
         condition = self.daff.embed(self.feature) if embed_again else self.kept
         forward = type(self.double).forward
         if all_queries:
@@ -106,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
 
     plain_seconds, plain = measured(PLAIN)
     print(
-        f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, {options.latent}x{options.latent} latents, one step\n"
+        f"DAFF, {sum(p.numel() for p in forms.daff.parameters()) / 1e6:.1f} M parameters, "
+        f"{options.latent}x{options.latent} latents, one step\n"
     )
     forms_rows, token_rows = [], []
     for name, changes in ROWS.items():

@@ -1,12 +1,13 @@
-"""How many crops a second one core damages as training draws them, and what each source and look costs.
+"""Number of crops that one core damages per second as training draws them, and the time of every source and
+look.
 
-    python benchmarks/damage_speed.py                     300 crops of 256, one thread
+    python benchmarks/damage_speed.py                     300 crops of 256x256, one thread
     python benchmarks/damage_speed.py --looks --count 10  every look of every kind as well
     python benchmarks/damage_speed.py --device cuda
 
-A core learns from about six crops of 256 a second: damage must be made faster than that. Counted are drawing
-the recipe, damaging the crop, and the labels. The recipes are those of `sample_world` with the shares of the
-restoring stages. `--json` writes the numbers as well.
+A core learns from about six crops of 256 a second, so damage must be faster than that. The time covers
+drawing the recipe, damaging the crop, and the labels. The recipes are those of `sample_world` with the
+shares of the restoring stages. `--json` writes the numbers to a file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from _command import command_line, run
@@ -21,14 +23,16 @@ from _host import room
 from _results import write_results
 
 ENOUGH = 6.0
-"""Crops of 256 that one core learns from in a second."""
+"""Crops of 256x256 that one core trains on per second."""
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 PARTS = ("draw", "damage", "labels")
 
 
 def crop(side: int, generator: torch.Generator) -> torch.Tensor:
-    """`1 3 side side` in -1..1 with edges, ramps and texture: what damage costs depends little on what is in
-    a picture."""
+    """Return `1 3 side side` in -1..1 with edges, ramps and texture.
+
+    The cost of damage hardly depends on the content of a picture.
+    """
     coarse = (
         torch.rand(1, 3, side // 16, side // 16, generator=generator)
         .repeat_interleave(16, 2)
@@ -41,8 +45,10 @@ def crop(side: int, generator: torch.Generator) -> torch.Tensor:
 def cost(
     make: Callable[[torch.Generator], object], count: int, side: int, device: str
 ) -> tuple[list[float], list]:
-    """Mean seconds of drawing, damaging and labelling of `count` crops after one to warm up, and (seconds,
-    recipe) of each."""
+    """Return the mean seconds of drawing, damaging and labelling, and (seconds, recipe) of each crop.
+
+    One more crop at the start warms up and does not count.
+    """
     degradations = room("aior_core.degradations")
     generator = torch.Generator().manual_seed(1)
     picture, sums, each = crop(side, generator).to(device), [0.0, 0.0, 0.0], []
@@ -64,7 +70,7 @@ def cost(
 
 
 def mix(count: int, side: int, device: str) -> dict:
-    """The training mix as a whole, and by how many damages there are."""
+    """Measure the training mix as a whole, and by the number of damages."""
     degradations = room("aior_core.degradations")
     weights = degradations.shares("training")
     means, each = cost(
@@ -104,7 +110,7 @@ def mix(count: int, side: int, device: str) -> dict:
 
 
 def looks(count: int, side: int, device: str) -> dict:
-    """Milliseconds of every look alone, at the severities that training draws."""
+    """Measure the milliseconds of every look alone, at the severities that training draws."""
     degradations, sampling = room("aior_core.degradations"), room("aior_core.degradations.sampling")
     draws, photograph, apart = (
         room(f"aior_core.degradations.{name}") for name in ("draw", "photograph", "apart")
@@ -112,19 +118,19 @@ def looks(count: int, side: int, device: str) -> dict:
     found = {}
     known = {each.name: {None: None, **each.styles} for each in degradations.DEGRADATIONS} | apart.APART
     print("\n| look | draw | damage | labels |\n|---|---|---|---|")
+
+    def make(generator: torch.Generator, kind: str, name: str | None, style):
+        draw = draws.Draw(generator)
+        if style is None:
+            severity, params = sampling.sampled(kind, draw)
+            return degradations.Recipe((degradations.Step(kind, severity, draw.seed(), params),))
+        camera = photograph.draw_camera(draw) if style.linear else None
+        step = sampling.styled_step(kind, name, draw.uniform(*style.severities), draw, camera=camera)
+        return degradations.Recipe((step,), camera)
+
     for kind, styles in known.items():
         for name, style in styles.items():
-
-            def make(generator: torch.Generator):
-                draw = draws.Draw(generator)
-                if style is None:
-                    severity, params = sampling.sampled(kind, draw)
-                    return degradations.Recipe((degradations.Step(kind, severity, draw.seed(), params),))
-                camera = photograph.draw_camera(draw) if style.linear else None
-                step = sampling.styled_step(kind, name, draw.uniform(*style.severities), draw, camera=camera)
-                return degradations.Recipe((step,), camera)
-
-            means, _ = cost(make, count, side, device)
+            means, _ = cost(partial(make, kind=kind, name=name, style=style), count, side, device)
             found[f"{kind}: {name or 'plain'}"] = [round(1000 * part, 2) for part in means]
             print(
                 f"| {kind}: {name or 'plain'} | " + " | ".join(f"{1000 * part:.1f}" for part in means) + " |",

@@ -1,12 +1,12 @@
-"""Fidelity against perception: what steps, CFG, start point, the fidelity knob and DAEM's strength do to the
+"""Fidelity against perception: the effect of steps, CFG, start point, fidelity and DAEM's strength on the
 same pictures.
 
     python benchmarks/fidelity.py --limit 4 --perceptual              the table
-    python benchmarks/fidelity.py --limit 1 --pictures runs/fidelity  and every result side by side, one PNG per damage
+    python benchmarks/fidelity.py --limit 1 --pictures runs/fidelity  also PNGs with all results
 
-PSNR in dB, SSIM and, with --perceptual, ST-LPIPS (not LPIPS; lower is better; needs the package
-stlpips-pytorch), averaged over the validation pictures under the damages of DAMAGES; results rounded to 8
-bits. Settings may be chosen by this table: it never touches a test set.
+The table has PSNR in dB, SSIM and, with --perceptual, ST-LPIPS (not LPIPS; lower is better; needs the package
+stlpips-pytorch). They are means over the validation pictures under the damages in DAMAGES, with results
+rounded to 8 bits. No test set is used, so settings may be chosen by this table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ DAMAGES = ("noise 25", "rain", "haze", "low_light", "jpeg q10", "blur", "rain + 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to restore: keywords of `sample_daff` (None: no sampling, the damaged picture's own latent) and DAEM's strength."""
+    """A way to restore: keywords of `sample_daff` and DAEM's strength.
+
+    Without keywords (None) the latent is the damaged picture's own.
+    """
 
     name: str
     sampling: dict | None = field(default_factory=dict)
@@ -53,7 +56,7 @@ SETTINGS = (
 
 
 def restore(walk: Walk, prior, setting: Setting) -> torch.Tensor:
-    """IMAGE `B H W 3` of one prior with one setting, seed 0."""
+    """Restore a prior with one setting and seed 0. Returns an IMAGE `B H W 3`."""
     latent = {"samples": prior.latent}
     if setting.sampling is not None:
         latent = walk.sampling.sample_daff(walk.model, walk.restorer, prior, seed=0, **setting.sampling)
@@ -67,9 +70,9 @@ def strip(pictures: list[torch.Tensor]) -> Image.Image:
 
 
 def evaluate(walk: Walk, cases: list[Case], learned: bool, pictures: Path | None) -> list[list]:
-    """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case under every setting."""
+    """Rows (damage, picture, setting, PSNR, SSIM, distance or None) of every case with every setting."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )

@@ -1,14 +1,14 @@
-"""Fine-tuning on a damage that the model has never seen, through ComfyUI as a person would: Train AIOR
-Restorer on 20 scanned slides.
+"""Fine-tuning on an unknown damage through ComfyUI, as a user does it: Train AIOR Restorer on 20 scanned
+slides.
 
     python benchmarks/finetune.py --data FOLDER
-    python benchmarks/finetune.py --minutes 5 --keep FOLDER     also writes the pictures: scan, stock, fine-tuned, clean
+    python benchmarks/finetune.py --minutes 5 --keep FOLDER     also writes the pictures
 
-The damage is benchmarks/_scanner.py: faded dyes, dust, scratches. 20 photographs become pairs in lq/ and gt/,
-and a server's /prompt trains on them for --minutes. Then 5 other photographs, scanned alike, go through the
-walk with the bundled restorer and with the fine-tuned one. Prints PSNR in dB of the scan and of both results,
-rounded to 8 bits as they are saved. Where --data has a manifest, the 5 others are of its validation split,
-which the bundled weights were not trained on either.
+The damage comes from benchmarks/_scanner.py: faded dyes, dust, scratches. 20 photographs become pairs in lq/
+and gt/, and a server trains on them for --minutes. Then the bundled and the fine-tuned restorer restore 5
+other scans. The table has the PSNR in dB of the scans and of both results, rounded to 8 bits as in files.
+Where --data has a manifest, the 5 others belong to its validation split, which the bundled weights were not
+trained on either.
 """
 
 from __future__ import annotations
@@ -29,12 +29,25 @@ from PIL import Image
 from torch.nn import functional as F
 
 TRAINED, OTHERS, TARGET = 20, 5, 2.0
-SAMPLER = {"seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "start_point": "noise", "denoise": 1.0,
-           "fidelity": 0.0, "strength": 1.0, "tile": 0}  # fmt: skip
+SAMPLER = {
+    "seed": 0,
+    "steps": 4,
+    "cfg": 1.0,
+    "sampler_name": "euler",
+    "scheduler": "simple",
+    "start_point": "noise",
+    "denoise": 1.0,
+    "fidelity": 0.0,
+    "strength": 1.0,
+    "tile": 0,
+}
 
 
 def slides(folders: list[Path], size: int, seed: int) -> list[torch.Tensor]:
-    """Clean crops `1 3 size size` in -1..1 of different photographs, those to train on first. Raises SystemExit when there are too few."""
+    """Clean crops `1 3 size size`, -1..1, of different photographs; the first ones are for training.
+
+    Raises SystemExit when there are too few photographs.
+    """
     data = room("aior_core.training.data")
     generator = torch.Generator().manual_seed(seed)
     files = [data.find_pictures(folders, validation=False), data.find_pictures(folders, validation=True)]
@@ -48,14 +61,19 @@ def slides(folders: list[Path], size: int, seed: int) -> list[torch.Tensor]:
         ]
         if len(kept) < wanted:
             raise SystemExit(
-                f"finetune: {wanted} photographs of at least {size}x{size} pixels are needed, {len(kept)} found; give --data"
+                f"finetune: {wanted} photographs of at least {size}x{size} pixels are needed, "
+                f"{len(kept)} found; give --data"
             )
         crops += kept
     return crops
 
 
 def crop(path: Path, size: int) -> torch.Tensor | None:
-    """The middle of a photograph, reduced by whole numbers as far as it goes: small artefacts of its coding vanish. None if too small."""
+    """The middle of a photograph, reduced by the largest possible whole number, which removes coding
+    artefacts.
+
+    None if the photograph is too small.
+    """
     pixels = room("aior_core.training.pictures").decode(path)[None]
     factor = min(pixels.shape[2:]) // size
     if not factor:
@@ -81,7 +99,7 @@ def decoded(data: bytes) -> torch.Tensor:
 
 
 def compact(prompt: dict, file: str) -> list[list]:
-    """Add the loader of the bundled model; its MODEL, VAE and restorer."""
+    """Add the loader of the bundled model to the prompt. Returns links to its MODEL, VAE and restorer."""
     prompt["compact"] = {"class_type": "AIOR_LoadCompact", "inputs": {"file": file}}
     return [["compact", slot] for slot in range(3)]
 
@@ -89,15 +107,27 @@ def compact(prompt: dict, file: str) -> list[list]:
 def train(
     client, file: str, folder: str, watched: tuple[str, str], options: argparse.Namespace
 ) -> tuple[str, bytes]:
-    """Fine-tune and save through /prompt; the node's summary and its plot as a PNG."""
+    """Fine-tune and save through /prompt. Returns the node's summary and its plot as a PNG."""
     prompt: dict = {}
     model, vae, restorer = compact(prompt, file)
     for name, picture in zip(("damaged", "clean"), watched):
         prompt[name] = {"class_type": "LoadImage", "inputs": {"image": picture}}
-    prompt["train"] = {"class_type": "AIOR_TrainRestorer", "inputs": {
-        "model": model, "vae": vae, "restorer": restorer, "folder": folder, "stage": options.stage, "minutes": options.minutes,
-        "learning_rate": options.learning_rate, "seed": options.seed, **dict.fromkeys(room("aior_core.degradations").KINDS, True),
-        "damaged": ["damaged", 0], "clean": ["clean", 0]}}  # fmt: skip
+    prompt["train"] = {
+        "class_type": "AIOR_TrainRestorer",
+        "inputs": {
+            "model": model,
+            "vae": vae,
+            "restorer": restorer,
+            "folder": folder,
+            "stage": options.stage,
+            "minutes": options.minutes,
+            "learning_rate": options.learning_rate,
+            "seed": options.seed,
+            **dict.fromkeys(room("aior_core.degradations").KINDS, True),
+            "damaged": ["damaged", 0],
+            "clean": ["clean", 0],
+        },
+    }
     prompt["save"] = {
         "class_type": "AIOR_SaveRestorer",
         "inputs": {"restorer": ["train", 0], "filename_prefix": "restorers/scanner"},
@@ -112,20 +142,31 @@ def train(
 
 
 def restore(client, file: str, trained: str, picture: str) -> dict[str, torch.Tensor]:
-    """One scan through the walk with each restorer -> results `1 3 H W` in -1..1 by name."""
+    """Restore a scan with each restorer. Returns results `1 3 H W`, -1..1, by name."""
     prompt: dict = {"photo": {"class_type": "LoadImage", "inputs": {"image": picture}}}
     model, vae, stock = compact(prompt, file)
     prompt["trained"] = {"class_type": "AIOR_LoadRestorer", "inputs": {"file": trained}}
     for name, restorer in (("stock", stock), ("fine-tuned", ["trained", 0])):
-        prompt[f"{name} prior"] = {"class_type": "AIOR_EncodePrior", "inputs": {
-            "restorer": restorer, "vae": vae, "image": ["photo", 0], "tile": 0}}  # fmt: skip
+        prompt[f"{name} prior"] = {
+            "class_type": "AIOR_EncodePrior",
+            "inputs": {"restorer": restorer, "vae": vae, "image": ["photo", 0], "tile": 0},
+        }
         both = {"restorer": restorer, "prior": [f"{name} prior", 0]}
         prompt[f"{name} sample"] = {
             "class_type": "AIOR_DAFFSampler",
             "inputs": {"model": model, **both, **SAMPLER},
         }
-        prompt[f"{name} decode"] = {"class_type": "AIOR_DecodeDAEM", "inputs": {
-            "samples": [f"{name} sample", 0], "vae": vae, **both, "strength": 1.0, "tile": 0, "color_fix": "none"}}  # fmt: skip
+        prompt[f"{name} decode"] = {
+            "class_type": "AIOR_DecodeDAEM",
+            "inputs": {
+                "samples": [f"{name} sample", 0],
+                "vae": vae,
+                **both,
+                "strength": 1.0,
+                "tile": 0,
+                "color_fix": "none",
+            },
+        }
         prompt[name] = {
             "class_type": "SaveImage",
             "inputs": {"images": [f"{name} decode", 0], "filename_prefix": name},
@@ -137,9 +178,12 @@ def restore(client, file: str, trained: str, picture: str) -> dict[str, torch.Te
 def parse() -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument(
-        "--data", type=Path, nargs="+", default=[ROOT.parent / "shared" / "data" / "train"],
+        "--data",
+        type=Path,
+        nargs="+",
+        default=[ROOT.parent / "shared" / "data" / "train"],
         help="folders of photographs (default: ../shared/data/train beside the repository)",
-    )  # fmt: skip
+    )
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--size", type=int, default=320, help="side of the crops in pixels, a multiple of 8")
     parser.add_argument("--stage", default="detail", choices=["detail", "fusion"])
@@ -200,7 +244,8 @@ def main() -> int:
     gain = statistics.fmean(row[2] - row[0] for row in rows)
     over_stock = statistics.fmean(row[2] - row[1] for row in rows)
     print(
-        f"\nFine-tuned gains {gain:+.2f} dB over the scan (wanted: at least {TARGET:g}) and {over_stock:+.2f} dB over stock."
+        f"\nFine-tuned gains {gain:+.2f} dB over the scan (wanted: at least {TARGET:g}) and "
+        f"{over_stock:+.2f} dB over stock."
     )
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)

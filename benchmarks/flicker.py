@@ -1,12 +1,12 @@
-"""Flicker of restored video: a still scene under changing noise, its frames restored as one batch.
+"""Flicker of restored video: a still scene with changing noise, whose frames are restored as one batch.
 
     python benchmarks/flicker.py
     python benchmarks/flicker.py --pictures /data/photographs --frames 24 --radius 1,4,8
 
-Flicker is the variance of the difference of neighbouring frames, on the 0..255 scale, twice: of the pixels,
-and of what varies over 32 pixels and more (means of blocks), which is what a viewer sees pulsing. PSNR is the
-mean over the frames, against the still scene. Of the input, of sampling with noise of its own for each frame,
-with the same for all, and with the estimate averaged over time as well.
+Flicker is the variance of the difference of neighbouring frames, in levels of 255 squared. It is measured for
+pixels, and for means of blocks of 32 pixels, which viewers see as pulsing. PSNR is the mean over the frames,
+against the still scene. The rows are the input, sampling with different noise for each frame, sampling with
+the same noise for all frames, and that with the estimate averaged over time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCK = 32
 
 
 def flicker(frames: torch.Tensor) -> tuple[float, float]:
-    """IMAGE `N H W 3` -> variance of the differences of neighbours, of pixels and of blocks, in levels of 255 squared."""
+    """Variance of the differences of neighbouring frames `N H W 3`: of pixels, and of means of blocks."""
     pixels = 255 * frames.movedim(-1, 1)
     return pixels.diff(dim=0).var().item(), F.avg_pool2d(pixels, BLOCK).diff(dim=0).var().item()
 
@@ -42,7 +42,7 @@ def scene(path: Path, count: int, sigma: float) -> tuple[torch.Tensor, torch.Ten
 def measure(
     walk: Walk, clean: torch.Tensor, frames: torch.Tensor, radii: list[int], steps: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Flicker of pixels and blocks, and dB, by what was done."""
+    """Flicker of pixels and of blocks, and PSNR in dB, by method."""
     metrics, picture = room("aior_core.metrics"), room("aior_core.picture")
 
     def numbers(made: torch.Tensor) -> tuple[float, float, float]:

@@ -1,16 +1,15 @@
-"""Does the latent count? How near the sampled latent comes to the clean picture's, and what becomes of the
-picture with other latents.
+"""How close sampled latents come to the clean picture's latent, and what the decoder makes of other latents.
 
     python benchmarks/latent.py --limit 5 --json benchmarks/results/latent.json
-    python benchmarks/latent.py --pictures cbsd68 --limit 5      the pictures of design table 1
+    python benchmarks/latent.py --pictures cbsd68 --limit 5
 
-Table 1, the latent's error over the variance of the clean latents: of the damaged picture's own latent (0
-steps), of the regression result's (the picture that DAEM makes of the damaged latent, encoded), and of the
-latents sampled in 1 and 4 steps. Below 1 a latent knows something of the picture; a sampled one that lies
-above the damaged one's makes it worse. Table 2, PSNR in dB of the same damaged pictures decoded from the
-damaged, the sampled, the clean, a zero and the clean picture's mirrored latent. A decoder that trusts its
-latent gains by the clean one and loses by the mirrored one. Choose settings on the validation pictures (val,
-half); CBSD68 is a test set.
+Table 1 has the latent's error over the variance of the clean latents: for the damaged picture's own latent (0
+steps), for that of the regression result (the picture that DAEM makes of the damaged latent, encoded), and
+for the latents sampled in 1 and 4 steps. Below 1 a latent knows something of the picture. A sampled latent
+with a larger error than the damaged one makes the picture worse. Table 2 has the PSNR in dB of the same
+damaged pictures decoded from the damaged, the sampled, the clean, a zero and the clean picture's mirrored
+latent. A decoder that uses its latent gains with the clean one and loses with the mirrored one. Choose
+settings on the validation pictures (val, half), because CBSD68 is a test set.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ DAMAGES = {
     "low_light": (("low_light", 0.6, {}),),
     "clean": (),
 }
-"""What is done to a picture, as in `_cases.VALIDATION`."""
+"""Damages by label, as in `_cases.VALIDATION`."""
 STEPS = (1, 4)
 SOURCES = (
     "damaged",
@@ -50,14 +49,17 @@ SOURCES = (
     "mirrored",
 )
 MEASURED = SOURCES[:4]
-"""Those whose error is measured; the others are made of the truth, or of nothing."""
+"""Sources whose error is measured. The others come from the ground truth, or are zero."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One damaged picture with one set of weights. errors: squared error of the latents by `MEASURED`,
-    summed; spread: the clean latent's squared deviation from its channels' means, summed over the same
-    numbers. psnr: in dB, decoded from each of `SOURCES`; "input": of the damaged picture."""
+    """A damaged picture with one set of weights.
+
+    errors: sums of squared errors of the latents in `MEASURED`. spread: sum of the clean latent's squared
+    deviations from the means of its channels. psnr: in dB, decoded from each of `SOURCES`, and of the damaged
+    picture ("input").
+    """
 
     damage: str
     picture: str
@@ -70,7 +72,7 @@ class Row:
 def latents(walk: Walk, prior, clean: torch.Tensor) -> dict[str, torch.Tensor]:
     """The latents of `SOURCES`, `1 C h w`, for a prior of the damaged picture and the `clean` IMAGE."""
     made = walk.decode({"samples": prior.latent}, prior)
-    # Through the prior's encoding, which pads as the damaged picture was padded.
+    # Encoded as the damaged picture was, with the same padding.
     truth = walk.encode(clean).latent
     sampled = {
         source: walk.sample(prior, count)["samples"]
@@ -104,7 +106,7 @@ def measured(walk: Walk, weights: str, case: Case) -> Row:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """The pictures under `DAMAGES`, as a file holds them, in 8 bits; their sides are multiples of 8."""
+    """The pictures with the damages of `DAMAGES`, rounded to 8 bits. Their sides are multiples of 8."""
     as_8bit = room("aior_core.metrics").as_8bit
     if options.pictures == "cbsd68":
         files, opened = sorted((options.data / "test" / "CBSD68").glob("*.png")), read
@@ -130,8 +132,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def summaries(rows: list[Row]) -> list[dict]:
-    """Per damage and set of weights: `errors` over the variance of all pictures' clean latents, and mean
-    `psnr`."""
+    """Per damage and weights: `errors` over the variance of all clean latents, and the mean `psnr`."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.damage, row.weights), []).append(row)
@@ -153,7 +154,7 @@ def tables(rows: list[Row]) -> str:
 
 
 def autoencoder(walk: Walk, files: list[torch.Tensor]) -> float:
-    """PSNR of clean pictures through the autoencoder alone: the ceiling of whatever the latent says."""
+    """PSNR in dB of clean pictures through the autoencoder alone: the limit of what a latent can give."""
     psnr, to_unit, as_8bit = (
         room("aior_core.metrics").psnr,
         room("aior_core.picture").to_unit,

@@ -1,13 +1,14 @@
-"""Does our damage look like the world's? Real damage and ours, measured side by side, and a sheet with eight
-of each to look at.
+"""Does our damage look like the world's? Real damage and ours are measured side by side.
 
-python benchmarks/likeness.py                          table, runs/likeness/likeness.csv and .json, a sheet
-    per row python benchmarks/likeness.py --rows rain low_light    some rows only python
-    benchmarks/likeness.py --pictures 240           more of ours; 120 by default
+    python benchmarks/likeness.py                          all rows
+    python benchmarks/likeness.py --rows rain low_light    some rows only
+    python benchmarks/likeness.py --pictures 400           more of our pictures; 120 by default
 
-A number is met where the middle half of the real set (25 to 75 %) lies inside ours (5 to 95 %), and reached
-where our extremes enclose the real ones. Real pairs are read from folders with lq/ and gt/. They choose;
-nothing is trained on them. What a paper states of a set that is only for reporting is compared as a number.
+The script writes likeness.csv, likeness.json and one contact sheet per row, with eight real pictures and
+eight of ours, to runs/likeness. A number is met where the middle half of the real set (25 to 75 %) lies
+inside ours (5 to 95 %). It is reached where our extremes enclose the real ones. Real pairs are read from
+folders with lq/ and gt/. They are there to choose by, and nothing is trained on them. Numbers that a paper
+states about a set that is only for reporting are compared as numbers.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ SHARED = ROOT.parent / "shared" / "data"
 class Compared:
     """One row: real sets, the styles that are to look like them, what is measured, and how it is shown.
 
-    sets: folders of `real_val`; without one only ours is printed. styles: names; those that do not exist are
-    left out, and said. stated: numbers of a paper or of damage.md, `{style: {measure: value}}`. shown:
-    "picture", "rest" (what was added, enlarged) or "brightened". darker: stops by which our truths are
-    exposed darker, in turn, where the real set has darker scenes than our photographs.
+    sets: folders of `real_val`. Without one only ours is printed.
+    styles: names. Names that do not exist are left out and reported.
+    measure: `(lq, gt) -> {name: number}`, see `_likeness_measures`.
+    stated: numbers from a paper, `{style: {measure: value}}`.
+    shown: "picture", "rest" (what was added, enlarged) or "brightened".
+    darker: stops by which our truths are rendered darker, in turn, where the real set has darker scenes than
+        our photographs.
     """
 
     sets: tuple[str, ...]
@@ -86,8 +90,10 @@ COMPARED = {
 
 @dataclass(frozen=True)
 class Number:
-    """One measured number of a row: quantiles of the real set and of ours. `met`, `reached`: None without a
-    real set."""
+    """One measured number of a row: quantiles of the real set and of ours.
+
+    `met` and `reached` are None without a real set.
+    """
 
     row: str
     number: str
@@ -110,7 +116,7 @@ class Number:
 
 
 def quantiles(values: list[float], points: tuple) -> list[float]:
-    """Of the finite values; NaN where there are none."""
+    """Return quantiles of the finite values, or NaN where there are none."""
     finite = torch.tensor([value for value in values if math.isfinite(value)], dtype=torch.float64)
     if not len(finite):
         return [math.nan] * len(points)
@@ -118,12 +124,15 @@ def quantiles(values: list[float], points: tuple) -> list[float]:
 
 
 def below(low: float, high: float) -> bool:
-    """Whether `low` is not above `high`, to within a hundredth, which is less than the measures know."""
+    """Return whether `low` is not above `high`, to within one percent.
+
+    The measures are not more accurate than that.
+    """
     return low <= high + 0.01 * max(abs(low), abs(high), 0.01)
 
 
 def number(row: str, name: str, real: list[float], ours: list[float]) -> Number:
-    """Real beside ours, and whether ours covers it."""
+    """Compare real values with ours, and tell whether ours cover them."""
     there, here = (sum(map(math.isfinite, values)) for values in (real, ours))
     of_real = quantiles(real, (0.0, 0.25, 0.5, 0.75, 1.0))
     of_ours = quantiles(ours, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0))
@@ -137,12 +146,12 @@ def number(row: str, name: str, real: list[float], ours: list[float]) -> Number:
 
 
 def by_name(measured: list[dict[str, float]]) -> dict[str, list[float]]:
-    """A list of dicts as a dict of lists."""
+    """Turn a list of dicts into a dict of lists."""
     return {name: [values[name] for values in measured] for name in measured[0]} if measured else {}
 
 
 def compared(name: str, row: Compared, styles: dict, real: Path, files: list[Path], count: int, seed: int):
-    """`(numbers, real pairs, our pairs, missing styles)` of one row."""
+    """Return `(numbers, real pairs, our pairs, missing styles)` of one row."""
     theirs = list(real_pairs([real / folder for folder in row.sets], row.side))
     names = [style for style in row.styles if style in styles]
     ours = list(made_pairs(styles, names, files, count, seed, row.side, row.darker)) if names else []
@@ -161,7 +170,7 @@ def compared(name: str, row: Compared, styles: dict, real: Path, files: list[Pat
 
 
 def line(entry: Number) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
 
     def span(*values: float) -> str:
         return " ".join(f"{value:8.2f}" if math.isfinite(value) else "       -" for value in values)
@@ -176,8 +185,11 @@ def line(entry: Number) -> str:
 def main(
     argv: list[str] | None = None, styles: dict | None = None, rows: dict[str, Compared] | None = None
 ) -> int:
-    """`styles`: by name, each with `draw`, `apply` and `severities`; without it the published ones and the
-    registry's."""
+    """Run the benchmark.
+
+    styles: by name, each with `draw`, `apply` and `severities`. None: the published ones and those of the
+    registry.
+    """
     rows = rows or COMPARED
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,7 +239,7 @@ def main(
 
 
 def write(folder: Path, numbers: list[Number]) -> None:
-    """The numbers as likeness.csv and likeness.json; what is not a number is empty, or null."""
+    """Write the numbers as likeness.csv and likeness.json; a number that is missing is empty, or null."""
     rows = [
         {key: None if value != value else value for key, value in asdict(entry).items()} for entry in numbers
     ]

@@ -1,17 +1,18 @@
-"""Peak memory and seconds against megapixels, and what tiles change in the picture: in numbers, beside
-ComfyUI's own tiling.
+"""Peak memory and time by megapixels, and how much tiles change the picture, compared with ComfyUI's own
+tiling.
 
     python benchmarks/memory.py --megapixels 1,4,9,24 --tile 1024 --steps 1
     python benchmarks/memory.py --seams --pictures /data/photographs --tile 256,512
 
-The first table has a row per size, each in a process of its own, so that its peak (resident set, PyTorch and
-ComfyUI included) is its own; "grows" is the peak over that of 4 megapixels. "CPU s" are the processor's
-seconds, of all its cores, which other work on the machine changes less than the clock's, and "s/MP" those of
-a megapixel against those of all rows, which shows whether they go with the area. With --seams five
-photographs are restored whole and in tiles: mean and largest difference in levels of 255, and the seam
-energy, the gradient across tile borders over the gradient everywhere else, of the tiled picture over the
-whole one's (1 is no seam). The last column is the decoder alone through ComfyUI's own decode_tiled, without
-DAEM, beside its own whole.
+The first table has a row per size. Each row runs in a process of its own, so that its peak memory (resident
+set, with PyTorch and ComfyUI) is its own. "grows" is the peak over that of 4 megapixels. "CPU s" are CPU
+seconds of all cores, which other work on the machine changes less than "seconds". "s/MP" compares the CPU
+seconds per megapixel with their mean over all rows, and shows whether time grows with the area.
+
+With --seams, five photographs are restored whole and in tiles. The table has the mean and the largest
+difference in levels of 255, and the seam energy: the gradient across tile borders over the gradient
+elsewhere, divided by the same of the whole picture (1 means no seam). The last columns compare the decoder
+without DAEM, through ComfyUI's own decode_tiled, with its own whole picture.
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ SIZES = {
     12: (4000, 3000),
     24: (6000, 4000),
 }
-"""Megapixels to width and height, those of cameras where there are such; 4 are cut into tiles nearly as large as those of 24."""
+"""Width and height by megapixels, if possible of cameras.
+
+The tiles of 4 are nearly as large as those of 24.
+"""
 
 
 def card(width: int, height: int) -> torch.Tensor:
-    """A noisy test card as IMAGE `1 height width 3`, made without more memory than twice its own."""
+    """A noisy test card as IMAGE `1 height width 3`. Making it takes at most twice its memory."""
     made = torch.empty(1, height, width, 3)
     rows, columns = torch.linspace(0, 40, height)[:, None], torch.linspace(0, 40, width)[None]
     for channel in range(3):
@@ -56,7 +60,7 @@ def card(width: int, height: int) -> torch.Tensor:
 def restore(
     walk: Walk, picture: torch.Tensor, steps: int, tile: int, latent: dict | None = None
 ) -> tuple[torch.Tensor, dict]:
-    """encode, sample and decode in tiles -> IMAGE, LATENT; `latent` instead of sampling one."""
+    """Encode, sample and decode in tiles. Returns IMAGE and LATENT. A given `latent` is not sampled."""
     prior = walk.prior_encode.encode_prior(walk.restorer, walk.vae, picture, tile=tile)
     latent = latent or walk.sampling.sample_daff(
         walk.model, walk.restorer, prior, seed=0, steps=steps, tile=tile
@@ -65,7 +69,7 @@ def restore(
 
 
 def measure_row(megapixels: int, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds, those of the processor, and peak MiB of one size, in this process."""
+    """Seconds, CPU seconds and peak MiB of one size, measured in this process."""
     walk = Walk(options.weights, options.device)
     restore(walk, card(128, 128), 1, 128)
     picture = card(*SIZES[megapixels])
@@ -78,7 +82,7 @@ def measure_row(megapixels: int, options: argparse.Namespace) -> dict[str, float
 
 
 def in_a_process(megapixels: int, argv: list[str]) -> dict[str, float]:
-    """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
+    """`measure_row` in a new process. Raises RuntimeError with its output when it fails."""
     done = subprocess.run(
         [sys.executable, __file__, *argv, "--row", str(megapixels)],
         capture_output=True,
@@ -107,7 +111,7 @@ def sizes(options: argparse.Namespace, argv: list[str]) -> dict:
 
 
 def seam_energy(picture: torch.Tensor, tile: int) -> float:
-    """Gradient across the borders of the decoder's tiles over the gradient elsewhere; `picture` is IMAGE `1 H W 3`."""
+    """Gradient of an IMAGE `1 H W 3` across borders of the decoder's tiles over the gradient elsewhere."""
     spans = room("aior_core.picture.tiles").regions(
         picture.shape[1] // 8, picture.shape[2] // 8, tile // 8, 0
     )
@@ -123,7 +127,7 @@ def seam_energy(picture: torch.Tensor, tile: int) -> float:
 
 
 def photographs(folder: Path, count: int, side: int) -> list[tuple[str, torch.Tensor]]:
-    """The middle `side` pixels of `count` pictures that are large enough, `1 3 H W`, -1..1."""
+    """Names and middles (`side` pixels, `1 3 H W`, -1..1) of the first `count` pictures large enough."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
         picture = read(path)
@@ -135,7 +139,8 @@ def photographs(folder: Path, count: int, side: int) -> list[tuple[str, torch.Te
         if len(found) == count:
             return found
     raise FileNotFoundError(
-        f"{folder} holds fewer than {count} photographs of {side} pixels; give another folder with --pictures"
+        f"{folder} holds fewer than {count} photographs of {side} pixels. Name another folder with "
+        f"--pictures."
     )
 
 
@@ -221,7 +226,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     start_comfy(options.device)
     print(
-        f"PyTorch {torch.__version__}, device {options.device}, {torch.get_num_threads()} threads, {options.steps} steps, tile {options.tile}\n"
+        f"PyTorch {torch.__version__}, device {options.device}, {torch.get_num_threads()} threads, "
+        f"{options.steps} steps, tile {options.tile}\n"
     )
     results = seams(options) if options.seams else sizes(options, argv)
     print(stored(results) if options.seams else memory(results))

@@ -1,15 +1,15 @@
-"""Quality of the restoration, side by side with the damaged picture and the fitting classical method.
+"""Quality of the restoration, compared with the damaged picture and with a classical method.
 
-    python benchmarks/quality.py                          everything that --data holds
+    python benchmarks/quality.py                          all sets in --data
     python benchmarks/quality.py --limit 4 --steps 0,1    a quick look
     python benchmarks/quality.py --sets '' --paired Rain100L=/data/Rain100L --paired SOTS=/data/SOTS
 
-PSNR in dB and SSIM, on results rounded to 8 bits as a saved picture is. Steps 0 is DAEM alone on the damaged
-picture's latent. Sets: val, the validation pictures under fixed synthetic damages (model choices may look at
-these); half, the same at half their size, as many are soft at full size and what repairs those best need not
-repair sharp ones; CBSD68 and Set5 (test sets, which nothing is tuned on); --paired, any published set as a
-folder with lq/ and gt/ (Rain100L, Rain100H, SOTS, GoPro, LOL, CDD-11, UDC). Needs scikit-image for the
-classical methods; uses CBM3D if the package bm3d is installed.
+The tables have PSNR in dB and SSIM of results rounded to 8 bits, as saved pictures are. 0 steps means DAEM
+alone, on the damaged picture's latent. The sets are: val, the validation pictures under fixed synthetic
+damages; half, the same pictures at half their size, because many are soft at full size; cbsd68 and set5, test
+sets, which nothing is tuned on; and with --paired any published set in a folder with lq/ and gt/ (Rain100L,
+Rain100H, SOTS, GoPro, LOL, CDD-11, UDC). Settings may be chosen on val and half only. Needs scikit-image for
+the classical methods. Uses CBM3D if the package bm3d is installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SETS = {"val": validation, "half": functools.partial(validation, halved=True), "
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: of one picture, by one method. `perceptual` and `seconds` are None where there is none."""
+    """The measurement of one picture and one method. `perceptual` and `seconds` may be None."""
 
     set: str
     degradation: str
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Naming:
-    """What a singly damaged picture has, and what the degradation head says it has most of."""
+    """The one damage of a picture, and the damage that the degradation head rates highest."""
 
     truth: str
     by_severity: str
@@ -60,14 +60,20 @@ class Naming:
 
 
 def score(case: Case, method: str, result: torch.Tensor, learned: bool, seconds: float | None = None) -> Row:
-    """Measure a `1 3 H W`, -1..1 result by the case's protocol."""
-    scores = room("aior_core.metrics.report").measure(
+    """Measure a result `1 3 H W`, -1..1, by the case's protocol."""
+    scores = room("aior_core.metrics").measure(
         result, case.gt, border=case.border, channel=case.channel, learned=learned
     )
     return Row(
-        case.set, case.degradation, case.picture, method,
-        scores.psnr[0], scores.ssim[0], scores.perceptual[0] if learned else None, seconds,
-    )  # fmt: skip
+        case.set,
+        case.degradation,
+        case.picture,
+        method,
+        scores.psnr[0],
+        scores.ssim[0],
+        scores.perceptual[0] if learned else None,
+        seconds,
+    )
 
 
 def evaluate(
@@ -78,10 +84,10 @@ def evaluate(
     baseline: str = "auto",
     learned: bool = False,
 ) -> Iterator[tuple[list[Row], Naming | None]]:
-    """Yield, per case, its measurements and, where it has one damage, how the damage was named.
+    """Yield the measurements of every case and, for a single damage, the name that the head gives it.
 
     restore: takes an IMAGE `B H W C`, the steps and a seed, as `_host.Walk` does; None measures the input and
-    the baseline only. baseline: "auto", "CBM3D", "NLM" or "none".
+    the classical method only. baseline: "auto", "CBM3D", "NLM" or "none".
     """
     picture, metrics = room("aior_core.picture"), room("aior_core.metrics")
     kinds = room("aior_core.degradations").KINDS
@@ -148,15 +154,20 @@ def gains(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def naming_summary(namings: list[Naming]) -> str:
-    """How often the degradation head named the one damage of a picture right, in all and per kind."""
+    """A table of how often the degradation head names the one damage of a picture correctly."""
     by_kind: dict[str, list[Naming]] = defaultdict(list)
     for naming in namings:
         by_kind[naming.truth].append(naming)
     lines = [
-        [kind, str(len(found)), str(sum(n.by_severity == kind for n in found)), str(sum(n.by_probability == kind for n in found)),
-         ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or NOTHING]
+        [
+            kind,
+            str(len(found)),
+            str(sum(n.by_severity == kind for n in found)),
+            str(sum(n.by_probability == kind for n in found)),
+            ", ".join(sorted({n.by_severity for n in found if n.by_severity != kind})) or NOTHING,
+        ]
         for kind, found in by_kind.items()
-    ]  # fmt: skip
+    ]
     right = [sum(getattr(n, name) == n.truth for n in namings) for name in ("by_severity", "by_probability")]
     lines.append(
         [
@@ -170,12 +181,13 @@ def naming_summary(namings: list[Naming]) -> str:
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line. Ends the program with a message when it is wrong."""
     parser = command_line(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the repository, if there)",
+        help="folder with MANIFEST.csv, train/ and test/ (default: ../shared/data beside the "
+        "repository, if there)",
     )
     parser.add_argument(
         "--sets",
@@ -206,14 +218,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
-        help="only degradations whose label holds one of these texts, separated by commas, e.g. 'float,jpeg q10'",
+        help="only degradations whose label holds one of these texts, separated by commas, e.g. "
+        "'float,jpeg q10'",
     )
     add_model(parser)
     parser.add_argument(
         "--classical",
         choices=("auto", "CBM3D", "NLM", "none"),
         default="auto",
-        help="denoiser to compare with; none: no classical method at all (default: CBM3D, 5 to 20 s per picture, if installed, else NLM)",
+        help="denoiser to compare with; none leaves out classical methods "
+        "(default: CBM3D if installed, which takes 5 to 20 s per picture, otherwise NLM)",
     )
     parser.add_argument(
         "--perceptual",
@@ -243,7 +257,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         options.data = ROOT.parent / "shared" / "data"
         if not options.data.is_dir():
             parser.error(
-                "--data is needed: a folder with MANIFEST.csv (columns file, split), the val pictures it names, test/CBSD68 and test/Set5"
+                "--data is needed: a folder with MANIFEST.csv (columns file, split), the val pictures in it, "
+                "test/CBSD68 and test/Set5"
             )
     return options
 
@@ -251,13 +266,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     torch.set_grad_enabled(False)
-    # A set takes minutes: show its table when it is done, into a file too.
+    # A set takes minutes, so its table is written when it is done, also to a file.
     sys.stdout.reconfigure(line_buffering=True)
     walk = None if options.no_model else Walk(options.weights, options.device, options.ensemble)
     sources = [(name, SETS[name](options.data, options.limit)) for name in options.sets]
     sources += [(name, paired(name, Path(folder), options.limit)) for name, folder in options.paired]
     print(
-        f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
+        f"Weights: {walk.weights if walk else 'none'}. Mirrored copies: {options.ensemble}. Cells: "
+        f"PSNR dB / SSIM{' / ST-LPIPS (not LPIPS)' if options.perceptual else ''}."
     )
     everything: list[Row] = []
     with sheet(options.csv, Row) as add:

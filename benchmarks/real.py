@@ -1,13 +1,15 @@
-"""Real damage with truth: what weights gain over the damaged picture, and whether they find the damage.
+"""Real damage with ground truth: how much weights gain over the damaged picture, and whether they find the
+damage.
 
-    python benchmarks/real.py                                  the bundled weights, default settings, all sets
-    python benchmarks/real.py --limit 3 --steps 0,4            a quick look, DAEM alone beside it
+    python benchmarks/real.py                            the bundled weights, default settings, all sets
+    python benchmarks/real.py --limit 3 --steps 0,4      a quick look, also at DAEM alone
     python benchmarks/real.py --weights old=FILE --weights new=FILE --json benchmarks/results/real.json
 
-A set is a folder with lq/ and gt/. Every folder in DATA/real_val (to choose by), in DATA/test_published (to
-report, never to choose by) and in those given with --folder is one. Clean pictures are restored too: CBSD68,
-and the validation pictures val and val2, the middle 512x512. PSNR in dB over RGB, on results rounded to 8
-bits as a saved picture is. Several weights see each picture one after the other.
+A set is a folder with lq/ and gt/. Sets are read from DATA/real_val (settings may be chosen on them), from
+DATA/test_published (for reports only) and from folders given with --folder. Clean pictures are restored too:
+CBSD68, and the middle 512x512 of the validation pictures val and val2. The tables have PSNR in dB over RGB,
+of results rounded to 8 bits, as saved pictures are. With several weights, each picture is restored with all
+of them in turn.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ MAIN = {
     "I-HAZE_small": "haze", "ITS_indoor_train": "haze", "LOL_our485": "low_light", "LOL_eval15": "low_light",
     "Rain100L_481x321": "rain",
 }  # fmt: skip
-"""What is wrong with the pictures of a set, first of all."""
+"""The main damage of each set."""
 SIDE = 512
-"""Of clean pictures, the middle so many pixels are restored."""
+"""Side in pixels of the middle of clean pictures that is restored."""
 
 
 def sets_in(folder: Path) -> list[Path]:
-    """The sets of a folder, by name. Raises FileNotFoundError if it holds none."""
+    """The sets in a folder, by name. Raises FileNotFoundError when there is none."""
     found = (
         sorted(place for place in folder.iterdir() if (place / "lq").is_dir() and (place / "gt").is_dir())
         if folder.is_dir()
@@ -77,9 +79,9 @@ def clean(name: str, files: list[Path], limit: int | None) -> Iterator[Case]:
 
 
 def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main: str | None) -> Iterator[Row]:
-    """A row per number of steps."""
+    """Restore a case with each number of steps. Yields a row for each."""
     measure, to_unit, as_8bit = (
-        room("aior_core.metrics.report").measure,
+        room("aior_core.metrics").measure,
         room("aior_core.picture").to_unit,
         room("aior_core.metrics").as_8bit,
     )
@@ -103,7 +105,7 @@ def restored(walk: Walk, weights: str, case: Case, steps: tuple[int, ...], main:
 
 
 def as_json(rows: list[Row], weights: dict[str, str], options: argparse.Namespace) -> dict:
-    """Everything that was measured: settings, a summary per set, and every picture."""
+    """The settings, a summary per set, and the rows of all pictures."""
     return {
         "benchmark": "real", "limit": options.limit, "ensemble": options.ensemble,
         "weights": [weights_of(*each) for each in weights.items()],
@@ -113,7 +115,7 @@ def as_json(rows: list[Row], weights: dict[str, str], options: argparse.Namespac
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line. Ends the program with a message when it is wrong."""
     parser = command_line(__doc__)
     parser.add_argument(
         "--data",

@@ -1,12 +1,12 @@
-"""A contact sheet of the Degradation Report: what a person sees of pictures with one damage, and with two.
+"""A contact sheet of the Degradation Report for pictures with one damage and with two damages.
 
-    python benchmarks/report_sheet.py                                         runs/report_sheet.png, of the validation pictures
-    python benchmarks/report_sheet.py --data tests/clean -o docs/report_sheet.jpg --rows 4 --width 1400    of the photographs in this repository
+    python benchmarks/report_sheet.py                      runs/report_sheet.png, of the validation pictures
+    python benchmarks/report_sheet.py --data tests/clean -o docs/report_sheet.jpg --rows 4 --width 1400
 
-Each row: the damaged picture with what was done to it, the report's chart, and the heat maps of the two
-damages that the report puts first. Where a damage covers a part of the picture only, that part is shown in
-the picture's corner, in the colours of the heat maps. It also counts what the sheet shows: damages done that
-were found, and damages found that were not done.
+The second command uses the photographs in this repository. Each row has the damaged picture with the names of
+its damages, the report's chart, and the heat maps of the two damages that the report lists first. Where a
+damage covers a part of the picture only, the corner of the picture shows that part, in the colours of the
+heat maps. The command also counts the damages that were found, and those that were found without being there.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from _host import ROOT, Walk, image, room
 from PIL import Image
 
 GAP, CAPTION, CHART = 8, 26, 400
-PAPER, TEXT = (250, 250, 250), (30, 30, 30)
+palette = room("aior_core.report.palette")
+PAPER, TEXT = palette.PAPER, palette.PAPER_INK
 
-# What was done, each (kind, severity, kind of mask or None for everywhere).
+# Damages of a picture: (kind, severity, kind of the mask or None for the whole picture).
 SINGLY = (
     (("noise", 0.42, None),),
     (("noise", 0.8, "half"),),
@@ -53,7 +54,7 @@ DOUBLY = (
 
 @dataclass(frozen=True)
 class Row:
-    """One picture of the sheet and what the report says of it. found and done: kinds."""
+    """A picture of the sheet and its report. `found` and `done` are sets of kinds."""
 
     cells: list[Image.Image]
     found: set[str]
@@ -61,7 +62,10 @@ class Row:
 
 
 def clean_pictures(data: Path) -> list[Path]:
-    """The MANIFEST's `val` pictures, or all pictures of a folder without one. Raises FileNotFoundError if there are none."""
+    """The MANIFEST's `val` pictures, or all pictures of a folder without a MANIFEST.
+
+    Raises FileNotFoundError when there is none.
+    """
     listed = (data / "MANIFEST.csv").exists()
     files = (
         held_out(data)
@@ -70,7 +74,8 @@ def clean_pictures(data: Path) -> list[Path]:
     )
     if not files:
         raise FileNotFoundError(
-            f"No pictures in {data}. Point --data at a folder of undamaged photographs, or one with a MANIFEST.csv."
+            f"No pictures in {data}. Point --data at a folder of undamaged photographs, or one "
+            f"with a MANIFEST.csv."
         )
     return files
 
@@ -94,9 +99,9 @@ def recipe_of(done: tuple, seed: int):
 
 
 def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[Row]:
-    """One row per case, each on the next of the pictures."""
+    """A row per case, each with the next picture."""
     degradations, report, drawing = (
-        room(f"aior_core.{name}") for name in ("degradations", "host.report", "host.drawing")
+        room(f"aior_core.{name}") for name in ("degradations", "report.degradation_report", "report.drawing")
     )
     as_8bit = room("aior_core.metrics").as_8bit
     for index, done in enumerate(cases):
@@ -125,7 +130,7 @@ def rows_of(walk: Walk, cases: tuple, files: list[Path], seed: int) -> Iterator[
 
 
 def caption(done: tuple, row: Row) -> str:
-    """What was done and what the report made of it, in words."""
+    """The caption: the damages done, and those that the report found."""
     label = room("aior_core.report.degradation_report").label
     said = "done: " + ", ".join(
         f"{label(kind)} {severity:.0%}{' of a part' if mask else ''}" for kind, severity, mask in done
@@ -137,7 +142,7 @@ def caption(done: tuple, row: Row) -> str:
 
 
 def column(rows: list[Row], cases: tuple, title: str) -> Image.Image:
-    """Rows below each other, each under its caption."""
+    """The rows below each other, each below its caption."""
     drawing = room("aior_core.report.drawing")
     width = sum(cell.width for cell in rows[0].cells) + GAP * (len(rows[0].cells) - 1)
     tall = CAPTION + CROP + GAP
@@ -154,7 +159,7 @@ def column(rows: list[Row], cases: tuple, title: str) -> Image.Image:
 
 
 def sheet_of(columns: list[Image.Image], width: int | None) -> Image.Image:
-    """The columns beside each other, as a whole at most `width` wide."""
+    """The columns side by side, at most `width` pixels wide."""
     margin = 2 * GAP
     made = Image.new(
         "RGB",
@@ -193,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         "--out",
         type=Path,
         default=ROOT / "runs" / "report_sheet.png",
-        help="where to (default: runs/report_sheet.png)",
+        help="file of the sheet (default: runs/report_sheet.png)",
     )
     options = parser.parse_args(argv)
     torch.set_grad_enabled(False)

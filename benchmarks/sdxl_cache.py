@@ -1,11 +1,10 @@
-"""What the cache of SDXL's training saves: seconds a crop takes to be cut, damaged and encoded, beside those
-of reading it.
+"""Time that the cache of the SDXL training saves: seconds to cut, damage and encode a crop, and to read it.
 
-    python benchmarks/sdxl_cache.py                          the narrow autoencoder of the tests, crops of 256
+    python benchmarks/sdxl_cache.py                          the narrow autoencoder of the tests
     python benchmarks/sdxl_cache.py --width 128 --crop 512   SDXL's own widths
 
-Random weights: the sums are the same whatever the numbers. Files are read as from the disk: the system is
-asked to forget them first.
+The weights are random; the time does not depend on their values. The system is asked to drop the files from
+its memory before they are read, so that they come from the disk.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,16 +23,24 @@ from _tables import NOTHING, stored
 
 
 def networks(width: int, device: str):
-    """A KL autoencoder of SDXL's build and the LQ encoder that is its copy; there is no UNet, as nothing here asks one."""
+    """A KL autoencoder with SDXL's architecture, and its copy as LQ encoder. No UNet is needed."""
     import comfy.model_patcher  # noqa: F401  the host's modules import each other in this order
     import comfy.sd
 
     multiples = (1, 2, 4, 4) if width == 128 else (1, 1, 2, 2)
     config = {
-        "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": width, "ch_mult": multiples,
-        "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
-    }  # fmt: skip
-    logging.disable(logging.WARNING)  # The host warns that it found no weights.
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": width,
+        "ch_mult": multiples,
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    logging.disable(logging.WARNING)  # ComfyUI warns that it found no weights.
     vae = comfy.sd.VAE(
         sd={}, config={"params": {"ddconfig": config, "embed_dim": 4}}
     ).first_stage_model.requires_grad_(False)
@@ -54,7 +62,7 @@ def networks(width: int, device: str):
 
 
 def forget(folder: Path) -> None:
-    """Ask the system to drop what it keeps in memory of a folder's files."""
+    """Ask the system to drop the files of a folder from its memory."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -62,6 +70,10 @@ def forget(folder: Path) -> None:
 
 
 @torch.no_grad()
+def _batch(cache, numbers: list[int]):
+    return cache.held(numbers).batch
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument(
@@ -90,8 +102,8 @@ def main(argv: list[str] | None = None) -> int:
             numbers = list(range(turn * options.batch, (turn + 1) * options.batch))
             fresh = room("aior_core.training.sdxl").Fresh(made_of, cache.held(numbers).batch)
             actions = {
-                "pictures": lambda: cache.held(numbers).batch,
-                "target": lambda: fresh.latent("target"),
+                "pictures": partial(_batch, cache, numbers),
+                "target": partial(fresh.latent, "target"),
                 "feature": fresh.feature,
             }
             seconds = {kind: timed(action, 1)[0] for kind, action in actions.items()}
@@ -101,7 +113,10 @@ def main(argv: list[str] | None = None) -> int:
             held = cache.held(numbers)
             fetched = {
                 kind: timed(action, 1)[0]
-                for kind, action in {"target": lambda: held.latent("target"), "feature": held.feature}.items()
+                for kind, action in {
+                    "target": partial(held.latent, "target"),
+                    "feature": held.feature,
+                }.items()
             }
             if turn == 0:
                 continue  # to warm up
@@ -111,7 +126,8 @@ def main(argv: list[str] | None = None) -> int:
         for kind in ("target", "feature"):
             size[kind] = next(Path(folder).glob(f"{kind}-*.safetensors")).stat().st_size
     print(
-        f"Crops of {options.crop}, batches of {options.batch}, first level {options.width} wide, {options.device}; a crop each\n"
+        f"Crops of {options.crop}, batches of {options.batch}, first level {options.width} wide, "
+        f"{options.device}; a crop each\n"
     )
     rows = []
     for kind, text in said.items():

@@ -1,13 +1,12 @@
-"""Seconds and peak memory of the walk, split by encode, sample and decode, and what DAFF adds to a sampling
-step.
+"""Time and peak memory of the walk by stage, and the time that DAFF adds to a sampling step.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --sizes 512 --steps 4 --threads 1
 
-Each row runs in a process of its own, so that its peak memory (resident set, PyTorch and ComfyUI included) is
-its own. Seconds are the median of --repeats runs after one run to warm up. "plain step" is a sampling step of
-the same MODEL without the DAFF patch, "DAFF step" with it: seconds per step from the difference between runs
-of different lengths, so that what happens once per run does not count.
+Each row runs in a process of its own, so that its peak memory (resident set, with PyTorch and ComfyUI) is its
+own. Seconds are the median of --repeats runs after a run to warm up. "plain step" is a sampling step of the
+same MODEL without the DAFF patch, "DAFF step" one with it. Both come from the difference between a long and a
+short run, so that work done once per run does not count.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STEPS_FOR_SHARE = (2, 10)
 
 
 def picture(size: int) -> torch.Tensor:
-    """A noisy, hazy test card as IMAGE `1 size size 3`: always the same."""
+    """A test card with noise and haze, IMAGE `1 size size 3`, always the same."""
     degradations = room("aior_core.degradations")
     line = torch.linspace(0, 12, size)
     card = (
@@ -54,7 +53,7 @@ def share(walk: Walk, prior, repeats: int) -> tuple[float, float]:
 
 
 def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str, float]:
-    """All numbers of one row, in this process."""
+    """All numbers of one row, measured in this process."""
     if options.threads:
         torch.set_num_threads(options.threads)
     started = time.perf_counter()
@@ -72,7 +71,7 @@ def measure_row(size: int, steps: int, options: argparse.Namespace) -> dict[str,
 
 
 def in_a_process(size: int, steps: int, argv: list[str]) -> dict[str, float]:
-    """`measure_row` in a fresh process. Raises RuntimeError with what it printed if it fails."""
+    """`measure_row` in a new process. Raises RuntimeError with its output when it fails."""
     done = subprocess.run(
         [sys.executable, __file__, *argv, "--row", f"{size}x{steps}"],
         capture_output=True,
@@ -105,7 +104,8 @@ def main(argv: list[str] | None = None) -> int:
     start_comfy(options.device)
     threads = options.threads or torch.get_num_threads()
     print(
-        f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the median of {options.repeats} runs.\n"
+        f"PyTorch {torch.__version__}, device {options.device}, {threads} threads; seconds are the "
+        f"median of {options.repeats} runs.\n"
     )
     rows = []
     for size in (int(side) for side in options.sizes.split(",")):

@@ -1,25 +1,28 @@
-"""Selective restoration and the severity maps, on the validation photographs.
+"""Selective restoration and the severity maps, measured on the validation photographs.
 
     python benchmarks/steering.py                        both parts, every validation photograph
     python benchmarks/steering.py --limit 4 --parts map  a quick look at one part
 
-**grain**: rain, then film grain (grey noise of sigma 12 of 255) on a clean picture; the wish is the clean picture with the
-same grain. It is restored with noise steered to 0, and for comparison with everything removed.
-- PSNR against the wish and against the clean picture, on results rounded to 8 bits.
-- *grain kept*: the share of the true grain that the result has. result - clean and grainy - clean are high-passed (minus
-  their 5x5 mean) and the first is regressed on the second. The grain is independent of the photograph, of the rain and of
-  what restoration gets wrong, so none of that counts, however strong: the coefficient is the standard deviation of the
-  result's component along the grain, divided by the grain's. Other noise in the grain's place would not count either. A
-  result that leaves everything as it is keeps 100 % too: read it beside the gain. Measured where the clean picture is 2.5
-  sigma from black and white, as rain that brightens a dark place would bring back grain that clipping takes from the wish.
-- *fine residue in flat places*: the standard deviation of the high-passed result - clean, divided by that of the grain,
-  in the quarter of those pixels where the clean picture is flattest. It counts all that is there: grain kept, grain invented,
-  streaks of rain left over. Close to *grain kept* it says that what is left is grain.
+The part "grain" adds rain and then film grain (grey noise with sigma 12 of 255) to a clean picture. The
+target is the clean picture with the same grain. The picture is restored with noise steered to 0, and once
+more with everything removed. The table has:
+- PSNR against the target and against the clean picture, of results rounded to 8 bits.
+- "grain kept": the share of the true grain in the result. Result - clean and grainy - clean are high-passed
+  (minus their 5x5 mean), and the first is regressed on the second. The grain is independent of the
+  photograph, the rain and the errors of the restoration, so none of these counts: the coefficient is the
+  standard deviation of the result's component along the grain, divided by that of the grain. Other noise in
+  its place does not count either. A result that leaves everything as it is keeps 100 % too, so read it
+  together with the gain. It is measured where the clean picture is at least 2.5 sigma from black and white,
+  because clipping removes grain elsewhere.
+- "fine residue in flat places": the standard deviation of the high-passed result - clean, divided by that
+  of the grain, in the flattest quarter of these pixels. It counts everything: grain kept, grain invented,
+  and remains of rain. A value close to "grain kept" means that the residue is grain.
 
-**map**: noise, blur, rain and haze on one half of a picture each (the recipes' mask "half", a soft edge in
-any direction). The degradation head's map of that damage, at an eighth of the size, is cut at half of its
-95th percentile, which needs no knowledge of the truth; the true half is where the mask, averaged over the 8x8
-pixels, is at least 0.5. IoU of the two, and for comparison that of a map that says "everywhere".
+The part "map" puts noise, blur, rain and haze on one half of a picture each (the recipe's mask "half", with
+a soft edge in any direction). The degradation head's map of that damage, at an eighth of the size, is
+thresholded at half of its 95th percentile, which needs no ground truth. The true half is where the mask,
+averaged over 8x8 pixels, is at least 0.5. The table has the IoU of both, and for comparison the IoU of a
+map that covers everything.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ OURS, EVERYWHERE = "IoU", "IoU of everywhere"
 
 @dataclass(frozen=True)
 class Row:
-    """One number: of the part "grain" or "map", the method or kind of damage, and the picture that it is of."""
+    """A value with its part ("grain" or "map"), case (a method or kind of damage), picture and measure."""
 
     part: str
     case: str
@@ -66,12 +69,12 @@ class Row:
 
 
 def clean_pictures(data: Path, limit: int | None) -> Iterator[Case]:
-    """The undamaged ones of the validation cases, which come first."""
+    """The undamaged validation pictures, which come first."""
     return takewhile(lambda case: case.degradation == "clean", validation(data, limit))
 
 
 def seed_of(name: str) -> int:
-    """A picture's own seed, the same however many others are measured."""
+    """The seed of a picture. It does not depend on the other pictures."""
     return zlib.crc32(name.encode()) % 2**20
 
 
@@ -91,21 +94,21 @@ def fine(difference: torch.Tensor) -> torch.Tensor:
 
 
 def unclipped(clean: torch.Tensor) -> torch.Tensor:
-    """Where grain fits between black and white, `1 1 H W` of bool; everywhere in a picture that has hardly such a place."""
+    """Where grain fits between black and white, bool `1 1 H W`; everywhere if that is hardly anywhere."""
     margin = 2.5 * SIGMA * 2 / 255
     fits = (clean.amin(1, keepdim=True) > margin - 1) & (clean.amax(1, keepdim=True) < 1 - margin)
     return fits if fits.double().mean() > 0.01 else torch.ones_like(fits)
 
 
 def grain_kept(result: torch.Tensor, clean: torch.Tensor, grainy: torch.Tensor) -> float:
-    """Share of the grain `grainy - clean` that `result` has: 0 none, 1 all of it, above 1 more than there was."""
+    """Share of the grain `grainy - clean` in `result`: 0 for none, 1 for all, above 1 for more."""
     where = unclipped(clean)
     grain = fine(grainy - clean)[where]
     return ((fine(result - clean)[where] * grain).sum() / grain.square().sum()).item()
 
 
 def flat_residue(result: torch.Tensor, clean: torch.Tensor, grainy: torch.Tensor) -> float:
-    """Fine standard deviation of `result - clean` where `clean` is flattest, in units of the grain's."""
+    """Standard deviation of the fine part of `result - clean` where `clean` is flattest, over the grain's."""
     grey = clean.double().mean(1, keepdim=True)
     variance = box(grey.square(), 9) - box(grey, 9).square()
     where = unclipped(clean)
@@ -114,7 +117,7 @@ def flat_residue(result: torch.Tensor, clean: torch.Tensor, grainy: torch.Tensor
 
 
 def grain_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
-    """Rain and grain on one clean picture: what is left of both, steered and not."""
+    """Add rain and grain to a clean picture, and measure what is left of both, with and without steering."""
     metrics, degradations = room("aior_core.metrics"), room("aior_core.degradations")
     steer_prior, to_unit = room("aior_core.pipeline.steer").steer_prior, room("aior_core.picture").to_unit
     seed, clean = seed_of(case.picture), case.gt
@@ -130,9 +133,11 @@ def grain_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
         results[name] = metrics.as_8bit(to_unit(walk.decode(walk.sample(each, steps), each)))
     for name, result in results.items():
         values = {
-            TO_WISH: metrics.psnr(result, grainy).item(), TO_CLEAN: metrics.psnr(result, clean).item(),
-            KEPT: grain_kept(result, clean, grainy), RESIDUE: flat_residue(result, clean, grainy),
-        }  # fmt: skip
+            TO_WISH: metrics.psnr(result, grainy).item(),
+            TO_CLEAN: metrics.psnr(result, clean).item(),
+            KEPT: grain_kept(result, clean, grainy),
+            RESIDUE: flat_residue(result, clean, grainy),
+        }
         yield from (Row("grain", name, case.picture, measure, value) for measure, value in values.items())
 
 
@@ -142,7 +147,7 @@ def intersection_over_union(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def map_rows(walk: Walk, case: Case, steps: int) -> Iterator[Row]:
-    """Each damage on a half of one clean picture: whether the map finds the half. `steps` does not matter here."""
+    """Damage one half of a clean picture, and measure whether the map finds it. `steps` is not used."""
     metrics, degradations = room("aior_core.metrics"), room("aior_core.degradations")
     for offset, (kind, severity) in enumerate(HALVES.items()):
         seed, index = seed_of(case.picture) + 10 * offset, degradations.KINDS.index(kind)
@@ -168,7 +173,7 @@ PARTS = {"grain": grain_rows, "map": map_rows}
 
 
 def table(rows: list[Row]) -> dict[str, dict[str, list[float]]]:
-    """Values by case and measure, one per picture, in order."""
+    """The values by case and measure, one per picture, in order."""
     grouped: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         grouped.setdefault(row.case, {}).setdefault(row.measure, []).append(row.value)
@@ -183,9 +188,16 @@ def grain_summary(rows: list[Row]) -> tuple[dict, str]:
     for name, values in by_method.items():
         gain = mean(values[TO_WISH]) - mean(before)
         lines.append(
-            [name, str(len(before)), f"{mean(values[TO_WISH]):.2f}", f"{gain:+.2f}", f"{mean(values[TO_CLEAN]):.2f}",
-             f"{mean(values[KEPT]):.0%}", f"{mean(values[RESIDUE]):.0%}"]
-        )  # fmt: skip
+            [
+                name,
+                str(len(before)),
+                f"{mean(values[TO_WISH]):.2f}",
+                f"{gain:+.2f}",
+                f"{mean(values[TO_CLEAN]):.2f}",
+                f"{mean(values[KEPT]):.0%}",
+                f"{mean(values[RESIDUE]):.0%}",
+            ]
+        )
     steered = by_method[STEERED]
     gained = sum(after - start >= GAIN_WANTED for after, start in zip(steered[TO_WISH], before))
     kept = sum(KEPT_WANTED[0] <= share <= KEPT_WANTED[1] for share in steered[KEPT])
@@ -200,10 +212,16 @@ def grain_summary(rows: list[Row]) -> tuple[dict, str]:
 def map_summary(rows: list[Row]) -> tuple[dict, str]:
     """A table of the mean IoU per damage."""
     lines = [
-        [kind, str(len(values[OURS])), f"{mean(values[OURS]):.3f}", f"{min(values[OURS]):.3f}",
-         str(sum(value >= IOU_WANTED for value in values[OURS])), f"{mean(values[EVERYWHERE]):.3f}"]
+        [
+            kind,
+            str(len(values[OURS])),
+            f"{mean(values[OURS]):.3f}",
+            f"{min(values[OURS]):.3f}",
+            str(sum(value >= IOU_WANTED for value in values[OURS])),
+            f"{mean(values[EVERYWHERE]):.3f}",
+        ]
         for kind, values in table(rows).items()
-    ]  # fmt: skip
+    ]
     header = ["damage on a half", "n", "mean IoU", "least", f"at least {IOU_WANTED}", EVERYWHERE]
     return as_table(header, lines), ""
 
@@ -212,12 +230,15 @@ SUMMARIES = {"grain": grain_summary, "map": map_summary}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line. Ends the program with a message when it is wrong."""
     parser = command_line(__doc__)
     parser.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data",
-        help="folder with MANIFEST.csv and the val pictures it names (default: ../shared/data beside the repository)",
-    )  # fmt: skip
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="folder with MANIFEST.csv and the val pictures it names (default: ../shared/data "
+        "beside the repository)",
+    )
     parser.add_argument(
         "--parts", default="grain,map", help="which of grain, map, separated by commas (default: both)"
     )

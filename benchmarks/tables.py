@@ -48,12 +48,13 @@ class Table:
 
 
 TABLES = {
-    "quality": Table("quality", _tables.quality),
-    "quality val": Table("quality", partial(_tables.quality, sets=("val",))),
+    "quality": Table("quality", partial(_tables.quality, sets=("val",))),
+    "quality all": Table("quality", _tables.quality),
     "quality half": Table("quality", partial(_tables.quality, sets=("val/2",))),
     "quality test sets": Table("quality", partial(_tables.quality, sets=("CBSD68", "Set5"))),
     "quality short": Table("quality", partial(_tables.quality_short, sets=("val",))),
-    "real damaged": Table("real", _tables.real_damaged),
+    "real": Table("real", _tables.real),
+    "real details": Table("real", _tables.real_details),
     "real clean": Table("real", _tables.real_clean),
     "latent errors": Table("latent", _tables.latent_errors),
     "latent decoded": Table("latent", _tables.latent_decoded),
@@ -82,7 +83,8 @@ def read(table: Table, results: Path = RESULTS) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TableError(
-            f"{path.name} is missing: run `python benchmarks/{benchmark} --json benchmarks/results/{path.name}`"
+            f"{path.name} is missing: "
+            f"run `python benchmarks/{benchmark} --json benchmarks/results/{path.name}`"
         ) from None
     except ValueError as error:
         raise TableError(f"{path} is no JSON: {error}") from None

@@ -5,15 +5,16 @@ from comfy_api.latest import io, ui
 from ..aior_core.host.csv_file import save_csv
 from ..aior_core.metrics.perceptual import INSTALL
 from ..aior_core.metrics.protocol import CHANNELS
-from ..aior_core.metrics.report import csv_table, error_map, measure, table
+from ..aior_core.metrics.scores import measure
 from ..aior_core.picture import from_unit, to_unit
 from ..aior_core.pipeline.validate import require_numbers
+from ..aior_core.report.measurement import error_map, score_csv, score_table
 from .named_errors import RestorationNode
 from .sockets import CATEGORY
 
 
 class Measure(RestorationNode):
-    """Wraps `measure`, `table`, `save_csv` and `error_map`."""
+    """Wraps `measure`, `score_table`, `save_csv` and `error_map`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -132,9 +133,9 @@ class Measure(RestorationNode):
         require_numbers(error_gain=error_gain)
         wanted, given = to_unit(reference), to_unit(image)
         scores = measure(given, wanted, border=border, channel=channel, learned=perceptual)
-        text = table(scores)
+        text = score_table(scores)
         heat = from_unit(error_map(given, wanted, gain=error_gain))
-        saved = save_csv(csv_table(scores), csv)
+        saved = save_csv(score_csv(scores), csv)
         shown = ui.PreviewText(f"{text}\n\nSaved: {saved}" if saved else text)
         return io.NodeOutput(
             scores.mean("psnr"), scores.mean("ssim"), scores.mean("perceptual"), text, heat, ui=shown

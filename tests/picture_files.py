@@ -1,4 +1,4 @@
-"""Picture files that readers get wrong, made in memory: used by the tests of the reader and of the command."""
+"""Picture files that readers get wrong, made in memory for the tests of the reader and of the command."""
 
 from __future__ import annotations
 
@@ -139,6 +139,22 @@ def deep_tiff(array: numpy.ndarray) -> bytes:
     context.pix_fmt, context.time_base = "rgb48le", Fraction(1)
     frame = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(array), format="rgb48le")
     return b"".join(bytes(packet) for part in (frame, None) for packet in context.encode(part))
+
+
+def deep_apng(frames: list[numpy.ndarray]) -> bytes:
+    """An animated 16-bit PNG of several `H W 3` uint16, written by PyAV."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="apng") as container:
+        stream = container.add_stream("apng", rate=1)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb48be"
+        for array in frames:
+            frame = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(array), format="rgb48le")
+            container.mux(stream.encode(frame.reformat(format="rgb48be")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
 
 
 def jpeg_with_thumbnail(whole: bytes) -> bytes:

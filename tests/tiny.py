@@ -1,4 +1,5 @@
-"""Small networks with random weights: nothing in them is zero, so that no test passes on what was never added."""
+"""Small networks with random weights: nothing in them is zero, so that no test passes on what was never
+added."""
 
 from __future__ import annotations
 
@@ -50,8 +51,48 @@ TINY = CompactConfig(
 )
 
 
+SIX_KINDS = ("jpeg", "haze", "scratches", "noise", "rain", "low_light")
+"""Another order than the pack's, and a kind that the pack does not know."""
+SIX = CompactConfig(
+    autoencoder=AutoencoderConfig(
+        widths=(8, 8, 16, 32),
+        encoder_blocks=(1, 1, 1, 1),
+        decoder_blocks=(1, 1, 1, 1),
+        decoder_plain=(1, 0, 0, 0),
+        latent_channels=8,
+    ),
+    unet=UNetConfig(in_channels=8, model_channels=64, channel_mult=(1, 1), context_dim=16, head_channels=32),
+    restorer=RestorerConfig(
+        prior=PriorConfig(
+            widths=(8, 16, 16, 32),
+            blocks=(1, 1, 1, 1),
+            plain=(0, 0, 0, 1),
+            degradations=6,
+            head_width=24,
+            context_width=16,
+            place_width=8,
+        ),
+        daff=DAFFConfig(unet_width=64, condition_width=32, width=32, heads=2),
+        daem=DAEMConfig(
+            decoder_widths=(8, 8, 16, 32),
+            skip_widths=(8, 16, 16, 32),
+            widths=(8, 8, 16, 32),
+            prior_width=32,
+            degradations=6,
+            context_width=8,
+            tone_width=16,
+        ),
+        kinds=SIX_KINDS,
+        calibration=Calibration(receptive_field_share=1.0, found_probability=0.3, values_per_channel=12.0),
+    ),
+)
+"""A second compact model: other widths, other kinds of degradation, another calibration."""
+
+
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter a random value of a size that keeps activations near 1; biases and the like are not zero either."""
+    """Give every parameter a random value of a size that keeps activations near 1; biases and the like are
+    not zero either.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -96,9 +137,9 @@ def flat(networks: dict[str, nn.Module], seed: int) -> dict[str, Tensor]:
     }
 
 
-def save_tiny(folder: Path, config: CompactConfig = TINY, seed: int = 0) -> Path:
-    """Write the small compact model in shards; returns the first."""
-    return save_weights(folder / "tiny", compact_state(config, seed), describe(config), max_bytes=400_000)[0]
+def save_tiny(folder: Path, config: CompactConfig = TINY, seed: int = 0, name: str = "tiny") -> Path:
+    """Write a small compact model in shards; returns the first."""
+    return save_weights(folder / name, compact_state(config, seed), describe(config), max_bytes=400_000)[0]
 
 
 def picture(height: int, width: int, *, batch: int = 1, channels: int = 3, seed: int = 0) -> Tensor:

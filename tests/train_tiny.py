@@ -14,13 +14,13 @@ from pathlib import Path
 
 import conftest  # noqa: F401  the pack and the host become importable
 import torch
-from aior_pack.aior_core.training import data, distributed, draws, loop
-from aior_pack.aior_core.training.draws import Draw
-from aior_pack.aior_core.training.maps import Memory
+from aior_pack.aior_core.training import data, distributed, loop
+from aior_pack.aior_core.training.batches import Draw, fresh_crops
 from aior_pack.aior_core.training.networks import Networks, build
-from aior_pack.aior_core.training.prefetch import Prefetcher, Source, asking
-from aior_pack.aior_core.training.replay_buffer import Latents
-from aior_pack.aior_core.training.stages import STAGES, Stage, fusion_loss
+from aior_pack.aior_core.training.prefetch import Prefetcher, Source, batch_requests
+from aior_pack.aior_core.training.replay_buffer import LatentBuffer
+from aior_pack.aior_core.training.stages import STAGES, Stage
+from aior_pack.aior_core.training.stages.maps import FeatureBuffer
 from aior_pack.tests.tiny import TINY, randomised
 from torch.nn import functional as F
 
@@ -51,17 +51,18 @@ def stage(name: str) -> Stage:
 
 
 def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | None:
-    """Of what `kind` the batches are: "fresh" ones, made "ahead" by so many processes, or "recalled" from
-    those that were encoded."""
+    """A source of batches of a `kind`: "fresh" ones, or encoded ones from a "buffer"; `workers` processes make
+    them in advance."""
     if kind == "maps":
-        return Memory(held, photographs(), "cpu", kept=12, reused=2)
+        return FeatureBuffer(held, photographs(), "cpu", capacity=12, reused=2)
     made = None
     if workers:
         source = Source(photographs(), None, 0.0, {}, OPTIONS.seed, stage.name)
-        made = Prefetcher(source, asking(stage.crops, 1, lambda: 0.0), workers, "cpu")
-    if kind != "recalled":
+        made = Prefetcher(source, batch_requests(stage.crops, 1, lambda: 0.0), workers, "cpu")
+    if kind != "buffer":
         return made
-    return Latents(held, made or draws.fresh(photographs(), None, 0.0, "cpu"), "cpu", kept=12, reused=2)
+    fresh = made or fresh_crops(photographs(), None, 0.0, "cpu")
+    return LatentBuffer(held, fresh, "cpu", capacity=12, reused=2)
 
 
 def main() -> None:
@@ -81,8 +82,6 @@ def main() -> None:
     options = dataclasses.replace(OPTIONS, out=out, save_seconds=save_seconds)
     with distributed.processes("cpu"):
         held, trained = networks(), stage(name)
-        if kind == "recalled":
-            trained = dataclasses.replace(trained, step=fusion_loss)
         loop.train(
             held, trained, photographs(), options, watch=watch, draw=draw(kind, trained, held, workers)
         )

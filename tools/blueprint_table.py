@@ -1,4 +1,4 @@
-"""The subgraph blueprints: parts of the walk as one node each, found by their names in ComfyUI's node search."""
+"""The subgraph blueprints: parts of the walk as single nodes, found by name in ComfyUI's node search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .workflow_pieces import AMBER, BLUE, GREEN, PURPLE, Column, Node, decode, s
 
 @dataclass(frozen=True)
 class Port:
-    """An input of a blueprint, which its nodes call `in.NAME`: a socket, or, with a `default`, a widget."""
+    """An input of a blueprint: a socket, or a widget if it has a `default`. Its nodes call it `in.NAME`."""
 
     name: str
     type: str
@@ -18,7 +18,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """`name` is the file's and the node's. `outputs` maps names to `node.output`."""
+    """A blueprint. `name` is that of its file and its node. `outputs` maps names to `node.output`."""
 
     name: str
     description: str
@@ -50,7 +50,8 @@ def _sampler(**more: str) -> Node:
 def _photo() -> Blueprint:
     return Blueprint(
         "Restore Photo",
-        "Repairs a photograph with the bundled AIOR model: noise, blur, low resolution, rain, snow, haze, low light and JPEG damage, alone or "
+        "Repairs a photograph with the bundled AIOR model: noise, blur, low resolution, rain, "
+        "snow, haze, low light and JPEG damage, alone or "
         "mixed.",
         ALIASES,
         (IMAGE, *SETTINGS),
@@ -68,7 +69,8 @@ def _large() -> Blueprint:
     whole = decode("sampler.latent")
     return Blueprint(
         "Restore Large Photo",
-        "Repairs a large photograph in tiles, to save memory: one setting, tile, for all three steps, in pixels. The sampler's windows overlap, "
+        "Repairs a large photograph in tiles, to save memory: one setting, tile, for all three "
+        "steps, in pixels. The sampler's windows overlap, "
         "so that no seam shows.",
         (*ALIASES, "tile", "tiled", "large", "big", "memory"),
         (IMAGE, TILE, *SETTINGS),
@@ -89,7 +91,8 @@ def _large() -> Blueprint:
 def _masked() -> Blueprint:
     return Blueprint(
         "Restore Masked Area",
-        "Repairs only what the mask covers; every pixel outside of it keeps its value. Paint the mask in the Mask Editor, or take one of Degradation Report.",
+        "Repairs only what the mask covers; every pixel outside of it keeps its value. Paint the "
+        "mask in the Mask Editor, or take one of Degradation Report.",
         (*ALIASES, "mask", "masked", "inpaint", "area", "selective"),
         (IMAGE, Port("mask", "MASK"), *SETTINGS),
         {"image": "decode.image", "report": "prior.report"},

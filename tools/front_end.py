@@ -1,6 +1,8 @@
-"""ComfyUI's real front end in a headless Chromium: open it, drop workflows on it, press Run, look at its nodes.
+"""Controls ComfyUI's front end in a headless Chromium: opens it, drops workflows, presses Run, reads its
+nodes.
 
-For tests/browser/ and for `make_help_pictures`. Needs the package playwright and a Chromium or Chrome that is installed.
+tests/browser/ and `make_help_pictures` use it. It needs the package playwright and an installed Chromium or
+Chrome.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ PLACES = (
     "C:/Program Files/Google/Chrome/Application/chrome.exe",
     "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
 )
-# Without a sandbox, which does not start for root, as whom containers run: the page is ours.
+# The sandbox does not start for root, the user in many containers. The page is trusted, so it can go without.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -34,32 +36,37 @@ FLAGS = (
     "--disable-sync",
 )
 SETTINGS = {
-    # Otherwise a dialog of templates opens over an empty profile.
+    # Otherwise a new profile opens a dialog of templates.
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.Locale": "en",
-    # Titles and widgets are drawn however far one is away.
+    # Draw titles and widgets at every zoom level.
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 START_NOISE = re.compile(
-    # Pages, files and templates that are asked for whether they are there or not; the last is left out of our host.
-    r"status of 404 .*(/user\.css|/api/userdata|/templates/)|Error loading (core workflow templates|fuse options)"
-    # The front end's own start: its picture of a graph that is not there yet, and the models of the workflow that it opens with.
+    # The front end asks for these pages, files and templates whether they exist or not. The set-up leaves out
+    # templates.
+    r"status of 404 .*(/user\.css|/api/userdata|/templates/)|Error loading (core workflow "
+    r"templates|fuse options)"
+    # At its start it draws a graph that does not exist yet, and asks for the models of its first workflow.
     r"|ComfyApp graph accessed before initialization|huggingface\.co"
 )
-"""What the front end says by itself while it starts with this host, whatever packs there are."""
+"""Messages of the front end while it starts, whatever packs are installed."""
 HELP_NOISE = re.compile(r"status of 404 .*/docs/\w+/\w+\.md")
-"""The page of a language is asked for first, then the one without: English pages have no language."""
+"""The front end asks for the help page in the user's language first, then for the page without a language."""
 PATIENCE = 60_000
 
 _DROP = """([name, text]) => {
     const transfer = new DataTransfer()
     transfer.items.add(new File([text], name, {type: 'application/json'}))
     const canvas = document.getElementById('graph-canvas'), box = canvas.getBoundingClientRect()
-    const how = {bubbles: true, cancelable: true, dataTransfer: transfer, clientX: box.x + box.width / 2, clientY: box.y + box.height - 5}
+    const how = {
+        bubbles: true, cancelable: true, dataTransfer: transfer,
+        clientX: box.x + box.width / 2, clientY: box.y + box.height - 5,
+    }
     for (const kind of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(kind, how))
 }"""
 _WATCH = """() => {
@@ -69,7 +76,8 @@ _WATCH = """() => {
 }"""
 
 _STILL = """() => {
-    const view = JSON.stringify([app.canvas.ds.scale, ...app.canvas.ds.offset]), still = window.aiorView === view
+    const view = JSON.stringify([app.canvas.ds.scale, ...app.canvas.ds.offset])
+    const still = window.aiorView === view
     window.aiorView = view
     return still
 }"""
@@ -87,29 +95,32 @@ _ALONE = """kind => {
 
 
 class FrontEndError(RuntimeError):
-    """No browser, or the front end did not do what a person would see it do."""
+    """There is no browser, or the front end did not do what was asked."""
 
 
 def find_chromium() -> Path | None:
-    """The browser: what AIOR_CHROMIUM names, or a Chromium, Chrome or Edge that is installed; None where there is none."""
+    """The browser that AIOR_CHROMIUM names, or an installed Chromium, Chrome or Edge; None without one."""
     named = os.environ.get("AIOR_CHROMIUM")
     found = (Path(name) for name in (named, *(shutil.which(name) for name in BROWSERS), *PLACES) if name)
     return next((path for path in found if path.is_file()), None)
 
 
 def missing() -> str:
-    """What a person has to install before the browser can be started, as a sentence; empty where all is there."""
+    """What to install before the browser can start, as a sentence; empty when nothing is missing."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
         return f"the package playwright is missing: {sys.executable} -m pip install playwright"
     if find_chromium() is None:
-        return "no Chromium, Chrome or Edge was found: install one (on Debian and Ubuntu: apt install chromium), or name it in AIOR_CHROMIUM"
+        return (
+            "no Chromium, Chrome or Edge was found: install one (on Debian and Ubuntu: apt "
+            "install chromium), or name it in AIOR_CHROMIUM"
+        )
     return ""
 
 
 class FrontEnd:
-    """The front end of a server, open on a page. `problems` are page errors and errors of the console since they were last `taken`."""
+    """The front end of a server on a page. `problems` are the errors of the page and of its console."""
 
     def __init__(self, page, client: ComfyClient):
         self.page, self.client = page, client
@@ -134,7 +145,7 @@ class FrontEnd:
             route.abort()
 
     def open(self, **settings: object) -> None:
-        """Load the page, with `settings` by their names with _ for the dots; returns when a workflow can be dropped on it."""
+        """Load the page with `settings` (`_` for the dots in names). Returns when it accepts a workflow."""
         chosen = {name.replace("_", "."): value for name, value in settings.items()}
         self.client.request("/settings", SETTINGS | chosen)
         self.page.goto(f"http://127.0.0.1:{self.client.port}", wait_until="commit", timeout=2 * PATIENCE)
@@ -146,62 +157,65 @@ class FrontEnd:
         self.page.evaluate(_WATCH)
 
     def taken(self, noise: re.Pattern | None = None) -> list[str]:
-        """The problems so far without those that `noise` matches; there are none after it."""
+        """Return the problems so far, without those that match `noise`, and forget them."""
         found = [problem for problem in self.problems if not (noise and noise.search(problem))]
         self.problems.clear()
         return found
 
     def drop(self, path: Path) -> None:
-        """Drop a workflow's file on the canvas, and wait until its nodes are there. Raises playwright's TimeoutError."""
+        """Drop a workflow's file on the canvas and wait for its nodes. Raises playwright's TimeoutError."""
         tabs = self.page.evaluate("app.extensionManager.workflow.openWorkflows.length")
         self.page.evaluate(_DROP, [path.name, path.read_text(encoding="utf-8")])
         self.page.wait_for_function(
-            "n => app.extensionManager.workflow.openWorkflows.length > n && app.graph._nodes.length && !document.querySelector('.p-blockui-mask')",
+            "n => app.extensionManager.workflow.openWorkflows.length > n && "
+            "app.graph._nodes.length && !document.querySelector('.p-blockui-mask')",
             arg=tabs,
             timeout=PATIENCE,
         )
         self.settle()
 
     def settle(self) -> None:
-        """Wait until what was changed is drawn and asked for."""
+        """Wait until the front end has drawn the last change and made its requests."""
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_timeout(500)
 
     def command(self, name: str) -> None:
-        """Run one of the front end's commands, by its id."""
+        """Run the command of the front end with this id."""
         self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
 
     def set(self, name: str, value: object) -> None:
-        """Change a setting, as in the settings' dialog."""
+        """Change a setting, as the settings dialog does."""
         self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
         self.settle()
 
     def fit(self) -> None:
-        """Show the whole graph."""
+        """Zoom to the whole graph."""
         dismiss = self.page.get_by_test_id("error-overlay-dismiss")
         if dismiss.is_visible():
             dismiss.click()
         self.page.evaluate("app.canvas.deselectAll()")
         self.command("Comfy.Canvas.FitView")
-        # The view glides there, and what lies over the canvas follows.
+        # The view moves there gradually, and the elements over the canvas follow.
         self.page.wait_for_timeout(500)
         self.page.wait_for_function(_STILL, polling=300, timeout=PATIENCE)
         self.page.wait_for_timeout(200)
 
     def empty(self) -> None:
-        """Take everything off the canvas."""
+        """Clear the canvas."""
         self.page.evaluate("app.graph.clear()")
 
     def alone(self, kind: str) -> tuple[float, float, float, float]:
-        """Put one node of that class, and nothing else, on the canvas at its own scale, selected by nobody; returns its left, top, width and
-        height on the page, title and source badge left out."""
+        """Show one node of the class `kind` and nothing else, unzoomed and not selected.
+
+        Returns left, top, width and height of its body on the page, without title and badge.
+        """
         self.empty()
         box = self.page.evaluate(_ALONE, kind)
         self.settle()
         return tuple(box)
 
     def help(self) -> tuple[str, list[tuple[str, int, int]]]:
-        """Select the only node, and open its help: the text, and (address, width, height) of the pictures as loaded."""
+        """Open the only node's help. Returns its text, and address, width and height of its pictures."""
         self.page.evaluate("app.canvas.selectNode(app.graph._nodes[0])")
         content = self.page.locator(".node-help-content")
         if not content.is_visible():
@@ -216,13 +230,15 @@ class FrontEnd:
         ]
 
     def search(self, words: str, picture: Path | None = None, take: str = "") -> list[str]:
-        """Type into the search for nodes; returns what each of the results says, best first. With `take` the first that begins so is put
-        on the canvas."""
+        """Type into the search for nodes. Returns the texts of the results, best first.
+
+        With `take`, the first result that begins with it is added to the canvas.
+        """
         self.command("Workspace.SearchBox.Toggle")
         results = self.page.get_by_test_id("result-item")
         self.page.locator("#results-list").wait_for()
         self.page.keyboard.type(words)
-        # It searches a moment after the last key.
+        # The search starts a moment after the last key.
         self.page.wait_for_timeout(800)
         found = results.all_inner_texts()
         if picture:
@@ -230,7 +246,7 @@ class FrontEnd:
         if take:
             results.nth(next(place for place, text in enumerate(found) if text.startswith(take))).click()
             self.settle()
-            # The node hangs on the mouse until it is clicked.
+            # A click places the node, which follows the mouse.
             self.page.mouse.click(600, 400)
         else:
             self.page.keyboard.press("Escape")
@@ -238,7 +254,11 @@ class FrontEnd:
         return found
 
     def run(self, seconds: float) -> None:
-        """Press Run and wait for the end. Raises FrontEndError with the server's words when it is no success, playwright's TimeoutError."""
+        """Press Run and wait for the end.
+
+        Raises FrontEndError with the server's message when the run fails, playwright's TimeoutError when it
+        takes too long.
+        """
         self.page.evaluate("aiorEnds.length = 0")
         self.page.get_by_test_id("queue-button").click()
         self.page.wait_for_function("aiorEnds.length", timeout=1000 * seconds)
@@ -248,7 +268,7 @@ class FrontEnd:
         self.settle()
 
     def screenshot(self, path: Path) -> None:
-        """A PNG of the page at `path`."""
+        """Save the page as a PNG at `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
 
@@ -257,9 +277,9 @@ class FrontEnd:
 def front_end(
     client: ComfyClient, size: tuple[int, int] = (2400, 1200), scale: float = 1.0
 ) -> Iterator[FrontEnd]:
-    """A browser of its own, `size` CSS pixels of `scale` device pixels each, with a page for the server of `client`, not opened yet.
+    """Start a browser with a page for the server of `client`. The page is not loaded yet.
 
-    Raises FrontEndError where the browser is missing.
+    The page has `size` CSS pixels of `scale` device pixels each. Raises FrontEndError without a browser.
     """
     lack = missing()
     if lack:

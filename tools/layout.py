@@ -1,7 +1,8 @@
-"""Turns columns of nodes, as the tables describe them, into nodes, links and groups as the browser saves them.
+"""Converts the columns of nodes in the tables into nodes, links and groups in the form that the browser
+saves.
 
-Sockets, widgets and their order are those that the server's /object_info tells. Nodes stand in columns from left to right; every
-column becomes a group, and neighbours of one title share it.
+Sockets, widgets and their order come from the server's /object_info. Nodes stand in columns from left to
+right. Each column becomes a group; neighbouring columns with one title share a group.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from .workflow_pieces import Column, Node
 
 TESTED_WITH = "0.30.0"
 GAP, COLUMN_GAP, TITLE, SLOT, WIDGET = 40, 90, 30, 20, 30
-# A widget as the canvas draws it, what a picture below the last one takes, and a text below that.
+# Heights of a widget on the canvas, of a picture below the last widget, and of a text below that.
 DRAWN_WIDGET, PREVIEW, SUMMARY = 24, 240, 150
-# The same where nodes are drawn in the modern way, whose nodes end with the name of their pack.
+# The same in Nodes 2.0, where nodes end with the name of their pack.
 MODERN_WIDGET, PACK_NAME = 32, 48
 PADDING, GROUP_TITLE = 20, 50
-# Nodes that show a picture or a text below their widgets, and how much room that takes.
+# Nodes that show a picture or a text below their widgets, and the height of that.
 SHOWS = {
     "LoadImage": 330,
     "SaveImage": 330,
@@ -35,21 +36,25 @@ SHOWS = {
     "AIOR_Measure": 120,
     "AIOR_SaveRestorer": 90,
 }
-# Nodes that grow by a preview while they run, and by how much: the room stays free below them.
+# Nodes that show a preview while they run, and its height, which stays free below them.
 GROWING = {
     "AIOR_DAFFSampler": PREVIEW,
     "AIOR_TrainRestorer": PREVIEW + SUMMARY,
     "KSampler": PREVIEW,
     "SamplerCustomAdvanced": PREVIEW,
 }
-# A widget of the browser's own that is not saved: its value is put into the prompt when it runs.
+# The browser does not save this widget. It puts the value into the prompt when it runs.
 NOT_SAVED = "IMAGECOMPARE"
 
 
 @dataclass(frozen=True)
 class Laid:
-    """`nodes`, `groups` as saved; `links` as (id, source, its output, target, its input, type); `ids` of the nodes by their names in the
-    table; `width` of it all in pixels."""
+    """A laid out graph.
+
+    `nodes` and `groups` are in the form that the browser saves. `links` are (id, source, its output, target,
+    its input, type). `ids` are those of the nodes by their names in the table. `width` is the total width in
+    pixels.
+    """
 
     nodes: list[dict]
     links: list[list]
@@ -60,7 +65,7 @@ class Laid:
 
 @dataclass(frozen=True)
 class Source:
-    """What links can start from: the id that links give it, its outputs as (name, type), and what a widget that is linked shows, by output."""
+    """A start of links: its id, its outputs as (name, type), and the values that linked widgets show."""
 
     id: int
     outputs: tuple[tuple[str, str], ...]
@@ -68,13 +73,13 @@ class Source:
 
 
 def is_widget(spec: list) -> bool:
-    """Whether the browser shows this input as a widget rather than as a socket alone."""
+    """Whether the browser shows this input as a widget, and not only as a socket."""
     options = spec[1] if len(spec) > 1 else {}
     return graph.is_widget(spec, options) or spec[0] == NOT_SAVED
 
 
 def default_value(spec: list):
-    """A widget's value where the description gives none."""
+    """The value of a widget for which the table has none."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
     first = choices[0]["key"] if choices and isinstance(choices[0], dict) else choices[0] if choices else None
@@ -85,8 +90,10 @@ def default_value(spec: list):
 
 
 def specs(info: dict, kind: str) -> list[tuple[str, list, bool]]:
-    """Name, specification and whether it is optional, of every input of a class, as the browser orders them: first the sockets, then the
-    widgets. A subgraph's links count on that."""
+    """Name, specification and whether it is optional, of every input of a class, in the browser's order.
+
+    Sockets come first, then widgets. The links of subgraphs refer to inputs by their position in this order.
+    """
     entry = info[kind]
     declared = [
         (name, entry["input"][group][name], group == "optional")
@@ -99,9 +106,9 @@ def specs(info: dict, kind: str) -> list[tuple[str, list, bool]]:
 def lay_out(
     columns: Iterable[Column], info: dict, *, first: int, left: int, ports: dict[str, Source] | None = None
 ) -> Laid:
-    """The nodes of `columns` from the x coordinate `left` on, numbered from `first`; `ports` are further things that links may start from.
+    """Lay out the nodes of `columns` from the x coordinate `left` on. Their ids start at `first`.
 
-    Raises KeyError for a node, input or output that does not exist.
+    `ports` are further starts of links. Raises KeyError for a node, input or output that does not exist.
     """
     columns = tuple(columns)
     described = [node for column in columns for node in column.nodes]
@@ -197,12 +204,12 @@ def _node(node: Node, number: int, sources: dict[str, Source], info: dict, links
 
 
 def _sockets(inputs: list[dict], outputs: list[dict]) -> int:
-    """How many rows of sockets a node has."""
+    """Number of rows of sockets of a node."""
     return max(sum("widget" not in slot for slot in inputs), len(outputs))
 
 
 def _room(made: dict) -> int:
-    """The height to keep free for a node: its own, or what it grows to."""
+    """The height to keep free for a node: its own, or the one it grows to while it runs."""
     sockets, widgets = _sockets(made["inputs"], made["outputs"]) * SLOT, len(made["widgets_values"])
     with_preview = sockets + widgets * DRAWN_WIDGET + GROWING[made["type"]] if made["type"] in GROWING else 0
     modern = (
@@ -214,7 +221,7 @@ def _room(made: dict) -> int:
 
 
 def _values(spec: list, value: object) -> list:
-    """What the browser saves for a widget: its value, and after a seed or a file those of the widgets that it adds itself."""
+    """The saved values of a widget: its own, and those of the widgets that the browser adds after it."""
     options = spec[1] if len(spec) > 1 else {}
     if spec[0] == NOT_SAVED:
         return []

@@ -1,4 +1,7 @@
-"""Makes of a blueprint's description the file that ComfyUI serves and the browser offers as a node: one subgraph node and its definition."""
+"""Converts a blueprint of the table into the file that ComfyUI serves: one subgraph node and its definition.
+
+The browser offers it as a node.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from .layout import SLOT, WIDGET, Source, lay_out
 
 CATEGORY = "Image Tools/Restoration"
 INPUTS, OUTPUTS = int(subgraphs.INPUTS), int(subgraphs.OUTPUTS)
-"""The ids that links inside a subgraph give to its own inputs and outputs."""
+"""Node ids that links inside a subgraph use for its own inputs and outputs."""
 BORDER, GAP = 120, 100
-"""Width of the boxes that stand for inputs and outputs inside, and how far they are from the nodes."""
+"""Width of the boxes for inputs and outputs inside a subgraph, and their distance from the nodes."""
 
 
 def build(blueprint: Blueprint, info: dict) -> dict:
-    """The blueprint as the browser saves it. Raises KeyError or ValueError for a node, input or output that does not exist."""
+    """The blueprint's file. Raises KeyError or ValueError for an unknown node, input or output."""
     ports = {
         "in": Source(
             INPUTS,
@@ -122,5 +125,5 @@ def _instance(blueprint: Blueprint, outputs: list[dict]) -> dict:
 
 
 def _id(blueprint: Blueprint, *parts: str) -> str:
-    """The same UUID for the same place every time."""
+    """A UUID that is always the same for the same place."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(("aior/subgraphs", blueprint.name, *parts))))

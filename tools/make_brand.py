@@ -1,8 +1,10 @@
-"""Draws docs/icon.png (400x400) and docs/banner.png (1680x720, 21:9): a landscape, damaged at the left and repaired at the right.
+"""Draws docs/icon.png (400x400) and docs/banner.png (1680x720, 21:9): a landscape, damaged on the left side
+only.
 
     .host/venv/bin/python -m tools.make_brand
 
-Needs Pillow and numpy. Everything is drawn here, at three times the size, and made smaller; nothing is random from call to call.
+Needs Pillow and numpy. Draws at three times the size and reduces the result. Every call draws the same
+pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ NAME, LINE = "AIOR", "all-in-one image restoration for ComfyUI"
 
 
 def scene(width: int, height: int, sun: float) -> Image.Image:
-    """A sun at `sun` of the width, over three hills."""
+    """A landscape: a sun above three hills. `sun` is its place from left (0) to right (1)."""
     stops = numpy.linspace(0, 0.72 * height, len(SKY))
     sky = numpy.stack([numpy.interp(numpy.arange(height), stops, channel) for channel in zip(*SKY)], axis=1)
     picture = Image.fromarray(numpy.broadcast_to(sky[:, None], (height, width, 3)).astype(numpy.uint8))
@@ -44,7 +46,7 @@ def scene(width: int, height: int, sun: float) -> Image.Image:
 
 
 def damaged(picture: Image.Image, unit: float) -> Image.Image:
-    """The same, hazy, soft, rainy and noisy. `unit`: the side of a grain in pixels."""
+    """The picture with haze, blur, rain and noise. `unit` is the side of a grain of noise in pixels."""
     draws = numpy.random.default_rng(7)
     pixels = numpy.asarray(picture.filter(ImageFilter.GaussianBlur(2.2 * unit)), numpy.float64)
     pixels = 0.62 * pixels + 0.38 * numpy.array([168, 172, 178])
@@ -66,7 +68,7 @@ def damaged(picture: Image.Image, unit: float) -> Image.Image:
 
 
 def halves(size: tuple[int, int], border: float, sun: float, unit: float) -> Image.Image:
-    """Damaged left of a slanting line at `border` of the width, whole right of it; FINER times `size`."""
+    """The landscape, damaged left of a slanting line at `border` of the width. It has FINER times `size`."""
     width, height = size[0] * FINER, size[1] * FINER
     whole = scene(width, height, sun)
     slant, x = 0.09 * height, border * width
@@ -78,7 +80,7 @@ def halves(size: tuple[int, int], border: float, sun: float, unit: float) -> Ima
 
 
 def icon() -> Image.Image:
-    """Square, with round corners."""
+    """The icon: a square with round corners."""
     picture = halves(ICON, 0.5, 0.5, 2.0)
     corners = Image.new("L", picture.size)
     ImageDraw.Draw(corners).rounded_rectangle(
@@ -89,7 +91,7 @@ def icon() -> Image.Image:
 
 
 def banner() -> Image.Image:
-    """21:9, with the name on the whole half."""
+    """The banner: 21:9, with the name on the undamaged half."""
     picture = halves(BANNER, 0.4, 0.4, 2.4)
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
@@ -116,7 +118,8 @@ def main() -> None:
         path = DOCS / f"{name}.png"
         picture.save(path, optimize=True)
         print(
-            f"{path.relative_to(DOCS.parent)}: {picture.width}x{picture.height}, {path.stat().st_size / 1024:.0f} KiB"
+            f"{path.relative_to(DOCS.parent)}: {picture.width}x{picture.height}, "
+            f"{path.stat().st_size / 1024:.0f} KiB"
         )
 
 

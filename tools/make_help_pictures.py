@@ -1,9 +1,9 @@
-"""Draws the picture of every node for its help pages: web/docs/NODE/LANGUAGE.webp, as ComfyUI's real front end shows it in that language.
+"""Makes the pictures of the help pages: web/docs/NODE/LANGUAGE.webp shows the node in ComfyUI's front end.
 
     .host/venv/bin/python -m tools.make_help_pictures [NODE...]
 
-Needs the package playwright and a Chromium (`front_end.py`), and fonts with the languages' letters. Pages that do not show their picture yet
-get the line that does.
+Needs the package playwright, a Chromium (`front_end.py`), and fonts for the languages. Adds the line that
+shows the picture to pages without it.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from .front_end import FrontEnd, front_end
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh")
-"""Those that the help pages are written in."""
+"""Languages of the help pages."""
 SIZE, SCALE, MARGIN = (900, 1300), 1.5, 12
-"""Of the page in CSS pixels, device pixels in each, and CSS pixels around the node."""
+"""Size of the page in CSS pixels, device pixels per CSS pixel, and the margin around the node."""
 
 
 def page_of(node: str, language: str) -> Path:
-    """The help page of a node; English pages have no language in their name."""
+    """The help page of a node. English pages have no language in their names."""
     return PAGES / f"{node}.md" if language == "en" else PAGES / node / f"{language}.md"
 
 
 def picture_of(node: str, language: str) -> Path:
-    """The picture of a node with its labels in that language."""
+    """The picture of a node with labels in that language."""
     return PAGES / node / f"{language}.webp"
 
 
 def reference(node: str, language: str, title: str) -> str:
-    """The line of Markdown that shows the picture. The front end takes paths from web/docs on, in pages of its folders too."""
+    """The Markdown line that shows the picture. Its path starts at web/docs, as the front end expects."""
     return f"![{title}]({picture_of(node, language).relative_to(PAGES).as_posix()})"
 
 
 def draw(front: FrontEnd, node: str) -> Image.Image:
-    """The node alone on the canvas."""
+    """Take the picture of a node, alone on the canvas."""
     left, top, width, height = front.alone(node)
     clip = {"x": left - MARGIN, "y": top - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
     return Image.open(io.BytesIO(front.page.screenshot(clip=clip))).convert("RGB")
 
 
 def refer(node: str, language: str) -> None:
-    """Put the picture under the page's title, where the page does not show it yet."""
+    """Add the picture below the page's title, unless the page shows it already."""
     page = page_of(node, language)
     title, rest = page.read_text(encoding="utf-8").split("\n", 1)
     line = reference(node, language, title.removeprefix("# "))

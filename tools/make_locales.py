@@ -1,10 +1,11 @@
-"""Writes locales/en/ from the nodes themselves, so that it never says anything else than they do.
+"""Writes locales/en/ from the nodes, so that both always agree.
 
     python3 -m tools.make_locales
 
-The other languages are written by hand, in the same shape: nodeDefs.json has a node's display name and description, and of every
-input and output its label and tooltip; main.json has the category. The choices of a combo have no place in ComfyUI's format: they
-stay as they are, and tooltips name them so. `tests/unit/test_locales.py` says what is missing where.
+The other languages are written by hand, in the same form. nodeDefs.json has the display name and the
+description of a node, and label and tooltip of its inputs and outputs. main.json has the category. ComfyUI's
+format has no place for the choices of a combo, so they stay in English, and tooltips use them as they are.
+`tests/unit/test_locales.py` finds what is missing.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
 OURS = "AIOR_"
 HOST_CATEGORIES = {"image"}
-"""Parts of a category's path that ComfyUI has words for in all its languages."""
+"""Parts of a category's path that ComfyUI itself translates."""
 
 
 def english(info: Mapping[str, dict]) -> dict[str, dict]:
-    """File name to content of locales/en, from `/object_info`, in which nodes of others may be."""
+    """The content of locales/en by file name, from `/object_info`. Nodes of other packs are left out."""
     nodes = {name: node for name, node in info.items() if name.startswith(OURS)}
     parts = (part for node in nodes.values() for part in node["category"].split("/"))
     categories = {part: part for part in sorted(set(parts) - HOST_CATEGORIES)}
@@ -36,7 +37,7 @@ def english(info: Mapping[str, dict]) -> dict[str, dict]:
 
 
 def node_words(node: dict) -> dict:
-    """One node's entry in nodeDefs.json, from its entry in `/object_info`. Outputs have their numbers for names, as text."""
+    """A node's entry in nodeDefs.json, from that in `/object_info`. Outputs are named by their numbers."""
     inputs = {}
     for section in ("required", "optional"):
         for name, (_, *options) in node["input"].get(section, {}).items():

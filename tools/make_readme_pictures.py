@@ -1,8 +1,9 @@
-"""Restores tests/pictures/ and makes docs/*.jpg for the README: damaged, restored and undamaged side by side.
+"""Makes the pictures of the README, docs/*.jpg: damaged, restored and undamaged side by side.
 
     .host/venv/bin/python -m tools.make_readme_pictures [--restored FOLDER]
 
-Needs Pillow and numpy. Without --restored it calls `aior.py restore` itself, exactly as a reader would.
+Needs Pillow and numpy. Without --restored it restores tests/pictures/ with `aior.py restore`, as a reader
+would.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 @dataclass(frozen=True)
 class Strip:
-    """A damaged picture, its undamaged source, and what was done to it, in words."""
+    """A damaged picture, its undamaged source, and the damage in words."""
 
     name: str
     clean: str
@@ -44,7 +45,7 @@ STRIPS = (
 
 
 def psnr(picture: Image.Image, truth: Image.Image) -> float:
-    """Peak signal-to-noise ratio in dB of two RGB pictures of one size."""
+    """PSNR in dB of two RGB pictures of one size."""
     a, b = (numpy.asarray(image, numpy.float64) for image in (picture, truth))
     return float(10 * numpy.log10(255**2 / max(((a - b) ** 2).mean(), 1e-9)))
 
@@ -58,7 +59,7 @@ def find(folder: Path, stem: str) -> Path:
 
 
 def strip(entry: Strip, restored_folder: Path) -> tuple[Image.Image, float, float]:
-    """The strip of one picture, and the PSNR before and after."""
+    """The strip of one picture, and its PSNR in dB before and after the restoration."""
     paths = (
         find(PICTURES, entry.name),
         find(restored_folder, f"{entry.name}_restored"),
@@ -78,7 +79,7 @@ def strip(entry: Strip, restored_folder: Path) -> tuple[Image.Image, float, floa
 
 
 def detail(entry: Strip, restored_folder: Path, box: tuple[int, int, int, int]) -> Image.Image:
-    """One part of a damaged picture and of its result, three times enlarged, side by side."""
+    """A detail of a damaged picture and of its result side by side, enlarged three times."""
     parts = [
         Image.open(find(folder, stem)).convert("RGB").crop(box)
         for folder, stem in ((PICTURES, entry.name), (restored_folder, f"{entry.name}_restored"))
@@ -91,7 +92,7 @@ def detail(entry: Strip, restored_folder: Path, box: tuple[int, int, int, int]) 
 
 
 def make(restored_folder: Path) -> None:
-    """Write all strips, and one detail, into docs/."""
+    """Write all strips and the detail into docs/."""
     DOCS.mkdir(exist_ok=True)
     for entry in STRIPS:
         sheet, before, after = strip(entry, restored_folder)

@@ -1,9 +1,10 @@
-"""Makes tests/pictures/ (damaged photographs) and tests/clean/ (what they were before) from freely licensed photographs.
+"""Makes tests/pictures/ (damaged photographs) and tests/clean/ (the undamaged ones) from freely licensed
+photographs.
 
-    python -m tools.make_test_pictures FOLDER...
+    .host/venv/bin/python -m tools.make_test_pictures FOLDER...
 
-FOLDERs are searched for the names in PICTURES; scikit-image's `data` and scikit-learn's `datasets/images` folders hold
-them all. Needs torch, numpy and Pillow: the Python of .host/venv will do. The same sources give the same pictures.
+Searches the folders for the names in PICTURES. The folders `data` of scikit-image and `datasets/images` of
+scikit-learn hold all of them. Needs torch, numpy and Pillow. The same sources always give the same pictures.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class Damaged:
-    """One picture: its name, the stem of its source, the file type it is stored as, and the damages in order, each
-    `(kind, seed, parameters)` of `preset_recipe`, where `severity` is one of the parameters or follows from the others."""
+    """A picture: its name, the stem of its source, the suffix of its file, and its damages in order.
+
+    Each damage is `(kind, seed, parameters)` of `preset_recipe`. `severity` is one of the parameters, or
+    follows from them.
+    """
 
     name: str
     source: str
@@ -46,7 +50,7 @@ class Damaged:
         return Recipe(tuple(step for recipe in steps for step in recipe.steps))
 
 
-# JPEG (quality 97, no chroma subsampling) where a PNG of so much noise would be over 450 KB.
+# JPEG (quality 97, no chroma subsampling) for pictures whose noise would make a PNG larger than 450 KB.
 PICTURES = (
     Damaged("astronaut_noise", "astronaut", ".jpg", (("noise", 1, {"sigma": 25.0}),)),
     Damaged("cat_blur_noise", "chelsea", ".png", (("blur", 2, {"sigma": 1.6}), ("noise", 3, {"sigma": 8.0}))),
@@ -59,7 +63,7 @@ PICTURES = (
 
 
 def find_source(folders: list[Path], stem: str) -> Path:
-    """The picture whose stem is `stem` or ends with `_stem`. Raises FileNotFoundError."""
+    """The picture whose stem is `stem`, or ends with `_stem`. Raises FileNotFoundError."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES and (path.stem == stem or path.stem.endswith(f"_{stem}")):
@@ -70,7 +74,7 @@ def find_source(folders: list[Path], stem: str) -> Path:
 
 
 def damage(picture: Image.Image, recipe: Recipe) -> Image.Image:
-    """`picture` after `recipe`, rounded to 8 bits."""
+    """`picture` with the damage of `recipe`, rounded to 8 bits."""
     array = numpy.asarray(picture.convert("RGB"), numpy.float32) / 127.5 - 1.0
     damaged = apply_recipe(torch.from_numpy(array).movedim(-1, 0)[None], recipe)
     return Image.fromarray(
@@ -79,7 +83,7 @@ def damage(picture: Image.Image, recipe: Recipe) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of its suffix, as small as that goes without visible loss."""
+    """Write a picture in the format of its suffix, as small as possible without visible loss."""
     options = {
         ".png": {"optimize": True},
         ".jpg": {"quality": 97, "subsampling": 0, "optimize": True},
@@ -104,7 +108,8 @@ def main() -> None:
         save(damage(clean, entry.recipe), damaged)
         save(clean, clean_folder / f"{entry.source}.webp")
         print(
-            f"{damaged.relative_to(ROOT)}: {clean.width}x{clean.height}, {damaged.stat().st_size / 1024:.0f} KiB"
+            f"{damaged.relative_to(ROOT)}: {clean.width}x{clean.height}, "
+            f"{damaged.stat().st_size / 1024:.0f} KiB"
         )
 
 

@@ -1,9 +1,10 @@
-"""Runs every workflow in workflows/ on a server and makes its thumbnail: NAME.jpg, damaged at the left, restored at the right, or a sheet
-of what it shows (`workflow_sheets.py`).
+"""Runs every workflow in workflows/ on a server and makes its thumbnail NAME.jpg.
 
-    .host/venv/bin/python -m tools.make_workflow_pictures [NAME...] [--weights FOLDER] [--upscaler FILE] [--out FOLDER]
+    .host/venv/bin/python -m tools.make_workflow_pictures [NAME...]
 
-Uses the pictures in tests/pictures/ and tests/clean/. Without --upscaler the upscaling workflow gets a small network that interpolates, made here.
+A thumbnail shows a damaged left and a restored right half, or a sheet of the workflow's outputs
+(`workflow_sheets.py`). The pictures come from tests/pictures/ and tests/clean/. Without --upscaler the
+upscaling workflow uses a small network, made here, that interpolates.
 """
 
 from __future__ import annotations
@@ -42,15 +43,16 @@ INPUTS = {
 }
 WIDTH, LINE, GRAIN = 640, 3, 14
 FINETUNED = "other_3"
-"""Which of benchmarks/finetune.py's pictures is shown: the dahlia, which tests/pictures/CREDITS.md credits."""
+"""The picture of benchmarks/finetune.py that is shown: the dahlia (tests/pictures/CREDITS.md)."""
 
 
 def interpolating_upscaler(path: Path) -> None:
-    """Write a network of the Compact architecture (SRVGGNetCompact) whose weights are x2 bicubic interpolation."""
+    """Write a network of the architecture SRVGGNetCompact that interpolates bicubically to twice the size."""
     import torch
     from safetensors.torch import save_file
 
-    # Taps at -2..2 for the left and the right of the two new pixels, Keys' kernel with a = -0.5 at distances 0.25 + n.
+    # Taps at -2..2 for the left and the right new pixel: Keys' kernel with a = -0.5 at the distances 0.25 +
+    # n.
     left = torch.tensor([-0.0234375, 0.2265625, 0.8671875, -0.0703125, 0.0])
     phases = (left, left.flip(0))
     first, last = torch.zeros(27, 3, 3, 3), torch.zeros(12, 27, 3, 3)
@@ -79,7 +81,7 @@ def interpolating_upscaler(path: Path) -> None:
 
 
 def masked(picture: Image.Image) -> Image.Image:
-    """The picture with its left half transparent, which LoadImage reads as a mask of what to repair."""
+    """The picture with a transparent left half, which LoadImage reads as the mask of the area to repair."""
     made, alpha = picture.convert("RGBA"), Image.new("L", picture.size, 255)
     ImageDraw.Draw(alpha).rectangle((0, 0, picture.width // 2, picture.height), fill=0)
     made.putalpha(alpha)
@@ -87,7 +89,7 @@ def masked(picture: Image.Image) -> Image.Image:
 
 
 def grainy(picture: Image.Image) -> Image.Image:
-    """The picture with film grain: grey noise of sigma GRAIN of 255, always the same."""
+    """The picture with film grain: grey noise with sigma GRAIN (of 255), always the same."""
     pixels = numpy.asarray(picture, numpy.float32)
     grain = numpy.random.default_rng(0).standard_normal((*pixels.shape[:2], 1), numpy.float32)
     return Image.fromarray(numpy.rint(pixels + GRAIN * grain).clip(0, 255).astype(numpy.uint8))
@@ -100,7 +102,10 @@ def as_png(picture: Image.Image) -> bytes:
 
 
 def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
-    """Run one workflow; returns what came of it and its inputs, for a video its frames. Raises PromptError or GraphError."""
+    """Run a workflow. Returns its result and its inputs (for a video, its frames).
+
+    Raises PromptError or GraphError.
+    """
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     labels = INPUTS[name]
     files = [
@@ -131,19 +136,20 @@ def run(client: ComfyClient, name: str) -> tuple[Result, list[Image.Image]]:
         ]
     result = client.run(prompt)
     print(
-        f"{name}: {result.seconds:.1f} s; {'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}"
+        f"{name}: {result.seconds:.1f} s; "
+        f"{'; '.join(' '.join(text.split())[:100] for text in result.items('text'))}"
     )
     return result, before
 
 
 def change(before: Image.Image, after: Image.Image) -> float:
-    """Mean absolute difference of two pictures of 0..255, in the size of the first."""
+    """Mean absolute difference of two pictures in 0..255, at the size of the first."""
     a, b = (numpy.asarray(picture.resize(before.size), numpy.float32) for picture in (before, after))
     return float(abs(a - b).mean())
 
 
 def split(before: Image.Image, after: Image.Image, width: int = WIDTH) -> Image.Image:
-    """One picture: the left half before, the right half after, a white line between."""
+    """One picture: the left half of `before`, the right half of `after`, and a white line between them."""
     size = (width, round(width * after.height / after.width))
     result = before.resize(size, Image.Resampling.BICUBIC)
     result.paste(after.resize(size, Image.Resampling.LANCZOS).crop((width // 2, 0, *size)), (width // 2, 0))
@@ -152,8 +158,10 @@ def split(before: Image.Image, after: Image.Image, width: int = WIDTH) -> Image.
 
 
 def thumbnail(client: ComfyClient, name: str, result: Result, before: list[Image.Image]) -> Image.Image:
-    """The thumbnail of a workflow's run: one split picture, a row of them, for the mask the whole result, whose right half is the input,
-    or a sheet."""
+    """The thumbnail of a workflow's run: a split picture, a row of them, or a sheet.
+
+    For the masked workflow it is the whole result, whose right half is the input.
+    """
     if name in SHEETS:
         return SHEETS[name](client, result, before)
     saved = [image for image in result.items("images") if image["type"] == "output"]
@@ -162,7 +170,7 @@ def thumbnail(client: ComfyClient, name: str, result: Result, before: list[Image
         return after[0].resize(
             (WIDTH, round(WIDTH * after[0].height / after[0].width)), Image.Resampling.LANCZOS
         )
-    # A folder is loaded in the order of the file system, so a result is known by the input it is closest to.
+    # A folder is loaded in the order of the file system, so each result is matched with the closest input.
     parts = [
         split(min(before, key=lambda picture: change(picture, made)), made, WIDTH // len(after))
         for made in after

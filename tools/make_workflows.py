@@ -1,9 +1,10 @@
-"""Writes workflows/*.json and subgraphs/*.json from the short descriptions in the modules `workflow_table*` and `blueprint_table`.
+"""Writes workflows/*.json and subgraphs/*.json from the tables in `workflow_table*.py` and
+`blueprint_table.py`.
 
     python3 -m tools.make_workflows
 
-Asks a ComfyUI server, which it starts, for the nodes' inputs, so that sockets, widgets and their order are those of the
-nodes as they are; `layout.py` places them.
+Starts a ComfyUI server and asks it for the nodes' inputs, so that sockets, widgets and their order are right.
+`layout.py` places the nodes.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from .workflow_table_video import WORKFLOWS as VIDEO_WORKFLOWS
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "aior_compact-00001-of-00002.safetensors"
-# Dark, as what is quoted stands on it in the front end's blue.
+# Dark, because the front end writes quotes on it in blue.
 NOTE = ("#4a3a1e", "#2b2418")
 
 
 def weights_file(info: dict) -> str:
-    """The bundled model as the loader lists it; its name by contract where the pack has none yet."""
+    """The bundled model's name in the loader's list; its future name if the pack has none yet."""
     listed = info["AIOR_LoadCompact"]["input"]["required"]["file"][1]["options"]
     return next((name for name in listed if "aior_compact" in name), WEIGHTS)
 
 
 def build(workflow: Workflow, info: dict) -> dict:
-    """The workflow as the browser saves it. Raises KeyError for a node, input or output that does not exist."""
+    """The workflow's file. Raises KeyError for a node, input or output that does not exist."""
     note = _note(workflow)
     laid = lay_out(workflow.columns, info, first=2, left=note["size"][0] + COLUMN_GAP)
     nodes = [note, *({**node, "order": node["order"] + 1} for node in laid.nodes)]

@@ -1,19 +1,22 @@
-"""What the tables of workflows and of blueprints are made of: nodes, columns, and the steps of the walk that nearly all have."""
+"""Parts of the tables of workflows and blueprints: nodes, columns, and the steps that nearly all have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Bright enough for a group's title, which is drawn in its colour over a darker shade of it.
+# A group's title has the group's colour on a darker shade of it, so the colours are bright.
 GREEN, BLUE, PURPLE, AMBER, GREY = "#5fbf7f", "#6fa8f0", "#b48cf0", "#e0ac50", "#b0b0b0"
-# A line of the report in words fits into it, in Preview as Text and on a node of ours.
+# Wide enough for a line of the report.
 REPORT_WIDTH, TEXT_WIDTH = 420, 420
 UPSCALER = "RealESRGAN_x4plus.safetensors"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: a name to refer to it by, its class, values of widgets, and links as `input="name.output"`. `more` is height for a larger picture."""
+    """A node: its name in the table, its class, values of widgets, and links as `input="name.output"`.
+
+    `more` is extra height in pixels for a larger picture.
+    """
 
     name: str
     type: str
@@ -25,7 +28,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Column:
-    """Nodes from top to bottom. Neighbouring columns of one title share its group."""
+    """Nodes from top to bottom. Neighbouring columns with one title share a group."""
 
     title: str
     color: str
@@ -34,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Workflow:
-    """`name` is the file's; `note` is Markdown, shown at the left."""
+    """A workflow. `name` is that of its file. `note` is Markdown, shown on the left."""
 
     name: str
     note: str
@@ -76,7 +79,7 @@ def prior(
 
 
 def found(text: str = "prior.report", name: str = "found", title: str = "What was found") -> Node:
-    """A text, shown."""
+    """A node that shows a text."""
     return Node(name, "PreviewAny", {"source": text}, title=title, width=REPORT_WIDTH)
 
 
@@ -111,11 +114,12 @@ def sampler(**inputs: str) -> Node:
 
 
 def beside(name: str, one: str, other: str, direction: str, title: str) -> Node:
-    # Without matching sizes, which are equal: a picture that is resized to its own size is rounded to 8 bits.
+    # The sizes are equal, so they are not matched: resizing a picture to its own size would round it to 8
+    # bits.
     options = {"direction": direction, "match_image_size": False, "spacing_width": 8}
     return Node(name, "ImageStitch", {"image1": one, "image2": other, **options}, title=title)
 
 
 def seen(images: str, title: str) -> Node:
-    """A picture of two halves, shown large and not saved."""
+    """A node that shows a picture of two halves, large, without saving it."""
     return Node("seen", "PreviewImage", {"images": images}, title=title, width=900, more=130)

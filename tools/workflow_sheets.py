@@ -1,4 +1,4 @@
-"""Thumbnails that are sheets: what a workflow shows beside its result, and the frames of a video."""
+"""Thumbnails that are sheets: what a workflow shows besides its result, or the frames of a video."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fractions import Fraction
 import numpy
 from PIL import Image, ImageDraw, ImageFont
 
+from aior_core.report.palette import BACKGROUND, INK
 from scripts.client import ComfyClient, Result
 
 WIDTH, GAP, BAR = 640, 4, 22
-BACKGROUND, INK = (24, 26, 30), (232, 234, 238)
 FRAMES, SIZE, RATE, SIGMA, PAN = 12, (320, 240), 12, 25, 4
 
 
 def noisy_video(photo: Image.Image, count: int) -> tuple[bytes, list[Image.Image]]:
-    """An MP4 with sound that pans over `photo`, each frame with noise of its own, and its frames before it was compressed."""
+    """An MP4 with sound that pans over `photo`, each frame noisy; and its frames before compression."""
     import av
 
     generator, (width, height) = numpy.random.default_rng(0), SIZE
@@ -57,7 +57,7 @@ def video_frames(data: bytes) -> list[Image.Image]:
 
 
 def _pictures(client: ComfyClient, result: Result) -> dict[str, list[Image.Image]]:
-    """What each output node shows, by its id and in the order of ids, which is that of the table."""
+    """The pictures of each output node by its id, in order of ids, which is that of the table."""
     return {
         node: [Image.open(io.BytesIO(client.view(image))).convert("RGB") for image in output["images"]]
         for node, output in sorted(result.outputs.items(), key=lambda item: int(item[0]))
@@ -66,7 +66,7 @@ def _pictures(client: ComfyClient, result: Result) -> dict[str, list[Image.Image
 
 
 def _labelled(picture: Image.Image, text: str, width: int) -> Image.Image:
-    """`picture` in that width, with a line of text under it."""
+    """`picture` scaled to `width`, with a line of text below."""
     height = round(width * picture.height / picture.width)
     sheet = Image.new("RGB", (width, height + BAR), BACKGROUND)
     sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS))
@@ -87,8 +87,8 @@ def _grid(pictures: list[Image.Image], columns: int) -> Image.Image:
 
 
 def _what_is_wrong(client: ComfyClient, result: Result, before: list[Image.Image]) -> Image.Image:
-    """Photograph and chart, below them the heat maps."""
-    # Here, as tests import this module as part of the pack, where the core is not found by this name.
+    """The photograph and the chart, with the heat maps below."""
+    # Imported here because it needs torch, and only this sheet uses it.
     from aior_core.degradations import DEGRADATIONS
 
     (chart,), maps, _masks = _pictures(client, result).values()
@@ -112,7 +112,7 @@ def _what_is_wrong(client: ComfyClient, result: Result, before: list[Image.Image
 
 
 def _damage_and_measure(client: ComfyClient, result: Result, before: list[Image.Image]) -> Image.Image:
-    """Damaged and restored with their PSNR, below them the error maps."""
+    """The damaged and the restored picture with their PSNR, and their error maps below."""
     scores = [
         float(re.search(r"\| 1 +\| +([\d.]+)", text)[1]) for text in result.items("text") if "PSNR" in text
     ]
@@ -137,7 +137,7 @@ def _compare_samplers(client: ComfyClient, result: Result, before: list[Image.Im
 
 
 def _restore_video(client: ComfyClient, result: Result, before: list[Image.Image]) -> Image.Image:
-    """Four frames damaged, and the same restored below."""
+    """Four damaged frames, and the same frames restored below."""
     (saved,) = result.items("images")
     after = video_frames(client.view(saved))
     chosen = [round(number * (len(before) - 1) / 3) for number in range(4)]

@@ -1,4 +1,4 @@
-"""The workflows for the bundled model, as tables of nodes; `make_workflows.py` writes them out."""
+"""The workflows for the bundled model as tables of nodes. `make_workflows.py` writes their files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def _restore() -> Workflow:
         "# Restore a photograph\n\n"
         + WALK.format(sample="DAFF Sampler")
         + (
-            "Pick a picture, press Run. Noise, blur, low resolution, rain, snow, haze, low light and JPEG damage, alone or mixed, need no "
+            "Pick a picture, press Run. Noise, blur, low resolution, rain, snow, haze, low light "
+            "and JPEG damage, alone or mixed, need no "
             "setting.\n\n"
             "- **steps**: 1 is closest to the truth on average, 4 sharper, 20 for texture.\n"
             "- **fidelity**: 0 lets the sampler invent texture, 1 holds it back.\n"
             "- **seed**: another one, another plausible result.\n"
-            "- Large pictures are cut into tiles where memory demands it; *tile* (an advanced input of three nodes) sets their size.\n\n"
+            "- Large pictures are cut into tiles where memory demands it; *tile* (an advanced "
+            "input of three nodes) sets their size.\n\n"
             "`python3 aior.py restore` runs this file."
         )
     )
@@ -57,9 +59,12 @@ def _ksampler() -> Workflow:
         "# The stock KSampler\n\n"
         + WALK.format(sample="Apply DAFF + KSampler")
         + (
-            "*Apply DAFF* gives a MODEL and two conditionings that carry the prior: connect all three. Any sampler, scheduler, guider or "
-            "model patch that takes a MODEL works. With the settings here the result equals the *DAFF Sampler*'s.\n\n"
-            "The latent of *Encode Degradation Prior* has the right size. The sampler adds noise to it: at denoise 1 nothing of it is left; "
+            "*Apply DAFF* gives a MODEL and two conditionings that carry the prior: connect all "
+            "three. Any sampler, scheduler, guider or "
+            "model patch that takes a MODEL works. With the settings here the result equals the "
+            "*DAFF Sampler*'s.\n\n"
+            "The latent of *Encode Degradation Prior* has the right size. The sampler adds noise "
+            "to it: at denoise 1 nothing of it is left; "
             "below 1 the result stays closer to the damaged picture."
         )
     )
@@ -103,7 +108,8 @@ def _custom_sampler() -> Workflow:
         "# SamplerCustomAdvanced and CFGGuider\n\n"
         + WALK.format(sample="Apply DAFF + SamplerCustomAdvanced")
         + (
-            "Noise, guider, sampler and sigmas as nodes of their own, for schedules and guiders that KSampler does not have. The model is a "
+            "Noise, guider, sampler and sigmas as nodes of their own, for schedules and guiders "
+            "that KSampler does not have. The model is a "
             "rectified flow: its sigmas go from 1 to 0.\n\n"
             "*cfg* above 1 pushes the result away from what the model makes without knowing the damages."
         )
@@ -157,9 +163,11 @@ def _custom_sampler() -> Workflow:
 def _upscale() -> Workflow:
     note = (
         "# Restore, then upscale\n\n"
-        "Restoration gives a clean picture of the same size; an upscale model then enlarges it. Upscalers take noise and JPEG blocks for "
+        "Restoration gives a clean picture of the same size; an upscale model then enlarges it. "
+        "Upscalers take noise and JPEG blocks for "
         "texture and enlarge them too, so restoring first is the better order.\n\n"
-        "**Needs an upscale model of your own** in `ComfyUI/models/upscale_models`: any file that *Load Upscale Model* takes, such as "
+        "**Needs an upscale model of your own** in `ComfyUI/models/upscale_models`: any file that "
+        "*Load Upscale Model* takes, such as "
         f"`{UPSCALER}`, a 4x-UltraSharp, SwinIR, HAT or DAT file. Choose it in *Load Upscale Model*."
     )
     return Workflow(
@@ -194,10 +202,13 @@ def _masked() -> Workflow:
     note = (
         "# Repair only a masked area\n\n"
         "Right-click the loaded picture, *Open in Mask Editor*, paint over what is damaged, save.\n\n"
-        "*Set Latent Noise Mask* puts the mask on the latent. The sampler works only there, and *DAEM Decode* gives every pixel outside "
+        "*Set Latent Noise Mask* puts the mask on the latent. The sampler works only there, and "
+        "*DAEM Decode* gives every pixel outside "
         "the mask back as it came in; the mask's inner border is blended.\n\n"
-        "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead of the painted one.\n\n"
-        "This repairs what is there under the mask. It does not invent what is missing: for objects to remove, use an inpainting model."
+        "A mask by degradation: connect *masks* of *Degradation Report* (one per damage) instead "
+        "of the painted one.\n\n"
+        "This repairs what is there under the mask. It does not invent what is missing: for "
+        "objects to remove, use an inpainting model."
     )
     return Workflow(
         "restore_masked",
@@ -222,10 +233,11 @@ def _masked() -> Workflow:
 def _batch() -> Workflow:
     note = (
         "# A folder of photographs\n\n"
-        "Put the pictures into a folder inside ComfyUI's `input` folder and choose it in *Load Image (from Folder)*. The graph runs for "
+        "Put the pictures into a folder inside ComfyUI's `input` folder and choose it in *Load "
+        "Image (from Folder)*. The graph runs for "
         "each of them, whatever its size; the model is loaded once.\n\n"
         "Frames of one size can also go through the model as one batch: join them with *Batch Images*.\n\n"
-        "On the command line, `python3 aior.py restore FOLDER` does the same and goes on where it stopped."
+        "On the command line, `python3 aior.py restore FOLDER` does the same, and continues where it stopped."
     )
     photos = Column(
         "1 Photographs and model",
@@ -261,10 +273,12 @@ def _keep_grain() -> Workflow:
     note = (
         "# Keep the grain\n\n"
         "Rain, snow, haze and the rest are removed; noise, which is what film grain is, stays.\n\n"
-        "*Steer Degradations* has a weight per damage: 1 removes it, 0 leaves it in. Here *noise* is at 0. Its prior goes to the sampler "
+        "*Steer Degradations* has a weight per damage: 1 removes it, 0 leaves it in. Here *noise* "
+        "is at 0. Its prior goes to the sampler "
         "**and** to the decoder.\n\n"
         "*Degradation Report* says what was found, and what is to be left in.\n\n"
-        "To leave the fog in and remove the noise, set *haze* to 0 and *noise* to 1. A damage that was not found cannot be steered."
+        "To leave the fog in and remove the noise, set *haze* to 0 and *noise* to 1. A damage that "
+        "was not found cannot be steered."
     )
     return Workflow(
         "restore_keep_grain",
@@ -306,12 +320,16 @@ def _finetune() -> Workflow:
     note = (
         "# Train on your own damage\n\n"
         "For damage that the model does not know: film scans, a bad sensor, an old codec.\n\n"
-        "**Pairs** teach most: a folder in ComfyUI's `input` folder with `lq/` (damaged) and `gt/` (clean), the two pictures of a pair "
-        "under one name and exactly over each other. 20 pairs and 5 minutes show something, more of both is better.\n\n"
-        "**Clean pictures alone** work too: the damages that are switched on (show advanced inputs) are made on them.\n\n"
+        "**Pairs** teach most: a folder in ComfyUI's `input` folder with `lq/` (damaged) and `gt/` "
+        "(clean), the two pictures of a pair "
+        "under one name and exactly over each other. 20 pairs and 5 minutes show something, more "
+        "of both is better.\n\n"
+        "**Clean pictures alone** work too: the damages that are switched on (show advanced "
+        "inputs) are made on them.\n\n"
         "- Load a damaged picture: it is repaired in the previews while the training runs, and at the end.\n"
         "- *Cancel* keeps what was learnt; the same settings with more **minutes** go on.\n"
-        "- The file goes to `output/restorers`. *Load AIOR Restorer* loads it, in place of the restorer of *Load AIOR Compact*."
+        "- The file goes to `output/restorers`. *Load AIOR Restorer* loads it, in place of the "
+        "restorer of *Load AIOR Compact*."
     )
     mine = "train.restorer"
     return Workflow(

@@ -1,4 +1,4 @@
-"""The workflows for looking closely: what is wrong with a picture, how good the result is, and what samplers make of it."""
+"""The workflows for analysis: what is wrong with a picture, how good a result is, how samplers compare."""
 
 from __future__ import annotations
 
@@ -38,14 +38,19 @@ def _report() -> Node:
 def _what_is_wrong() -> Workflow:
     note = (
         "# What is wrong with my picture?\n\n"
-        "Nothing is repaired here: the model only looks, which takes a second or two. Pick a picture, press Run.\n\n"
-        "- **Degradation Report** says it in words, worst first. *Severity*: how bad it is, 100 % being as bad as the model knows. "
+        "Nothing is repaired here: the model only looks, which takes a second or two. Pick a "
+        "picture, press Run.\n\n"
+        "- **Degradation Report** says it in words, worst first. *Severity*: how bad it is, 100 % "
+        "being as bad as the model knows. "
         "*Certainty*: how sure it is that the damage is there at all; from 50 % on it counts as found.\n"
         "- **The chart** shows the same: the length of a bar is the severity, its brightness the certainty.\n"
-        "- **The heat maps** show where: noise, blur, low resolution, rain, snow, haze, low light, JPEG, in this order. Grey is "
+        "- **The heat maps** show where: noise, blur, low resolution, rain, snow, haze, low light, "
+        "JPEG, in this order. Grey is "
         "none, violet little, red some, yellow much. Click one to enlarge it.\n"
-        "- **The masks** are the same maps as MASK, for *Set Latent Noise Mask* or *ImageCompositeMasked*: repair only where it rains. "
-        "One of them is taken out with *Convert Mask to Image*, *Get Image from Batch*, *Convert Image to Mask*.\n\n"
+        "- **The masks** are the same maps as MASK, for *Set Latent Noise Mask* or "
+        "*ImageCompositeMasked*: repair only where it rains. "
+        "One of them is taken out with *Convert Mask to Image*, *Get Image from Batch*, *Convert "
+        "Image to Mask*.\n\n"
         "Maps are coarse, eight pixels to the cell, and surest for noise, JPEG and darkness.\n\n"
         "To repair the picture, open `restore`; to leave a damage in, `restore_keep_grain`."
     )
@@ -113,15 +118,20 @@ def _measure(name: str, title: str, image: str) -> tuple[Node, Node]:
 def _damage_and_measure() -> Workflow:
     note = (
         "# Damage, restore, measure\n\n"
-        "How good is the repair? That can only be measured where the undamaged picture is known. So take a **clean** photograph, damage "
+        "How good is the repair? That can only be measured where the undamaged picture is known. "
+        "So take a **clean** photograph, damage "
         "it on purpose, repair it, and compare both with the original.\n\n"
-        "- **Synthesize Degradation**: choose the damage and how bad it is. The same seed gives the same damage; its *recipe* says exactly what "
+        "- **Synthesize Degradation**: choose the damage and how bad it is. The same seed gives "
+        "the same damage; its *recipe* says exactly what "
         "was done.\n"
-        "- **Measure Restoration**, twice: the damaged picture against the clean one, then the repaired one. *PSNR* in dB: more is better, "
+        "- **Measure Restoration**, twice: the damaged picture against the clean one, then the "
+        "repaired one. *PSNR* in dB: more is better, "
         "1 dB can be seen when flipping between the two. *SSIM*: 1 is equal.\n"
         "- **Error maps**: black is right, then red, yellow and white; eight times exaggerated.\n"
-        "- At the right the damaged picture stands beside the repaired one; the repaired one alone is saved.\n\n"
-        "A damage that leaves little to gain, such as blur with the present weights, shows as a small difference of the two tables."
+        "- At the right the damaged picture stands beside the repaired one; the repaired one alone "
+        "is saved.\n\n"
+        "A damage that leaves little to gain, such as blur with the present weights, shows as a "
+        "small difference of the two tables."
     )
     clean = Node("photo", "LoadImage", {"image": "example.png"}, title="A clean photograph")
     return Workflow(
@@ -175,12 +185,15 @@ def _compare_samplers() -> Workflow:
     )
     note = (
         "# Compare samplers and steps\n\n"
-        "One look at the picture, one *Apply DAFF*, and four samplers on it. *Encode Degradation Prior* runs once for all of them, and when one "
+        "One look at the picture, one *Apply DAFF*, and four samplers on it. *Encode Degradation "
+        "Prior* runs once for all of them, and when one "
         "sampler is changed only that one runs again.\n\n"
         "The saved picture shows them side by side:\n\n"
         "| | |\n|---|---|\n| A: 1 step | B: 4 steps |\n| C: 20 steps | D: another sampler |\n\n"
-        "- Fewer steps are closer to the truth on average, more steps bring more texture. With the present weights the difference is small.\n"
-        "- Change the settings as you like: *steps*, *sampler_name*, *scheduler*. The same *seed* everywhere makes the comparison fair.\n"
+        "- Fewer steps are closer to the truth on average, more steps bring more texture. With the "
+        "present weights the difference is small.\n"
+        "- Change the settings as you like: *steps*, *sampler_name*, *scheduler*. The same *seed* "
+        "everywhere makes the comparison fair.\n"
         "- *cfg* stays at 1 with the compact model: more costs twice the time.\n"
         "- A fifth: copy a sampler with its decoder (Ctrl C, Ctrl Shift V keeps the links)."
     )

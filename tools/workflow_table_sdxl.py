@@ -1,4 +1,4 @@
-"""The workflows for a user's own SDXL checkpoint: a restorer of that scale, beside LoRA, ControlNet, inpainting and an upscale model."""
+"""The workflows for SDXL: a restorer alone, and with LoRA, ControlNet, inpainting and an upscale model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from .workflow_pieces import AMBER, BLUE, GREEN, GREY, PURPLE, UPSCALER, Column,
 
 CHECKPOINT, RESTORER = "sd_xl_base_1.0.safetensors", "uniLDiff_restorer.safetensors"
 LORA, CONTROLNET = "my_lora.safetensors", "controlnet-tile-sdxl.safetensors"
-NEEDS = """**Needs** an SDXL checkpoint in `ComfyUI/models/checkpoints` and a restorer of that scale in `ComfyUI/models/aior`: one that you trained
+NEEDS = """**Needs** an SDXL checkpoint in `ComfyUI/models/checkpoints` and a restorer of that \
+scale in `ComfyUI/models/aior`: one that you trained
 (`docs/sdxl.md`), or a UniLDiff or FaithDiff checkpoint, converted or as it is. None comes with the pack.
 
 """
-REFERENCE = """Euler with *ddim_uniform*, 20 steps and CFG 5 are the published settings; other samplers and schedulers work too. The words may be empty.
+REFERENCE = """Euler with *ddim_uniform*, 20 steps and CFG 5 are the published settings; other \
+samplers and schedulers work too. The words may be empty.
 Where positive and negative say the same, CFG costs nothing and does nothing.
 
 """
@@ -115,7 +117,8 @@ def _restore() -> Workflow:
         + NEEDS
         + REFERENCE
         + (
-            "A published file may hold a denoiser that was trained with its restorer: *Load AIOR UNet* gives it, in the place of the checkpoint's MODEL."
+            "A published file may hold a denoiser that was trained with its restorer: *Load AIOR "
+            "UNet* gives it, in the place of the checkpoint's MODEL."
         )
     )
     return Workflow(
@@ -136,8 +139,8 @@ def _lora() -> Workflow:
     note = (
         "# SDXL with a LoRA\n\n"
         + NEEDS
-        + "A LoRA changes the denoiser under DAFF: put it between the checkpoint and the sampler, as always.\n\n"
-        + REFERENCE
+        + "A LoRA changes the denoiser under DAFF: put it between the checkpoint and the sampler, "
+        "as always.\n\n" + REFERENCE
     )
     lora = Node(
         "lora",
@@ -164,7 +167,8 @@ def _controlnet() -> Workflow:
         "# SDXL with a ControlNet\n\n"
         + NEEDS
         + (
-            "The ControlNet hints with the damaged picture (a tile ControlNet is made for that). It goes with *Apply DAFF* and with the *DAFF Sampler*, "
+            "The ControlNet hints with the damaged picture (a tile ControlNet is made for that). "
+            "It goes with *Apply DAFF* and with the *DAFF Sampler*, "
             "in tiles too.\n\n"
         )
         + REFERENCE
@@ -207,7 +211,8 @@ def _inpaint() -> Workflow:
         "# SDXL: repair only a masked area\n\n"
         + NEEDS
         + (
-            "Right-click the loaded picture, *Open in Mask Editor*, paint over what is damaged, save. Outside of it every pixel keeps its value.\n\n"
+            "Right-click the loaded picture, *Open in Mask Editor*, paint over what is damaged, "
+            "save. Outside of it every pixel keeps its value.\n\n"
         )
         + REFERENCE
     )
@@ -237,7 +242,8 @@ def _upscale() -> Workflow:
         "# SDXL: enlarge, then restore in tiles\n\n"
         + NEEDS
         + (
-            "An upscale model enlarges the photograph, and the restorer repairs what it made of it, in tiles of 1024 pixels that are sampled together, so "
+            "An upscale model enlarges the photograph, and the restorer repairs what it made of "
+            "it, in tiles of 1024 pixels that are sampled together, so "
             "that no seam shows. *tile* is an advanced input of three nodes.\n\n"
             f"**Needs an upscale model too**, in `ComfyUI/models/upscale_models`, such as `{UPSCALER}`.\n\n"
         )

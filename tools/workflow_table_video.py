@@ -1,4 +1,4 @@
-"""The workflow for a video: its frames as one batch, steady from frame to frame, and its sound and speed kept."""
+"""The workflow for a video: restores its frames as one batch, without flicker, and keeps sound and speed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ def _video() -> Workflow:
         "# The frames of a video\n\n"
         "Choose a video, press Run. Sound and speed stay as they are.\n\n"
         "Against flicker:\n\n"
-        f"- *smooth* of **Encode Degradation Prior** is {SMOOTH}: what is judged of a whole frame is averaged over {SMOOTH} frames on either "
+        f"- *smooth* of **Encode Degradation Prior** is {SMOOTH}: what is judged of a whole frame "
+        f"is averaged over {SMOOTH} frames on either "
         "side. Set it to 0 where scenes change within the piece.\n"
         "- *noise* of **DAFF Sampler** is *same for all*: what the sampler invents stands still.\n\n"
         "(Both are advanced inputs: click *Show advanced inputs* on the node.)\n\n"
-        "**Memory**: all frames are held at once, about 60 MB for each frame of a million pixels, beside 1 to 2 GB for the model at work. Ten "
-        "seconds of 640x480 at 25 frames a second take about 6 GB, one second of 1920x1080 about 5 GB. On a processor a frame takes seconds; "
+        "**Memory**: all frames are held at once, about 60 MB for each frame of a million pixels, "
+        "beside 1 to 2 GB for the model at work. Ten "
+        "seconds of 640x480 at 25 frames a second take about 6 GB, one second of 1920x1080 about 5 "
+        "GB. On a processor a frame takes seconds; "
         "a GPU is the better place.\n\n"
-        "**Longer videos**: cut out pieces with *Trim Video*, between *Load Video* and *Get Video Components*, and run the graph for each.\n\n"
-        "Every frame is repaired for itself; nothing is borrowed from its neighbours but the estimate. Rain that covers a spot in one frame "
+        "**Longer videos**: cut out pieces with *Trim Video*, between *Load Video* and *Get Video "
+        "Components*, and run the graph for each.\n\n"
+        "Every frame is repaired for itself; nothing is borrowed from its neighbours but the "
+        "estimate. Rain that covers a spot in one frame "
         "only is not looked up in the next."
     )
     settings = {

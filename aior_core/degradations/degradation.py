@@ -73,7 +73,8 @@ class Degradation:
     def __post_init__(self):
         if not WORD.fullmatch(self.name):
             raise ValueError(
-                f"degradations: {self.name!r} is no name of a kind; expected small letters, digits and _"
+                f"degradations: {self.name!r} is not a valid name of a kind; expected small letters, "
+                "digits and _, and a letter first"
             )
         # A mix that does not name a kind never trains it, and nobody would notice.
         if set(self.shares) != set(MIXES):

@@ -220,7 +220,9 @@ def _photographed(
     A step of camera noise ends the pass with a development of its own.
     """
     if camera is None:
-        raise ValueError("degradations: steps that act on light need a camera")
+        raise ValueError(
+            "degradations: steps that act on light have no camera; expected one, as draw_camera gives it"
+        )
     styles = [step.style for step in steps]
     light: torch.Tensor | None = undevelop(picture, camera)
     far = None

@@ -77,7 +77,9 @@ def styled_step(
     """
     look = look_of(kind, {"style": style})
     if look is None:
-        raise ValueError(f"degradations: a look of {kind} is wanted, and none is named")
+        raise ValueError(
+            f"degradations: no style of {kind} is named; expected one of {', '.join(of(kind).styles)}"
+        )
     options = {"camera": camera} if look.linear else {}
     params = {"style": style, **look.draw(draw, severity, **options)}
     if kind not in APART and of(kind).primary in params:

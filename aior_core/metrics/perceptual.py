@@ -1,8 +1,8 @@
-"""A learned perceptual distance that runs offline: ShiftTolerant-LPIPS (Ghildyal and Liu, ECCV 2022, BSD-2-Clause).
+"""A learned perceptual distance that needs no download: ShiftTolerant-LPIPS (Ghildyal and Liu, ECCV 2022).
 
-It is **not LPIPS**: the trunk (AlexNet with anti-aliased pooling) and the calibration are its own, so its numbers compare
-with each other only, never with a paper's LPIPS column. It is chosen because the package carries trunk and calibration
-in one file of 10 MB, where LPIPS downloads its trunk.
+It is **not LPIPS**. Its trunk (AlexNet with anti-aliased pooling) and its calibration differ, so its numbers
+compare with each other only, and never with a paper's LPIPS column. The package (BSD-2-Clause) carries trunk
+and calibration in one file of 10 MB, where the LPIPS package downloads its trunk.
 """
 
 from __future__ import annotations
@@ -10,30 +10,37 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import Tensor
 
 from .protocol import prepare
 
 NAME = "ST-LPIPS (not LPIPS)"
 INSTALL = "pip install stlpips-pytorch torchsummary ipython"
-SMALLEST = 32
+MIN_SIDE = 32
+"""The smallest side in pixels that the trunk's pooling leaves something of."""
 
 
 @functools.cache
 def _network() -> torch.nn.Module:
     try:
-        # The package's modules import torchsummary and IPython without declaring them.
+        # The package imports torchsummary and IPython but does not declare them as dependencies.
         from stlpips_pytorch import stlpips
     except ImportError as error:
         raise RuntimeError(
-            f"perceptual: the optional package stlpips_pytorch is not usable ({error}). Install it with: {INSTALL}, or measure without it."
+            f"perceptual: the optional package stlpips_pytorch cannot be imported ({error}). "
+            f"Install it with: {INSTALL}, or measure without it."
         ) from error
     return stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False).requires_grad_(False)
 
 
-def learned_distance(picture: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The distance as a loss, `[B]`, fp32, with gradients to `picture`; both `B 3 H W`, -1..1 (clamped), sides of at least 32, on one device.
+def learned_distance(picture: Tensor, reference: Tensor) -> Tensor:
+    """The distance as a loss, `B`, fp32, with gradients for `picture`.
 
-    Raises RuntimeError, naming the package to install, if it is missing.
+    Both pictures are `B 3 H W`, -1..1 (values outside are clamped), on one device, with sides of at least 32
+    pixels.
+
+    Raises:
+        RuntimeError: the optional package is missing; the message names it.
     """
     network = _network().to(picture.device)
     with torch.autocast(picture.device.type, enabled=False):
@@ -41,7 +48,7 @@ def learned_distance(picture: torch.Tensor, reference: torch.Tensor) -> torch.Te
 
 
 def available() -> bool:
-    """Whether `perceptual` can run here. Loads the network if so."""
+    """Whether the optional package can be used. Loads the network if so."""
     try:
         _network()
     except RuntimeError:
@@ -50,16 +57,27 @@ def available() -> bool:
 
 
 @torch.no_grad()
-def perceptual(picture: torch.Tensor, reference: torch.Tensor, *, border: int = 0) -> torch.Tensor:
-    """Learned distance of each picture to its reference, shape `[B]`, float64 on the CPU, 0 for equal; both `B 3 H W`, -1..1.
+def perceptual(picture: Tensor, reference: Tensor, *, border: int = 0) -> Tensor:
+    """Learned distance of each picture to its reference, `B`, float64 on the CPU; 0 for equal pictures.
 
-    Always RGB; values are clamped to -1..1. Runs on the CPU, one picture at a time, to keep its memory small.
-    Raises RuntimeError, naming the package to install, if it is missing; ValueError as `protocol.prepare` does, or below 32 pixels.
+    It is measured on RGB values clamped to -1..1. The pictures run one at a time on the CPU, which keeps
+    memory low.
+
+    Args:
+        picture: `B 3 H W`, -1..1.
+        reference: `B 3 H W` or `1 3 H W`, -1..1.
+        border: see `protocol.prepare`.
+
+    Raises:
+        RuntimeError: the optional package is missing; the message names it.
+        ValueError: as `protocol.prepare`, or fewer than 32 pixels are left on a side.
     """
     picture, reference = prepare(picture, reference, border=border)
-    if min(picture.shape[-2:]) < SMALLEST:
+    if min(picture.shape[-2:]) < MIN_SIDE:
+        height, width = picture.shape[-2:]
         raise ValueError(
-            f"perceptual: {tuple(picture.shape[-2:])} pixels are left after the border; at least {SMALLEST}x{SMALLEST} are needed."
+            f"perceptual: {width}x{height} pixels are left after the border is cropped; at least "
+            f"{MIN_SIDE}x{MIN_SIDE} are needed. Use a larger picture or a smaller border."
         )
     sides = (side.float() * 2.0 - 1.0 for side in (picture, reference))
     return torch.cat(

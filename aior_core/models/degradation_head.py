@@ -1,4 +1,8 @@
-"""What is wrong with the picture, how badly and where; and the same as context tokens for the denoiser."""
+"""The degradation head and the degradation tokens (ours; docs/method.md, sections 2.2 to 2.4).
+
+The head estimates from the LQ feature which degradations a picture has, how severe they are, and where. The
+tokens give severities to the denoiser as context.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,15 @@ from torch.nn import functional as F
 from .layers import ChannelNorm, scaled_init, sinusoid
 
 PLACE_DILATIONS = (1, 1, 2, 4, 8)
-"""Of the 3x3 convolutions that look for places: together they see 16 cells, 128 pixels, to either side."""
+"""Dilations of the 3x3 convolutions of `SeverityMapHead`: together they see 16 cells, 128 pixels, to either
+side."""
 
 
 class DegradationHead(nn.Module):
     """LQ feature `B C h w` -> (presence logits `B K`, severity logits `B K`, map logits `B K h w`).
 
-    `place_width` 0: the maps have no network of their own, and are nearly flat.
+    channels: of the LQ feature, C. degradations: K. width: hidden channels. place_width: hidden channels of
+    the severity maps' own network; with 0 there is none, and the maps are nearly flat.
     """
 
     def __init__(
@@ -45,20 +51,25 @@ class DegradationHead(nn.Module):
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         presence, severity, local, narrow = self._look(feature)
-        if narrow is None:
-            # The whole picture decides what there is; each place only how its share differs from that.
+        if self.places is None or narrow is None:
+            # The whole picture sets the level; each place adds its difference.
             return presence, severity, local + severity[:, :, None, None]
         shares, worst = self.places(narrow, local, severity)
         return presence, severity, torch.logit(shares.sigmoid() * worst.sigmoid()[:, :, None, None], eps=1e-4)
 
     def places_of(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """What the maps are the product of, see `SeverityMapHead`."""
+        """The two factors of the maps; see `SeverityMapHead`. Raises ValueError without `place_width`."""
         _, severity, local, narrow = self._look(feature)
+        if self.places is None or narrow is None:
+            raise ValueError(
+                "this degradation head has no network for severity maps; build it with place_width"
+            )
         return self.places(narrow, local, severity)
 
     def _look(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         normed = self.norm(feature)
-        # Narrow at once: of the largest pictures the feature is a quarter of a gigabyte, and is not held twice.
+        # Narrowed first: for the largest pictures the feature takes 250 MB, and no second copy may stay
+        # alive.
         narrow = None if self.places is None else self.places.enter(normed)
         h = F.gelu(self.conv1(normed))
         del normed
@@ -69,10 +80,12 @@ class DegradationHead(nn.Module):
 
 
 class SeverityMapHead(nn.Module):
-    """Where each damage is, as two things that can be learnt apart: the share of it that each place has, and how bad it is where it is worst.
+    """Severity maps as the product of two factors that are learnt separately.
 
-    The first is asked only of damages that are there, so that doubt whether there is haze at all does not make its map flat. Nothing else
-    depends on them. It looks far, and at the statistics of the whole picture: whether a place is blurred is told by the others.
+    The first is the share of a degradation at each place. It learns only from degradations that are present,
+    so that uncertainty about haze does not flatten its map. The second is the severity at the worst place. No
+    other network uses the maps. The receptive field is wide, and statistics of the whole picture are an
+    input, because a place is blurred in comparison with others.
     """
 
     def __init__(
@@ -86,13 +99,15 @@ class SeverityMapHead(nn.Module):
         self.convs = nn.ModuleList(
             operations.Conv2d(width, width, 3, padding=d, dilation=d, **at) for d in PLACE_DILATIONS
         )
-        # At first places differ as the head's own do, and the worst is what is said of the whole picture.
+        # At the start the maps are the head's own: its local logits, with the whole picture's severity as the
+        # worst.
         self.out = scaled_init(0.0, operations.Conv2d(width, 2 * degradations, 1, **at))
 
     def forward(self, x: Tensor, local: Tensor, severity: Tensor) -> tuple[Tensor, Tensor]:
-        """What `enter` makes of the normed LQ feature, `B width h w`, and the head's own `local` `B K h w` and `severity` `B K` (logits).
+        """Logits of the shares `B K h w` and of the worst severities `B K`, fp32.
 
-        Returns the logits of the shares `B K h w` and of the worst severities `B K`, fp32.
+        x: the output of `enter` for the normalised LQ feature, `B width h w`. local, severity: the head's own
+        logits, `B K h w` and `B K`.
         """
         x = x + self.whole(pooled_statistics(x).to(x.dtype))[:, :, None, None]
         for norm, conv in zip(self.norms, self.convs):
@@ -113,7 +128,9 @@ def pooled_statistics(feature: Tensor) -> Tensor:
 
 
 class DegradationTokens(nn.Module):
-    """Severities `B K` in 0..1 (NaN-free) -> context tokens `B K context_width`; and the null tokens that stand for "unknown"."""
+    """Severities `B K` in 0..1 -> context tokens `B K context_width`; and the null tokens, which mean
+    "unknown".
+    """
 
     def __init__(self, degradations: int, context_width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -130,7 +147,7 @@ class DegradationTokens(nn.Module):
         return level + self._rows(self.names, severities)[None]
 
     def unknown(self, severities: Tensor) -> Tensor:
-        """The null tokens for a batch as large as `severities`, `B K context_width`."""
+        """The null tokens for as many pictures as `severities` `B K` has, `B K context_width`."""
         return self._rows(self.null, severities)[None].expand(severities.shape[0], -1, -1)
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""Selective restoration in the picture itself: what there is of each damage, to be given back where it is to be kept (ours, not the paper's)."""
+"""The part of the picture that each degradation adds, for what users leave in (ours; docs/method.md, section
+7.4)."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from .layers import scaled_init
 
 
 class DegradationResidual(nn.Module):
-    """From the decoder's last feature, what each damage put on the picture.
+    """A convolution on the decoder's last feature that estimates what each degradation added to the picture.
 
-    The levels are told what is to be kept as well, but learn little from the few samples that keep something: film grain went with the rain
-    however *noise* was steered (46 and 47 % of it left). With nothing to be kept the picture is untouched, whatever was learnt here.
+    DAEM's levels get the steering too, but learn little from the few samples that leave something in: without
+    this head, film grain was removed with the rain however *noise* was steered (46 and 47 % of it were left).
+    Where everything is to be removed, this head changes nothing.
     """
 
     def __init__(self, width: int, degradations: int, *, operations=nn, device=None, dtype=None):
@@ -23,11 +25,14 @@ class DegradationResidual(nn.Module):
         )
 
     def forward(self, h: Tensor, steering: Tensor) -> Tensor | None:
-        """`B width H W` and steering `B K`, 0..1 -> what is to be added, `B 3 H W`; None where all damage is to be removed."""
+        """What to add to the repaired pictures, `B 3 H W`, or None where all degradations are to be removed.
+
+        h: `B width H W`. steering: `B K` in 0..1, how much of each degradation to remove.
+        """
         return self.of(h, steering) if torch.any(steering < 1) else None
 
     def of(self, h: Tensor, steering: Tensor) -> Tensor:
-        """As `forward`, without asking whether anything is to be kept."""
+        """`forward` without the check, so that it always returns a tensor."""
         share = 1 - steering
         parts = rearrange(self.parts(h), "b (k c) h w -> b k c h w", c=3)
         return (share.to(parts)[:, :, None, None, None] * parts).sum(dim=1)

@@ -1,4 +1,4 @@
-"""What a damaged picture looks like as a whole, before any of it is repaired."""
+"""Statistics of whole damaged pictures, which tiles and decoder levels share."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from .tone_curve import ToneCurve, appearance
 
 @dataclass(frozen=True, eq=False)
 class GlobalStatistics:
-    """Of a batch of damaged pictures: `appearance` `B 60` (`tone.appearance`), how likely there is haze by
-    that, `hazy` `B`, 0..1, and `clipped` `B`, 0..1 (`is_clipped`). All fp32."""
+    """Statistics of a batch of damaged pictures, fp32.
+
+    appearance: `B 60` (`tone_curve.appearance`). hazy: the tone curve's probability of haze, `B` in 0..1.
+    clipped: 1 for pictures whose values end at black and white (`is_clipped`), `B` in 0..1.
+    """
 
     appearance: Tensor
     hazy: Tensor
     clipped: Tensor
 
     @classmethod
-    def joined(cls, impressions: Iterable[GlobalStatistics]) -> GlobalStatistics:
-        """Those of several batches as that of one."""
-        return cls(
-            *(
-                torch.cat(rows)
-                for rows in zip(
-                    *((each.appearance, each.hazy, each.clipped) for each in impressions), strict=True
-                )
-            )
-        )
+    def joined(cls, batches: Iterable[GlobalStatistics]) -> GlobalStatistics:
+        """Several batches as one."""
+        rows = [(each.appearance, each.hazy, each.clipped) for each in batches]
+        return cls(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
     def rows(self, mine: slice) -> GlobalStatistics:
-        """That of some of the pictures."""
+        """The statistics of some of the pictures."""
         return GlobalStatistics(self.appearance[mine], self.hazy[mine], self.clipped[mine])
 
     def to(self, device: torch.device) -> GlobalStatistics:
-        """The same on another device."""
+        """The same on `device`."""
         return GlobalStatistics(self.appearance.to(device), self.hazy.to(device), self.clipped.to(device))
 
 
@@ -47,16 +44,17 @@ OVERSHOOT, FEW = 0.1, 1e-4
 within `NEAR` of them, and more than `FEW` times all values.
 
 Measured on the six pictures of tests/clean: unclipped noise of sigma 3 to 50 puts 0.12 to 5 times as many
-values beyond as near. A clipped picture that is then made smaller has 0.07 at most, from the filter's
-overshoot.
+values beyond as near. In a clipped picture that was then reduced the ratio is at most 0.07, from the
+overshoot of the filter.
 """
 
 
 def is_clipped(picture: Tensor) -> Tensor:
-    """Whether the values of pictures `B 3 H W` end at black (0) and white (1), as in files: `B`, fp32.
+    """Whether the values of pictures `B 3 H W` end at black (0) and white (1), as in files: `B`, fp32, 0 or
+    1.
 
-    The number of values beyond decides, not whether there is one: a rounding error, a filter's overshoot or a
-    hot pixel says nothing about the whole picture.
+    The number of values beyond decides, not whether there is one: rounding errors, a filter's overshoot and
+    hot pixels do not count.
     """
     values = picture.flatten(1)
     beyond = ((values < -HALF_A_LEVEL) | (values > 1 + HALF_A_LEVEL)).sum(dim=1)
@@ -68,6 +66,9 @@ def is_clipped(picture: Tensor) -> Tensor:
 def global_statistics_of(
     curve: ToneCurve, picture: Tensor, device: torch.device | None = None
 ) -> GlobalStatistics:
-    """Look at whole damaged pictures `B 3 H W`, 0..1 (beyond that where they are not clipped), and judge on `device` (default: theirs)."""
-    looks = appearance(picture).to(device)
-    return GlobalStatistics(looks, curve.hazy(looks), is_clipped(picture).to(device))
+    """The statistics of whole damaged pictures `B 3 H W`, 0..1, or beyond where they are not clipped.
+
+    curve: judges haze, on `device` (default: the pictures').
+    """
+    seen = appearance(picture).to(device)
+    return GlobalStatistics(seen, curve.hazy(seen), is_clipped(picture).to(device))

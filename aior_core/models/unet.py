@@ -1,4 +1,4 @@
-"""The compact denoiser as the host's own `UNetModel`."""
+"""The compact denoiser, which is ComfyUI's `UNetModel` (docs/method.md, section 6)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unet_parameters(config: UNetConfig) -> dict[str, Any]:
 
 
 def unet_config(parameters: dict[str, Any]) -> UNetConfig:
-    """The config that `unet_parameters` made these keyword arguments from; others among them are ignored."""
+    """The inverse of `unet_parameters`; other keyword arguments are ignored."""
     return UNetConfig(
         in_channels=parameters["in_channels"],
         model_channels=parameters["model_channels"],

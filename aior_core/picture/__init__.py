@@ -1,4 +1,7 @@
-"""Pictures as tensors: conversion at the node's edge, size, colour. Knows no other room."""
+"""Pictures as tensors and as files: layout, size, colour, masks, tiles, reading and writing.
+
+The room imports no other room.
+"""
 
 from .color import adain_color, match_color, wavelet_color
 from .distance import distance_of

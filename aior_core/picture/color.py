@@ -1,18 +1,21 @@
-"""Colour transfer from a reference picture, after the fact.
+"""Colour transfer: give a restored picture the colours of a reference picture.
 
-Both methods pull brightness and colour of the whole picture back to the reference's: right for noise, rain, blur and
-JPEG, wrong for haze and low light, where the reference's colours are the damage. So neither is a default anywhere.
+Both methods pull the brightness and the colours of the whole picture back to the reference's. That is right
+for noise, rain, blur and JPEG, and wrong for haze and low light, where the reference's colours are the
+damage. So no method is a default anywhere.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-LEVELS = 5
+WAVELET_LEVELS = 5
 
 
-def _same_size(reference: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+def _matched(reference: Tensor, picture: Tensor) -> Tensor:
+    """The reference on the picture's device, in its dtype and size. Raises ValueError if shapes differ."""
     reference = reference.to(picture)
     if reference.ndim != 4 or picture.ndim != 4 or reference.shape[1] != picture.shape[1]:
         raise ValueError(
@@ -21,60 +24,77 @@ def _same_size(reference: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
         )
     if reference.shape[0] not in (1, picture.shape[0]):
         raise ValueError(
-            f"Colour transfer: {reference.shape[0]} reference pictures for {picture.shape[0]} pictures; expected as many, or one for all."
+            f"Colour transfer: {reference.shape[0]} reference pictures for {picture.shape[0]} pictures; "
+            "expected as many, or one for all."
         )
-    if reference.shape[-2:] != picture.shape[-2:]:
-        reference = F.interpolate(
-            reference, size=picture.shape[-2:], mode="bicubic", align_corners=False, antialias=True
-        )
-    return reference
+    if reference.shape[-2:] == picture.shape[-2:]:
+        return reference
+    size = picture.shape[-2:]
+    return F.interpolate(reference, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
-def _low_frequencies(picture: torch.Tensor) -> torch.Tensor:
-    """What is left after `LEVELS` a-trous blurs with the 3x3 binomial kernel, dilated 1, 2, 4, 8, 16, edges repeated."""
+def _low_frequencies(picture: Tensor) -> Tensor:
+    """The approximation of an à trous wavelet transform after `WAVELET_LEVELS` levels, `B C H W`.
+
+    Each level blurs with the 3x3 binomial kernel, whose taps are 1, 2, 4, 8, 16 pixels apart. Edges are
+    repeated. kornia's filters have no dilation, so the blur is a convolution of torch.
+    """
     channels = picture.shape[1]
     taps = torch.tensor([1.0, 2.0, 1.0], dtype=picture.dtype, device=picture.device) / 4
     kernel = torch.outer(taps, taps).expand(channels, 1, 3, 3)
-    for level in range(LEVELS):
+    for level in range(WAVELET_LEVELS):
         step = 2**level
         padded = F.pad(picture, (step, step, step, step), mode="replicate")
         picture = F.conv2d(padded, kernel, groups=channels, dilation=step)
     return picture
 
 
-def wavelet_color(picture: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Fine detail of `picture`, low frequencies of `reference`; both `B C H W`, -1..1; the result is clamped to -1..1.
+def wavelet_color(picture: Tensor, reference: Tensor) -> Tensor:
+    """Combine the fine detail of `picture` with the low frequencies of `reference`.
 
-    The high frequencies of all levels sum to picture - low(picture), so one subtraction stands for the five.
-    The reference is resampled (bicubic) to the picture's size and may be a batch of one.
-    Source: the wavelet colour fix of StableSR as FaithDiff and UniLDiff use it.
-    Raises ValueError if channels or batches do not fit.
+    The detail coefficients of all levels sum to picture - low(picture), so one subtraction gives them all.
+
+    Source: the wavelet colour fix of StableSR (Wang et al., "Exploiting Diffusion Prior for Real-World Image
+    Super-Resolution", 2023), which FaithDiff and UniLDiff use too.
+
+    Args:
+        picture: `B C H W`, -1..1.
+        reference: `B C h w` or `1 C h w` (one for all pictures), -1..1. It is resampled to H by W
+            (bicubic).
+
+    Returns:
+        `B C H W`, clamped to -1..1.
+
+    Raises:
+        ValueError: channels or batches do not match.
     """
-    reference = _same_size(reference, picture)
+    reference = _matched(reference, picture)
     return (picture - _low_frequencies(picture) + _low_frequencies(reference)).clamp(-1.0, 1.0)
 
 
-def adain_color(picture: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean and deviation of each channel of `reference` on `picture`; both `B C H W`, -1..1; clamped to -1..1.
+def adain_color(picture: Tensor, reference: Tensor) -> Tensor:
+    """Give each channel of `picture` the mean and the standard deviation of `reference`'s channel.
 
-    Unbiased variance plus 1e-5 on the 0..1 scale, as in StableSR's colour fix. Size and batch as in `wavelet_color`.
-    Raises ValueError if channels or batches do not fit.
+    Source: adaptive instance normalisation (Huang and Belongie, "Arbitrary Style Transfer in Real-time with
+    Adaptive Instance Normalization", 2017, Equation 8) on pixels, as in StableSR: unbiased variance, plus
+    1e-5 on the 0..1 scale. Arguments, result and errors are those of `wavelet_color`.
     """
-    reference = _same_size(reference, picture)
-    # 1e-5 is meant for 0..1; variances on -1..1 are four times as large.
+    reference = _matched(reference, picture)
+    # A variance on the scale -1..1 is four times the variance on 0..1.
     epsilon = 4e-5
     mean, deviation = picture.mean((2, 3), keepdim=True), (picture.var((2, 3), keepdim=True) + epsilon).sqrt()
-    target_mean, target_deviation = (
-        reference.mean((2, 3), keepdim=True),
-        (reference.var((2, 3), keepdim=True) + epsilon).sqrt(),
-    )
+    target_mean = reference.mean((2, 3), keepdim=True)
+    target_deviation = (reference.var((2, 3), keepdim=True) + epsilon).sqrt()
     return ((picture - mean) / deviation * target_deviation + target_mean).clamp(-1.0, 1.0)
 
 
-def match_color(picture: torch.Tensor, reference: torch.Tensor, method: str = "none") -> torch.Tensor:
-    """Apply the colour transfer called `method`: "none" (returns `picture` itself), "wavelet" or "adain".
+def match_color(picture: Tensor, reference: Tensor, method: str = "none") -> Tensor:
+    """Transfer colours by `method`: "none" (returns `picture` itself), "wavelet" or "adain".
 
-    Raises ValueError for any other name.
+    Arguments and result are those of `wavelet_color`.
+
+    Raises:
+        ValueError: the method is unknown, or channels or batches do not match.
     """
     if method == "none":
         return picture

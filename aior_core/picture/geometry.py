@@ -1,7 +1,7 @@
-"""Size and layout of pictures.
+"""Layout, range and size of pictures.
 
-Outside, at a node's edge, a picture is a ComfyUI IMAGE: `B H W C`, 0..1, float32.
-Inside it is `B C H W`, RGB, -1..1. `to_unit` goes in, `from_unit` comes out; nothing else converts.
+At a node's edge a picture is a ComfyUI IMAGE: `B H W C`, 0..1, float32. Inside the pack it is `B C H W`, RGB,
+-1..1. `to_unit` converts inwards, `from_unit` outwards. Nothing else converts.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Size of a picture before padding, and what was added below and to the right of it, in pixels."""
+    """Size of a picture before padding, and the padding below and to the right of it, in pixels."""
 
     height: int
     width: int
@@ -28,16 +29,23 @@ class Geometry:
         return self.height + self.pad_bottom, self.width + self.pad_right
 
 
-def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Split an IMAGE `B H W C` into its colours `B H W 3` and its alpha `B H W 1`, or None if it has none.
+def split_alpha(image: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split an IMAGE into its colours and its alpha channel, without changing values.
 
-    A grey picture (C = 1, or 2 with alpha) is repeated to three channels. Values are not touched.
-    Raises ValueError if `image` is no IMAGE of 1 to 4 channels, or one without a picture or a pixel in it.
+    A grey picture (C = 1, or 2 with alpha) is repeated to three channels.
+
+    Args:
+        image: `B H W C` with C from 1 to 4.
+
+    Returns:
+        Colours `B H W 3`, and alpha `B H W 1` or None if there is none. Both are views.
+
+    Raises:
+        ValueError: `image` is not such a tensor, or it is empty.
     """
     if not torch.is_tensor(image):
-        raise ValueError(
-            f"expected an IMAGE, got {'nothing' if image is None else f'a {type(image).__name__}'}. Connect the IMAGE output of a node."
-        )
+        found = "nothing" if image is None else f"a {type(image).__name__}"
+        raise ValueError(f"expected an IMAGE, got {found}. Connect the IMAGE output of a node.")
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
             f"expected an IMAGE of shape B H W C with 1 to 4 channels, got {tuple(image.shape)}. "
@@ -45,7 +53,8 @@ def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]
         )
     if not image.numel():
         raise ValueError(
-            f"the batch is empty: {tuple(image.shape)} (pictures, height, width, channels). Check the node it comes from."
+            f"the batch is empty: {tuple(image.shape)} (pictures, height, width, channels). "
+            "Check the node it comes from."
         )
     channels = image.shape[-1]
     alpha = image[..., -1:] if channels in (2, 4) else None
@@ -53,70 +62,107 @@ def split_alpha(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]
     return color, alpha
 
 
-def join_alpha(image: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
-    """Put `alpha` (`B H W 1`, or None) back behind the colours `B H W 3` of the same size: the inverse of `split_alpha`.
+def join_alpha(image: Tensor, alpha: Tensor | None) -> Tensor:
+    """Append an alpha channel to colours: the inverse of `split_alpha`.
 
-    Raises ValueError if batch, height or width differ.
+    Args:
+        image: `B H W 3`.
+        alpha: `B H W 1`, or None to return `image` itself.
+
+    Returns:
+        `B H W 4`.
+
+    Raises:
+        ValueError: batch, height or width differ.
     """
     if alpha is None:
         return image
     if alpha.shape[:3] != image.shape[:3]:
         raise ValueError(
-            f"join_alpha: alpha is {tuple(alpha.shape)}, the picture {tuple(image.shape)}; batch, height and width must agree."
+            f"join_alpha: alpha is {tuple(alpha.shape)}, the picture {tuple(image.shape)}; "
+            "batch, height and width must agree."
         )
     return torch.cat([image, alpha.to(image)], dim=-1)
 
 
-def to_unit(image: torch.Tensor) -> torch.Tensor:
-    """ComfyUI IMAGE `B H W C`, 0..1 -> picture `B 3 H W`, -1..1, float32, contiguous, on the same device.
+def to_unit(image: Tensor) -> Tensor:
+    """Convert an IMAGE to a picture as networks take it.
 
-    Alpha is dropped (`split_alpha` keeps it), grey becomes RGB. Values outside 0..1, as unclipped noise or a sharpening
-    node leaves them, are kept: clipping them would throw away what a restorer can use.
-    Raises ValueError if the shape is no IMAGE's, the values are no floats, or one is NaN or infinite.
+    Alpha is dropped (`split_alpha` keeps it), grey becomes RGB. Values outside 0..1, which unclipped noise or
+    a sharpening node leaves, are kept: a restorer can use them.
+
+    Args:
+        image: `B H W C`, 0..1, with C from 1 to 4.
+
+    Returns:
+        `B 3 H W`, -1..1, float32, contiguous, a copy on the same device.
+
+    Raises:
+        ValueError: `image` is not an IMAGE, its values are not floats, or one of them is NaN or infinite.
     """
     color = split_alpha(image)[0]
     require_pixels(color)
     return unit_of(color)
 
 
-def unit_of(color: torch.Tensor) -> torch.Tensor:
-    """`to_unit` of colours `B H W 3` that were looked at before: tiles of a picture are taken often, and checked once."""
+def unit_of(color: Tensor) -> Tensor:
+    """`to_unit` of colours `B H W 3` without its checks.
+
+    It is for the tiles of a picture that was checked as a whole.
+    """
     color = color.to(torch.float32)
     batch, height, width, channels = color.shape
-    # Straight into the layout that is wanted: a large picture is not held twice.
+    # The result is written into its final layout, so that a large picture has no second copy in memory.
     picture = torch.empty(batch, channels, height, width, device=color.device)
     return torch.mul(color.movedim(-1, 1), 2.0, out=picture).sub_(1.0)
 
 
-def require_pixels(color: torch.Tensor) -> None:
-    """Raise ValueError if the values of an IMAGE `B H W C` are no floats, or one is NaN or infinite."""
+def require_pixels(color: Tensor) -> None:
+    """Check the values of an IMAGE `B H W C`.
+
+    Raises:
+        ValueError: they are not floats, or one of them is NaN or infinite.
+    """
     if not color.is_floating_point():
         raise ValueError(
-            f"the picture's values are {color.dtype}; an IMAGE has floats in 0..1. Check the node it comes from."
+            f"the picture's values are {color.dtype}; an IMAGE has floats in 0..1. "
+            "Check the node it comes from."
         )
-    # A NaN spreads to both, and no copy of a large picture is made.
-    if not all(math.isfinite(float(edge)) for edge in torch.aminmax(color)):
+    # A NaN anywhere makes both NaN. Unlike isfinite(), aminmax() makes no mask of the size of the picture.
+    if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(color)):
         raise ValueError(
-            "the picture holds NaN or infinite values. Check the node it comes from; every value must lie in 0..1."
+            "the picture holds NaN or infinite values. "
+            "Check the node it comes from; every value must lie in 0..1."
         )
 
 
-def from_unit(picture: torch.Tensor) -> torch.Tensor:
-    """Picture `B 3 H W`, -1..1 -> ComfyUI IMAGE `B H W 3`, clamped to 0..1, float32, contiguous, on the same device.
+def from_unit(picture: Tensor) -> Tensor:
+    """Convert a picture to an IMAGE: the inverse of `to_unit`, with values clamped to 0..1.
 
-    Raises ValueError if `picture` is not `B 3 H W`.
+    Takes `B 3 H W`, -1..1. Returns `B H W 3`, 0..1, float32, contiguous, a copy on the same device.
+
+    Raises:
+        ValueError: `picture` is not `B 3 H W`.
     """
     if picture.ndim != 4 or picture.shape[1] != 3:
         raise ValueError(f"from_unit: expected a picture of shape B 3 H W, got {tuple(picture.shape)}.")
     return picture.to(torch.float32).add(1.0).mul_(0.5).clamp_(0.0, 1.0).movedim(1, -1).contiguous()
 
 
-def pad_to_multiple(picture: torch.Tensor, multiple: int = 8) -> tuple[torch.Tensor, Geometry]:
-    """Pad `B C H W` below and to the right until height and width divide by `multiple`.
+def pad_to_multiple(picture: Tensor, multiple: int = 8) -> tuple[Tensor, Geometry]:
+    """Pad a picture at the bottom and at the right until height and width are multiples of `multiple`.
 
-    Mirrors where the side is longer than its padding, repeats the last row or column where it is not.
-    Returns the picture (the same tensor if nothing was missing) and the Geometry that `crop_back` takes.
-    Raises ValueError for an empty picture or a multiple below 1.
+    A side longer than its padding is mirrored. Of a shorter side the last row or column is repeated.
+
+    Args:
+        picture: `B C H W` of any range.
+        multiple: at least 1.
+
+    Returns:
+        The padded picture (`picture` itself if nothing is missing), and the Geometry that `crop_back` takes.
+
+    Raises:
+        ValueError: the picture is empty, or the multiple is below 1.
     """
     if picture.ndim != 4 or min(picture.shape[-2:]) < 1 or multiple < 1:
         raise ValueError(
@@ -134,14 +180,15 @@ def pad_to_multiple(picture: torch.Tensor, multiple: int = 8) -> tuple[torch.Ten
     return picture, geometry
 
 
-def crop_back(picture: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """Cut the padding of `geometry` off a `B C H W` picture (a view).
+def crop_back(picture: Tensor, geometry: Geometry) -> Tensor:
+    """Crop the padding of `geometry` off a picture `... H W` (a view).
 
-    Raises ValueError if the picture has not the padded size.
+    Raises:
+        ValueError: the picture does not have the padded size.
     """
     if tuple(picture.shape[-2:]) != geometry.padded:
         raise ValueError(
-            f"crop_back: the picture is {tuple(picture.shape[-2:])}, the geometry says {geometry.padded} with padding; "
-            "the prior belongs to a picture of another size."
+            f"crop_back: the picture is {tuple(picture.shape[-2:])}, the geometry says {geometry.padded} "
+            "with padding; the prior belongs to a picture of another size."
         )
     return picture[..., : geometry.height, : geometry.width]

@@ -1,7 +1,8 @@
-"""Reads picture files as a colour-managed viewer shows them: orientation, profile, transparency, grey, 16 bits.
+"""Reads picture files as a colour-managed viewer shows them.
 
-Pillow decodes every file. PyAV decodes the 16-bit colour files that Pillow reduces to 8 bits; its result is used
-only where it agrees with Pillow's. What cannot be read right raises `UnreadablePicture` with a sentence for people.
+Orientation, colour profile, transparency, grey and 16 bits are respected. Pillow decodes every file. It
+reduces colour files of 16 bits to 8 bits, so PyAV decodes those again, and its result is used where it agrees
+with Pillow's. A file that cannot be read right raises `UnreadablePicture` with a sentence for people.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import threading
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from .metadata import Metadata, orientation_of, read_metadata
+from .metadata import Metadata, Tag, orientation_of, read_metadata, tiff_tag
 from .profiles import is_far_from_srgb, is_transparent, to_srgb
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM", "JPEG2000")
-"""Pillow's names of the formats that are read. Others (EPS, PDF ...) start programs or are no photographs."""
+"""The formats that are read, by Pillow's names. Others are not photographs, or start programs (EPS)."""
 
-FOREIGN = (
+OTHER_FORMATS = (
     (rb"....ftyp(?:heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "HEIC or HEIF"),
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"(?:\xff\x0a|\0\0\0\x0cJXL )", "JPEG XL"),
@@ -36,17 +37,16 @@ FOREIGN = (
     (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", "a video"),
     (rb"PK\x03\x04", "a ZIP archive"),
 )
-"""First bytes of files that people take for pictures, and what they are."""
+"""Patterns of the first bytes of files that are not read, and the names that messages give them."""
 
-TOLD_WHEN_CUT_OFF = (b"\x89PNG", b"\xff\xd8\xff")
-"""First bytes of PNG and JPEG files: of those the command itself says, before the work, that they are cut off."""
+PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG", b"\xff\xd8\xff"
+MAX_PIXELS = 500_000_000
+"""Of all frames of one file. What a network makes of more does not fit into memory."""
 
-MOST_PIXELS = 500_000_000
-"""Pixels of all frames of one file: what a network makes of more would not fit into memory."""
-
-_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC = 254, 258, 262  # TIFF tags
-_REDUCED_PAGE = 1  # bit 0 of a TIFF's NewSubfileType: a smaller copy of another page
-_DEEP = "16 bits"  # a note of ours in `Image.info`
+_REDUCED_PAGE = 1  # the bit of a TIFF's NewSubfileType that marks a smaller copy of another page
+_WHITE_IS_ZERO = 0  # a TIFF's PhotometricInterpretation
+_PNG_BIT_DEPTH = slice(24, 25)  # its place in a PNG file
+_CUT_OFF = re.compile(r"truncated|not enough|broken data")  # in Pillow's messages
 _truncated_lock = threading.Lock()
 
 
@@ -56,11 +56,16 @@ class UnreadablePicture(ValueError):
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A decoded file.
+    """A decoded picture file.
 
-    `pixels`: `N H W 3`, uint8 or uint16, one for each frame or page. `alpha`: `N H W` of the same type, None without
-    transparency. `grey`: the file has no colour. `bits`: 8 or 16. `remarks`: sentences about what was not taken over. `cut_off`: the
-    file ends before its picture does, and what is missing is black or grey.
+    Attributes:
+        pixels: `N H W 3`, uint8 or uint16, one for each of N frames or pages.
+        alpha: `N H W` of the same dtype; None without transparency.
+        grey: whether the file has no colour.
+        bits: 8 or 16, the bits per channel of `pixels` and `alpha`.
+        metadata: what else the file says about its picture.
+        remarks: sentences about what was not taken over from the file.
+        cut_off: whether the file ends before its picture does. What is missing is black or grey.
     """
 
     pixels: np.ndarray
@@ -72,30 +77,48 @@ class PictureFile:
     cut_off: bool = False
 
     def in_8_bits(self) -> PictureFile:
-        """The same with 8 bits a channel, rounded."""
+        """The same picture with 8 bits per channel, rounded."""
         alpha = None if self.alpha is None else to_bits(self.alpha, self.bits, 8)
         return replace(self, pixels=to_bits(self.pixels, self.bits, 8), alpha=alpha, bits=8)
 
-    def unit(self) -> np.ndarray:
-        """Colours as float32 `N H W 3` in 0..1, with invisible ones replaced by those around them.
+    def to_image(self) -> np.ndarray:
+        """The colours as a ComfyUI IMAGE, `N H W 3`, float32, 0..1.
 
-        What lies under full transparency is arbitrary, mostly black. A network would see an edge there.
+        The colours of invisible pixels are arbitrary, mostly black, and a network would see an edge around
+        them. So they are replaced by those of the visible pixels nearby.
         """
         colours = self.pixels.astype(np.float32) / (2**self.bits - 1)
         if self.alpha is None or self.alpha.all():
             return colours
         return np.stack([fill_invisible(frame, alpha > 0) for frame, alpha in zip(colours, self.alpha)])
 
+    def to_mask(self) -> np.ndarray | None:
+        """The transparency as a ComfyUI MASK, `N H W`, float32, or None if there is none.
+
+        0 is opaque, 1 is transparent.
+        """
+        if self.alpha is None:
+            return None
+        return 1 - self.alpha.astype(np.float32) / (2**self.bits - 1)
+
 
 def to_bits(values: np.ndarray, source: int, target: int) -> np.ndarray:
-    """Levels of `source` bits (8 or 16) as levels of `target` bits, rounded."""
+    """Convert levels of `source` bits to levels of `target` bits (8 or 16 each), rounded."""
     if source == target:
         return values
+    # 65535 / 255 = 257
     return values.astype(np.uint16) * 257 if target == 16 else np.rint(values / 257.0).astype(np.uint8)
 
 
 def read_picture(data: bytes) -> PictureFile:
-    """Decode the bytes of a picture file. Raises UnreadablePicture."""
+    """Decode the bytes of a picture file.
+
+    All frames or pages are read that have the size of the first one. A file that is cut off is read as far as
+    it goes.
+
+    Raises:
+        UnreadablePicture: the file is not a picture, is damaged, is too large, or its white level is unknown.
+    """
     try:
         return _read(data)
     except UnreadablePicture:
@@ -107,69 +130,67 @@ def read_picture(data: bytes) -> PictureFile:
     except MemoryError:
         raise UnreadablePicture("the picture does not fit into memory") from None
     except Exception as error:
-        # Of damaged files Pillow's plugins raise nearly any class: SyntaxError, RuntimeError, struct.error, ZeroDivisionError ...
+        # For damaged files Pillow's plugins raise nearly any class: SyntaxError, struct.error,
+        # ZeroDivisionError ...
         reason = str(error) or type(error).__name__
         raise UnreadablePicture(f"the file is damaged, or of a variant that is not read: {reason}") from error
 
 
 def _unknown(data: bytes) -> str:
+    """A sentence about a file that Pillow does not know."""
     head = data[:64]
-    kind = next((name for pattern, name in FOREIGN if re.match(pattern, head, re.DOTALL)), None)
+    kind = next((name for pattern, name in OTHER_FORMATS if re.match(pattern, head, re.DOTALL)), None)
     if kind is None:
         return "this is no picture, or it is damaged from its first bytes on"
     return f"this is {kind}, whatever its name says, and is not read here. Save it as PNG, TIFF or JPEG first"
 
 
 def _read(data: bytes) -> PictureFile:
+    """Decode a file; one that is cut off is decoded as far as it goes."""
     try:
         return _decode(data)
     except OSError as error:
-        if isinstance(error, UnidentifiedImageError) or not re.search(
-            r"truncated|not enough|broken data", str(error)
-        ):
+        if isinstance(error, UnidentifiedImageError) or not _CUT_OFF.search(str(error)):
             raise
-    # What is there of a file that is cut off is a picture all the same. The flag is Pillow's and holds for the whole process.
+    # The flag is Pillow's and holds for the whole process.
     with _truncated_lock:
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
-            picture = _decode(data)
+            picture = replace(_decode(data), cut_off=True)
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-    picture = replace(picture, cut_off=True)
-    if data.startswith(TOLD_WHEN_CUT_OFF):
+    if data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
+        # The command line finds cut PNG and JPEG files itself and says so before it starts to work.
         return picture
-    return replace(
-        picture,
-        remarks=(
-            *picture.remarks,
-            "the file is damaged or cut off; what is missing is restored from nothing",
-        ),
-    )
+    remark = "the file is damaged or cut off; what is missing is restored from nothing"
+    return replace(picture, remarks=(*picture.remarks, remark))
 
 
 def _decode(data: bytes) -> PictureFile:
-    """All frames or pages of the first one's size."""
+    """Decode all frames, or all pages of the first one's size."""
     Image.init()
     with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-        # An MPO's further pictures are other views or gain maps of the first.
+        # Further pictures of an MPO file are other views of the first, or its gain map.
         count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if count * image.width * image.height > MOST_PIXELS:
+        if count * image.width * image.height > MAX_PIXELS:
             raise UnreadablePicture(
-                f"{count} frames of {image.width}x{image.height} pixels are more than fit into memory: split the file first"
+                f"{count} frames of {image.width}x{image.height} pixels are more than fit into memory: "
+                "split the file first"
             )
-        deep = _deep_pixels(data, image) if count == 1 else None
         frames: list[PictureFile] = []
         for number in range(count):
             if count > 1:
                 image.seek(number)
-            if number and image.format == "TIFF" and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED_PAGE:
+            if number and tiff_tag(image, Tag.NewSubfileType, 0) & _REDUCED_PAGE:
                 continue
-            frames.append(_frame(image, deep))
+            is_deep = _has_16_bits(data, image)
+            deep = _deep_pixels(data, image) if is_deep and count == 1 else None
+            frames.append(_frame(image, is_deep, deep))
     return _joined(frames)
 
 
 def _joined(frames: list[PictureFile]) -> PictureFile:
-    """One PictureFile of several that hold one frame each."""
+    """Join files of one frame each. Frames of another size than the first are left out, with a remark."""
     first = frames[0]
     if len(frames) == 1:
         return first
@@ -178,8 +199,8 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
     if len(same) < len(frames):
         height, width = first.pixels.shape[1:3]
         remarks.append(
-            f"{len(frames) - len(same)} of {len(frames)} pages have another size than the first ({width}x{height}) "
-            "and are left out: save them as files of their own"
+            f"{len(frames) - len(same)} of {len(frames)} pages have another size than the first "
+            f"({width}x{height}) and are left out: save them as files of their own"
         )
     bits = min(frame.bits for frame in same)
     same = [frame.in_8_bits() if bits == 8 else frame for frame in same]
@@ -187,96 +208,123 @@ def _joined(frames: list[PictureFile]) -> PictureFile:
     if any(frame.alpha is not None for frame in same):
         opaque = np.full(first.pixels.shape[:3], 2**bits - 1, same[0].pixels.dtype)
         alpha = np.concatenate([opaque if frame.alpha is None else frame.alpha for frame in same])
-    pixels = np.concatenate([frame.pixels for frame in same])
     return PictureFile(
-        pixels, alpha, all(frame.grey for frame in same), bits, first.metadata, tuple(dict.fromkeys(remarks))
+        pixels=np.concatenate([frame.pixels for frame in same]),
+        alpha=alpha,
+        grey=all(frame.grey for frame in same),
+        bits=bits,
+        metadata=first.metadata,
+        remarks=tuple(dict.fromkeys(remarks)),
     )
 
 
-def _frame(image: Image.Image, deep: np.ndarray | None) -> PictureFile:
-    """The current frame, upright, in sRGB or in the profile that it keeps. `deep`: what `_deep_pixels` gave."""
-    if image.format == "TIFF" and deep is not None:
+def _frame(image: Image.Image, is_deep: bool, deep: np.ndarray | None) -> PictureFile:
+    """Decode the current frame, upright, in sRGB or in the profile that it keeps.
+
+    `is_deep` is what `_has_16_bits` returned, `deep` what `_deep_pixels` returned.
+    """
+    if deep is not None and image.format == "TIFF":
         deep = upright(deep, orientation_of(image))
-    # Pillow turns a TIFF while it loads it, and no other format. Asked before that, the orientation would count twice.
+    # Pillow turns TIFF files, and no others, while it loads them and then forgets their orientation. So the
+    # orientation of the picture is asked for after loading.
     image.load()
     metadata, remarks = read_metadata(image)
     orientation = orientation_of(image)
-    stored = image.mode
-    if stored in ("I", "F") or stored.startswith("I;16"):
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
         values, alpha = _single_channel(image)
         pixels, grey = np.repeat(values[..., None], 3, -1), True
     else:
-        grey = stored in ("1", "L", "LA", "La")
-        if stored in ("CMYK", "LAB", "YCbCr", "HSV") or is_far_from_srgb(metadata.icc, grey):
+        grey = mode in ("1", "L", "LA", "La")
+        if mode in ("CMYK", "LAB", "YCbCr", "HSV") or is_far_from_srgb(metadata.icc, grey):
+            # Pillow converts 8 bits only.
             image, deep = to_srgb(image, metadata.icc), None
             metadata = replace(metadata, icc=b"")
         array = np.asarray(image.convert("RGBA" if is_transparent(image) else "RGB"))
-        if (
-            deep is not None
-            and deep.shape == array.shape
-            and np.abs(array.astype(np.int32) - (deep >> 8)).max() <= 1
-        ):
+        if deep is not None and _agree(array, deep):
             array = deep
-        elif _says_16_bits(image):
+        elif is_deep:
             remarks.append("only 8 of its 16 bits could be read")
         pixels, alpha = array[..., :3], array[..., 3] if array.shape[-1] == 4 else None
     if metadata.icc and metadata.icc[16:20] != (b"GRAY" if grey else b"RGB "):
-        metadata = replace(metadata, icc=b"")  # a profile of another kind of picture: no viewer can use it
-    pixels = upright(pixels, orientation)[None]
-    alpha = None if alpha is None else upright(alpha, orientation)[None]
-    return PictureFile(pixels, alpha, grey, 16 if pixels.dtype == np.uint16 else 8, metadata, tuple(remarks))
+        # The profile is of another kind of picture, and no viewer can use it.
+        metadata = replace(metadata, icc=b"")
+    return PictureFile(
+        pixels=upright(pixels, orientation)[None],
+        alpha=None if alpha is None else upright(alpha, orientation)[None],
+        grey=grey,
+        bits=16 if pixels.dtype == np.uint16 else 8,
+        metadata=metadata,
+        remarks=tuple(remarks),
+    )
+
+
+def _agree(array: np.ndarray, deep: np.ndarray) -> bool:
+    """Whether 16-bit pixels have the shape and, but for one level, the upper 8 bits of 8-bit pixels."""
+    return array.shape == deep.shape and np.abs(array.astype(np.int32) - (deep >> 8)).max() <= 1
 
 
 def _single_channel(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """`H W` uint16 of a picture with one deep channel, and its alpha. Raises UnreadablePicture where its white is not known."""
+    """Decode a picture with one channel of more than 8 bits.
+
+    Returns:
+        Values and alpha (or None), `H W`, uint16.
+
+    Raises:
+        UnreadablePicture: the file does not say which value is white, or a value is not a number.
+    """
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all():
             raise UnreadablePicture("the picture has values that are not numbers (NaN or infinite)")
         if values.min() < 0 or values.max() > 1:
             raise UnreadablePicture(
-                f"its values run from {values.min():g} to {values.max():g}, and nothing says which of them is white "
-                "(expected 0 to 1). Save it with 8 or 16 bits first"
+                f"its values run from {values.min():g} to {values.max():g}, and nothing says which of them "
+                "is white (expected 0 to 1). Save it with 8 or 16 bits first"
             )
         return np.rint(values * 65535).astype(np.uint16), None
     if image.mode == "I" and (image.format == "TIFF" or values.min() < 0 or values.max() > 65535):
         raise UnreadablePicture(
-            "its values are whole numbers of 32 bits, and nothing says which of them is white. Save it with 8 or 16 bits first"
+            "its values are whole numbers of 32 bits, and nothing says which of them is white. "
+            "Save it with 8 or 16 bits first"
         )
     values = values.astype(np.uint16)
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
-        values = 65535 - values  # white is 0; Pillow turns that round for 8 bits only
-    key = image.info.get("transparency")
-    return values, np.where(values == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
+    if tiff_tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        values = 65535 - values  # Pillow inverts pictures of 8 bits only.
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return values, None
+    return values, np.where(values == transparent, 0, 65535).astype(np.uint16)
 
 
-def _says_16_bits(image: Image.Image) -> bool:
-    """Whether a colour file holds 16 bits a channel, of which Pillow gives the upper 8."""
-    if image.format == "TIFF":
-        return set(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) == {16}
-    return image.format == "PNG" and bool(image.info.get(_DEEP))
+def _has_16_bits(data: bytes, image: Image.Image) -> bool:
+    """Whether the current frame of a PNG or TIFF file has 16 bits per channel."""
+    if image.format == "PNG":
+        return data[_PNG_BIT_DEPTH] == b"\x10"
+    return set(tiff_tag(image, TiffImagePlugin.BITSPERSAMPLE, (8,))) == {16}
 
 
 def _deep_pixels(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """`H W 3` or `H W 4` uint16 of a 16-bit colour PNG or TIFF as stored; None for others or where PyAV cannot read it."""
-    if image.format == "PNG" and data[24:25] == b"\x10":
-        image.info[_DEEP] = True
-    if not _says_16_bits(image) or image.mode not in ("RGB", "RGBA", "LA"):
+    """Decode a 16-bit colour PNG or TIFF file with PyAV, as stored.
+
+    Returns `H W 3`, or `H W 4` with transparency, uint16; None for other pictures and where PyAV cannot read
+    the file.
+    """
+    if image.mode not in ("RGB", "RGBA", "LA"):
         return None
+    # PyAV is imported for the few files that need it.
     import av
 
+    layout = "rgb48le" if image.mode == "RGB" and not is_transparent(image) else "rgba64le"
     try:
-        with av.open(io.BytesIO(data)) as container:
-            frame = next(container.decode(video=0))
-            return frame.to_ndarray(
-                format="rgb48le" if image.mode == "RGB" and not is_transparent(image) else "rgba64le"
-            )
+        with av.open(io.BytesIO(data), "r") as container:
+            return next(container.decode(video=0)).to_ndarray(format=layout)
     except (av.FFmpegError, StopIteration, ValueError):
-        return None  # `_frame` says so
+        return None  # `_frame` adds a remark.
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """`H W ...` turned and mirrored as the EXIF orientation (1 to 8) asks."""
+    """Rotate and mirror `H W ...` as the EXIF orientation (1 to 8) asks. The result is contiguous."""
     if orientation in (5, 6, 7, 8):
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -287,9 +335,18 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def fill_invisible(colours: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """`H W 3` float with the pixels that are not `visible` (`H W` bool) replaced by means of visible ones around them.
+    """Replace invisible pixels by the mean of the visible pixels around them.
 
-    The means come from a pyramid: each level halves the one before, and what is empty is filled from the next.
+    The picture is halved again and again. Each level holds the mean of the visible pixels of the level
+    before, and a pixel without any takes its colour from the next level. If no pixel is visible, nothing is
+    replaced.
+
+    Args:
+        colours: `H W 3`, float.
+        visible: `H W`, bool.
+
+    Returns:
+        `H W 3`, float32; `colours` itself if there is nothing to replace.
     """
     if visible.all() or not visible.any():
         return colours

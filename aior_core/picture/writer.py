@@ -1,4 +1,7 @@
-"""Writes restored pictures as their sources were: transparency, grey, bits, profile and metadata are the source's."""
+"""Writes restored pictures as their sources were.
+
+Transparency, grey, bits per channel, colour profile, resolution and metadata are the source's.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,44 @@ import itertools
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
+from PIL import TiffImagePlugin as Tiff
 
+from .metadata import Tag
 from .reader import PictureFile, to_bits
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
+"""The formats that are written, and Pillow's names of them."""
 DEEP_FORMATS = ("png", "tiff")
-"""Formats that hold 16 bits a channel."""
-
+"""The formats that hold 16 bits per channel."""
 LARGEST_SIDE = {"jpg": 65535, "webp": 16383}
+"""In pixels. PNG and TIFF files hold any side that fits into memory."""
 PLACEHOLDER = "0" * 64
-"""Stands in a file's key, until whoever names the file puts the key in its place."""
+"""Stands in the place of a result's key, which `aior.py restore` writes into the finished file."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_PROCESSING_SOFTWARE, _DOCUMENT_NAME, _PAGE_NAME, _MAKER_NOTE = 11, 269, 285, 37500  # EXIF tags
-_EXIF_IFD, _GPS_IFD, _XMP, _ICC = 34665, 34853, 700, 34675
-_BYTE, _LONG, _UNDEFINED = 1, 4, 7  # TIFF types
-_MOST_EXIF = 65_500  # bytes that a JPEG's segment holds
+_PNG_HEAD = len(b"\x89PNG\r\n\x1a\n") + 25  # the signature and the chunk IHDR
+_MAX_SEGMENT = 65_500  # bytes that a JPEG file's segment holds for EXIF or XMP
+_STRIP_BYTES = 2**20  # of a TIFF file, before compression
+_DEFLATE, _HORIZONTAL_DIFFERENCES, _CHUNKY, _INCH, _UNASSOCIATED_ALPHA = 8, 2, 1, 2, 2  # values of TIFF tags
+_BYTE, _LONG, _UNDEFINED = 1, 4, 7  # types of TIFF tags
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """`format`: a key of FORMATS. `quality`: 1 to 100, of jpg and webp. `bits`: 8, 16, or None for the source's.
-    `metadata`: whether EXIF, XMP and texts are kept. Profile and resolution always are."""
+    """How a result is written.
+
+    Attributes:
+        format: a key of FORMATS.
+        quality: 1 to 100, of jpg and webp.
+        bits: 8 or 16 per channel; None takes the source's. Formats that hold 8 bits get 8.
+        metadata: whether EXIF, XMP and texts are kept. Colour profile and resolution always are.
+    """
 
     format: str = "png"
     quality: int = 95
@@ -42,7 +56,7 @@ class WriteOptions:
 
 
 def check_writable(source: PictureFile, format: str) -> None:
-    """Raise ValueError where `format` cannot hold the source: before the work, not after it."""
+    """Raise ValueError if `format` cannot hold the source, so that no work is lost."""
     if format == "jpg" and source.alpha is not None:
         raise ValueError(
             "this picture has transparency, which JPEG cannot hold: take --format png, webp or tiff"
@@ -65,30 +79,28 @@ def write_picture(
     prompt: dict | None = None,
     grey: bool = False,
 ) -> bytes:
-    """The file of a result.
+    """Encode a result as a picture file.
 
-    `image`: `H W C` float, 0..1, rounded to the nearest level. `frame`: which of the source's it came from. `workflow` and
-    `prompt` are what ComfyUI reads back from a picture. `grey`: a grey source gives a grey file. Raises ValueError.
+    Args:
+        image: the result, `H W C`, float, 0..1, of 1, 3 or 4 channels. Values are rounded to the nearest
+            level.
+        source: the file that the result was made from. The size of its frames may differ from the result's.
+        frame: index of the source's frame; an index beyond the last frame stands for the last.
+        options: how to write it.
+        workflow, prompt: the graph in ComfyUI's two formats, which ComfyUI reads back from a picture.
+        grey: whether a grey source gives a grey file.
+
+    Raises:
+        ValueError: the result holds NaN or infinite values, or has transparency that the format cannot hold.
     """
     if not np.isfinite(image).all():
         raise ValueError("the result has values that are not numbers (NaN or infinite)")
     frame = min(frame, len(source.pixels) - 1)
     bits = (options.bits or source.bits) if options.format in DEEP_FORMATS else 8
-    levels, kind = 2**bits - 1, np.uint16 if bits == 16 else np.uint8
-    colours = np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
-    if grey and source.grey:
-        colours = (colours @ _LUMA)[..., None].repeat(3, -1)
-    result = np.rint(np.clip(colours, 0, 1) * levels).astype(kind)
-    alpha = _alpha(image, source, frame, bits)
-    if alpha is not None and source.alpha is not None and alpha.shape == source.alpha.shape[1:]:
-        # Colours that nobody sees go back as they came.
-        hidden = source.alpha[frame] == 0
-        result[hidden] = to_bits(source.pixels[frame][hidden], source.bits, bits)
-    if alpha is not None:
-        result = np.concatenate([result, alpha[..., None]], -1)
+    result = _levels(image, source, frame, bits, grey)
     is_grey = source.grey and bool((result[..., :1] == result[..., 1:3]).all())
     if is_grey:
-        result = result[..., 0] if alpha is None else result[..., [0, 3]]
+        result = result[..., 0] if result.shape[-1] == 3 else result[..., [0, 3]]
     icc = source.metadata.icc
     if icc and icc[16:20] != (b"GRAY" if is_grey else b"RGB "):
         icc = b""
@@ -101,15 +113,36 @@ def write_picture(
     return encode(result, source, icc, texts if options.metadata else {}, options)
 
 
+def _levels(image: np.ndarray, source: PictureFile, frame: int, bits: int, grey: bool) -> np.ndarray:
+    """Round a result `H W C` in 0..1 to levels of `bits` bits, `H W 3`, or `H W 4` with transparency."""
+    colours = np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
+    if grey and source.grey:
+        colours = (colours @ _LUMA)[..., None].repeat(3, -1)
+    result = _rounded(colours, bits)
+    alpha = _alpha(image, source, frame, bits)
+    if alpha is None:
+        return result
+    if source.alpha is not None and alpha.shape == source.alpha.shape[1:]:
+        # The colours of invisible pixels go back as they came.
+        hidden = source.alpha[frame] == 0
+        result[hidden] = to_bits(source.pixels[frame][hidden], source.bits, bits)
+    return np.concatenate([result, alpha[..., None]], -1)
+
+
+def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Round values in 0..1 (clipped) to levels of `bits` bits, uint8 or uint16."""
+    return np.rint(np.clip(values, 0, 1) * (2**bits - 1)).astype(np.uint16 if bits == 16 else np.uint8)
+
+
 def _alpha(image: np.ndarray, source: PictureFile, frame: int, bits: int) -> np.ndarray | None:
-    """`H W` transparency of the result: the source's, scaled where the result has another size."""
+    """The transparency of the result in levels of `bits` bits, `H W`, or None.
+
+    It is the source's, resampled if the result has another size. If the source has none, it is the result's
+    own.
+    """
     height, width = image.shape[:2]
     if source.alpha is None:
-        if image.shape[-1] < 4:
-            return None
-        return np.rint(np.clip(image[..., 3], 0, 1) * (2**bits - 1)).astype(
-            np.uint16 if bits == 16 else np.uint8
-        )
+        return None if image.shape[-1] < 4 else _rounded(image[..., 3], bits)
     alpha = to_bits(source.alpha[frame], source.bits, bits)
     if alpha.shape == (height, width):
         return alpha
@@ -118,28 +151,38 @@ def _alpha(image: np.ndarray, source: PictureFile, frame: int, bits: int) -> np.
 
 
 def _exif(source: PictureFile, texts: dict[str, str], options: WriteOptions, *, key: bool) -> Image.Exif:
-    """The source's EXIF block. With `key` it also holds the key and, under tags that photographs do not use, `texts`:
-    ComfyUI reads "workflow:..." and "prompt:..." from any of them."""
+    """The source's EXIF block.
+
+    With `key` it also holds the place of the key, and `texts` in tags that photographs do not use: ComfyUI
+    reads "workflow:..." and "prompt:..." from any tag.
+    """
     exif = Image.Exif()
     if options.metadata and source.metadata.exif:
         exif.load(source.metadata.exif)
-        for tag in (_EXIF_IFD, _GPS_IFD):
-            if tag in exif:
-                exif[tag] = dict(exif.get_ifd(tag))
+        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            if directory in exif:
+                exif[directory] = dict(exif.get_ifd(directory))
     if key:
-        exif[_PROCESSING_SOFTWARE] = f"AIOR aior_key={PLACEHOLDER}"
-        for tag, name in ((_DOCUMENT_NAME, "workflow"), (_PAGE_NAME, "prompt")):
+        exif[Tag.ProcessingSoftware] = f"AIOR aior_key={PLACEHOLDER}"
+        for tag, name in ((Tag.DocumentName, "workflow"), (Tag.PageName, "prompt")):
             if name in texts:
                 exif[tag] = f"{name}:{texts[name]}"
     return exif
 
 
-def _fields(source: PictureFile, icc: bytes) -> dict:
+def _save_fields(source: PictureFile, icc: bytes) -> dict:
     """What Pillow's `save` takes for every format."""
     fields: dict = {"icc_profile": icc} if icc else {}
     if source.metadata.dpi:
         fields["dpi"] = source.metadata.dpi
     return fields
+
+
+def _saved(result: np.ndarray, format: str, fields: dict) -> bytes:
+    """Encode levels with Pillow."""
+    buffer = io.BytesIO()
+    Image.fromarray(result).save(buffer, format, **fields)
+    return buffer.getvalue()
 
 
 def _png(
@@ -153,26 +196,26 @@ def _png(
             info.add_itxt("XML:com.adobe.xmp", source.metadata.xmp.decode("utf-8", "replace"))
     for name, text in texts.items():
         info.add_text(name, text)
-    fields = _fields(source, icc) | {"pnginfo": info, "compress_level": 4}
+    fields = _save_fields(source, icc) | {"pnginfo": info, "compress_level": 4}
     exif = _exif(source, {}, options, key=False)
     if len(exif):
         fields["exif"] = exif.tobytes()
     if result.dtype == np.uint8 or result.ndim == 2:
         return _saved(result, "PNG", fields)
-    # Pillow writes no colours of 16 bits: PyAV does, and the chunks that say the rest come from a file of one pixel.
+    # Pillow does not write colours of 16 bits. PyAV does, but without metadata: these chunks come from a file
+    # of one pixel that Pillow writes.
     if result.shape[-1] == 2:
         result = result[..., [0, 0, 0, 1]]
     small = _saved(np.zeros((1, 1, result.shape[-1]), np.uint8), "PNG", fields)
-    chunks = b"".join(chunk for name, chunk in _chunks(small) if name not in (b"IHDR", b"IDAT", b"IEND"))
-    body = _png_16(result)
-    head = len(b"\x89PNG\r\n\x1a\n") + 25  # the signature and IHDR
-    return (
-        body[:head] + chunks + b"".join(chunk for name, chunk in _chunks(body) if name in (b"IDAT", b"IEND"))
-    )
+    metadata = b"".join(chunk for name, chunk in _chunks(small) if name not in (b"IHDR", b"IDAT", b"IEND"))
+    deep = _png_16(result)
+    pixels = b"".join(chunk for name, chunk in _chunks(deep) if name in (b"IDAT", b"IEND"))
+    return deep[:_PNG_HEAD] + metadata + pixels
 
 
 def _png_16(result: np.ndarray) -> bytes:
-    """A PNG of `H W 3` or `H W 4` uint16."""
+    """A PNG file of `H W 3` or `H W 4` uint16, without metadata."""
+    # PyAV is imported for the few files that need it.
     import av
 
     context = av.CodecContext.create("png", "w")
@@ -184,7 +227,7 @@ def _png_16(result: np.ndarray) -> bytes:
 
 
 def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and bytes of every chunk of a PNG file."""
+    """Name and bytes (length, name, data and checksum) of every chunk of a PNG file."""
     found, position = [], 8
     while position < len(png):
         size = struct.unpack(">I", png[position : position + 4])[0] + 12
@@ -200,95 +243,95 @@ def _jpg(
         raise ValueError(
             "the result has transparency, which JPEG cannot hold: take --format png, webp or tiff"
         )
-    exif = _exif(source, texts, options, key=True)
-    block = exif.tobytes()
-    if len(block) > _MOST_EXIF:
-        # The camera maker's own notes first: what they say only their maker's programs read.
-        exif.get(_EXIF_IFD, {}).pop(_MAKER_NOTE, None)
-        block = exif.tobytes()
-    if len(block) > _MOST_EXIF:
-        block = _exif(source, {}, options, key=True).tobytes()
-    if len(block) > _MOST_EXIF:
-        block = _exif(source, {}, WriteOptions(metadata=False), key=True).tobytes()
-    fields = _fields(source, icc) | {
-        "exif": block,
+    fields = _save_fields(source, icc) | {
+        "exif": next(block for block in _exif_blocks(source, texts, options) if len(block) <= _MAX_SEGMENT),
         "quality": options.quality,
         "subsampling": 0 if options.quality >= 90 else 2,
     }
-    if options.metadata and source.metadata.xmp and len(source.metadata.xmp) < _MOST_EXIF:
+    if options.metadata and source.metadata.xmp and len(source.metadata.xmp) < _MAX_SEGMENT:
         fields["xmp"] = source.metadata.xmp
     return _saved(result, "JPEG", fields)
+
+
+def _exif_blocks(source: PictureFile, texts: dict[str, str], options: WriteOptions) -> Iterator[bytes]:
+    """EXIF blocks that hold less and less: everything, no maker note, no texts, the key alone."""
+    exif = _exif(source, texts, options, key=True)
+    yield exif.tobytes()
+    # Only the camera maker's own programs read the maker note.
+    exif.get(ExifTags.IFD.Exif, {}).pop(Tag.MakerNote, None)
+    yield exif.tobytes()
+    yield _exif(source, {}, options, key=True).tobytes()
+    yield _exif(source, {}, WriteOptions(metadata=False), key=True).tobytes()
 
 
 def _webp(
     result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
 ) -> bytes:
-    fields = _fields(source, icc) | {
+    fields = _save_fields(source, icc) | {
         "exif": _exif(source, texts, options, key=True).tobytes(),
         "quality": options.quality,
-        "exact": True,
+        "exact": True,  # colours under full transparency are kept
     }
     if options.metadata and source.metadata.xmp:
         fields["xmp"] = source.metadata.xmp
     if result.ndim == 2 or result.shape[-1] == 2:
+        # WebP has no grey, and a profile for grey does not fit RGB.
         result = result[..., None].repeat(3, -1) if result.ndim == 2 else result[..., [0, 0, 0, 1]]
-        fields.pop("icc_profile", None)  # WebP knows no grey
+        fields.pop("icc_profile", None)
     return _saved(result, "WEBP", fields)
 
 
 def _tiff(
     result: np.ndarray, source: PictureFile, icc: bytes, texts: dict[str, str], options: WriteOptions
 ) -> bytes:
-    """A TIFF by deflate with differences along rows. Pillow writes the directory; it writes neither 16-bit colours nor,
-    compressed, the EXIF block's own directories."""
+    """A TIFF file, compressed by deflate with differences along rows.
+
+    Pillow writes the directory only. It does not write colours of 16 bits, and in a compressed file it does
+    not write the directories inside the EXIF block.
+    """
     result = result[..., None] if result.ndim == 2 else result
     if result.shape[-1] == 2 and result.dtype == np.uint16:
-        result, icc = result[..., [0, 0, 0, 1]], b""  # few programs read deep grey with transparency
+        # Few programs read grey of 16 bits with transparency.
+        result, icc = result[..., [0, 0, 0, 1]], b""
     height, width, channels = result.shape
-    kind = result.dtype.newbyteorder("<")
-    differences = result.astype(kind)
+    dtype = result.dtype.newbyteorder("<")
+    differences = result.astype(dtype)
     differences[:, 1:] -= result[:, :-1]
-    rows = max(1, 2**20 // (width * channels * kind.itemsize))
+    rows = max(1, _STRIP_BYTES // (width * channels * dtype.itemsize))
     strips = [zlib.compress(differences[top : top + rows].tobytes(), 6) for top in range(0, height, rows)]
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory = Tiff.ImageFileDirectory_v2()
     for tag, value in _exif(source, texts, options, key=True).items():
         directory[tag] = value
         if isinstance(value, dict):
             directory.tagtype[tag] = _LONG
-    # Pillow adds the directory's own length to the strips' offsets.
-    offsets = tuple(itertools.accumulate((len(strip) for strip in strips[:-1]), initial=0))
     settings = {
-        256: width,
-        257: height,
-        258: (kind.itemsize * 8,) * channels,
-        259: 8,
-        262: 2 if channels > 2 else 1,
-        273: offsets,
-        277: channels,
-        278: rows,
-        279: tuple(map(len, strips)),
-        284: 1,
-        317: 2,
+        Tiff.IMAGEWIDTH: width,
+        Tiff.IMAGELENGTH: height,
+        Tiff.BITSPERSAMPLE: (dtype.itemsize * 8,) * channels,
+        Tiff.COMPRESSION: _DEFLATE,
+        Tiff.PHOTOMETRIC_INTERPRETATION: 2 if channels > 2 else 1,  # RGB, or grey with black at 0
+        # Pillow adds the length of the directory, which the strips follow.
+        Tiff.STRIPOFFSETS: tuple(itertools.accumulate((len(strip) for strip in strips[:-1]), initial=0)),
+        Tiff.SAMPLESPERPIXEL: channels,
+        Tiff.ROWSPERSTRIP: rows,
+        Tiff.STRIPBYTECOUNTS: tuple(map(len, strips)),
+        Tiff.PLANAR_CONFIGURATION: _CHUNKY,
+        Tiff.PREDICTOR: _HORIZONTAL_DIFFERENCES,
     }
     if channels in (2, 4):
-        settings[338] = 2  # the last channel is transparency, not multiplied into the others
+        settings[Tiff.EXTRASAMPLES] = _UNASSOCIATED_ALPHA
     if source.metadata.dpi:
-        settings |= {282: source.metadata.dpi[0], 283: source.metadata.dpi[1], 296: 2}
+        horizontal, vertical = source.metadata.dpi
+        settings |= {Tiff.X_RESOLUTION: horizontal, Tiff.Y_RESOLUTION: vertical, Tiff.RESOLUTION_UNIT: _INCH}
     for tag, value in settings.items():
         directory[tag] = value
-    directory.tagtype[273] = directory.tagtype[279] = _LONG
+    directory.tagtype[Tiff.STRIPOFFSETS] = directory.tagtype[Tiff.STRIPBYTECOUNTS] = _LONG
     if options.metadata and source.metadata.xmp:
-        directory.tagtype[_XMP] = _BYTE
-        directory[_XMP] = source.metadata.xmp
+        directory.tagtype[Tiff.XMP] = _BYTE
+        directory[Tiff.XMP] = source.metadata.xmp
     if icc:
-        directory.tagtype[_ICC] = _UNDEFINED
-        directory[_ICC] = icc
+        directory.tagtype[Tiff.ICCPROFILE] = _UNDEFINED
+        directory[Tiff.ICCPROFILE] = icc
     buffer = io.BytesIO()
     directory.save(buffer)
     return buffer.getvalue() + b"".join(strips)
-
-
-def _saved(result: np.ndarray, format: str, fields: dict) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(result).save(buffer, format, **fields)
-    return buffer.getvalue()

@@ -70,8 +70,8 @@ def predict_noise(
 def sample_euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
     """Integrate the rectified flow from pure noise `B C h w` in `steps` equal steps of sigma from 1 to 0: the clean latent.
 
-    predict: `predict(x, sigma)` gives the velocity at `x` for sigma `B`. ComfyUI's sampler "euler" with the scheduler "simple" takes the
-    same steps.
+    predict: `predict(x, sigma)` gives the velocity at `x` for sigma `B`. ComfyUI's sampler "euler" with the scheduler "simple" takes
+    the same steps, with sigma rounded to a multiple of 0.001.
     """
     x = noise
     for now, after in pairwise(torch.linspace(1, 0, steps + 1, device=x.device)):

@@ -23,7 +23,7 @@ from .loss_curve import LossCurve
 from .networks import Networks
 from .own_pictures import OwnPictures
 from .restoration import encode_prior, repair, sample
-from .stages import Logs
+from .run_log import Logs
 
 SIDE = 256
 PREVIEW = 512

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .files import write_whole
+from ..atomic import atomic_write
 from .networks import Parts
 
 WEIGHTS = ("ema/", "raw/")
@@ -52,7 +52,7 @@ def _write(path: Path, tensors: dict[str, Tensor], state: dict) -> None:
         place = held.untyped_storage().data_ptr()
         stored[key] = held.clone() if place in places else held
         places.add(place)
-    write_whole(path, lambda part: save_file(stored, part, metadata={"state": json.dumps(state)}))
+    atomic_write(path, lambda part: save_file(stored, part, metadata={"state": json.dumps(state)}))
 
 
 def _stored(tensor: Tensor) -> Tensor:

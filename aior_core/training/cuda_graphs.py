@@ -1,9 +1,12 @@
-"""A stage's steps as CUDA graphs: recorded once per shape and choice, then replayed.
+"""Steps of a stage as CUDA graphs: captured once per shape and choice, then replayed.
 
-A step of `detail` launches some four thousand kernels, for which a processor needs longer than the GPU that runs them. A graph is launched
-as one: eleven steps of a megapixel a second on an H200, which is then busy 98 % of the time, where an H100 that waited for its processor
-did not quite four of two. What changes from step to step must lie where it lay when it was recorded: inputs are copied there, gradients stay in place, and
-random numbers come from a generator of the GPU that every graph knows.
+A step of `detail` launches some four thousand kernels, and a processor needs longer to launch them than the GPU
+needs to run them. A graph is one launch. Measured on an H200: eleven steps of a megapixel a second, with the
+GPU busy 98 % of the time; an H100 that waited for its processor made not quite four steps of two megapixels.
+
+Everything that changes from step to step has to stay at the same address. So inputs are copied to fixed
+tensors, gradients stay allocated, and random numbers come from one GPU generator that is registered with every
+graph.
 """
 
 from __future__ import annotations
@@ -18,18 +21,22 @@ from torch.overrides import TorchFunctionMode
 
 from .networks import Parts
 from .precision import autocast
-from .stages import Logs, Stage
+from .run_log import Logs
+
+Step = Callable[..., tuple[Tensor, Logs]]
+Choose = Callable[[torch.Generator], str | None]
 
 Gradients = Callable[[Tensor, torch.Generator, dict[str, Any]], tuple[Tensor, Logs]]
-"""`gradients(clean, generator, mix)`: a step without the optimiser's; the loss, and what to log, both without a graph behind them."""
+"""`gradients(clean, generator, batch)` runs a step forward and backward and adds to the parameters' gradients.
+Returns the loss and the logs, both detached."""
 
 
-def unrecorded(networks: Parts, stage: Stage, device: str) -> Gradients:
-    """Every step by itself, one kernel after the other."""
+def eager_steps(networks: Parts, step: Step, device: str) -> Gradients:
+    """Steps as PyTorch runs them, one kernel after the other."""
 
-    def gradients(clean: Tensor, generator: torch.Generator, mix: dict[str, Any]) -> tuple[Tensor, Logs]:
+    def gradients(clean: Tensor, generator: torch.Generator, batch: dict[str, Any]) -> tuple[Tensor, Logs]:
         with autocast(device):
-            loss, logs = stage.step(networks, clean, generator, **mix)
+            loss, logs = step(networks, clean, generator, **batch)
         loss.backward()
         return loss.detach(), logs
 
@@ -37,46 +44,50 @@ def unrecorded(networks: Parts, stage: Stage, device: str) -> Gradients:
 
 
 class CudaGraphSteps:
-    """`Gradients` of a stage whose inputs are tensors only (its damage was made before). Gradients may be zeroed, but not taken away."""
+    """`Gradients` of a step whose inputs are tensors only, which means that damage was made in advance.
 
-    def __init__(self, networks: Parts, stage: Stage, seed: int):
-        self.stage = stage
-        self.gradients = unrecorded(networks, stage, "cuda")
+    choose: what the step would draw its `choice` with; a graph is captured for each choice and shape. Gradients
+    may be zeroed between steps, but not set to None.
+    """
+
+    def __init__(self, networks: Parts, step: Step, choose: Choose, seed: int):
+        self.choose = choose
+        self.gradients = eager_steps(networks, step, "cuda")
         self.generator = torch.Generator("cuda").manual_seed(seed)
         self.pool = torch.cuda.graph_pool_handle()
-        self.constants = Constants()
+        self.constants = CachedConstants()
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, Logs]]] = {}
 
-    def __call__(self, clean: Tensor, generator: torch.Generator, mix: dict[str, Any]) -> tuple[Tensor, Logs]:
-        inputs, names = {"clean": clean} | mix, {}
-        if self.stage.choose:
-            names["choice"] = self.stage.choose(generator)
+    def __call__(
+        self, clean: Tensor, generator: torch.Generator, batch: dict[str, Any]
+    ) -> tuple[Tensor, Logs]:
+        inputs, choice = {"clean": clean} | batch, self.choose(generator)
         given = list(tensors(inputs))
-        key = *names.values(), *(tensor.shape for tensor in given)
+        key = choice, *(tensor.shape for tensor in given)
         if key not in self.graphs:
-            return self._first(key, inputs, names)
-        graph, held, made = self.graphs[key]
+            return self._capture(key, inputs, {} if choice is None else {"choice": choice})
+        graph, held, result = self.graphs[key]
         torch._foreach_copy_(held, given)
         graph.replay()
-        return made
+        return result
 
-    def _first(self, key: tuple, inputs: dict[str, Any], names: dict[str, str]) -> tuple[Tensor, Logs]:
-        """Take the step, after which everything in it has been compiled and all gradients exist; then record another of its kind."""
+    def _capture(self, key: tuple, inputs: dict[str, Any], choice: dict[str, str]) -> tuple[Tensor, Logs]:
+        """Run the step eagerly, which compiles its kernels and allocates all gradients; then capture one like it."""
         held = copied(inputs)
-        mix = {name: value for name, value in held.items() if name != "clean"} | names
+        batch = {name: value for name, value in held.items() if name != "clean"} | choice
         with self.constants:
-            made = self.gradients(held["clean"], self.generator, mix)
+            result = self.gradients(held["clean"], self.generator, batch)
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self.generator)
-            # Other threads load pictures meanwhile; what they ask of CUDA has nothing to do with the graph.
+            # Other threads load pictures meanwhile; their calls to CUDA do not belong to the graph.
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                recorded = self.gradients(held["clean"], self.generator, mix)
-        self.graphs[key] = graph, list(tensors(held)), recorded
-        return made
+                captured = self.gradients(held["clean"], self.generator, batch)
+        self.graphs[key] = graph, list(tensors(held)), captured
+        return result
 
 
-class Constants(TorchFunctionMode):
-    """Within it a tensor of plain numbers is made once: a graph cannot fetch numbers from the processor."""
+class CachedConstants(TorchFunctionMode):
+    """Inside, `torch.tensor` of plain numbers makes each tensor once: a graph cannot copy numbers from the CPU."""
 
     def __init__(self):
         super().__init__()
@@ -93,34 +104,33 @@ class Constants(TorchFunctionMode):
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a tensor, a dictionary, or a dataclass of tensors, always in the same order; each only once."""
+    """The tensors in a tensor, a dictionary or a dataclass, always in the same order, each only once."""
     seen: set[int] = set()
-    for tensor in _all(value):
+    for tensor in _all_tensors(value):
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield tensor
 
 
-def _all(value: Any) -> Iterator[Tensor]:
+def _all_tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
+        return
+    if isinstance(value, dict):
+        parts = list(value.values())
     else:
-        parts = (
-            value.values()
-            if isinstance(value, dict)
-            else (getattr(value, field.name) for field in fields(value))
-        )
-        for part in parts:
-            yield from _all(part)
+        parts = [getattr(value, field.name) for field in fields(value)]
+    for part in parts:
+        yield from _all_tensors(part)
 
 
 def copied(value: Any, made: dict[int, Tensor] | None = None) -> Any:
-    """The same of tensors of its own; one that stands in two places is one again. `made`: what was copied before, by identity."""
+    """A copy of a tensor, a dictionary or a dataclass with tensors of its own. A tensor that occurs twice occurs
+    twice in the copy. made: copies so far, by the identity of the original."""
     made = {} if made is None else made
     if isinstance(value, Tensor):
         return made.setdefault(id(value), value.clone())
-    if is_dataclass(value):
-        return replace(
-            value, **{field.name: copied(getattr(value, field.name), made) for field in fields(value)}
-        )
+    if is_dataclass(value) and not isinstance(value, type):
+        changes = {field.name: copied(getattr(value, field.name), made) for field in fields(value)}
+        return replace(value, **changes)
     return {name: copied(part, made) for name, part in value.items()}

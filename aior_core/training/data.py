@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .pictures import SUFFIXES, decode
+from ..picture.suffixes import PICTURE_SUFFIXES
+from .pictures import decode
 
 AREA_CAP = 1_500_000
 FLAT_SHARE = 0.16
@@ -74,7 +75,7 @@ def find_pictures(folders: list[Path], *, validation: bool) -> list[Path]:
             ),
             {},
         )
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
             whole = path.resolve()
             wanted = (split_of.get(whole) or TRAINING).startswith(VALIDATION if validation else TRAINING)
             if wanted and whole not in seen:

@@ -1,8 +1,8 @@
-"""Training in several processes under `torchrun`: they do together what one would do with the whole batch.
+"""Training in several processes under `torchrun`: together they compute what one process would.
 
-Every process draws the random numbers of the whole batch from the same generator and works on its own rows, so that crops, recipes and
-noise are those of one process. Without `torchrun` there is one process, and nothing here does anything. (The one difference: in `joint`
-all processes share the noise of the routers.)
+Every process draws the random numbers of the whole batch from the same generator and works on its own rows. So
+crops, recipes and noise are those of a single process; only the noise of the routers in `joint` is the same in
+all processes. Without `torchrun` there is one process, and the functions here do nothing.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-PATIENCE = timedelta(hours=1)
-"""How long the others wait for the first process, which alone validates and saves."""
+TIMEOUT = timedelta(hours=1)
+"""How long the other processes wait for the first one, which alone validates and saves."""
 
 
 @contextmanager
 def processes(device: str) -> Iterator[None]:
-    """Join the processes that `torchrun` started; `device` "cuda" gives each a GPU of its own."""
+    """Inside, the processes that `torchrun` started are joined; `device` "cuda" gives each its own GPU."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     yield
-    # Not after an error: the others may be waiting in the middle of a step, and leaving is what tells torchrun to end them.
+    # Not after an error: the other processes may wait in the middle of a step, and torchrun ends them only when
+    # this process exits.
     dist.destroy_process_group()
 
 
@@ -41,7 +43,7 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 saves, logs, validates and watches the clock."""
+    """The number of this process, from 0. Process 0 saves, logs, validates and keeps the time."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -51,16 +53,16 @@ def rows(count: int) -> slice:
     return slice(rank() * own, (rank() + 1) * own)
 
 
-def whole(count: float) -> int:
-    """The samples of a batch of about `count`: at least as many, at least one a process, and as many for each process."""
+def divisible(count: float) -> int:
+    """The smallest batch of at least `count` samples that has equally many, and at least one, for each process."""
     return world() * max(1, math.ceil(count / world()))
 
 
 def normal(shape: Iterable[int], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """This process's rows, of `shape`, of a normal draw for the whole batch.
+    """Normal noise of `shape`: this process's rows of one draw for the whole batch.
 
-    A GPU draws for itself, from a seed that `generator` gives: a processor takes longer for the noise of a batch than a GPU for its step.
-    A generator of a GPU's draws there, whatever `device` says.
+    On a GPU the GPU draws, from a seed that `generator` gives: a processor needs longer for the noise of a batch
+    than a GPU needs for the whole step. A generator of a GPU draws there, whatever `device` says.
     """
     count, *rest = shape
     if generator.device.type != "cpu":
@@ -72,7 +74,8 @@ def normal(shape: Iterable[int], generator: torch.Generator, device: torch.devic
 
 
 def uniform(shape: Iterable[int], generator: torch.Generator) -> Tensor:
-    """This process's rows, of `shape`, of a draw from 0..1 for the whole batch, where `generator` is."""
+    """Uniform numbers in 0..1 of `shape`: this process's rows of one draw for the whole batch, on the generator's
+    device."""
     count, *rest = shape
     return torch.rand(world() * count, *rest, generator=generator, device=generator.device)[
         rows(world() * count)
@@ -88,17 +91,20 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        # Every process has the whole batch's loss, but hears of its own rows only, and the mean of the gradients divides again.
+        # Every process computes the loss of the whole batch but keeps the gradient of its own rows only, and
+        # averaging the gradients divides by the number of processes.
         return world() * grad[rows(len(grad))]
 
 
 def gather(own: Tensor) -> Tensor:
-    """`b ...` of every process -> `B ...` of the whole batch, for losses that are no mean over samples; gradients pass through."""
+    """`b ...` of every process -> `B ...` of the whole batch, for losses that are no mean over samples. It is
+    differentiable."""
     return own if world() == 1 else _Gather.apply(own)
 
 
 def average_gradients(parameters: list[Tensor]) -> None:
-    """Give every process the mean gradient. What no process used keeps none, so that AdamW leaves it alone as it would in one."""
+    """Give every process the mean gradient. A parameter that no process used keeps None, so that AdamW skips it
+    as it would in a single process."""
     if world() == 1:
         return
     used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
@@ -115,7 +121,7 @@ def average_gradients(parameters: list[Tensor]) -> None:
 
 
 def mean(numbers: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
-    """The mean over the processes of numbers and tensors that all of them have under the same names."""
+    """The means over all processes of numbers and tensors that all of them have under the same names."""
     if world() == 1:
         return numbers
     flat = torch.cat(
@@ -132,8 +138,8 @@ def mean(numbers: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
     }
 
 
-def of_first(*numbers: float) -> list[float]:
-    """The first process's numbers: clocks differ, and all must leave the loop in the same step."""
+def broadcast_numbers(*numbers: float) -> list[float]:
+    """The first process's numbers. Clocks differ, and all processes have to leave the loop in the same step."""
     if world() == 1:
         return list(numbers)
     shared = torch.tensor(numbers, dtype=torch.float64, device=_device())
@@ -141,8 +147,8 @@ def of_first(*numbers: float) -> list[float]:
     return shared.tolist()
 
 
-def agree(value):
-    """The first process's picklable object."""
+def broadcast_object(value: Any) -> Any:
+    """The first process's object, which pickle can send."""
     if world() == 1:
         return value
     box = [value]
@@ -151,8 +157,8 @@ def agree(value):
 
 
 @torch.no_grad()
-def share(tensors: Iterable[Tensor]) -> None:
-    """Overwrite the tensors of every process with the first one's."""
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Overwrite the tensors of every process with those of the first one, in place."""
     if world() == 1:
         return
     for tensor in tensors:
@@ -161,15 +167,15 @@ def share(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(held)
 
 
-def spread(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The first process's tensors, on the CPU, for all; what the others give is not looked at."""
+def broadcast_dict(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first process's tensors, on the CPU. What the other processes pass is ignored."""
     if world() == 1:
         return tensors
-    described = agree({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
+    described = broadcast_object({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
     found = {}
     for name, (shape, dtype) in described.items():
         held = tensors[name].contiguous() if rank() == 0 else torch.empty(shape, dtype=dtype)
-        # As bytes: not every backend sends every dtype.
+        # As bytes, because not every backend sends every dtype.
         sent = held.reshape(-1).view(torch.uint8).to(_device())
         dist.broadcast(sent, 0)
         found[name] = sent.cpu().view(dtype).reshape(shape)

@@ -207,7 +207,6 @@ def _run(
         pair_share=1.0,
     )
     stage = _stage(settings, pictures.largest_crop)
-    stage = replace(stage, step=onlooker.patient(stage.step))
     path = run / f"{stage.name}.safetensors"
     onlooker.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
     try:
@@ -220,6 +219,7 @@ def _run(
             say=logging.debug,
             watch=onlooker.watch,
             pairs=pictures.pairs,
+            step=onlooker.patient(stage.step),
         )
     except management.InterruptProcessingException:
         _keep_unfinished(networks, path, onlooker, restorer, settings)
@@ -271,21 +271,32 @@ def _stage(settings: Settings, largest_crop: int) -> Stage:
         return sizes[step % len(sizes)]
 
     if settings.stage == "fusion":
-        fusion = STAGES["fusion"].step
         return replace(
             STAGES["fusion"],
             trains=("daff",),
             learning_rate=3e-4,
             crops=crops,
-            step=lambda *args, **mix: fusion(*args, weights=weights, **mix),
+            damage_options={"weights": weights},
         )
-    return replace(
-        STAGES["detail"],
+    return FineTuneDetail(
+        "detail",
         trains=("prior.trunk", "prior.head", "daem"),
         learning_rate=6e-4,
         crops=crops,
-        step=lambda *args, **mix: _detail(*args, weights=weights, **mix),
+        damages=True,
+        damage_options={"weights": weights},
+        pairs=True,
     )
+
+
+@dataclass(frozen=True)
+class FineTuneDetail(Stage):
+    """The stage `detail` with a frozen decoder and a frozen sampler."""
+
+    def step(
+        self, networks: Networks, clean: Tensor, generator: torch.Generator, **batch
+    ) -> tuple[Tensor, Logs]:
+        return _detail(networks, clean, generator, **self.damage_options, **batch)
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:

@@ -10,17 +10,16 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from .files import write_text
+from ..atomic import atomic_write_text
+from ..report.drawing import as_image, font, pen
+from ..report.palette import BACKGROUND, BLUE, DARK_BLUE, GREEN, GRID, INK
 
 Points = list[tuple[float, float]]
 
-WIDTH, PANEL, LEFT, RIGHT, HEAD, FOOT, FONT = 768, 256, 84, 24, 40, 36, 16
-BACKGROUND, GRID, INK = (24, 26, 30), (66, 74, 86), (232, 234, 238)
-FAINT, LINE, GOOD = (48, 78, 108), (82, 160, 232), (106, 190, 120)
+WIDTH, PANEL, LEFT, RIGHT, HEAD, FOOT, FONT_SIZE = 768, 256, 84, 24, 40, 36, 16
 SMOOTH = 0.05
 """Share of the points that a smoothed one is the mean of."""
 
@@ -62,7 +61,7 @@ class LossCurve:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, making the folder. A kill leaves the old file or the new one, whole."""
-        write_text(path, json.dumps(asdict(self)))
+        atomic_write_text(path, json.dumps(asdict(self)))
 
     def cut(self, seconds: float) -> None:
         """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those
@@ -78,15 +77,14 @@ class LossCurve:
 
     def draw(self, title: str) -> Tensor:
         """The loss over minutes, and below it PSNR where it was measured -> IMAGE `1 H W 3`, 0..1."""
-        panels = [(f"{title}: loss", self.losses, _smoothed(self.losses), LINE)]
+        panels = [(f"{title}: loss", self.losses, _smoothed(self.losses), BLUE)]
         if self.decibels:
-            panels.append(("validation picture, PSNR in dB", [], self.decibels, GOOD))
+            panels.append(("validation picture, PSNR in dB", [], self.decibels, GREEN))
         canvas = Image.new("RGB", (WIDTH, PANEL * len(panels)), BACKGROUND)
         end = max((x for _, dots, line, _ in panels for x, _ in (*dots, *line)), default=0.0)
         for row, panel in enumerate(panels):
             _panel(canvas, row * PANEL, max(end, 1e-3), *panel)
-        pixels = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
-        return pixels.reshape(1, canvas.height, canvas.width, 3).float() / 255
+        return as_image(canvas)
 
 
 def _mean(values: list[float]) -> float:
@@ -112,7 +110,7 @@ def _panel(
     line: Points,
     color: tuple[int, int, int],
 ) -> None:
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT)
+    draw, letters = pen(canvas), font(FONT_SIZE)
     right, above, below = WIDTH - RIGHT, top + HEAD, top + PANEL - FOOT
     values = [y for _, y in line]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -125,21 +123,21 @@ def _panel(
             below - above
         )
 
-    draw.text((LEFT, top + HEAD // 2), title, fill=INK, font=font, anchor="lm")
+    draw.text((LEFT, top + HEAD // 2), title, fill=INK, font=letters, anchor="lm")
     for part in range(5):
         y = low + part / 4 * (high - low)
         height = place(0, y)[1]
         draw.line((LEFT, height, right, height), fill=GRID)
-        draw.text((LEFT - 8, height), f"{y:.4g}", fill=INK, font=font, anchor="rm")
+        draw.text((LEFT - 8, height), f"{y:.4g}", fill=INK, font=letters, anchor="rm")
         x = part / 4 * end
         anchor = {0: "lm", 4: "rm"}.get(part, "mm")
         draw.text(
-            (place(x, 0)[0], below + FOOT // 2), f"{x / 60:.3g} min", fill=INK, font=font, anchor=anchor
+            (place(x, 0)[0], below + FOOT // 2), f"{x / 60:.3g} min", fill=INK, font=letters, anchor=anchor
         )
     for x, y in dots:
         across, up = place(x, y)
-        draw.point((across, up), fill=FAINT)
-        draw.point((across, up - 1), fill=FAINT)
+        draw.point((across, up), fill=DARK_BLUE)
+        draw.point((across, up - 1), fill=DARK_BLUE)
     if len(line) > 1:
         draw.line([place(x, y) for x, y in line], fill=color, width=2, joint="curve")
     for x, y in line[-1:]:

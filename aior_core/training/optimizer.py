@@ -1,13 +1,17 @@
-"""What turns gradients into steps: Muon for the weights of convolutions, AdamW for everything else.
+"""The optimizers: Muon for the weights of convolutions, PyTorch's AdamW for everything else.
 
-Muon (Jordan et al., 2024) steps along the nearest orthogonal matrix to the momentum, so that every direction
-of a weight moves equally far. Measured on all damages at once, three minutes each from nothing, dB of noise
-25 / rain: AdamW 27.5 / 18.5 after 467 steps, Muon 28.9 / 19.5 after 282.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) steps along the orthogonal matrix nearest to the
+momentum, so that every direction of a weight moves equally far. Measured on all damages at once, three minutes
+each from random weights, dB of noise 25 / rain: AdamW 27.5 / 18.5 after 467 steps, Muon 28.9 / 19.5 after 282.
+
+`torch.optim.Muon` (PyTorch 2.9 and later) takes matrices only, not the weights `O I k k` of convolutions, and
+orthogonalises them one after the other. Here all weights of equal shape are orthogonalised in one batch.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,8 +26,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Newton-Schulz: `N m n` -> the same matrices with all singular values near 1 (0.7 to 1.2), in the dtype
-    given."""
+    """Newton-Schulz iteration: matrices `N m n` -> the same with all singular values near 1 (0.7 to 1.2), in the
+    dtype given."""
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -35,8 +39,7 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for convolutions' weights `O I k k`, each as a matrix `O I*k*k`; equal shapes go through
-    Newton-Schulz together."""
+    """Muon for weights of convolutions `O I k k`, each taken as a matrix `O I*k*k`."""
 
     def __init__(self, parameters, lr: float, momentum: float = 0.95):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -53,27 +56,26 @@ class Muon(torch.optim.Optimizer):
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             momenta = [self.state[p]["momentum"] for p in parameters]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-            waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for parameter, ahead in zip(
+            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for parameter, nesterov in zip(
                 parameters, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True
             ):
-                # In the order of channels last, in which weights lie in memory: the order of columns makes no
-                # difference.
-                waiting[len(ahead), ahead[0].numel()].append((parameter, ahead.permute(0, 2, 3, 1)))
-            for (rows, columns), entries in waiting.items():
-                matrices = torch.stack([ahead.reshape(rows, columns) for _, ahead in entries])
+                # Channels last, as weights lie in memory; the order of the columns makes no difference.
+                by_shape[len(nesterov), nesterov[0].numel()].append((parameter, nesterov.permute(0, 2, 3, 1)))
+            for (rows, columns), entries in by_shape.items():
+                matrices = torch.stack([nesterov.reshape(rows, columns) for _, nesterov in entries])
                 steps = orthogonalise(matrices.to(fast_dtype(matrices.device.type))).to(matrices.dtype)
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
                 changes = [
-                    step.view(ahead.shape).permute(0, 3, 1, 2)
-                    for (_, ahead), step in zip(entries, steps, strict=True)
+                    step.view(nesterov.shape).permute(0, 3, 1, 2)
+                    for (_, nesterov), step in zip(entries, steps, strict=True)
                 ]
                 torch._foreach_add_([parameter for parameter, _ in entries], changes, alpha=-rate)
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether Muon takes it: the weight of a convolution that mixes channels, wide enough to have
-    directions."""
+    """Whether Muon trains a parameter: the weight of a convolution that mixes channels and is at least
+    `SMALLEST` wide and high as a matrix."""
     return (
         parameter.ndim == 4
         and parameter.shape[1] > 1
@@ -82,7 +84,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 class Optimizers:
-    """All at once, driven by one learning rate, that of AdamW."""
+    """Muon and AdamW together, driven by one learning rate, that of AdamW."""
 
     def __init__(
         self,
@@ -90,11 +92,11 @@ class Optimizers:
         learning_rate: float,
         *,
         muon: bool = True,
-        slow: list[Tensor] = (),
+        slow: Sequence[Tensor] = (),
         in_place: bool = False,
     ):
-        """`muon` False: AdamW for all, with the settings of UniLDiff's scripts (unildiff.md 5.1). `slow`:
-        those at a tenth of the rate, by AdamW. `in_place`: gradients stay where they are and become zero."""
+        """muon: False trains everything by AdamW, with the settings of UniLDiff's published scripts. slow:
+        parameters that AdamW trains at a tenth of the rate. in_place: gradients are zeroed and stay allocated."""
         self.in_place = in_place
         settings = (
             {"betas": (0.9, 0.99), "weight_decay": 1e-4}
@@ -115,7 +117,7 @@ class Optimizers:
             self.parts.append((Muon(matrices, lr=MUON_RATE * learning_rate), MUON_RATE))
 
     def step(self, learning_rate: float) -> None:
-        """Step with `learning_rate`, and forget the gradients."""
+        """Step with `learning_rate`, then clear the gradients."""
         for part, scale in self.parts:
             for group in part.param_groups:
                 group["lr"] = scale * learning_rate
@@ -123,8 +125,7 @@ class Optimizers:
             part.zero_grad(set_to_none=not self.in_place)
 
     def state(self, names: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the optimizers know of the parameters `names`, as `NAME/SLOT`; the tensors themselves, not
-        copies."""
+        """The optimizers' state of the parameters `names`, as `NAME/SLOT`: the tensors themselves, no copies."""
         return {
             f"{name}/{slot}": value
             for name, parameter in names.items()
@@ -133,10 +134,10 @@ class Optimizers:
         }
 
     def restore(self, names: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-        """Put back what `state` gave, for parameters of the same names and shapes.
+        """Restore what `state` gave.
 
-        Tensors get the device, the dtype and the layout in memory of their parameter, so that the next step
-        is rounded as it would have been. Raises ValueError for a name that is not trained here, or another
+        Tensors get the device, the dtype and the memory layout of their parameter, so that the next step is
+        rounded as it would have been. Raises ValueError for a name that is not trained here, and for another
         shape.
         """
         owners = {

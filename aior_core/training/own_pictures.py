@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from ..picture.suffixes import PICTURE_SUFFIXES
 from . import pictures
 from .data import AREA_CAP, Photographs
 from .pairs import Pairs
-from .pictures import SUFFIXES
 
 SMALLEST = 128
 MEMORY = 2 * 2**30
@@ -64,7 +64,7 @@ def find(folder: Path) -> list[tuple[Path, Path | None]]:
         files = sorted(_pictures(folder).values())
         if not files:
             raise ValueError(
-                f"no pictures in {folder}. Expected clean pictures ({', '.join(sorted(SUFFIXES))}), or sub-folders lq/ and gt/ with pairs."
+                f"no pictures in {folder}. Expected clean pictures ({', '.join(sorted(PICTURE_SUFFIXES))}), or sub-folders lq/ and gt/ with pairs."
             )
         return [(file, None) for file in files]
     with_damage, without = _pictures(damaged), _pictures(clean)
@@ -86,7 +86,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     files = (
         p
         for p in sorted(folder.rglob("*"))
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ..picture.reader import UnreadablePicture, read_picture
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 EXIF_ORIENTATION, WIDTH, HEIGHT = 0x0112, 256, 257
 SIDEWAYS = 5
-"""The orientations from here on exchange width and height."""
+"""From this EXIF orientation on, width and height are exchanged."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file. Raises ValueError that names it when it is none, here or while its pixels are read."""
+    """Open a picture file. Raises ValueError that names the file when it is no picture, on opening or while its
+    pixels are read."""
     try:
         with Image.open(path) as picture:
             yield picture
@@ -32,18 +32,23 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height as shown, turned as the camera says. Raises ValueError as `opened` does."""
+    """Width and height in pixels as shown, turned as the camera says. Raises ValueError as `opened` does."""
     with opened(path) as picture:
-        # Of a TIFF file some versions of Pillow give the size as shown; its own tags say the stored one.
-        stored = (picture.tag_v2[WIDTH], picture.tag_v2[HEIGHT]) if picture.format == "TIFF" else picture.size
+        # For a TIFF file some versions of Pillow give the size as shown; its own tags give the stored one.
+        if picture.format == "TIFF":
+            tags = picture.tag_v2  # type: ignore[attr-defined]
+            width, height = tags[WIDTH], tags[HEIGHT]
+        else:
+            width, height = picture.size
         turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= SIDEWAYS
-        return stored[::-1] if turned else stored
+        return (height, width) if turned else (width, height)
 
 
 def decode(path: Path) -> Tensor:
-    """The pixels `3 H W`, uint8, as shown (`picture.reader`): alpha is dropped, 16 bits are rounded to 8, of several pages the first counts.
+    """The pixels `3 H W`, uint8, as shown (see `picture.reader`): alpha is dropped, 16 bits are rounded to 8, and
+    of several pages the first one is taken.
 
-    Raises ValueError that names the file when it is none, or cannot be read right.
+    Raises ValueError that names the file when it is no picture or is cut off.
     """
     try:
         picture = read_picture(path.read_bytes())

@@ -1,10 +1,24 @@
-"""Plans: how a budget of time is spent on the stages (training.md section 3)."""
+"""Plans: how a budget of time is spent on the stages of training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+STAGE_NAMES = (
+    "autoencoder",
+    "detail",
+    "prior",
+    "together",
+    "fusion",
+    "joint",
+    "polish",
+    "tone",
+    "keep",
+    "maps",
+)
+"""The stages that the command line knows. Kept here because `stages` needs PyTorch and this module does not."""
 
 
 @dataclass(frozen=True)
@@ -17,26 +31,36 @@ class StageBudget:
 
 @dataclass(frozen=True)
 class Plan:
-    """`fresh` begins with nothing; `repeat` goes on from weights, whose autoencoder and tone curve stay and whose denoiser fusion trains further."""
+    """The stages of a whole training.
+
+    fresh: starts from random weights. repeat: starts from trained weights, keeps their autoencoder and tone
+    curve, and trains their denoiser further in `fusion`.
+    """
 
     fresh: tuple[StageBudget, ...]
     repeat: tuple[StageBudget, ...]
 
 
-def in_all(legs: tuple[StageBudget, ...], minutes: float) -> tuple[StageBudget, ...]:
-    """The same legs, made longer or shorter alike so that they take `minutes` in all."""
-    whole = sum(leg.minutes for leg in legs)
-    return tuple(replace(leg, minutes=leg.minutes * minutes / whole) for leg in legs)
+def scaled(budgets: tuple[StageBudget, ...], minutes: float) -> tuple[StageBudget, ...]:
+    """The same stages with their minutes scaled by one factor, so that they take `minutes` together."""
+    total = sum(budget.minutes for budget in budgets)
+    return tuple(replace(budget, minutes=budget.minutes * minutes / total) for budget in budgets)
+
+
+def _budgets(**minutes: float) -> tuple[StageBudget, ...]:
+    return tuple(StageBudget(stage, share) for stage, share in minutes.items())
 
 
 PLANS: Mapping[str, Plan] = MappingProxyType({
     "gpu-25min": Plan(
-        fresh=(StageBudget("autoencoder", 3.5), StageBudget("detail", 8.5), StageBudget("prior", 2.0), StageBudget("fusion", 3.5), StageBudget("joint", 3.5), StageBudget("tone", 1.0), StageBudget("keep", 0.5), StageBudget("maps", 1.0)),
-        repeat=(StageBudget("together", 19.5), StageBudget("fusion", 2.5), StageBudget("keep", 0.5), StageBudget("maps", 1.0)),
+        fresh=_budgets(autoencoder=3.5, detail=8.5, prior=2.0, fusion=3.5, joint=3.5, tone=1.0, keep=0.5, maps=1.0),
+        repeat=_budgets(together=19.5, fusion=2.5, keep=0.5, maps=1.0),
     ),
     "cpu-2h": Plan(
-        fresh=(StageBudget("autoencoder", 20.0), StageBudget("detail", 52.0), StageBudget("prior", 8.0), StageBudget("fusion", 12.0), StageBudget("joint", 5.0), StageBudget("tone", 10.0), StageBudget("keep", 5.0), StageBudget("maps", 8.0)),
-        repeat=(StageBudget("detail", 82.0), StageBudget("fusion", 20.0), StageBudget("joint", 5.0), StageBudget("keep", 5.0), StageBudget("maps", 8.0)),
+        fresh=_budgets(
+            autoencoder=20.0, detail=52.0, prior=8.0, fusion=12.0, joint=5.0, tone=10.0, keep=5.0, maps=8.0,
+        ),
+        repeat=_budgets(detail=82.0, fusion=20.0, joint=5.0, keep=5.0, maps=8.0),
     ),
 })  # fmt: skip
 """The GPU plan leaves two of its minutes for reading pictures, validating and saving."""

@@ -1,4 +1,4 @@
-"""From the command line's options to trained stages, or to the file that ships."""
+"""From the options of the command line to trained stages, and to the file that ships."""
 
 from __future__ import annotations
 
@@ -6,51 +6,34 @@ import argparse
 import functools
 import json
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import torch
 from torch import Tensor
 
+from ..atomic import atomic_write_text
 from ..models.config import CompactConfig
 from ..weights import describe, load_weights, part, save_weights
-from . import checkpoint, data, distributed, draws, loop, own_pictures, polish, tone, validation
-from .files import write_text
-from .maps import Memory
+from . import checkpoint, data, distributed, loop, own_pictures
 from .networks import COMPACT, Networks, build
 from .pairs import Pairs
-from .plan import Plan, StageBudget, in_all
-from .prefetch import Prefetcher, Source, asking
-from .replay_buffer import Latents
-from .seeds import seeded
-from .stages import STAGES, Stage, fusion_loss
+from .plan import Plan, StageBudget, scaled
+from .stages import EXPORTS, STAGES, Stage, StageRun
+from .stages.tone import train_tone
 
-TAKEN = {
-    "autoencoder": "vae",
-    "detail": "vae,prior,daem",
-    "prior": "unet,prior.tokens",
-    "together": "vae,prior,daem,daff,unet",
-    "fusion": "daff,unet,prior.tokens",
-    "polish": "vae.decoder,daem",
-    "joint": "vae,prior.head,daem",
-    "tone": "daem.curve",
-    "keep": "daem.kept",
-    "maps": "prior.head.places",
-}
-"""What a stage's checkpoint, named after it, is taken for unless `--take` says otherwise: the rest of it is as it was."""
+say: Callable[[str], None] = functools.partial(print, flush=True)
 
 
-KEPT, REUSED = 1536, 6
-"""Of `fusion`: encoded crops that are kept, and how often each is learnt from."""
+def merge(files: Sequence[Path], take: Sequence[str]) -> dict[str, Tensor]:
+    """The averaged weights of several checkpoints or shipped files, in fp32; later files win over earlier ones.
 
-
-def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
-    """The averaged weights of several checkpoints or shipped files, later ones over earlier.
-
-    `take[i]`, by default what `TAKEN` says, limits file i to some prefixes. A folder stands for the checkpoints of its stages.
-    Raises ValueError for a folder without checkpoints, and for folders together with `take`.
+    files: a folder stands for the checkpoints of the stages in it. take: `take[i]` are the comma-separated
+    prefixes of the weights that are taken from file i, or "all"; by default `EXPORTS` of the stage after which
+    the file is named, and everything of other files. Raises ValueError for a folder without checkpoints, and
+    for folders together with `take`.
     """
     merged: dict[str, Tensor] = {}
     if take and any(file.is_dir() for file in files):
@@ -58,31 +41,37 @@ def merge(files: list[Path], take: list[str]) -> dict[str, Tensor]:
             "training: --take counts files, but --from names a folder; name its checkpoints one by one"
         )
     for index, file in enumerate(found for named in files for found in _checkpoints(named)):
-        ema = (
-            checkpoint.load(file)[0]
-            if checkpoint.is_checkpoint(file)
-            else {k: v.float() for k, v in load_weights(file)[0].items()}
-        )
-        wanted = take[index] if index < len(take) else TAKEN.get(file.stem, "all")
-        prefixes = ("",) if wanted == "all" else tuple(prefix + "." for prefix in wanted.split(","))
-        merged |= {k: v for k, v in ema.items() if k.startswith(prefixes)}
+        if checkpoint.is_checkpoint(file):
+            weights = checkpoint.load(file)[0]
+        else:
+            weights = {key: value.float() for key, value in load_weights(file)[0].items()}
+        prefixes = _prefixes(file, take[index] if index < len(take) else None)
+        merged |= {key: value for key, value in weights.items() if key.startswith(prefixes)}
     return merged
+
+
+def _prefixes(file: Path, take: str | None) -> tuple[str, ...]:
+    """The prefixes of what is taken from `file`; `("",)` for everything."""
+    if take == "all" or (take is None and file.stem not in EXPORTS):
+        return ("",)
+    names = EXPORTS[file.stem] if take is None else take.split(",")
+    return tuple(f"{name}." for name in names)
 
 
 def _checkpoints(named: Path) -> list[Path]:
     if not named.is_dir():
         return [named]
-    found = [named / f"{stage}.safetensors" for stage in TAKEN if (named / f"{stage}.safetensors").exists()]
+    candidates = [named / f"{stage}.safetensors" for stage in EXPORTS]
+    found = [path for path in candidates if path.exists()]
     if not found:
-        raise ValueError(
-            f"training: {named} holds no checkpoints; expected {', '.join(f'{stage}.safetensors' for stage in TAKEN)} or some of them"
-        )
+        names = ", ".join(path.name for path in candidates)
+        raise ValueError(f"training: {named} holds no checkpoints; expected {names} or some of them")
     return found
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a stage sees; `held_out` has no pictures where nothing is kept for validation."""
+    """What a run trains on, what it validates on (nothing where no picture is held out), and real pairs."""
 
     photographs: data.Photographs
     held_out: data.Photographs
@@ -90,16 +79,18 @@ class Pictures:
 
 
 def load_pictures(options: argparse.Namespace) -> Pictures:
-    """Decode what `--data` and `--pairs` name. Raises ValueError when there is nothing to train on, or no pairs in `--pairs`."""
+    """Decode the pictures that `--data` and `--pairs` name. Raises ValueError when there is nothing to train on,
+    and when `--pairs` holds no pairs."""
     pairs = None
     if options.pairs:
         own = own_pictures.load(own_pictures.find(options.pairs), options.seed)
         if own.pairs is None:
             raise ValueError(
-                f"training: {options.pairs} holds no pairs; expected damaged pictures in its sub-folder lq/ and clean ones in gt/"
+                f"training: {options.pairs} holds no pairs; expected damaged pictures in its sub-folder lq/ "
+                "and clean ones in gt/"
             )
         pairs = own.pairs
-        print(f"training: {own.describe()} in {options.pairs}", flush=True)
+        say(f"training: {own.describe()} in {options.pairs}")
     photographs = data.load(data.find_pictures(options.data, validation=False))
     held_out = data.load(data.find_pictures(options.data, validation=True) if distributed.rank() == 0 else [])
     return Pictures(photographs, held_out, pairs)
@@ -112,226 +103,200 @@ def run_stage(
     pictures: Pictures | None = None,
     config: CompactConfig = COMPACT,
 ) -> Networks:
-    """Train one stage as the command line says."""
-    if options.stage == "tone":
-        return _run_tone(options, pictures or load_pictures(options), config)
+    """Train one stage as the command line says; returns the networks with the averaged weights."""
     first = distributed.rank() == 0
-    stage = STAGES[options.stage]
-    mix = {} if options.selective is None else {"selective": options.selective}
-    if stage.name == "fusion":
-        stage = replace(stage, step=fusion_loss)
-    elif stage.restores and mix:
-        stage = replace(stage, step=functools.partial(stage.step, **mix))
-    if stage.name in ("together", "joint") and options.perceptual:
-        stage = replace(stage, step=functools.partial(stage.step, perceptual=options.perceptual))
     networks = build(config, seed=options.seed)
-    # The other processes may run where the files are not; they get their weights from the first.
-    started = merge(options.start, options.take) if first else {}
-    networks.load_state_dict(networks.state_dict() | started)
-    if stage.name == "polish":
-        stage = replace(
-            stage, step=functools.partial(stage.step, before=polish.as_they_are(networks, config, device))
-        )
+    # Other processes may run on machines without the files; they get their weights from the first process.
+    given = merge(options.start, options.take) if first or options.stage == "tone" else {}
+    networks.load_state_dict(networks.state_dict() | given)
     pictures = pictures or load_pictures(options)
-    path = options.out / f"{stage.name}.safetensors"
-    if first:
-        counts = f"{len(pictures.photographs.pictures)} photographs, {len(pictures.held_out.pictures)} for validation"
-        print(f"{stage.name}: {counts}, on {device}, {distributed.world()} process(es)", flush=True)
-    if (
-        stage.name == "detail"
-        and not path.exists()
-        and not any(key.startswith("prior.trunk.") for key in started)
-    ):
-        # A copy of the autoencoder's; what the LQ encoder has beyond that starts as the identity.
-        networks.prior.trunk.load_state_dict(
-            networks.prior.trunk.state_dict() | networks.vae.encoder.trunk.state_dict()
+    if options.stage == "tone":
+        train_tone(
+            networks, pictures.photographs, options.out, minutes=options.minutes, seed=options.seed, say=say
         )
-    say = functools.partial(print, flush=True)
-    draw = None
-    if options.workers and (stage.restores or stage.mix):
-        used = checkpoint.state(path)["seconds"] if path.exists() else 0.0
-        draw = _made_ahead(options, stage, pictures, stage.mix or mix, device, used)
-    if stage.name == "maps":
-        draw = Memory(networks, pictures.photographs, device)
-    elif stage.name == "fusion":
-        fresh = draw or draws.fresh(pictures.photographs, pictures.pairs, options.pair_share, device)
-        draw = Latents(networks, fresh, device, kept=KEPT * options.batch_scale, reused=REUSED, **mix)
+        return networks
+    stage = configured_stage(options)
+    path = options.out / f"{stage.name}.safetensors"
+    run = _stage_run(options, networks, config, pictures, device, path)
+    if first:
+        counts = f"{len(run.photographs.pictures)} photographs, {len(run.held_out.pictures)} for validation"
+        say(f"{stage.name}: {counts}, on {device}, {distributed.world()} process(es)")
+    stage = stage.prepare(run, given, resumed=path.exists())
+    draw = stage.batches(run)
     settings = loop.Options(
-        options.out, options.minutes, options.seed, device, options.batch_scale,
-        learning_rate_scale=options.learning_rate, decay_share=options.decay_share, pair_share=options.pair_share,
-        save_seconds=options.save_seconds, session_minutes=options.session,
-        recorded=draw is not None and device == "cuda" and distributed.world() == 1,
-    )  # fmt: skip
+        options.out,
+        options.minutes,
+        options.seed,
+        device,
+        options.batch_scale,
+        learning_rate_scale=options.learning_rate,
+        decay_share=options.decay_share,
+        pair_share=options.pair_share,
+        save_seconds=options.save_seconds,
+        session_minutes=options.session,
+        cuda_graphs=draw is not None and device == "cuda" and distributed.world() == 1,
+    )
     loop.train(
-        networks, stage, pictures.photographs, settings,
-        validate=_validation(stage, pictures.held_out), say=say, pairs=pictures.pairs, draw=draw,
-    )  # fmt: skip
-    if stage.name == "autoencoder" and first and is_finished(path, options.minutes, normalised=False):
-        normalise_latents(networks, pictures.photographs, device)
-        measured = {
-            key: value
-            for key, value in networks.state_dict().items()
-            if key in ("vae.latent_mean", "vae.latent_std")
-        }
-        checkpoint.amend(path, {"normalised": True}, measured)
+        networks,
+        stage,
+        run.photographs,
+        settings,
+        validate=stage.validation(run.held_out) if run.held_out.pictures else None,
+        say=say,
+        pairs=run.pairs,
+        draw=draw,
+    )
+    if first and is_finished(path, options.minutes, normalised=False):
+        written = stage.finish(run)
+        if written:
+            checkpoint.amend(path, {"normalised": True}, written)
     return networks
 
 
-def _made_ahead(
-    options: argparse.Namespace, stage: Stage, pictures: Pictures, mix: Mapping, device: str, used: float
-) -> Prefetcher:
-    """The draw of a restoring stage, of which `used` seconds are over, whose batches other processes make."""
-    begun = time.monotonic() - used
+def configured_stage(options: argparse.Namespace) -> Stage:
+    """The stage that the command line names, with its options for that stage."""
+    stage = STAGES[options.stage]
+    if options.selective is not None and stage.damages:
+        stage = stage.with_damage(selective=options.selective)
+    if options.perceptual and hasattr(stage, "perceptual"):
+        stage = replace(stage, perceptual=options.perceptual)
+    return stage
+
+
+def _stage_run(
+    options: argparse.Namespace,
+    networks: Networks,
+    config: CompactConfig,
+    pictures: Pictures,
+    device: str,
+    path: Path,
+) -> StageRun:
+    """What the stage needs to know of this run. Its clock starts now, at the seconds that the checkpoint used."""
+    begun = monotonic() - (checkpoint.state(path)["seconds"] if path.exists() else 0.0)
 
     def progress() -> float:
-        return min(1.0, (time.monotonic() - begun) / (60 * options.minutes))
+        return min(1.0, (monotonic() - begun) / (60 * options.minutes))
 
-    source = Source(
+    return StageRun(
+        networks,
+        config,
         pictures.photographs,
-        pictures.pairs if stage.restores else None,
-        options.pair_share,
-        mix,
+        pictures.held_out,
+        pictures.pairs,
+        device,
         options.seed,
-        stage.name,
+        options.pair_share,
+        options.batch_scale,
+        options.workers,
+        progress,
     )
-    return Prefetcher(source, asking(stage.crops, options.batch_scale, progress), options.workers, device)
-
-
-def _run_tone(options: argparse.Namespace, pictures: Pictures, config: CompactConfig) -> Networks:
-    """The stage `tone`, on the processor: every process looks at pictures, the first one fits."""
-    networks = build(config, seed=options.seed)
-    networks.load_state_dict(networks.state_dict() | merge(options.start, options.take))
-    folder, seconds, say = options.out / "tone", 60 * options.minutes, functools.partial(print, flush=True)
-
-    def source(number: int):
-        return tone.looked_at(pictures.photographs, seeded(options.seed, "tone", distributed.rank(), number))
-
-    tone.gather(source, folder, tone.LOOKING * seconds, say)
-    distributed.agree(True)
-    if distributed.rank() == 0:
-        samples, generator = tone.gathered(folder), torch.Generator().manual_seed(options.seed + 1)
-        loss = tone.fit(networks.daem.curve, samples, generator)
-        say(f"tone: fitted to {len(samples['tones'])} pictures, loss {loss:.3f}")
-        fitted = {f"daem.curve.{key}": value for key, value in networks.daem.curve.state_dict().items()}
-        checkpoint.save(
-            options.out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator
-        )
-    return networks
-
-
-def _validation(stage: Stage, held_out: data.Photographs):
-    if not held_out.pictures:
-        return None
-    return {
-        "autoencoder": functools.partial(validation.autoencoder_psnr, photographs=held_out),
-        "detail": validation.restoration_psnr(held_out, size=160, count=5),
-        "fusion": validation.restoration_psnr(held_out, count=4, steps=(1, 4)),
-        "joint": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
-        "together": validation.restoration_psnr(held_out, count=4, steps=(0, 1, 4)),
-        "polish": validation.restoration_psnr(held_out, count=4, steps=(0, 4)),
-    }.get(stage.name)
 
 
 def is_finished(path: Path, minutes: float, *, normalised: bool = True) -> bool:
-    """Whether a stage's checkpoint has used its minutes and, an autoencoder's, has its latents' mean and deviation too."""
+    """Whether a stage's checkpoint has used its minutes. An autoencoder's also has to hold the mean and deviation
+    of its latents, unless `normalised` is False."""
     if not path.exists():
         return False
     state = checkpoint.state(path)
-    return state["seconds"] >= 60 * minutes and (
-        not normalised or path.stem != "autoencoder" or state.get("normalised", False)
-    )
+    complete = not normalised or path.stem != "autoencoder" or state.get("normalised", False)
+    return state["seconds"] >= 60 * minutes and complete
 
 
 def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: CompactConfig = COMPACT) -> bool:
-    """Run a plan's stages, each from `--from` and the stages before it, and export into `--out`; whether it came to its end.
+    """Run the stages of a plan one after the other and export the result into `--out`. Each stage starts from
+    `--from` and the stages before it. Returns whether the plan is finished.
 
-    With `--from` it is a repeat. Finished stages in `--out` are not run again, an unfinished one goes on; `--session` limits the minutes
-    of this call. Raises ValueError when `--out` holds another plan, or when a repeat's weights are not whole.
+    With `--from` the plan's `repeat` is run. Finished stages in `--out` are skipped, an unfinished one is
+    resumed; `--session` limits the minutes of this call. Raises ValueError when `--out` belongs to another plan,
+    or when a repeat's weights are not complete.
     """
-    legs = plan.repeat if options.start else plan.fresh
-    legs = in_all(legs, options.minutes) if options.minutes else legs
-    left = functools.partial(_minutes_left, time.monotonic() + 60 * options.session)
+    budgets = plan.repeat if options.start else plan.fresh
+    budgets = scaled(budgets, options.minutes) if options.minutes else budgets
+    deadline = monotonic() + 60 * options.session
     if distributed.rank() == 0:
-        _claim(options, legs)
+        _lock_plan(options, budgets)
         if options.start:
-            _require_whole(options, config)
+            _require_complete(options, config)
     pictures = None
-    for index, leg in enumerate(legs):
-        path = options.out / f"{leg.stage}.safetensors"
-        if distributed.agree(is_finished(path, leg.minutes)):
-            if distributed.rank() == 0:
-                print(f"{leg.stage}: finished before, not run again", flush=True)
+    files = [*options.start, *(options.out / f"{budget.stage}.safetensors" for budget in budgets)]
+    for index, budget in enumerate(budgets):
+        path = options.out / f"{budget.stage}.safetensors"
+        if distributed.broadcast_object(is_finished(path, budget.minutes)):
+            _say_first(f"{budget.stage}: finished before, not run again")
             continue
         pictures = pictures or load_pictures(options)
-        start = [*options.start, *(options.out / f"{before.stage}.safetensors" for before in legs[:index])]
-        changes = {"stage": leg.stage, "minutes": leg.minutes, "start": start, "session": left()}
+        changes = {
+            "stage": budget.stage,
+            "minutes": budget.minutes,
+            "start": files[: len(options.start) + index],
+            "session": _minutes_left(deadline),
+        }
         run_stage(argparse.Namespace(**(vars(options) | changes)), device, pictures=pictures, config=config)
-        if not distributed.agree(is_finished(path, leg.minutes)):
-            if distributed.rank() == 0:
-                print(f"{leg.stage}: the session's time is up; the same command goes on", flush=True)
+        if not distributed.broadcast_object(is_finished(path, budget.minutes)):
+            _say_first(f"{budget.stage}: the session's time is up; the same command goes on")
             return False
     if distributed.rank() == 0:
-        files = [*options.start, *(options.out / f"{leg.stage}.safetensors" for leg in legs)]
-        spent = ", ".join(f"{leg.stage} {leg.minutes:g}" for leg in legs)
-        note = (
-            options.note or f"plan {options.plan}{', repeated' if options.start else ''}: minutes of {spent}"
-        )
+        note = options.note or _note(options, budgets)
         export(files, options.take, options.target / options.name, note, config=config)
     return True
 
 
+def _say_first(text: str) -> None:
+    if distributed.rank() == 0:
+        say(text)
+
+
+def _note(options: argparse.Namespace, budgets: tuple[StageBudget, ...]) -> str:
+    spent = ", ".join(f"{budget.stage} {budget.minutes:g}" for budget in budgets)
+    return f"plan {options.plan}{', repeated' if options.start else ''}: minutes of {spent}"
+
+
 def _minutes_left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic()) / 60 if math.isfinite(deadline) else math.inf
+    return max(0.0, deadline - monotonic()) / 60 if math.isfinite(deadline) else math.inf
 
 
-def _claim(options: argparse.Namespace, legs: tuple[StageBudget, ...]) -> None:
-    """Write down what runs in a folder, so that no other plan takes its stages for its own."""
-    held = options.out / "plan.json"
+def _lock_plan(options: argparse.Namespace, budgets: tuple[StageBudget, ...]) -> None:
+    """Write `plan.json` into `--out`, so that another plan does not take its checkpoints for its own. Raises
+    ValueError when the folder belongs to another plan."""
+    path = options.out / "plan.json"
     mine = {
         "plan": options.plan,
         "from": [str(file) for file in options.start],
-        "stages": [leg.stage for leg in legs],
+        "stages": [budget.stage for budget in budgets],
     }
-    if held.exists() and json.loads(held.read_text(encoding="utf-8")) != mine:
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != mine:
         raise ValueError(
-            f"training: {options.out} holds a run of another plan or from other weights, see {held}; give another --out, or its options"
+            f"training: {options.out} holds a run of another plan or from other weights, see {path}; "
+            "give another --out, or its options"
         )
-    write_text(held, json.dumps(mine, indent=1) + "\n")
+    atomic_write_text(path, json.dumps(mine, indent=1) + "\n")
 
 
-def _require_whole(options: argparse.Namespace, config: CompactConfig) -> None:
-    wanted = {
-        key for key in build(config).state_dict() if not key.startswith(("prior.head.places.", "daem.kept."))
-    }  # which a repeat trains from nothing
+TRAINED_FROM_NOTHING = ("prior.head.places.", "daem.kept.")
+"""What a repeat trains from random weights: `--from` need not have it."""
+
+
+def _require_complete(options: argparse.Namespace, config: CompactConfig) -> None:
+    wanted = {key for key in build(config).state_dict() if not key.startswith(TRAINED_FROM_NOTHING)}
     absent = sorted({key.split(".")[0] for key in wanted - merge(options.start, options.take).keys()})
     if absent:
         raise ValueError(
-            f"training: --from has no whole {', '.join(absent)}; a repeat needs all parts: an exported file, or the folder of a finished plan"
+            f"training: --from has no whole {', '.join(absent)}; a repeat needs all parts: an exported file, "
+            "or the folder of a finished plan"
         )
 
 
-@torch.no_grad()
-def normalise_latents(networks: Networks, photographs: data.Photographs, device: str) -> None:
-    """Set the autoencoder's latent mean and deviation per channel from 256 clean crops."""
-    generator = torch.Generator().manual_seed(11)
-    latents = torch.cat(
-        [
-            networks.vae.encoder(data.draw_batch(photographs, 16, 128, generator).to(device))[0]
-            for _ in range(16)
-        ]
-    )
-    networks.vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
-    networks.vae.latent_std.copy_(latents.std(dim=(0, 2, 3)))
+def blend(files: Sequence[Path], shares: Sequence[float], target: Path) -> None:
+    """Write a checkpoint with the weighted mean of several checkpoints of one run. The mean is often better than
+    each of them, when the later ones saw other damages.
 
-
-def blend(files: list[Path], shares: list[float], target: Path) -> None:
-    """Write a checkpoint with the weighted mean of several of one run's: often better than each, when the later saw other damages.
-
-    What only some of them have is the mean of those. Raises ValueError unless there is a share for each of at least two files.
+    What only some of the files hold is averaged over those. Raises ValueError unless there are at least two
+    files and a share for each.
     """
     if len(files) < 2 or len(shares) != len(files):
         raise ValueError(
-            f"training: blend takes two or more --from files and a share for each; got {len(files)} files, {len(shares)} shares"
+            f"training: blend takes two or more --from files and a share for each; got {len(files)} files, "
+            f"{len(shares)} shares"
         )
     states = [merge([file], ["all"]) for file in files]
     networks = build()
@@ -339,21 +304,28 @@ def blend(files: list[Path], shares: list[float], target: Path) -> None:
     for key in mean:
         having = [(share, state[key]) for share, state in zip(shares, states, strict=True) if key in state]
         if having:
-            mean[key] = sum(share * value for share, value in having) / sum(share for share, _ in having)
+            total = sum(share for share, _ in having)
+            first, *others = (share * value for share, value in having)
+            mean[key] = sum(others, first) / total
     networks.load_state_dict(mean)
     checkpoint.save(target, networks, {}, {"step": 0, "seconds": 0.0}, torch.Generator().manual_seed(0))
 
 
 def export(
-    files: list[Path], take: list[str], target: Path, note: str, *, config: CompactConfig = COMPACT
+    files: Sequence[Path],
+    take: Sequence[str],
+    target: Path,
+    note: str,
+    *,
+    config: CompactConfig = COMPACT,
 ) -> None:
-    """Write what the nodes load: fp16 shards whose metadata holds the settings, the previews' colours and `note`."""
+    """Write the file that the nodes load: fp16 shards whose metadata holds the configuration, the colours of
+    latent previews, and `note`."""
     from ..host.vae import CompactVAE, fit_preview
 
     state = merge(files, take)
     factors, bias = fit_preview(CompactVAE(part(state, "vae"), config.autoencoder))
     colours = [[round(x, 5) for x in row] for row in (*factors, bias)]
-    for path in save_weights(
-        target, state, {**describe(config), "latent_rgb": json.dumps(colours), "training": note}
-    ):
-        print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")
+    metadata = {**describe(config), "latent_rgb": json.dumps(colours), "training": note}
+    for path in save_weights(target, state, metadata):
+        say(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")

@@ -7,12 +7,16 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from .stages import Logs
+Logs = dict[str, Any]
+"""Numbers (float, or a tensor without dimensions) by name. "experts" is a histogram, a tensor `levels E`, see
+`experts.shares`."""
 
-LOG_ROW = "training"
+TRAINING_ROW = "training"
+"""The name under which the table of experts holds the batches of training."""
 
 
 class RunLog:
@@ -44,7 +48,7 @@ class RunLog:
             step,
             seconds,
             columns | {k: v for k, v in losses.items() if not isinstance(v, Tensor)},
-            {LOG_ROW: losses.get("experts")},
+            {TRAINING_ROW: losses.get("experts")},
         )
 
     def validated(self, step: int, seconds: float, numbers: Logs) -> None:

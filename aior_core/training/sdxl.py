@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from . import distributed
 from .networks import Parts
 from .restoration import Batch, damage
 from .schedules import cosine
-from .stages import Logs, Stage, repair_loss
+from .stages import FixedCrops, Logs, Stage, repair_loss
 
 OFFSET_NOISE = 0.02
 PROMPT_DROPOUT = 0.2
@@ -181,12 +182,24 @@ def detail_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Gener
     return repair_loss(repaired, routings, encoded, batch, networks.daem.config.top_k)
 
 
-def _fusion(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    return fusion_loss(networks, Fresh(networks, damage(clean, generator, **mix)), generator)
+Loss = Callable[[SDXLNetworks, Samples, torch.Generator], tuple[Tensor, Logs]]
 
 
-def _detail(networks: SDXLNetworks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    return detail_loss(networks, Fresh(networks, damage(clean, generator, **mix)), generator)
+@dataclass(frozen=True)
+class SDXLStage(Stage):
+    """A stage at SDXL's scale.
+
+    loss: of samples. cached: whether `clean` are samples already, which an `sdxl_cache.Cache` draws.
+    """
+
+    loss: Loss = fusion_loss
+    cached: bool = False
+
+    def step(self, networks, clean, generator: torch.Generator, **batch) -> tuple[Tensor, Logs]:
+        if self.cached:
+            return self.loss(networks, clean, generator)
+        samples = Fresh(networks, damage(clean, generator, **self.damage_options, **batch))
+        return self.loss(networks, samples, generator)
 
 
 def copy_encoder(prior: PriorEncoder, vae: nn.Module) -> None:
@@ -214,31 +227,27 @@ def _again(forward):
     return run
 
 
-def _crops(progress: float, step: int) -> tuple[int, int]:
-    return 512, 4
-
+_SETTINGS = {
+    "crops": FixedCrops(512, 4),
+    "schedule": cosine,
+    "muon": False,
+    "damages": True,
+    "pairs": True,
+}
 
 SDXL_STAGES = {
-    "fusion-a": Stage(
-        "fusion-a", ("daff",), 5e-5, _crops, _fusion, True, cosine, muon=False, ema_decay=0.9999
-    ),
-    "fusion-b": Stage(
+    "fusion-a": SDXLStage("fusion-a", ("daff",), 5e-5, ema_decay=0.9999, loss=fusion_loss, **_SETTINGS),
+    "fusion-b": SDXLStage(
         "fusion-b",
         ("daff", "prior.trunk"),
         5e-5,
-        _crops,
-        _fusion,
-        True,
-        cosine,
-        muon=False,
         ema_decay=0.9999,
         slow=("prior.trunk.",),
+        loss=fusion_loss,
+        **_SETTINGS,
     ),
-    "detail": Stage(
-        "detail", ("prior.head", "daem"), 5e-4, _crops, _detail, True, cosine, muon=False, ema_decay=0.999
+    "detail": SDXLStage(
+        "detail", ("prior.head", "daem"), 5e-4, ema_decay=0.999, loss=detail_loss, **_SETTINGS
     ),
 }
 """UniLDiff's stage 1 in its two phases and stage 2; in the second phase the LQ encoder learns at a tenth of the rate, as published."""
-
-FROM_SAMPLES = {"fusion-a": fusion_loss, "fusion-b": fusion_loss, "detail": detail_loss}
-"""The steps of the stages on samples that somebody else made."""

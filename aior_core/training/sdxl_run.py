@@ -27,7 +27,6 @@ from . import checkpoint, data, distributed, loop
 from .restoration import damage
 from .run import is_finished, load_pictures
 from .sdxl import (
-    FROM_SAMPLES,
     SDXL_STAGES,
     Base,
     SDXLNetworks,
@@ -37,7 +36,7 @@ from .sdxl import (
     repair_sdxl,
 )
 from .sdxl_cache import Cache, Sources
-from .stages import Logs, Stage
+from .stages import FixedCrops, Logs, Stage
 from .validation import PRESETS
 
 HEAD = 64
@@ -154,7 +153,7 @@ def stage_of(options: argparse.Namespace) -> Stage:
     name = f"fusion-{options.phase}" if options.stage == "fusion" else options.stage
     if name not in SDXL_STAGES:
         raise ValueError(f"training: there is no stage {name} at SDXL's scale; expected fusion or detail")
-    stage = replace(SDXL_STAGES[name], crops=lambda progress, step: (options.crop, options.batch))
+    stage = replace(SDXL_STAGES[name], crops=FixedCrops(options.crop, options.batch))
     return (
         replace(stage, trains=(*stage.trains, "unet")) if options.train_unet and name == "fusion-b" else stage
     )
@@ -180,7 +179,7 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
             pictures.photographs, options.crop, options.seed, pictures.pairs, options.pair_share
         )
         draw = Cache(options.cache, networks, sources, options.cache_crops, device, say).draw
-        stage = replace(stage, step=FROM_SAMPLES[stage.name])
+        stage = replace(stage, cached=True)
     loop.train(
         networks,
         stage,

@@ -1,4 +1,4 @@
-"""Random generators that several numbers decide together."""
+"""Random generators that are seeded by several values together."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def seed_of(*parts: int | str) -> int:
 
 
 def seeded(*parts: int | str) -> torch.Generator:
-    """A CPU generator that all of `parts` decide."""
+    """A CPU generator whose seed is `seed_of(*parts)`."""
     return torch.Generator().manual_seed(seed_of(*parts))

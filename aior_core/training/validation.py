@@ -13,7 +13,7 @@ from .data import Photographs, centre_crop
 from .experts import shares
 from .networks import Networks
 from .restoration import encode_prior, repair, sample
-from .stages import Logs
+from .run_log import Logs
 
 PRESETS = {name: (each.name, *watched) for each in DEGRADATIONS for name, watched in each.validation.items()}
 

@@ -1,4 +1,4 @@
-"""What nodes of the pack say, read on the nodes themselves: `web/text.js`, in both ways in which the front end draws nodes."""
+"""`web/text.js` shows the texts of the pack's nodes on the nodes, in both renderers of the front end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from tools.front_end import FrontEnd
 WORKFLOW, OTHER = (ROOT / "workflows" / f"{name}.json" for name in ("what_is_wrong", "restore"))
 SECONDS = 120
 READ = """() => {
-    const seen = [...document.querySelectorAll('pre')].filter(one => one.offsetParent && one.textContent.startsWith('Picture 1'))
-    return seen.map(one => {
-        const {x, y, width, height} = one.getBoundingClientRect(), above = document.elementFromPoint(x + width / 2, y + height / 2)
-        return [one.textContent, above === one, one.scrollHeight <= one.clientHeight && one.scrollWidth <= one.clientWidth]
+    const isText = one => one.offsetParent && one.textContent.startsWith('Picture 1')
+    return [...document.querySelectorAll('pre')].filter(isText).map(one => {
+        const {x, y, width, height} = one.getBoundingClientRect()
+        const above = document.elementFromPoint(x + width / 2, y + height / 2)
+        const whole = one.scrollHeight <= one.clientHeight && one.scrollWidth <= one.clientWidth
+        return [one.textContent, above === one, whole]
     })
 }"""
 INTO_A_SUBGRAPH = """() => {
-    const graph = app.graph, nodes = graph._nodes.filter(node => ['AIOR_EncodePrior', 'AIOR_PriorReport'].includes(node.type))
-    graph.convertToSubgraph(new Set(nodes))
+    const types = ['AIOR_EncodePrior', 'AIOR_PriorReport']
+    app.graph.convertToSubgraph(new Set(app.graph._nodes.filter(node => types.includes(node.type))))
 }"""
 OPEN_IT = """() => {
     const node = app.graph._nodes.find(node => node.isSubgraphNode?.())
@@ -40,7 +42,7 @@ def drawn_as(request, front, server) -> Iterator[FrontEnd]:
 
 
 def texts(front: FrontEnd) -> list[str]:
-    """Shortest first, what is read on nodes; each is covered by nothing and seen without scrolling."""
+    """The texts on the nodes, shortest first. Fails if one is covered, or needs scrolling to be read."""
     front.fit()
     found = front.page.evaluate(READ)
     assert all(on_top and whole for _, on_top, whole in found), found
@@ -54,12 +56,12 @@ def test_texts_are_read_on_the_nodes(drawn_as, keep):
     front.run(SECONDS)
     line, report = said = texts(front)
     assert report.splitlines()[0] == line and len(report.splitlines()) == 9
-    # Saved with the workflow or sent with the prompt, they would make what was computed before be computed again.
+    # A text in the workflow or in the prompt would change them, and cached results would be computed again.
     assert "Picture 1" not in json.dumps(
         front.page.evaluate("app.graphToPrompt().then(({workflow, output}) => [workflow, output])")
     )
 
-    # In a tab that was left and is opened again.
+    # In a tab that is opened again.
     front.drop(OTHER)
     assert texts(front) == []
     front.command("Workspace.PreviousOpenedWorkflow")

@@ -1,4 +1,4 @@
-"""What a person reads in the real front end, in English and in Chinese: the node search, the help pages with their pictures, the labels."""
+"""What users read in the front end in English and Chinese: node search, help pages, labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 BLUEPRINTS = sorted(path.stem for path in (ROOT / "subgraphs").glob("*.json"))
 WORDS = ("derain", "dehaze", "denoise", "deblur", "low light", "restore", "enhance")
 SEEN = 20
-"""So many results are looked through: two screens of them. Names that match come before other words that do."""
+"""How many search results to look through: two screens. Matching names come before other matching words."""
 
 
 def words(language: str) -> dict[str, dict]:
@@ -62,11 +62,13 @@ def test_a_blueprint_is_put_on_the_canvas_as_one_node(front, language, keep):
         front.empty()
         front.search(name, take=name)
         nodes = front.page.evaluate(
-            "app.graph._nodes.map(node => [node.getTitle(), node.isSubgraphNode?.() ?? false, node.inputs.map(i => i.type)])"
+            "app.graph._nodes.map("
+            "node => [node.getTitle(), node.isSubgraphNode?.() ?? false, node.inputs.map(i => i.type)])"
         )
         assert len(nodes) == 1 and nodes[0][:2] == [name, True] and "IMAGE" in nodes[0][2], nodes
         inner = front.page.evaluate(
-            "app.canvas.openSubgraph(app.graph._nodes[0].subgraph, app.graph._nodes[0]); app.canvas.graph._nodes.map(n => n.type)"
+            "app.canvas.openSubgraph(app.graph._nodes[0].subgraph, app.graph._nodes[0]);"
+            " app.canvas.graph._nodes.map(n => n.type)"
         )
         front.fit()
         front.screenshot(keep / "blueprints" / f"{language}_{name}.png")

@@ -12,7 +12,7 @@ from aior_pack.aior_core.training.seeds import seed_of, seeded
 
 pytest.importorskip("comfy", reason="needs ComfyUI: set COMFYUI_PATH, or run `python3 aior.py test`")
 
-from aior_pack.aior_core.training.prefetch import Prefetcher, Source, asking  # noqa: E402
+from aior_pack.aior_core.training.prefetch import Prefetcher, Source, batch_requests  # noqa: E402
 from aior_pack.aior_core.training.restoration import damage  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("comfyui")
@@ -40,7 +40,7 @@ def first(made: Source) -> torch.Tensor:
 def test_batches_come_in_order_whoever_makes_them():
     drawn = {}
     for workers in (1, 2):
-        ahead = Prefetcher(source(), asking(crops, 2, lambda: 0.0), workers, "cpu")
+        ahead = Prefetcher(source(), batch_requests(crops, 2, lambda: 0.0), workers, "cpu")
         drawn[workers] = [ahead(0, 0, torch.Generator()) for _ in range(4)]
     for (clean, mix), (again, also) in zip(drawn[1], drawn[2], strict=True):
         assert torch.equal(clean, again) and torch.equal(mix["made"].lq, also["made"].lq)
@@ -86,26 +86,26 @@ def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
 
 @pytest.mark.slow
 def test_a_run_that_goes_on_gets_the_next_batch():
-    ask = asking(crops, 1, lambda: 0.0)
+    ask = batch_requests(crops, 1, lambda: 0.0)
     whole = Prefetcher(source(), ask, 1, "cpu")
     wanted = [whole(0, 0, torch.Generator())[0] for _ in range(5)]
     begun = Prefetcher(source(), ask, 2, "cpu")
     for _ in range(3):
         begun(0, 0, torch.Generator())
     later = Prefetcher(source(), ask, 2, "cpu")
-    later.go_on(3, begun.remembered())
+    later.restore(3, begun.state())
     assert [torch.equal(later(0, 0, torch.Generator())[0], batch) for batch in wanted[3:]] == [True, True]
     with pytest.raises(RuntimeError, match="being made already"):
-        later.go_on(3, None)
+        later.restore(3, None)
     # A checkpoint that does not know the number: no batch of the steps before comes again.
     unknown = Prefetcher(source(), ask, 1, "cpu")
-    unknown.go_on(4, None)
+    unknown.restore(4, None)
     assert torch.equal(unknown(0, 0, torch.Generator())[0], wanted[4])
 
 
 def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
     done = [0.0]
-    ask = asking(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
+    ask = batch_requests(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
     assert [ask(0), ask(1)] == [(2, 64)] * 2
     done[0] = 0.9
     assert ask(2) == (2, 128)
@@ -116,5 +116,5 @@ def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
 )
 def test_a_batch_has_a_multiple_of_the_processes_and_never_fewer_than_asked(monkeypatch, world, count, whole):
     monkeypatch.setattr(distributed, "world", lambda: world)
-    assert distributed.whole(count) == whole
-    assert asking(lambda progress, step: (64, count), 1, lambda: 0.0)(0) == (whole, 64)
+    assert distributed.divisible(count) == whole
+    assert batch_requests(lambda progress, step: (64, count), 1, lambda: 0.0)(0) == (whole, 64)

@@ -1,6 +1,4 @@
-"""Blur in linear light: spreads, energy, lamps, things with a blur of their own, distance; and the exposure
-that follows.
-"""
+"""Blur in linear light: spreads, energy, lamps, moving things, distance; and the exposure that follows."""
 
 import json
 import math
@@ -62,7 +60,7 @@ def test_a_lamp_far_above_white_keeps_its_energy(shape):
     params = {**optics.NO_OPTICS, "psf": psf.draw_psf(drawing(2), 8.0, shape)}
     blurred = optics.apply_optics(scene, params, seed=5)
     assert blurred.sum().item() == pytest.approx(scene.sum().item(), rel=1e-4)
-    # Clipped before the blur, as display values are, the lamp would leave next to nothing.
+    # If the lamp were clipped before the blur, as display values are, next to nothing of it would be left.
     clipped = optics.apply_optics(scene.clamp(0.0, 1.0), params, seed=5)
     assert blurred.max() > 0.25 and clipped.max() < 0.1 * blurred.max()
 

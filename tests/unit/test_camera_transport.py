@@ -1,4 +1,4 @@
-"""The way of a file: coding against Pillow's own, tables against those of cameras, grids, sizes."""
+"""The way of a file: coding against that of Pillow, tables against those of cameras, grids, sizes."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def drawing(seed: int) -> Draw:
 
 
 def scene(height=96, width=120, seed=0):
-    """``1 3 H W`` in 0..1: soft hills, edges and some texture, in 8 bits."""
+    """Return `1 3 H W` in 0..1, in 8 bits: soft hills, edges and some texture."""
     generator = torch.Generator().manual_seed(seed)
     small = torch.rand(1, 3, 6, 8, generator=generator)
     hills = torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic", align_corners=False)
@@ -60,8 +60,9 @@ def test_jpeg_of_steps_of_one_is_nearly_the_picture():
 
 
 def steps_by_phase(picture):
-    """Mean step between columns ``8 k + phase`` and the next ones, against the mean of all: above 1 where
-    blocks meet.
+    """Return the mean step between the columns `8 k + phase` and the next ones, over the mean of all steps.
+
+    It is above 1 where blocks meet.
     """
     change = (picture[0, :, :, 1:] - picture[0, :, :, :-1]).abs().mean((0, 1))
     means = torch.stack([change[phase::8].mean() for phase in range(8)])
@@ -193,7 +194,9 @@ def test_what_does_not_exist_is_named():
 
 @pytest.mark.slow
 def test_a_few_tables_are_as_odd_as_those_of_old_cameras():
-    """Real tables' last row is 0.66 to 17 times their first, nine of ten 2 to 6 times; steps stay bytes."""
+    """The last row of real tables is 0.66 to 17 times their first, for nine of ten 2 to 6 times. Steps stay
+    bytes.
+    """
     steep = []
     for seed in range(1500):
         luma = tables.draw_tables(Draw(torch.Generator().manual_seed(seed)), 85.0, standard=0.0)["luma"]

@@ -29,7 +29,7 @@ def test_airlight_goes_from_yellow_to_blue_and_thickness_widely():
 
 
 def far_things(seed):
-    """`1 1 H W` of a drawn geometry."""
+    """Return `1 1 H W` of a drawn geometry."""
     return make_depth(draw_depth(drawing(seed)), seed, 96, 120)[None, None]
 
 

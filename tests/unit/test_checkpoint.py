@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from aior_pack.aior_core.training import checkpoint, files
+from aior_pack.aior_core.training import checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -96,11 +96,3 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(tiny, tmp_
     monkeypatch.undo()
     checkpoint.amend(path, {"seconds": 1.0}, {})
     assert checkpoint.state(path) == {"step": 2, "seconds": 1.0}
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "plan.json"
-    files.write_text(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        files.write_text(path, "second \ud800")
-    assert path.read_text() == "first"

@@ -1,4 +1,4 @@
-"""Measure Restoration's CSV: below the output folder or not at all, whole or not at all, never over another file."""
+"""Measure Restoration's CSV file: in the output folder, whole, and never over another file."""
 
 import os
 from pathlib import Path
@@ -127,7 +127,8 @@ def test_pictures_of_two_sizes_are_refused_in_words(output):
 
     with pytest.raises(
         ValueError,
-        match="Measure Restoration: .*picture is 40x32 pixels, the reference 48x32 .width x height.; .*one size",
+        match="Measure Restoration: .*picture is 40x32 pixels, "
+        "the reference 48x32 .width x height.; .*one size",
     ):
         Measure.execute(picture(32, 48), picture(32, 40), csv="table")
     assert not list(Path(output).iterdir())

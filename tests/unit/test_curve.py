@@ -17,7 +17,7 @@ def test_a_broken_curve_begins_anew_and_is_said(tmp_path, text, caplog):
 
 
 def test_a_curve_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    from aior_pack.aior_core.training import files
+    from aior_pack.aior_core import atomic
     from aior_pack.aior_core.training.loss_curve import LossCurve
 
     path, curve = tmp_path / "curve.json", LossCurve("a", [(0.0, 1.0)])
@@ -26,7 +26,7 @@ def test_a_curve_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def killed(*names):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(atomic.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         LossCurve("a", [(0.0, 1.0), (1.0, 0.5)]).save(path)
     assert LossCurve.load(path, "a") == curve

@@ -1,4 +1,4 @@
-"""The degradation room: same recipe, same picture; severities that mean what they say; labels that fit."""
+"""The room of degradations: same recipe, same picture; severities and labels that mean what they say."""
 
 import io
 import json
@@ -22,7 +22,9 @@ from PIL import Image
 
 
 def scene(height=96, width=120, seed=0):
-    """``1 3 H W`` in -1..1 with what photographs have: a gradient, flat regions with edges, coloured texture."""
+    """Return `1 3 H W` in -1..1 with what photographs have: a gradient, flat regions with edges, coloured
+    texture.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.linspace(0, 1, height)[:, None].expand(height, width)
     columns = torch.linspace(0, 1, width)[None].expand(height, width)
@@ -84,7 +86,7 @@ def test_json_round_trip_reproduces_every_picture_exactly():
 def test_severity_zero_is_identity_and_the_way_there_is_continuous(kind):
     picture = scene()
     assert (apply_recipe(picture, preset_recipe(kind, 0.0, 3)) - picture).abs().max() <= 2 / 255
-    # Halved chroma is lost at any quality: with it, JPEG does not fade out.
+    # Halved chroma is lost at any quality, so with it JPEG does not fade out.
     style = {"subsampling": "4:4:4"} if kind == "jpeg" else {}
     faint = apply_recipe(picture, preset_recipe(kind, 0.01, 3, **style))
     assert psnr(faint, picture) > 35
@@ -188,7 +190,7 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
     single = [recipe.steps[0].kind for recipe in drawn if len(recipe.steps) == 1]
     assert single.count("noise") / len(single) == pytest.approx(0.28, abs=0.03)
     plain = np.mean([step.params["model"] == "gaussian" for step in noise])
-    assert plain == pytest.approx(0.6, abs=0.06)  # half by decree, a fifth of the rest by choice
+    assert plain == pytest.approx(0.6, abs=0.06)  # half by rule, a fifth of the rest by choice
     masked = np.mean([any(step.mask for step in recipe.steps) for recipe in drawn])
     assert masked == pytest.approx(0.15 * 0.95, abs=0.025)
     for step in steps:
@@ -206,7 +208,7 @@ def test_sampled_recipes_keep_their_ranges_and_shares():
 
 
 def test_half_of_all_jpeg_is_coarse():
-    """A third is drawn from quality 10 to 30, and of the others a quarter is, too."""
+    """A third is drawn from quality 10 to 30, and so is a quarter of the others."""
     qualities = [
         recipe.steps[0].params["quality"]
         for recipe in recipes(600, weights={"jpeg": 1.0}, count_weights=(0, 1))
@@ -262,7 +264,7 @@ def test_batch_equals_single():
     for index, recipe in enumerate(drawn):
         assert torch.equal(lq[index], apply_recipe(pictures[index : index + 1], recipe)[0])
     both = apply_recipe(pictures[:1].repeat(2, 1, 1, 1), drawn[0])
-    # Not bit for bit: powers are rounded by where a pixel lies in memory.
+    # Not bit for bit: the rounding of powers depends on where a pixel lies in memory.
     assert (both[0] - both[1]).abs().max() <= 1e-6
 
 

@@ -63,14 +63,14 @@ def test_what_stands_between_the_comments_is_replaced_and_nothing_else(tables, t
     made = tables.rewritten(text, tmp_path)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in made.splitlines()[4:6]]
     assert cells == [
-        ["validation: noise 25", "22", "20.5", "32.2", "+11.7"],
-        ["validation: clean", "22", "100.0", "61.0", ""],
+        ["noise, sigma 25", "20.5", "32.2", "+11.8"],
+        ["none (clean picture)", "100.0", "61.0", ""],
     ]
-    assert made.startswith("Before.\n<!-- table: quality short -->\n| set: damage")
+    assert made.startswith("Before.\n<!-- table: quality short -->\n| damage")
     assert made.endswith("Measured on 2026-01-02, weights 0123.\n<!-- end -->\nAfter.\n")
     assert tables.rewritten(made, tmp_path) == made
-    whole = tables.make("quality", tmp_path)
-    assert "29.00 / 0.5000 (NLM)" in whole and "CBSD68: noise 25" in whole and "+11.75" in whole
+    whole = tables.make("quality all", tmp_path)
+    assert "29.00 / 0.5000 (NLM)" in whole and "CBSD68: noise, sigma 25" in whole and "+11.75" in whole
 
 
 @pytest.mark.parametrize(

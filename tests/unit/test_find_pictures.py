@@ -165,7 +165,7 @@ def test_results_of_other_formats_are_recognised_by_their_key(tmp_path, format, 
 
     (tmp_path / "a.png").write_bytes(PNG)
     source = read_picture(PNG)
-    data = write_picture(source.unit()[0], source, 0, WriteOptions(format))
+    data = write_picture(source.to_image()[0], source, 0, WriteOptions(format))
     batch, _ = batch_of([tmp_path / "a.png"], tmp_path / "out", format=format)
     batch.settle(batch.take(), Outcome("done", (data, data)))
     assert sorted(os.listdir(tmp_path / "out")) == [f"a_restored{suffix}", f"a_restored_2{suffix}"]

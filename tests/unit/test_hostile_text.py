@@ -1,6 +1,6 @@
-"""Hostile text in a prompt is refused with a sentence.
+"""Text that a prompt brings: names of files, and recipes.
 
-File names may lead out of their folder, and recipes may ask for all memory or be no recipes.
+Text that leads out of a folder, asks for all memory, or is no recipe at all is refused with a sentence.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aior_pack.aior_core.degradations import KINDS, Recipe, apply_recipe, preset
 
 @pytest.fixture
 def places(host, tmp_path, monkeypatch):
-    """ComfyUI's folders, below `tmp_path`; a weights file beside them, outside."""
+    """Make ComfyUI's folders below `tmp_path`, and a weights file outside of them."""
     import folder_paths
     from aior_pack.aior_core.host import folders
 
@@ -151,38 +151,15 @@ def test_recipes_with_hostile_numbers_are_refused(kind):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "[]",
-        "null",
-        "3",
-        '"x"',
-        "{}",
-        '{"steps": 3}',
-        '{"steps": [3]}',
-        '{"steps": [{}]}',
-        "[" * 100_000,
-        '{"steps": ' + "[" * 100_000,
-        *(
-            json.dumps({"steps": [{**SOUND, **change}]})
-            for change in (
-                {"kind": []},
-                {"kind": "fog"},
-                {"params": []},
-                {"params": None},
-                {"seed": 1e300},
-                {"seed": -1},
-                {"seed": "x"},
-                {"seed": 2**64},
-                {"mask": []},
-                {"mask": "half"},
-                {"mask": {"kind": "half", "seed": 2**70}},
-                {"severity": "1"},
-                {"severity": float("nan")},
-                {"severity": [0.5]},
-                {"more": 1},
-                {"params": {**SOUND["params"], "model": "loud"}},
-            )
-        ),
+        "", "[]", "null", "3", '"x"', "{}", '{"steps": 3}', '{"steps": [3]}', '{"steps": [{}]}',
+        "[" * 100_000, '{"steps": ' + "[" * 100_000,
+        *(json.dumps({"steps": [{**SOUND, **change}]}) for change in (
+            {"kind": []}, {"kind": "fog"}, {"params": []}, {"params": None}, {"seed": 1e300}, {"seed": -1},
+            {"seed": "x"}, {"seed": 2**64}, {"mask": []}, {"mask": "half"},
+            {"mask": {"kind": "half", "seed": 2**70}}, {"severity": "1"}, {"severity": float("nan")},
+            {"severity": [0.5]}, {"more": 1},
+            {"params": {**SOUND["params"], "model": "loud"}},
+        )),
         json.dumps({"steps": [SOUND] * 65}),
     ],
     ids=lambda text: text[:40],

@@ -26,11 +26,21 @@ ALLOWED = {
     "picture": {"picture"},
     "degradations": {"degradations"},
     "metrics": {"metrics"},
-    "report": {"report", "picture", "degradations", "pipeline", "models"},
+    "report": {"report", "picture", "degradations", "metrics", "pipeline", "models"},
     "pipeline": {"pipeline", "models", "picture", "degradations"},
     "weights": {"weights", "models"},
     "host": {"host", "pipeline", "weights", "models", "picture", "degradations", "report"},
-    "training": {"training", "pipeline", "host", "weights", "degradations", "metrics", "models", "picture"},
+    "training": {
+        "training",
+        "pipeline",
+        "host",
+        "weights",
+        "degradations",
+        "metrics",
+        "models",
+        "picture",
+        "report",
+    },
 }
 WITHOUT_COMFY = set(ALLOWED) - {"host", "training"}
 EVERYWHERE = {"atomic"}
@@ -49,7 +59,7 @@ def python_files(folder: Path):
 
 
 def imports(path: Path):
-    """(absolute module or None, path inside the repository that a relative import names or None, line) of every import."""
+    """Of every import: absolute module or None, path in the repository of a relative one or None, line."""
     package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -86,7 +96,7 @@ PROGRAMS = {
     "tools": {"tools", "scripts", "aior_core"},
     "benchmarks": {"benchmarks"},
 }
-"""Folders beside the pack, and which of them each may import. Benchmarks reach the pack through `_host.room`."""
+"""Folders beside the pack, and which of them each may import. Benchmarks import the pack by `_host.room`."""
 SHARED_WITH_SCRIPTS = {"aior_core.atomic"}
 """Modules of the pack that scripts import. Like scripts, they need the standard library only."""
 STARTS_COMFYUI = {"_host.py", "sdxl_cache.py"}
@@ -162,3 +172,31 @@ def test_the_root_is_an_entry_and_nothing_else():
     ]
     names = [target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     assert functions == ["comfy_entrypoint"] and set(names) <= {"WEB_DIRECTORY", "__all__"}
+
+
+def rooms_named(path: Path):
+    """(dotted name, line) of every part of the pack that a benchmark imports by name.
+
+    These are calls such as `room("aior_core.metrics")`, or `room(f"aior_core.{name}")` in a generator over a
+    literal tuple of names.
+    """
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "room":
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value, node.lineno
+        elif isinstance(node, ast.GeneratorExp) and ast.unparse(node.elt).startswith("room(f"):
+            loop = node.generators[0]
+            if isinstance(loop.iter, ast.Tuple):
+                before, _ = node.elt.args[0].values
+                for name in ast.literal_eval(loop.iter):
+                    yield before.value + name, node.lineno
+
+
+def test_benchmarks_import_modules_that_exist():
+    found = [(path, *named) for path in python_files(ROOT / "benchmarks") for named in rooms_named(path)]
+    assert len(found) > 50
+    for path, name, line in found:
+        place = ROOT.joinpath(*name.split("."))
+        assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), (
+            f"{path.name}:{line} imports {name}"
+        )

@@ -1,5 +1,6 @@
 """Damage of large pictures: right beyond 2^24 pixels, and in memory that does not grow with what limits
-allow."""
+allow.
+"""
 
 import time
 
@@ -15,7 +16,7 @@ MEGAPIXEL = 2**20
 
 
 class Largest(TorchDispatchMode):
-    """Remembers how many numbers the largest tensor had that an operation gave."""
+    """Remembers the number of elements of the largest tensor that an operation returned."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +38,7 @@ def test_flakes_lie_on_every_column_beyond_two_to_the_24_pixels():
     beyond = drawn[-(-(2**24) // width) + 1 :]
     even, odd = beyond[:, ::2].sum().item(), beyond[:, 1::2].sum().item()
     assert even > 1000 and odd == pytest.approx(even, rel=0.05)
-    # As dense as in the rows before.
+    # The flakes are as dense as in the rows before.
     assert beyond.sum().item() == pytest.approx(drawn[: len(beyond)].sum().item(), rel=0.05)
 
 
@@ -60,8 +61,8 @@ def test_points_beyond_two_to_the_24_pixels_fall_where_they_belong():
 def test_the_worst_that_limits_allow_takes_bounded_memory(kind, params):
     with Largest() as largest:
         apply_recipe(torch.zeros(1, 3, 512, 512), preset_recipe(kind, 1.0, 1, **params))
-    # The picture itself has 0.8 million numbers; the random ones are eight per flake, of which there are five
-    # per hundred pixels and more.
+    # The picture itself has 0.8 million numbers. The random ones are eight per flake, and there are five
+    # flakes per hundred pixels and more.
     assert largest.numbers <= CHUNK + MEGAPIXEL // 2
 
 
@@ -80,5 +81,5 @@ def test_the_largest_kernels_are_as_exact_as_direct_ones_and_take_seconds():
             blurred.mean().item() == pytest.approx(picture.mean().item(), abs=0.02)
             and blurred.std() < picture.std() / 3
         )
-    # Direct ones would take half a minute.
+    # Direct convolutions would take half a minute.
     assert time.monotonic() - begun < 10

@@ -154,6 +154,19 @@ def test_no_text_holds_commands_of_the_front_end(language):
     assert [text for name in FILES for _, text in texts(read(language, name)) if SYNTAX & set(text)] == []
 
 
+@pytest.mark.parametrize("language", ("ja", "zh"))
+def test_latin_words_are_set_off_by_spaces(language):
+    cjk, latin = "[\u3040-\u30ff\u4e00-\u9fff]", "[A-Za-z0-9]"
+    touching = re.compile(f"{cjk}{latin}|{latin}{cjk}")
+    assert [text for _, text in texts(read(language, "nodeDefs.json")) if touching.search(text)] == []
+
+
+def test_french_punctuation_never_begins_a_line():
+    """French puts a space before these marks, which must not break."""
+    breaking = re.compile(r" [:;?!\u00bb]|\u00ab ")
+    assert [text for _, text in texts(read("fr", "nodeDefs.json")) if breaking.search(text)] == []
+
+
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_nodes_have_names_of_their_own(language):
     names = list(names_of(language).values())

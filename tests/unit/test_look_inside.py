@@ -1,4 +1,4 @@
-"""Look Inside, in process, on a small compact model with random weights: its numbers are those of the walk, and its walk is the others'."""
+"""Look Inside restores as the other nodes do, and its numbers are right (random weights)."""
 
 import dataclasses
 
@@ -92,7 +92,7 @@ def test_windows_are_metered_together(walk, look, monkeypatch):
 
 def test_the_regions_votes_make_the_routers_choice(walk, look):
     from aior_pack.aior_core.pipeline.decode import decode_with_detail
-    from aior_pack.aior_core.report.diagnostics import regions_for, shares_of
+    from aior_pack.aior_core.report.diagnostics import region_shares, winning_shares
 
     prior = walk.encode(picture(64, 96))
     inside = look(prior, seed=2, steps=1)
@@ -115,8 +115,8 @@ def test_the_regions_votes_make_the_routers_choice(walk, look):
         assert level.weights.argmax() == routing.gates.argmax()
         # Places differ: a constant map would pass all of the above.
         assert level.votes.std(dim=(2, 3)).min() > 1e-3
-        assert distance(shares_of(level.votes).sum(dim=1), torch.ones(1, 2, 3)) < 1e-6
-        assert sum(regions_for(level.votes)) == pytest.approx(1)
+        assert distance(region_shares(level.votes).sum(dim=1), torch.ones(1, 2, 3)) < 1e-6
+        assert sum(winning_shares(level.votes)) == pytest.approx(1)
 
 
 def test_tiles_see_the_same_votes(walk):
@@ -128,7 +128,7 @@ def test_tiles_see_the_same_votes(walk):
         canvases = [torch.full((1, 4, 17, 25), float("nan")) for _ in range(4)]
         calls = []
 
-        def watch(index, level, region, routing, votes):
+        def watch(index, level, region, routing, votes, canvases=canvases, calls=calls):
             calls.append((index, level))
             region.place(canvases[level], region.inner(votes))
 
@@ -140,14 +140,14 @@ def test_tiles_see_the_same_votes(walk):
 
 
 def test_regions_are_counted_right():
-    from aior_pack.aior_core.report.diagnostics import regions_for, shares_of
+    from aior_pack.aior_core.report.diagnostics import region_shares, winning_shares
 
     votes = torch.zeros(1, 3, 6, 10)
     votes[:, 1, :, :4] = 2.0
     votes[:, 2, :, 4:] = 1.0
-    shares = shares_of(votes)
+    shares = region_shares(votes)
     # 6 by 10 places are 2 by 3 regions of 4 by 4, those at the ends smaller.
-    assert shares.shape == (1, 3, 2, 3) and regions_for(votes) == pytest.approx([0, 1 / 3, 2 / 3])
+    assert shares.shape == (1, 3, 2, 3) and winning_shares(votes) == pytest.approx([0, 1 / 3, 2 / 3])
     assert shares[0, 1, 0, 0] == pytest.approx(torch.tensor([0.0, 2.0, 0.0]).softmax(0)[1].item())
 
 
@@ -159,7 +159,7 @@ def test_words_and_pictures_say_the_same_numbers(walk):
         influence_chart,
         inside_text,
     )
-    from aior_pack.aior_core.report.drawing import BLUE
+    from aior_pack.aior_core.report.palette import BLUE
 
     prior, config = walk.encode(picture(64, 64)), TINY.restorer.daem
     weights, votes = torch.tensor([[0.1, 0.2, 0.65, 0.05]]), torch.zeros(1, 4, 8, 8)
@@ -178,6 +178,18 @@ def test_words_and_pictures_say_the_same_numbers(walk):
     left, right = sheet[200, 60], sheet[200, 340]
     # Blue-green for the third expert, blue for the first, over one grey picture.
     assert left.argmax() == 1 and right.argmax() == 2
+
+
+def test_regions_follow_the_latents_scale(walk):
+    """The regions cover the picture with any VAE: here 16 pixels of the picture are one latent pixel."""
+    from aior_pack.aior_core.pipeline.diagnostics import Inside, Level
+    from aior_pack.aior_core.report.diagnostics import expert_sheet
+
+    prior, votes = walk.encode(picture(64, 128)), torch.zeros(1, 4, 4, 8)
+    votes[:, 2, :, :4], votes[:, 0, :, 4:] = 9.0, 9.0
+    inside = Inside([[0.5]], [Level(torch.full((1, 4), 0.25), votes)], torch.zeros(1, 64, 128, 3))
+    sheet = expert_sheet(inside, prior, TINY.restorer.daem)[0]
+    assert sheet[150, 180].argmax() == 1 and sheet[150, 230].argmax() == 2
 
 
 def test_without_daem_the_sheet_says_so(walk, look):

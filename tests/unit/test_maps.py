@@ -67,16 +67,16 @@ def test_files_without_it_load_as_they_were(host):
 @pytest.mark.slow
 def test_the_stage_trains_only_the_maps(tmp_path):
     from aior_pack.aior_core.training import data, loop
-    from aior_pack.aior_core.training.maps import Memory
     from aior_pack.aior_core.training.networks import build
     from aior_pack.aior_core.training.stages import STAGES
+    from aior_pack.aior_core.training.stages.maps import FeatureBuffer
 
     picture = (255 * torch.rand(3, 160, 200, generator=torch.Generator().manual_seed(3))).byte()
     photographs = data.Photographs((picture,), ("a",), torch.ones(1, dtype=torch.float64))
     networks = build(TINY)
     before = {key: value.clone() for key, value in networks.state_dict().items()}
     stage = dataclasses.replace(STAGES["maps"], crops=lambda progress, step: (32, 8))
-    memory = Memory(networks, photographs, "cpu")
+    buffer = FeatureBuffer(networks, photographs, "cpu")
     options = loop.Options(tmp_path, 600.0, learning_rate_scale=10.0)
     loop.train(
         networks,
@@ -84,14 +84,14 @@ def test_the_stage_trains_only_the_maps(tmp_path):
         photographs,
         options,
         say=lambda line: None,
-        draw=memory,
+        draw=buffer,
         watch=lambda progress: progress.step < 3,
     )
     changed = {key for key, value in networks.state_dict().items() if not torch.equal(value, before[key])}
     assert changed and all(key.startswith("prior.head.places.") for key in changed)
     # Encoded once, and learnt from three times.
-    assert memory.calls == 3 and memory.count == 8
-    features, drawn = memory(8, 32, torch.Generator().manual_seed(0))
+    assert buffer.calls == 3 and buffer.count == 8
+    features, drawn = buffer(8, 32, torch.Generator().manual_seed(0))
     assert features.shape == (8, PRIOR.widths[-1], 4, 4) and drawn["maps"].shape == (8, len(KINDS), 4, 4)
 
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
-from aior_pack.aior_core.metrics import as_8bit, perceptual, psnr, ssim, to_luma
+from aior_pack.aior_core.metrics import as_8bit, measure, perceptual, psnr, ssim, to_luma
 from aior_pack.aior_core.metrics.perceptual import available, learned_distance
-from aior_pack.aior_core.metrics.report import csv_table, error_map, markdown, measure, table
+from aior_pack.aior_core.report.measurement import error_map, markdown_table, score_csv, score_table
 
 
 def picture(*shape, seed=0):
@@ -154,27 +154,27 @@ def test_table_holds_each_picture_their_mean_and_the_protocol():
     scores = measure(clean + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1), clean, border=2)
     assert scores.psnr == pytest.approx((20, 40), abs=1e-4) and scores.perceptual is None
     assert scores.mean("psnr") == pytest.approx(30, abs=1e-4) and scores.mean("perceptual") == -1
-    text = table(scores)
+    text = score_table(scores)
     assert all(part in text for part in ("20.00", "40.00", "mean", "30.00", "2 pixels", "RGB"))
 
 
 def test_csv_holds_the_numbers_of_the_table_in_full():
     clean = picture(2, 3, 32, 32) * 0.5
     both = measure(clean + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1), clean, border=2, channel="y")
-    head, *rows = list(csv.reader(io.StringIO(csv_table(both))))
+    head, *rows = list(csv.reader(io.StringIO(score_csv(both))))
     assert head == ["picture", "PSNR dB", "SSIM", "channel", "border"]
     assert [row[0] for row in rows] == ["1", "2", "mean"] and {tuple(row[3:]) for row in rows} == {("y", "2")}
     assert [float(row[1]) for row in rows] == [*both.psnr, both.mean("psnr")] and [
         float(row[2]) for row in rows
     ] == [*both.ssim, both.mean("ssim")]
     one = dataclasses.replace(both, psnr=both.psnr[:1], ssim=both.ssim[:1], perceptual=(0.25,))
-    assert csv_table(one).count("\n") == 2 and csv_table(one).startswith(
+    assert score_csv(one).count("\n") == 2 and score_csv(one).startswith(
         "picture,PSNR dB,SSIM,ST-LPIPS (not LPIPS),channel,border\n1,"
     )
 
 
 def test_markdown_columns_line_up():
-    lines = markdown(["name", "dB"], [["a long name", "1.0"], ["b", "12.50"]]).splitlines()
+    lines = markdown_table(["name", "dB"], [["a long name", "1.0"], ["b", "12.50"]]).splitlines()
     assert len({len(line) for line in lines}) == 1 and lines[1].endswith(":|")
 
 

@@ -15,7 +15,9 @@ def plans(count, **more):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Plain forms only: chains, mixtures and patches have as many damages as they have, and looks take longer to draw."""
+    """Plain forms only: chains, mixtures and patches have a fixed number of damages, and looks take longer to
+    draw.
+    """
     monkeypatch.setattr(world, "SOURCES", {"plain": 1.0})
 
 

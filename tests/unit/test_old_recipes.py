@@ -1,5 +1,6 @@
-"""Recipes that were written before the registry of degradations still make the very same picture, and the
-same seed the same recipe."""
+"""Recipes from before the registry of degradations still make the very same picture, and seeds the same
+recipe.
+"""
 
 import json
 from pathlib import Path
@@ -16,12 +17,12 @@ from aior_pack.aior_core.degradations import (
 )
 
 KEPT = json.loads((Path(__file__).parent / "old_recipes.json").read_text(encoding="utf-8"))
-"""What the code of 2026-12-01 made: recipes as text, and of what each makes of `scene` the mean, the spread
-and 24 values."""
+"""What the code of 2026-12-01 made: recipes as text, and for each the mean, the spread and 24 values of what
+it makes of `scene`."""
 
 
 def scene(height=56, width=72):
-    """`1 3 H W` in -1..1: ramps, blocks and fine texture."""
+    """Return `1 3 H W` in -1..1: ramps, blocks and fine texture."""
     generator = torch.Generator().manual_seed(20)
     rows = torch.linspace(0, 1, height)[:, None].expand(height, width)
     columns = torch.linspace(0, 1, width)[None].expand(height, width)
@@ -42,8 +43,8 @@ def test_an_old_recipe_makes_the_same_picture(index):
     assert recipe.to_json() == case["recipe"]
     damaged = apply_recipe(scene(), recipe)
     at = torch.randperm(damaged.numel(), generator=torch.Generator().manual_seed(21))[:24]
-    # Values are kept to five places; a processor's own rounding is smaller than that, a level of 255 is
-    # 0.0078.
+    # Values are kept to five decimals. The rounding of a processor is smaller than that, and a level of 255
+    # is 0.0078.
     torch.testing.assert_close(damaged.flatten()[at], torch.tensor(case["pixels"]), atol=3e-5, rtol=0)
     assert damaged.mean().item() == pytest.approx(case["mean"], abs=5e-6)
     assert damaged.std().item() == pytest.approx(case["std"], abs=5e-6)

@@ -1,5 +1,6 @@
 """Reading and writing picture files: what goes in is what a person sees, and what comes out is as it was."""
 
+import dataclasses
 import io
 
 import numpy
@@ -17,7 +18,7 @@ def write(source, frame=0, image=None, **options):
     texts = {name: options.pop(name) for name in ("workflow", "prompt") if name in options}
     grey = options.pop("grey", True)
     return write_picture(
-        source.unit()[frame] if image is None else image,
+        source.to_image()[frame] if image is None else image,
         source,
         frame,
         WriteOptions(**options),
@@ -98,7 +99,7 @@ def test_transparency_is_as_it_was_and_what_it_hides_is_not_seen(mode, format):
     assert (
         picture.alpha is not None and (picture.alpha[0] == numpy.asarray(image.convert("RGBA"))[..., 3]).all()
     )
-    assert picture.unit()[0][:, :20].min() > 0.15  # no black where nobody sees it
+    assert picture.to_image()[0][:, :20].min() > 0.15  # no black where nobody sees it
     result = opened(write(picture, format=format)).convert("RGBA")
     assert (numpy.asarray(result)[..., 3] == picture.alpha[0]).all()
     if format in LOSSLESS:
@@ -135,7 +136,7 @@ def test_invisible_colours_come_from_around_them():
 )
 def test_grey_stays_grey_whatever_the_network_made_of_it(mode, format):
     picture = read_picture(files.encode(files.scene().convert(mode), format))
-    coloured = picture.unit()[0] * numpy.array([1.0, 0.8, 0.9], numpy.float32)
+    coloured = picture.to_image()[0] * numpy.array([1.0, 0.8, 0.9], numpy.float32)
     for target in ("png", "tiff"):
         assert opened(write(picture, image=coloured, format=target)).mode in ("L", "LA")
     kept = numpy.asarray(opened(write(picture, image=coloured, grey=False)).convert("RGB")).astype(int)
@@ -205,6 +206,50 @@ def test_a_thousand_levels_of_grey_are_kept():
         assert result.bits == 16 and result.grey and len(numpy.unique(result.pixels)) == 1000
 
 
+def test_sixteen_bits_that_cannot_be_read_are_remarked_on():
+    """Animated PNG files and pictures that are converted to sRGB lost 8 of their 16 bits without a word."""
+    random = numpy.random.default_rng(3)
+    deep = random.integers(0, 65536, (2, 24, 32, 3), dtype=numpy.uint16)
+    animated = read_picture(files.deep_apng(list(deep)))
+    assert animated.bits == 8 and animated.pixels.shape == deep.shape
+    linear = read_picture(files.deep_png(deep[0]))
+    linear = dataclasses.replace(
+        linear, metadata=dataclasses.replace(linear.metadata, icc=files.rgb_profile(1.0))
+    )
+    converted = read_picture(write(linear))
+    assert converted.bits == 8 and converted.metadata.icc == b""
+    assert animated.remarks == converted.remarks == ("only 8 of its 16 bits could be read",)
+    assert not read_picture(files.deep_png(deep[0])).remarks
+
+
+def test_a_jpeg_drops_the_maker_note_first_and_then_the_graph():
+    """The EXIF block of a JPEG file holds 64 KB at most."""
+    note, graph = b"\0" * 40_000, {"nodes": "x" * 40_000}
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769] = "Kamera", {0x927C: note}
+    picture = read_picture(files.encode(files.scene(), "JPEG", exif=exif.tobytes(), quality=95))
+
+    def written(**options):
+        exif = opened(write(picture, format="jpg", **options)).getexif()
+        return exif[0x010F], exif.get_ifd(0x8769).get(0x927C), 269 in exif
+
+    assert written() == ("Kamera", note, False)
+    assert written(workflow=graph) == ("Kamera", None, True)
+    assert written(workflow={"nodes": "x" * 70_000}) == ("Kamera", note, False)
+
+
+def test_transparency_becomes_a_mask():
+    image = files.scene()
+    alpha = Image.new("L", image.size, 255)
+    alpha.paste(0, (0, 0, 20, 48))
+    alpha.paste(51, (20, 0, 40, 48))
+    image.putalpha(alpha)
+    mask = read_picture(files.encode(image, "PNG")).to_mask()
+    assert mask.shape == (1, 48, 64) and mask.dtype == numpy.float32
+    assert mask[0, 0, [0, 20, 40]] == pytest.approx([1, 0.8, 0]) and len(numpy.unique(mask)) == 3
+    assert read_picture(files.encode(files.scene(), "PNG")).to_mask() is None
+
+
 def test_results_are_rounded_and_not_cut_off():
     picture = read_picture(files.encode(files.scene(), "PNG"))
     exact = numpy.asarray(files.scene(), numpy.float32) / 255
@@ -249,7 +294,7 @@ def test_jpeg_inside_tiff_is_read():
 def test_floating_point_is_read_where_its_white_is_known_and_refused_elsewhere():
     ramp = numpy.linspace(0, 1, 48 * 64, dtype=numpy.float32).reshape(48, 64)
     picture = read_picture(files.encode(Image.fromarray(ramp), "TIFF"))
-    assert picture.bits == 16 and abs(picture.unit()[0, ..., 0] - ramp).max() < 1e-4
+    assert picture.bits == 16 and abs(picture.to_image()[0, ..., 0] - ramp).max() < 1e-4
     for wrong in (ramp * 255, ramp - 0.5, ramp * numpy.nan):
         with pytest.raises(UnreadablePicture, match="white|not numbers"):
             read_picture(files.encode(Image.fromarray(wrong), "TIFF"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
 import torch
 from aior_pack.aior_core.degradations import apply_recipe
-from aior_pack.aior_core.training import checkpoint, data, loop, losses, polish
+from aior_pack.aior_core.training import checkpoint, data, loop, losses
 from aior_pack.aior_core.training.__main__ import parse
 from aior_pack.aior_core.training.run import Pictures, run_stage
-from aior_pack.aior_core.training.stages import STAGES
+from aior_pack.aior_core.training.stages import STAGES, polish
 from aior_pack.tests.tiny import TINY, randomised
 
 STAGE = STAGES["polish"]
@@ -37,7 +38,7 @@ def networks(comfyui):
 @pytest.mark.slow
 def test_only_what_damages_pixels_has_a_truth_and_haze_is_held_most():
     generator = seeded()
-    drawn = [polish.draw(generator) for _ in range(2000)]
+    drawn = [polish.draw_polish_plan(generator) for _ in range(2000)]
     local, held = ([plan for plan, true in drawn if true is wanted] for wanted in (True, False))
     assert 0.55 < len(local) / len(drawn) < 0.65
     assert all(
@@ -66,16 +67,16 @@ def test_only_what_damages_pixels_has_a_truth_and_haze_is_held_most():
 def test_what_is_held_asks_nothing_until_something_changes(networks, monkeypatch, true):
     plan = next(
         plan
-        for plan, _ in (polish.draw(seeded(seed)) for seed in range(100))
+        for plan, _ in (polish.draw_polish_plan(seeded(seed)) for seed in range(100))
         if plan.recipe.kinds() == ("noise",)
     )
-    monkeypatch.setattr(polish, "draw", lambda generator: (plan, true))
+    monkeypatch.setattr(polish, "draw_polish_plan", lambda generator: (plan, true))
     parameters = loop.trained_parameters(networks, STAGE.trains, STAGE.fixed)
-    before = polish.as_they_are(networks, TINY, "cpu")
+    stage = dataclasses.replace(STAGE, before=polish.frozen_copy(networks, TINY, "cpu"))
     clean = data.draw_batch(photographs(), 2, 64, seeded())
 
     def asked() -> tuple[dict, float]:
-        loss, logs = polish.step(networks, clean, seeded(1), before=before, choice="1")
+        loss, logs = stage.step(networks, clean, seeded(1), choice="1")
         loss.backward()
         size = sum(p.grad.abs().sum().item() for p in parameters.values() if p.grad is not None)
         for parameter in parameters.values():
@@ -106,7 +107,7 @@ def test_drift_is_what_an_unrelated_change_would_cost():
 def test_the_copy_stays_as_it_was(networks):
     picture = torch.rand(1, 3, 64, 64, generator=seeded()) * 2 - 1
     with torch.no_grad():
-        before = polish.as_they_are(networks, TINY, "cpu")
+        before = polish.frozen_copy(networks, TINY, "cpu")
         was = before.vae.decode(before.vae.encode(picture))
         assert torch.equal(was, networks.vae.decode(networks.vae.encode(picture)))
         for parameter in (*networks.vae.parameters(), *networks.daem.parameters()):

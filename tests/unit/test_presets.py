@@ -1,4 +1,4 @@
-"""Mixtures with names: what each does, that severity goes through it, and that its recipe does it again."""
+"""Mixtures with names: what each does, how severity scales it, and that its recipe repeats it."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_the_recipe_of_a_name_does_the_same_again(name):
     damaged = apply_recipe(clean, recipe)
     assert torch.equal(apply_recipe(clean, Recipe.from_json(recipe.to_json())), damaged)
     assert torch.equal(apply_recipe(clean, named_recipe(name, 0.0, 5)), clean)
-    # Of rain that is light, in a picture this small, a seed may have nothing.
+    # Light rain in a picture this small may leave nothing for some seeds.
     error = [
         sum(
             (apply_recipe(clean, named_recipe(name, severity, seed)) - clean).square().mean().item()

@@ -1,5 +1,4 @@
-"""Second-order chains and the plain forms, by numbers: kernels, order, labels; noise, bicubic and JPEG as
-tables use them."""
+"""Second-order chains and the plain forms of tables, by numbers: kernels, order, labels, codecs."""
 
 import io
 import math
@@ -47,7 +46,7 @@ def test_kernels_keep_the_light_and_have_their_width_and_direction(form):
 
 
 def test_the_ideal_filter_stops_what_is_finer_than_its_cutoff():
-    """`pi / 2` radians per pixel is a period of 4 pixels."""
+    """A cutoff of `pi / 2` radians per pixel is a period of 4 pixels."""
     columns = torch.arange(128, dtype=torch.float32)
     kernel = kernel_of("sinc", 2.0, 1.0, 0.0, 1.0)
     for period, least, most in ((12.0, 0.85, 1.15), (2.5, 0.0, 0.15)):
@@ -137,8 +136,9 @@ def test_plain_noise_is_clipped_and_rounded_or_neither():
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bicubic_is_that_of_matlab(scale):
-    """Pillow's bicubic has the same kernel, a = -0.5, widened where it reduces; both round to 8 bits in
-    between."""
+    """Pillow's bicubic has the same kernel, a = -0.5, widened where it reduces. Both round to 8 bits in
+    between.
+    """
     picture = (texture(96) * 255).round() / 255
     made = (PLAIN["bicubic"].apply(picture, {"scale": float(scale)}, 0).clamp(0, 1) * 255).round()
     file = Image.fromarray((picture[0] * 255).round().byte().movedim(0, -1).numpy())

@@ -1,5 +1,4 @@
-"""Haze of the published sets, by numbers: transmission by distance, airlight of the set, depth that is
-geometry."""
+"""Haze of the published sets, by numbers: transmission by distance, and the airlight of the set."""
 
 import math
 
@@ -17,7 +16,7 @@ def drawn(name, severity, seed=0, **instead):
 
 
 def transmission(name, params, seed, picture=None):
-    """`H W`: what is left of the difference between two pictures that differ by a constant."""
+    """Return `H W`: what is left of the difference between two pictures that differ by a constant."""
     picture = torch.full((1, 3, SIDE, SIDE), 0.4) if picture is None else picture
     params = params | {"follow": 0.0}
     lighter = STYLES[name].apply(picture + 0.1, params, seed)

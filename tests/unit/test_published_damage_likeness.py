@@ -1,5 +1,6 @@
-"""The measures of benchmarks/likeness.py find what was put in, and the benchmark says met only where it
-is."""
+"""The measures of benchmarks/likeness.py find what was put in, and the benchmark reports "met" only when it
+is.
+"""
 
 import csv
 import importlib.util
@@ -30,7 +31,7 @@ SIDE = 256
 
 
 def texture(seed=0, side=SIDE):
-    """``3 H W`` in 0.1..0.9: noise at all scales, as photographs have it."""
+    """Return `3 H W` in 0.1..0.9: noise at all scales, as photographs have it."""
     generator = stream(seed)
     total = torch.zeros(3, side, side)
     for size in (4, 8, 16, 32, 64, 128, 256):
@@ -86,7 +87,7 @@ def test_low_light_and_its_noise():
     dark = encode(decode(clean) * torch.tensor([1.2, 1.0, 0.9])[:, None, None] / 16)
     found = measures.low_light(dark + torch.randn(3, SIDE, SIDE, generator=stream(7)) * 2 / 255, clean)
     assert found["stops"] == pytest.approx(4 - math.log2(3.1 / 3), abs=0.05)
-    # What is smoother than two pixels is taken off, which leaves white noise a correlation of -0.05.
+    # What is smoother than two pixels is subtracted, which leaves white noise a correlation of -0.05.
     assert found["noise"] == pytest.approx(2, rel=0.15) and -0.07 < found["next"] < 0.0
     assert found["red"] > 1.03 > 0.98 > found["blue"]
 
@@ -130,7 +131,7 @@ def test_the_benchmark_tells_a_set_that_ours_covers_from_one_that_it_does_not(tm
         clean = texture(20 + index)
         style = PUBLISHED[("sirr_streaks", "sirr_curtain", "sirr_drops")[index % 3]]
         damaged = style.apply(clean[None], style.draw(Draw(stream(index)), 0.4), index)[0]
-        # Rain of this colour is none of ours.
+        # Rain of this colour is not ours.
         damaged = damaged + (damaged - clean) * torch.tensor([0.0, 0.0, 4.0])[:, None, None]
         save(real / "lq" / f"{index}.png", damaged)
         save(real / "gt" / f"{index}.png", clean)
@@ -187,7 +188,7 @@ assert torch.equal(exposed(picture, 0.0), picture)
 
 @pytest.mark.slow
 def test_the_benchmark_draws_and_applies_looks_of_the_registry():
-    """It reaches the pack's parts by their names: a function that moves must not go unnoticed."""
+    """The benchmark reaches parts of the pack by their names: a function that moves must not go unnoticed."""
     done = subprocess.run(
         [sys.executable, "-c", LOOKS, str(ROOT / "benchmarks")], capture_output=True, text=True
     )
@@ -198,7 +199,7 @@ def test_the_tone_curve_of_low_light_is_fitted_only_where_it_is_told():
     clean = texture()
     dark = 0.3 * clean**1.5
     assert measures.low_light(dark, clean)["gamma"] == pytest.approx(1.5, abs=0.05)
-    # One pixel in three is above black: noise chose it.
+    # One pixel in three is above black, and noise chose it.
     black = torch.where(torch.rand(1, SIDE, SIDE, generator=stream(4)) < 0.33, dark, torch.zeros(()))
     assert math.isnan(measures.low_light(black, clean)["gamma"])
     # A wall under uneven light has no curve.

@@ -1,5 +1,4 @@
-"""Low light of the published sets, by numbers: light that is missing, noise where it is dark, lamps that
-stay."""
+"""Low light of the published sets, by numbers: missing light, noise in the dark, lamps that stay."""
 
 import math
 
@@ -64,8 +63,9 @@ def test_a_bent_curve_takes_the_stops_from_mid_grey(severity):
 
 
 def test_noise_of_a_short_exposure_is_that_of_lol():
-    """On LOL's own training pairs: 1 to 3 of 255 in the dark, red stronger than green, channels correlated by
-    0.2 to 0.5."""
+    """LOL's own training pairs have 1 to 3 of 255 in the dark, red stronger than green, and channels that
+    correlate by 0.2 to 0.5.
+    """
     noise, ratio, shared = [], [], []
     for seed in range(24):
         params = drawn("lol", 0.88, seed, tint=[1.0, 1.0, 1.0])

@@ -1,4 +1,4 @@
-"""CDD-11's mixtures and the look-alikes of damage that are none, by numbers."""
+"""The mixtures of CDD-11, and changes that look like damage and are none, by numbers."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_a_night_scene_has_white_lamps_and_no_noise():
     params = style.draw(Draw(stream(2)), 0.9) | {"lamps": 2}
     made = style.apply(picture, params, 4)
     assert made.max() > 0.99 and made.median() < 0.3
-    # Without noise, what differs from pixel to pixel is the glow, which is smooth.
+    # Without noise only the glow differs from pixel to pixel, and it is smooth.
     assert made.diff(dim=-1).abs().flatten().quantile(0.8) < 0.01
 
 

@@ -1,5 +1,4 @@
-"""Rain of the published sets, by numbers: how much of the picture, how bright, in which directions, how
-long."""
+"""Rain of the published sets, by numbers: how much of the picture, how bright, which directions, how long."""
 
 import math
 
@@ -15,14 +14,15 @@ STREAK = {"spread": 0.0, "length": [30.0, 40.0], "thick": [2.0, 2.0], "faint": 0
 
 
 def layer(name, severity, seed):
-    """What a style adds to a grey picture, ``3 H W`` of 255."""
+    """Return what a style adds to a grey picture, `3 H W` of 255."""
     params = STYLES[name].draw(Draw(stream(seed)), severity)
     return (STYLES[name].apply(GREY, params, seed).clamp(0, 1) - GREY)[0] * 255
 
 
 def mean_share_and_light(name, severity, count=24):
-    """Means over draws: the share of pixels brighter by more than 10 of 255, their mean, the share of darker
-    ones."""
+    """Return means over draws: the share of pixels brighter by more than 10 of 255, their mean, the share of
+    darker ones.
+    """
     share, light, darker = 0.0, 0.0, 0.0
     for seed in range(count):
         added = layer(name, severity, seed).mean(0)
@@ -68,7 +68,7 @@ def test_more_cover_keeps_the_streaks_that_less_of_it_has():
 
 
 def directions(picture):
-    """Power of an ``H W`` layer by the lean of its lines from the vertical, in degrees -89..90."""
+    """Return the power of a layer `H W` by the lean of its lines from the vertical, in degrees -89..90."""
     height, width = picture.shape
     window = torch.hann_window(height)[:, None] * torch.hann_window(width)[None]
     power = torch.fft.fft2((picture - picture.mean()) * window).abs().square()
@@ -113,7 +113,8 @@ def test_blurred_specks_are_as_long_and_as_thick_as_they_are_told():
     def correlation(step, dim):
         return (field * field.roll(step, dim)).mean().item()
 
-    # Noise that a box of length L blurs has the correlation 1 - d / L, by a Gaussian exp(-d^2 / 4 sigma^2).
+    # Noise that a box of length L blurs has the correlation 1 - d / L; by a Gaussian it is exp(-d^2 / 4
+    # sigma^2).
     assert correlation(15, 0) == pytest.approx(0.5, abs=0.08)
     assert correlation(2, 1) == pytest.approx(math.exp(-(2**2) / (4 * (3.0 / 2.355) ** 2)), abs=0.08)
 

@@ -1,4 +1,4 @@
-"""Snow of the published sets, by numbers: how much is hidden, by flakes of which size, moved how far."""
+"""Snow of the published sets, by numbers: how much is hidden, and the size and motion of flakes."""
 
 import math
 
@@ -18,7 +18,7 @@ def drawn(name, severity, seed=0, **instead):
 
 
 def opacity(severity, seed=0, **instead):
-    """`H W`: white snow on black is its opacity."""
+    """White snow on black is its opacity, `H W`."""
     params = drawn("snow100k", severity, seed, **(STILL | instead))
     return STYLES["snow100k"].apply(BLACK, params, seed)[0, 0]
 

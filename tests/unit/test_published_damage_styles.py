@@ -1,5 +1,7 @@
-"""What holds for every published recipe: seeded, worse with more severity, parameters that JSON keeps and
-limits guard."""
+"""What holds for every published recipe.
+
+It is seeded, gets worse with severity, has parameters that JSON keeps, and limits guard these.
+"""
 
 import copy
 import json
@@ -13,13 +15,14 @@ from aior_pack.aior_core.degradations.published import PUBLISHED
 
 NAMES = sorted(PUBLISHED)
 PLAIN = {"gaussian", "gaussian_clipped", "bicubic", "gaussian_blur"}
-"""What is settled by severity alone."""
+"""Parameters that severity alone decides."""
 DAMAGING = [name for name in NAMES if PUBLISHED[name].kind != "clean"]
 
 
 def scene(height=96, width=112, seed=0):
-    """``1 3 H W`` in 0..1 with what photographs have: a gradient, flat regions with edges, coloured
-    texture."""
+    """Return `1 3 H W` in 0..1 with what photographs have: a gradient, flat regions with edges, coloured
+    texture.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.linspace(0, 1, height)[:, None].expand(height, width)
     columns = torch.linspace(0, 1, width)[None].expand(height, width)
@@ -42,7 +45,7 @@ def drawn(name, severity, seed=0):
 
 
 def lost(name, severity, count=6):
-    """Mean squared error over several pictures and draws, the same ones at every severity."""
+    """Return the mean squared error over several pictures and draws, the same ones at every severity."""
     errors = []
     for seed in range(count):
         picture = scene(seed=seed)

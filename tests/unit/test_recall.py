@@ -3,8 +3,8 @@
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.training import data, draws, precision
-from aior_pack.aior_core.training.replay_buffer import Latents, ReplayBuffer
+from aior_pack.aior_core.training import batches, data, precision
+from aior_pack.aior_core.training.replay_buffer import LatentBuffer, ReplayBuffer
 from aior_pack.tests.tiny import TINY
 
 
@@ -20,10 +20,9 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
         build(TINY),
     )
     generator = torch.Generator().manual_seed(0)
-    recall = Latents(
-        networks, draws.fresh(photographs, None, 0.0, "cpu"), "cpu", kept=16, reused=4, selective=0.0
-    )
-    latent, mix = recall(8, 64, generator)
+    fresh = batches.fresh_crops(photographs, None, 0.0, "cpu")
+    buffer = LatentBuffer(networks, fresh, "cpu", capacity=16, reused=4, selective=0.0)
+    latent, mix = buffer(8, 64, generator)
     assert (
         latent.shape == (8, 16, 8, 8)
         and mix["feature"].shape == (8, 24, 8, 8)
@@ -35,7 +34,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     batch = damage(clean, again, selective=0.0)  # a look-alike of damage changes the target too
     with torch.no_grad(), precision.autocast("cpu"):
         wanted = networks.vae.encode(batch.target), encode_prior(networks, batch.lq).features[-1]
-    for kept, own in zip(recall.parts, wanted):
+    for kept, own in zip(buffer.parts, wanted):
         assert torch.allclose(kept[:8].float(), own.float(), rtol=0.02, atol=0.02)
     loss, _ = fusion_loss(networks, latent, generator, **mix)
     loss.backward()
@@ -55,16 +54,16 @@ class Counted(ReplayBuffer):
 
 
 def test_the_newest_samples_are_kept_and_each_is_learnt_from_several_times():
-    recall, generator = Counted(20, 3, "cpu"), torch.Generator().manual_seed(0)
+    buffer, generator = Counted(20, 3, "cpu"), torch.Generator().manual_seed(0)
     seen = torch.zeros(8 * 11)
     for call in range(30):
-        numbers, mix = recall(8, 64, generator)
+        numbers, mix = buffer(8, 64, generator)
         assert torch.equal(mix["twice"], 2 * numbers)
         encoded = 8 * (call // 3 + 1)
-        assert recall.encoded == encoded and recall.count == min(20, encoded)
+        assert buffer.encoded == encoded and buffer.count == min(20, encoded)
         assert numbers.min() >= encoded - 20 and numbers.max() < encoded
         seen[numbers.long()] += 1
     assert seen[:64].mean() == pytest.approx(3, abs=0.5)
     # More at once than are kept: the newest of them.
-    recall.remember((torch.arange(100.0, 125.0), torch.arange(200.0, 225.0)))
-    assert sorted(recall.parts[0].tolist()) == list(range(105, 125))
+    buffer.add((torch.arange(100.0, 125.0), torch.arange(200.0, 225.0)))
+    assert sorted(buffer.parts[0].tolist()) == list(range(105, 125))

@@ -7,7 +7,13 @@ import dataclasses
 import pytest
 import torch
 from aior_pack.aior_core.training import data, loop
-from aior_pack.aior_core.training.cuda_graphs import Constants, CudaGraphSteps, copied, tensors, unrecorded
+from aior_pack.aior_core.training.cuda_graphs import (
+    CachedConstants,
+    CudaGraphSteps,
+    copied,
+    eager_steps,
+    tensors,
+)
 from aior_pack.aior_core.training.restoration import Batch, damage
 from aior_pack.aior_core.training.stages import STAGES
 from aior_pack.tests.tiny import TINY
@@ -34,7 +40,7 @@ def test_copies_share_what_was_shared_and_lie_elsewhere():
 
 
 def test_numbers_are_fetched_once():
-    constants = Constants()
+    constants = CachedConstants()
     with constants:
         first = torch.tensor([1.0, 2.0], device="cpu")
         again, other, wide = (
@@ -77,11 +83,10 @@ def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
 
     networks, stage = build(TINY).to("cuda"), STAGES[name]
     choice = "lq"
-    stage = dataclasses.replace(stage, choose=lambda generator: choice)
     parameters = loop.trained_parameters(networks, stage.trains)
     recorded, plain, generator = (
-        CudaGraphSteps(networks, stage, seed=0),
-        unrecorded(networks, stage, "cuda"),
+        CudaGraphSteps(networks, stage.step, lambda generator: choice, seed=0),
+        eager_steps(networks, stage.step, "cuda"),
         torch.Generator().manual_seed(0),
     )
 

@@ -1,4 +1,4 @@
-"""The Degradation Report: what it says of a prior whose numbers are known, in words, bars and colours."""
+"""The Degradation Report of a prior with known numbers: its words, bars and colours."""
 
 import dataclasses
 
@@ -14,7 +14,10 @@ NOISE, RAIN, HAZE = (KINDS.index(kind) for kind in ("noise", "rain", "haze"))
 
 @pytest.fixture(scope="module")
 def prior(walk):
-    """A picture of 144x96 with noise of 50 % on its left third, certain; rain of 25 % everywhere, certain; haze of 90 %, not believed."""
+    """A picture of 144x96 pixels with three degradations.
+
+    Noise of 50 % on the left third and rain of 25 % everywhere are certain. Haze of 90 % is not.
+    """
     with torch.inference_mode():
         seen = walk.encode(picture(96, 144))
         severities, probabilities, maps = (
@@ -82,8 +85,8 @@ def test_the_text_puts_the_worst_first_and_places_only_what_was_found(prior):
     assert all(line.endswith("%") for line in lines[2:]) and len(lines) == 8
 
 
-def test_what_is_told_of_as_nothing_is_not_found(prior):
-    """Haze that the head supposes and the anchor does not believe: its severity is 0, and a report named it as found."""
+def test_a_severity_of_zero_is_not_found_however_probable_it_is(prior):
+    """Haze that the confidence gate rejects has severity 0; the report once named it as found."""
     from aior_pack.aior_core.report.degradation_report import report_maps, report_text, short_report
 
     severities, probabilities = prior.severities.clone(), prior.probabilities.clone()
@@ -108,7 +111,7 @@ def test_what_is_told_of_as_nothing_is_not_found(prior):
 
 def test_bars_are_as_long_as_the_severities(prior):
     from aior_pack.aior_core.report import degradation_report as report
-    from aior_pack.aior_core.report.drawing import AMBER, BLUE
+    from aior_pack.aior_core.report.palette import AMBER, BLUE
 
     def pixels(chart, kind, color):
         line = chart[0, report.HEAD + report.ROW * kind + 8]
@@ -133,7 +136,7 @@ def test_bars_are_as_long_as_the_severities(prior):
 def test_maps_are_hot_where_the_masks_are(prior):
     from aior_pack.aior_core.picture import from_unit
     from aior_pack.aior_core.report.degradation_report import report_maps
-    from aior_pack.aior_core.report.drawing import over
+    from aior_pack.aior_core.report.drawing import overlay_heat
 
     maps, masks = report_maps(prior)
     assert maps.shape == (8, 96, 144, 3) and masks.shape == (8, 96, 144)
@@ -145,26 +148,26 @@ def test_maps_are_hot_where_the_masks_are(prior):
     grey = 0.7 * from_unit(prior.picture)[0].mean(dim=-1, keepdim=True)
     # The label is on top; below it the map is as it was painted.
     assert distance(maps[NOISE][48:, 60:], grey[48:, 60:].expand(-1, -1, 3)) < 1e-6
-    assert distance(maps[:, 48:], over(from_unit(prior.picture), masks)[:, 48:]) < 1e-6
-    assert (maps[NOISE][:12] - over(from_unit(prior.picture)[0], masks[NOISE])[:12]).abs().max() > 0.3
+    assert distance(maps[:, 48:], overlay_heat(from_unit(prior.picture), masks)[:, 48:]) < 1e-6
+    assert (maps[NOISE][:12] - overlay_heat(from_unit(prior.picture)[0], masks[NOISE])[:12]).abs().max() > 0.3
 
 
 def test_heat_can_be_read_without_colours():
-    from aior_pack.aior_core.report.drawing import gradient, heat_colors
+    from aior_pack.aior_core.report.drawing import color_scale, heat_colors
 
     colors = heat_colors(torch.linspace(-0.5, 1.5, 201))
     luminance = colors @ torch.tensor([0.2126, 0.7152, 0.0722])
     assert colors.shape == (201, 3) and 0 <= colors.min() and colors.max() <= 1
     assert (luminance[51:151] > luminance[50:150]).all() and luminance[150] - luminance[50] > 0.6
     assert torch.equal(colors[0], colors[50]) and torch.equal(colors[200], colors[150])
-    assert gradient(64, 4).size == (64, 4)
+    assert color_scale(64, 4).size == (64, 4)
 
 
 def test_labels_take_the_top_only_and_leave_out_what_does_not_fit():
-    from aior_pack.aior_core.report.drawing import fitting, labelled
+    from aior_pack.aior_core.report.drawing import fitting_font, with_label
 
     image = picture(256, 320)[0]
-    bright, dim = labelled(image, "noise", "42%"), labelled(image, "noise", "not found", dim=True)
+    bright, dim = with_label(image, "noise", "42%"), with_label(image, "noise", "not found", muted=True)
     for made in (bright, dim):
         assert (
             made.shape == image.shape
@@ -177,5 +180,5 @@ def test_labels_take_the_top_only_and_leave_out_what_does_not_fit():
     ).max() > 0.3
     for height, width in ((32, 320), (320, 32), (16, 16)):
         small = picture(height, width)[0]
-        assert torch.equal(labelled(small, "low resolution", "not found"), small)
-    assert fitting("low resolution", 20, 30) is None and fitting("rain", 300, 30).size == 30
+        assert torch.equal(with_label(small, "low resolution", "not found"), small)
+    assert fitting_font("low resolution", 20, 30) is None and fitting_font("rain", 300, 30).size == 30

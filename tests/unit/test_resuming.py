@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from aior_pack.aior_core.training import checkpoint, loop, optimizer, pace
+from aior_pack.aior_core.training import checkpoint, loop, optimizer, timing
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -57,7 +57,7 @@ def train(
     """Train a stage up to step `until`, in the middle of step `killed` as if the process ended there; the
     steps that were seen."""
     held, stage = tiny.networks(), tiny.stage(name)
-    step = tiny.fusion_loss if kind == "recalled" else stage.step
+    step = stage.step
     calls, seen = [0], []
 
     def mortal(*args, **mix):
@@ -70,10 +70,18 @@ def train(
         seen.append(progress.step)
         return progress.step < until
 
-    stage = dataclasses.replace(stage, step=mortal)
     options = dataclasses.replace(tiny.OPTIONS, out=out, save_seconds=save_seconds)
     draw = tiny.draw(kind, stage, held, workers)
-    loop.train(held, stage, tiny.photographs(), options, say=lambda line: None, watch=watch, draw=draw)
+    loop.train(
+        held,
+        stage,
+        tiny.photographs(),
+        options,
+        say=lambda line: None,
+        watch=watch,
+        draw=draw,
+        step=mortal,
+    )
     return seen
 
 
@@ -92,7 +100,7 @@ def require_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("name, kind, workers", [
     ("detail", "fresh", 0), ("detail", "fresh", 2), ("polish", "fresh", 0), ("joint", "fresh", 1),
     ("autoencoder", "fresh", 0),
-    ("fusion", "recalled", 0), ("fusion", "recalled", 1), ("maps", "maps", 0),
+    ("fusion", "buffer", 0), ("fusion", "buffer", 1), ("maps", "maps", 0),
 ])  # fmt: skip
 def test_a_killed_run_ends_as_one_that_never_stopped(tiny, tmp_path, name, kind, workers):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -109,12 +117,12 @@ def test_what_was_trained_since_the_last_checkpoint_is_trained_again(tiny, tmp_p
     """Saved after every second step only, and killed in the second step after that; twice."""
     steps = []
 
-    def every_second(self, looking: bool) -> bool:
+    def every_second(self, validating: bool) -> bool:
         steps.append(1)
         return len(steps) % 2 == 0
 
     train(tiny, tmp_path / "whole", "detail", "fresh", 1, save_seconds=1e9)
-    monkeypatch.setattr(pace.Watchful, "must_save", every_second)
+    monkeypatch.setattr(timing.SaveTimer, "is_due", every_second)
     for killed, kept in ((3, 2), (6, 4)):
         steps.clear()
         with pytest.raises(Killed):
@@ -152,7 +160,7 @@ def test_two_killed_processes_end_as_two_that_never_stopped(tmp_path):
             str(tmp_path / folder),
             str(STEPS),
             save_seconds,
-            "recalled",
+            "buffer",
             "1",
             str(killed),
         ]
@@ -220,14 +228,16 @@ def test_a_checkpoint_of_another_training_is_refused_by_its_name(tiny, tmp_path)
         )
 
 
-@pytest.mark.parametrize("took, looking, due", [(1.0, False, False), (30.0, False, True), (1.0, True, True)])
-def test_a_checkpoint_is_due_before_too_much_could_be_lost(monkeypatch, took, looking, due):
+@pytest.mark.parametrize(
+    "took, validating, due", [(1.0, False, False), (30.0, False, True), (1.0, True, True)]
+)
+def test_a_checkpoint_is_due_before_too_much_could_be_lost(monkeypatch, took, validating, due):
     """100 seconds after the last one: before a step that may take longer than what is left, and before a
-    first look of unknown length."""
+    first validation of unknown length."""
     now = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
-    watchful = pace.Watchful(120.0)
-    with watchful.timed("step"):
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    timer = timing.SaveTimer(120.0)
+    with timer.timed("step"):
         now[0] += took
     now[0] = 100.0
-    assert watchful.must_save(looking) == due
+    assert timer.is_due(validating) == due

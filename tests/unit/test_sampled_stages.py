@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from aior_pack.aior_core.metrics.perceptual import available
@@ -28,7 +30,8 @@ def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
     stage, clean = STAGES[name], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
 
     def loss(seed, weight):
-        return stage.step(networks, clean, torch.Generator().manual_seed(seed), perceptual=weight)[0].item()
+        weighted = dataclasses.replace(stage, perceptual=weight)
+        return weighted.step(networks, clean, torch.Generator().manual_seed(seed))[0].item()
 
     if not available():
         with pytest.raises(RuntimeError, match="pip install"):

@@ -1,5 +1,7 @@
-"""Looks of the kinds: each is stronger the more severe, comes back from JSON, is refused where its numbers
-are hostile, and says where it is."""
+"""Looks of the kinds.
+
+Each gets stronger with severity, comes back from JSON, refuses hostile numbers, and says where it is.
+"""
 
 import copy
 import json
@@ -31,7 +33,7 @@ LOOKS = [(each.name, name) for each in DEGRADATIONS for name in each.styles]
 
 
 def scene(height=96, width=112, seed=0):
-    """`1 3 H W` in -1..1: ramps, discs of plain colour, soft texture."""
+    """Return `1 3 H W` in -1..1: ramps, discs of plain colour, soft texture."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = (
         torch.linspace(0, 1, height)[:, None].expand(height, width),
@@ -122,7 +124,7 @@ def test_same_recipe_same_picture_also_from_json(kind, style):
         assert again == made and again.to_json() == made.to_json()
         first, second = apply_recipe(picture, made), apply_recipe(picture, again)
         both = apply_recipe(picture.expand(2, -1, -1, -1), made)
-        # Sums in another order may turn a rounding over.
+        # Sums in another order may flip a rounding.
         assert (both[0] - both[1]).abs().max() < 1e-5 and (both[:1] - first).abs().mean() < 1e-3
         assert (
             torch.equal(first, second)
@@ -142,7 +144,7 @@ def test_same_recipe_same_picture_also_from_json(kind, style):
 
 
 def leaves(tree, path=()):
-    """Where numbers stand in dicts and lists."""
+    """Yield where numbers stand in dicts and lists."""
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, (dict, list)):
             yield from leaves(value, (*path, key))
@@ -154,7 +156,7 @@ def leaves(tree, path=()):
 def test_hostile_numbers_are_refused_or_do_no_harm(kind, style):
     made = json.loads(recipe(kind, style, 0.5, 1).to_json())
     places = [("params", *path) for path in leaves(made["steps"][0]["params"])]
-    # Of a table of 64 steps the first, of all else everything.
+    # Of a table of 64 steps the first, of everything else all.
     places = [place for place in places if not isinstance(place[-1], int) or place[-1] == 0]
     for place in places:
         for value in (float("nan"), 1e9, -1e9, "5", None, [], {}, [[[[[[[1]]]]]]]):
@@ -216,8 +218,7 @@ def test_the_label_of_camera_noise_is_what_is_measured():
 
 
 def test_blur_and_noise_in_the_camera_are_one_pass_in_linear_light():
-    """A lamp keeps its light through the blur, and sums of light are those of linear light, not of display
-    values."""
+    """A lamp keeps its light through the blur: sums of linear light stay, not sums of display values."""
     lamp = torch.full((1, 3, 65, 65), -1.0)
     lamp[..., 30:35, 30:35] = 1.0
     for seed in range(6):

@@ -17,7 +17,7 @@ from aior_pack.aior_core.models.tone_curve import (
     shift,
     tones,
 )
-from aior_pack.aior_core.training import tone as training
+from aior_pack.aior_core.training.stages import tone as training
 
 NOISE, RAIN, HAZE, DARK = 0, 3, 5, 6
 
@@ -83,7 +83,7 @@ def fitted() -> ToneCurve:
     severities[dark, DARK], severities[noisy, NOISE] = 0.6, 0.3
     curve = initialise(ToneCurve(FIRST_KINDS, 32), torch.Generator().manual_seed(0))
     samples = {"appearance": appearance(lq), "tones": tones(cells(pictures)), "severities": severities}
-    training.fit(curve, samples, generator, how=training.Fit(60, 16, 2e-3, 1e-2))
+    training.fit(curve, samples, generator, how=training.FitOptions(60, 16, 2e-3, 1e-2))
     return curve
 
 

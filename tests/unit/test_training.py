@@ -57,16 +57,16 @@ def test_fast_depthwise_gradients_are_those_of_autograd(kernel, dilation, size):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(STAGES))
 def test_every_stage_changes_what_it_trains_and_nothing_else(networks, name):
-    from aior_pack.aior_core.training.maps import Memory
+    from aior_pack.aior_core.training.stages.maps import FeatureBuffer
 
-    stage, memory = STAGES[name], Memory(networks, photographs(), "cpu")
+    stage, buffer = STAGES[name], FeatureBuffer(networks, photographs(), "cpu")
     parameters = loop.trained_parameters(networks, stage.trains, stage.fixed)
     before = {k: v.clone() for k, v in networks.state_dict().items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
         clean, mix = (
-            memory(4, 64, generator)
+            buffer(4, 64, generator)
             if name == "maps"
             else (data.draw_batch(photographs(), 4, 64, generator), {})
         )
@@ -153,10 +153,10 @@ def test_what_looks_like_damage_and_is_none_is_wished_as_it_is(monkeypatch):
 
 
 def test_schedule_warms_up_holds_and_decays_to_nearly_nothing():
-    assert schedules.falling(0.0, 0, 0.6) == pytest.approx(1 / schedules.WARM_UP)
-    assert schedules.falling(0.3, 10_000, 0.6) == 1.0
-    assert schedules.falling(0.99, 10_000, 0.6) < 0.05
-    values = [schedules.falling(p / 100, 10_000, 0.6) for p in range(100)]
+    assert schedules.constant_then_sqrt(0.0, 0, 0.6) == pytest.approx(1 / schedules.WARM_UP)
+    assert schedules.constant_then_sqrt(0.3, 10_000, 0.6) == 1.0
+    assert schedules.constant_then_sqrt(0.99, 10_000, 0.6) < 0.05
+    values = [schedules.constant_then_sqrt(p / 100, 10_000, 0.6) for p in range(100)]
     assert values == sorted(values, reverse=True)
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 from aior_pack.aior_core.training import checkpoint, distributed, experts, loop
-from aior_pack.aior_core.training.plan import PLANS, Plan, StageBudget, in_all
+from aior_pack.aior_core.training.plan import PLANS, STAGE_NAMES, Plan, StageBudget, scaled
 from aior_pack.aior_core.training.precision import autocast, fast_dtype
 from aior_pack.aior_core.training.run_log import RunLog
-from aior_pack.aior_core.training.stages import STAGES
+from aior_pack.aior_core.training.stages import EXPORTS, STAGES
 from PIL import Image
 
 pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.slow]
@@ -214,9 +214,7 @@ def test_a_step_gets_what_a_caller_binds_to_it(tiny, tmp_path):
         (tmp_path / wished).touch()
         return STAGES["autoencoder"].step(networks, clean, generator)
 
-    stage = dataclasses.replace(
-        tiny.stage("autoencoder"), trains=("vae.decoder",), step=functools.partial(step, wished="called")
-    )
+    stage = dataclasses.replace(tiny.stage("autoencoder"), trains=("vae.decoder",))
     loop.train(
         tiny.networks(),
         stage,
@@ -224,6 +222,7 @@ def test_a_step_gets_what_a_caller_binds_to_it(tiny, tmp_path):
         loop.Options(tmp_path, 1.0),
         say=lambda line: None,
         watch=lambda p: False,
+        step=functools.partial(step, wished="called"),
     )
     assert (tmp_path / "called").exists()
     _, raw, _, _ = checkpoint.load(tmp_path / "autoencoder.safetensors")
@@ -297,13 +296,23 @@ def test_expert_shares_show_a_collapsed_router():
     assert experts.line(shares) == "  0 100   0   0 |  25  25  25  25"
 
 
+def test_the_command_line_knows_every_stage():
+    assert sorted(STAGE_NAMES) == sorted(EXPORTS) == sorted([*STAGES, "tone"])
+
+
+@pytest.mark.parametrize("weights, named", [({"rain": 1.0, "rian": 1.0}, "rian"), ({"rain": 0.0}, "above 0")])
+def test_a_mix_that_would_silently_train_nothing_is_refused(weights, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(STAGES["detail"], damage_options={"weights": weights})
+
+
 def test_every_plan_is_a_whole_chain_within_its_budget():
     for name, minutes, taught in (
         ("gpu-25min", 25, ["together", "fusion"]),
         ("cpu-2h", 120, ["detail", "fusion", "joint"]),
     ):
         plan = PLANS[name]
-        assert [leg.stage for leg in plan.fresh] == [
+        assert [budget.stage for budget in plan.fresh] == [
             "autoencoder",
             "detail",
             "prior",
@@ -313,14 +322,16 @@ def test_every_plan_is_a_whole_chain_within_its_budget():
             "keep",
             "maps",
         ]
-        assert [leg.stage for leg in plan.repeat] == [*taught, "keep", "maps"]
-        for legs in (plan.fresh, plan.repeat):
-            assert 0.9 * minutes <= sum(leg.minutes for leg in legs) <= minutes
-            short = in_all(legs, 10.0)
-            assert sum(leg.minutes for leg in short) == pytest.approx(10.0) and [
-                leg.stage for leg in short
-            ] == [leg.stage for leg in legs]
-            assert short[1].minutes / short[0].minutes == pytest.approx(legs[1].minutes / legs[0].minutes)
+        assert [budget.stage for budget in plan.repeat] == [*taught, "keep", "maps"]
+        for budgets in (plan.fresh, plan.repeat):
+            assert 0.9 * minutes <= sum(budget.minutes for budget in budgets) <= minutes
+            short = scaled(budgets, 10.0)
+            assert sum(budget.minutes for budget in short) == pytest.approx(10.0) and [
+                budget.stage for budget in short
+            ] == [budget.stage for budget in budgets]
+            assert short[1].minutes / short[0].minutes == pytest.approx(
+                budgets[1].minutes / budgets[0].minutes
+            )
 
 
 def test_a_plan_trains_all_stages_goes_on_and_repeats(tiny, tmp_path, capsys):

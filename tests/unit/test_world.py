@@ -1,4 +1,4 @@
-"""What training draws: how often from where, in which order, mild or not, and with which labels."""
+"""What training draws: how often from which source, in which order, mild or not, and with which labels."""
 
 import json
 from itertools import groupby
@@ -60,7 +60,7 @@ def test_shares_are_those_of_the_design(many):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_look_of_a_kind_is_drawn(kind):
-    # A messenger makes pictures smaller too; a mixture of one part only is none of the kind's looks.
+    # A messenger makes pictures smaller too. A mixture of one part is not one of the kind's looks.
     known = {None, *looks(kind, "camera"), *looks(kind, "published")} - {"messenger"}
     recipes = drawn(50 * len(known), weights={kind: 1.0}, count_weights=(0, 1))
     assert known == {
@@ -75,7 +75,8 @@ def test_weather_comes_first_and_files_last(many):
             continue  # each part has an order of its own
         ranks = [step.rank for step in recipe.steps]
         assert ranks == sorted(ranks), recipe
-        # What acts on light is done in one go, but for papers' darkness between weather and lens.
+        # Steps that act on light follow each other without a break, except for the darkness of papers between
+        # weather and lens.
         runs = [linear for linear, _ in groupby(step.linear for step in recipe.steps)]
         assert runs.count(True) <= 1 or "low_light" in recipe.kinds(), recipe
 

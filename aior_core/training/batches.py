@@ -1,4 +1,4 @@
-"""Where a stage's batches come from, and what such a source remembers so that a killed run goes on with the
+"""Where a stage's batches come from, and what such a source has to save so that a killed run resumes with the
 next batch."""
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from .data import Photographs, draw_batch
 from .pairs import Pairs, draw_mixed
 
 Draw = Callable[[int, int, torch.Generator], tuple[Any, dict]]
-"""`draw(count, side, generator)`: this process's part of a batch of `count`, as the stage's step takes it for
-`clean`, and its keywords."""
+"""`draw(count, side, generator)` -> this process's rows of a batch of `count` samples of `side` x `side` pixels:
+the stage's `clean`, and further keywords of its step."""
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What a source needs to go on: `numbers` that JSON can hold, and `tensors` of all processes together."""
+class DrawState:
+    """The state of a source of batches: `numbers` that JSON can hold, and `tensors` of all processes together."""
 
     numbers: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class StatefulDraw(Protocol):
     """A source of batches that depends on more than the generator it is given."""
 
-    def remembered(self) -> Remembered:
+    def state(self) -> DrawState:
         """What a checkpoint has to hold. All processes call this together."""
 
-    def go_on(self, step: int, memory: Remembered | None) -> None:
-        """Before the first draw of a run that goes on after `step` steps. Without `memory` the checkpoint
-        held none."""
+    def restore(self, step: int, state: DrawState | None) -> None:
+        """Restore a state before the first draw of a run that resumes after `step` steps. `state` is None where
+        the checkpoint holds none."""
 
 
-def fresh(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:
-    """Clean crops, never the same, with what to tell the step about real pairs among them. The generator
-    decides everything."""
+def fresh_crops(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:
+    """Clean crops that are never the same, and which of them are real pairs. The generator alone decides."""
 
     def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, dict]:
         rows = distributed.rows(count)
