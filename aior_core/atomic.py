@@ -19,9 +19,9 @@ STALE_SECONDS = 3600.0
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` write a file beside `path`, then move it to `path` in one step. Creates the folder.
 
-    The data reaches the disk before the move: otherwise a power cut could leave the new name on an empty file.
-    When `write` raises, its partial file is removed and `path` stays as it was. Partial files that killed
-    processes left behind for `path` are removed.
+    The data reaches the disk before the move: otherwise a power cut could leave the new name on an empty
+    file. When `write` raises, its partial file is removed and `path` stays as it was. Partial files that
+    killed processes left behind for `path` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -51,8 +51,8 @@ def stage(name: str) -> Stage:
 
 
 def draw(kind: str, stage: Stage, held: Networks, workers: int = 0) -> Draw | None:
-    """A source of batches of a `kind`: "fresh" ones, or encoded ones from a "buffer"; `workers` processes make
-    them in advance."""
+    """A source of batches of a `kind`: "fresh" ones, or encoded ones from a "buffer"; `workers` processes
+    make them in advance."""
     if kind == "maps":
         return FeatureBuffer(held, photographs(), "cpu", capacity=12, reused=2)
     made = None

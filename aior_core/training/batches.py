@@ -15,13 +15,14 @@ from .data import Photographs, draw_batch
 from .pairs import Pairs, draw_mixed
 
 Draw = Callable[[int, int, torch.Generator], tuple[Any, dict]]
-"""`draw(count, side, generator)` -> this process's rows of a batch of `count` samples of `side` x `side` pixels:
-the stage's `clean`, and further keywords of its step."""
+"""`draw(count, side, generator)` -> this process's rows of a batch of `count` samples of `side` x `side`
+pixels: the stage's `clean`, and further keywords of its step."""
 
 
 @dataclass(frozen=True)
 class DrawState:
-    """The state of a source of batches: `numbers` that JSON can hold, and `tensors` of all processes together."""
+    """The state of a source of batches: `numbers` that JSON can hold, and `tensors` of all processes
+    together."""
 
     numbers: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -35,8 +36,8 @@ class StatefulDraw(Protocol):
         """What a checkpoint has to hold. All processes call this together."""
 
     def restore(self, step: int, state: DrawState | None) -> None:
-        """Restore a state before the first draw of a run that resumes after `step` steps. `state` is None where
-        the checkpoint holds none."""
+        """Restore a state before the first draw of a run that resumes after `step` steps. `state` is None
+        where the checkpoint holds none."""
 
 
 def fresh_crops(photographs: Photographs, pairs: Pairs | None, pair_share: float, device: str) -> Draw:

@@ -1,16 +1,17 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Checkpoints: everything that a run needs to resume as if it had never stopped.
 
 A checkpoint is one safetensors file. `ema/` holds the averaged weights of all networks, `raw/` the weights
-that were trained, `optimizer/` the optimizers' state, `draw/` what the source of the batches remembers, and
-`generator` and `gpu_generator` the states of the random generators. Its metadata holds the run's numbers as
+that are trained, `optimizer/` the state of the optimizers, `draw/` the state of the source of batches,
+`generator` and `gpu_generator` the states of the random generators. The metadata holds the run's numbers as
 JSON. Nothing is rounded. Checkpoints of versions up to 0.1.0 hold weights in fp16 and no optimizer state;
-they are still read.
+they can still be read.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -27,15 +28,15 @@ def save(
     path: Path,
     networks: Parts,
     ema: dict[str, Tensor],
-    state: dict,
+    state: dict[str, Any],
     generator: torch.Generator,
     extras: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write atomically: what was there before stays until the new file is whole.
+    """Replace the checkpoint at `path` in one step.
 
-    networks: with the weights that were trained last. ema: the averages of those, by name. state: numbers for
-    JSON, at least `step` and `seconds`. extras: tensors of the optimizers, the source of the batches and the
-    GPU's generator, by their names in the file.
+    networks: with the weights that were trained last. ema: their averages, by name. state: numbers for JSON,
+    at least `step` and `seconds`. extras: tensors of the optimizers, the source of batches and the GPU's
+    generator, by their names in the file.
     """
     raw = networks.state_dict()
     tensors = {f"ema/{k}": ema.get(k, v) for k, v in raw.items()} | {f"raw/{k}": raw[k] for k in ema}
@@ -43,21 +44,21 @@ def save(
     _write(path, tensors, state)
 
 
-def _write(path: Path, tensors: dict[str, Tensor], state: dict) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     stored: dict[str, Tensor] = {}
-    places: set[int] = set()
+    addresses: set[int] = set()
     for key, tensor in tensors.items():
-        held = _stored(tensor)
-        # The format refuses tensors that share memory, as averages do that are the weights themselves.
-        place = held.untyped_storage().data_ptr()
-        stored[key] = held.clone() if place in places else held
-        places.add(place)
-    atomic_write(path, lambda part: save_file(stored, part, metadata={"state": json.dumps(state)}))
+        held = _compact(tensor)
+        # safetensors refuses tensors that share memory, as averages do that are the weights themselves.
+        address = held.untyped_storage().data_ptr()
+        stored[key] = held.clone() if address in addresses else held
+        addresses.add(address)
+    atomic_write(path, lambda partial: save_file(stored, partial, metadata={"state": json.dumps(state)}))
 
 
-def _stored(tensor: Tensor) -> Tensor:
-    """On the CPU, without loss: in fp16 where every number of it is one of fp16, as those of shipped weights
-    are."""
+def _compact(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU: in fp16 where that loses nothing, as for weights that were shipped, else as it
+    is."""
     tensor = tensor.detach().to("cpu").contiguous()
     if tensor.dtype != torch.float32:
         return tensor
@@ -65,9 +66,9 @@ def _stored(tensor: Tensor) -> Tensor:
     return half if torch.equal(half.float(), tensor) else tensor
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict, Tensor]:
-    """EMA weights (all networks), raw weights (what was trained), state, generator state; floats come back in
-    fp32."""
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any], Tensor]:
+    """The averaged weights of all networks, the raw weights of what was trained, the state, and the
+    generator's state. Floats are in fp32."""
     with safe_open(path, "pt") as file:
         held = json.loads(file.metadata()["state"])
         generator = file.get_tensor("generator")
@@ -87,8 +88,8 @@ def _float(tensor: Tensor) -> Tensor:
 
 
 def extras(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """What a checkpoint holds beside weights and `generator`, under names that start with `prefix`, which is
-    taken off."""
+    """The tensors of a checkpoint besides the weights and `generator` whose names start with `prefix`, under
+    names without it."""
     with safe_open(path, "pt") as file:
         names = [
             key
@@ -99,28 +100,30 @@ def extras(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a safetensors file is a checkpoint, not weights as they ship."""
+    """Whether a safetensors file is a checkpoint, as opposed to weights as they ship."""
     with safe_open(path, "pt") as file:
         return "generator" in file.keys()
 
 
-def state(path: Path) -> dict:
-    """Of a checkpoint, how far it is: `step`, `seconds` and what else the run noted."""
+def state(path: Path) -> dict[str, Any]:
+    """The numbers of a checkpoint: `step`, `seconds`, and what else the run noted."""
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["state"])
 
 
-def amend(path: Path, changes: dict, ema: dict[str, Tensor]) -> None:
-    """Change numbers of a checkpoint's state and some averaged weights. All else stays."""
+def amend(path: Path, changes: dict[str, Any], ema: dict[str, Tensor]) -> None:
+    """Change numbers of a checkpoint's state and some of its averaged weights. Everything else stays."""
     with safe_open(path, "pt") as file:
         held = json.loads(file.metadata()["state"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     _write(path, tensors | {f"ema/{key}": value for key, value in ema.items()}, held | changes)
 
 
-def resume(path: Path, networks: Parts, generator: torch.Generator) -> tuple[dict[str, Tensor], dict]:
-    """Put the raw weights and the generator's state of a checkpoint back; returns the averaged weights and
-    the state."""
+def resume(
+    path: Path, networks: Parts, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Restore the raw weights and the generator of a checkpoint; returns the averaged weights and the
+    state."""
     ema, raw, held, generator_state = load(path)
     networks.load_state_dict(ema | raw)
     generator.set_state(generator_state)

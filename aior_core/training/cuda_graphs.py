@@ -1,12 +1,13 @@
 """Steps of a stage as CUDA graphs: captured once per shape and choice, then replayed.
 
-A step of `detail` launches some four thousand kernels, and a processor needs longer to launch them than the GPU
-needs to run them. A graph is one launch. Measured on an H200: eleven steps of a megapixel a second, with the
-GPU busy 98 % of the time; an H100 that waited for its processor made not quite four steps of two megapixels.
+A step of `detail` launches some four thousand kernels, and a processor needs longer to launch them than the
+GPU needs to run them. A graph is one launch. Measured on an H200: eleven steps of a megapixel a second, with
+the GPU busy 98 % of the time; an H100 that waited for its processor made not quite four steps of two
+megapixels.
 
 Everything that changes from step to step has to stay at the same address. So inputs are copied to fixed
-tensors, gradients stay allocated, and random numbers come from one GPU generator that is registered with every
-graph.
+tensors, gradients stay allocated, and random numbers come from one GPU generator that is registered with
+every graph.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Step = Callable[..., tuple[Tensor, Logs]]
 Choose = Callable[[torch.Generator], str | None]
 
 Gradients = Callable[[Tensor, torch.Generator, dict[str, Any]], tuple[Tensor, Logs]]
-"""`gradients(clean, generator, batch)` runs a step forward and backward and adds to the parameters' gradients.
-Returns the loss and the logs, both detached."""
+"""`gradients(clean, generator, batch)` runs a step forward and backward and adds to the parameters'
+gradients. Returns the loss and the logs, both detached."""
 
 
 def eager_steps(networks: Parts, step: Step, device: str) -> Gradients:
@@ -46,8 +47,8 @@ def eager_steps(networks: Parts, step: Step, device: str) -> Gradients:
 class CudaGraphSteps:
     """`Gradients` of a step whose inputs are tensors only, which means that damage was made in advance.
 
-    choose: what the step would draw its `choice` with; a graph is captured for each choice and shape. Gradients
-    may be zeroed between steps, but not set to None.
+    choose: what the step would draw its `choice` with; a graph is captured for each choice and shape.
+    Gradients may be zeroed between steps, but not set to None.
     """
 
     def __init__(self, networks: Parts, step: Step, choose: Choose, seed: int):
@@ -72,7 +73,8 @@ class CudaGraphSteps:
         return result
 
     def _capture(self, key: tuple, inputs: dict[str, Any], choice: dict[str, str]) -> tuple[Tensor, Logs]:
-        """Run the step eagerly, which compiles its kernels and allocates all gradients; then capture one like it."""
+        """Run the step eagerly, which compiles its kernels and allocates all gradients; then capture one like
+        it."""
         held = copied(inputs)
         batch = {name: value for name, value in held.items() if name != "clean"} | choice
         with self.constants:
@@ -87,7 +89,8 @@ class CudaGraphSteps:
 
 
 class CachedConstants(TorchFunctionMode):
-    """Inside, `torch.tensor` of plain numbers makes each tensor once: a graph cannot copy numbers from the CPU."""
+    """Inside, `torch.tensor` of plain numbers makes each tensor once: a graph cannot copy numbers from the
+    CPU."""
 
     def __init__(self):
         super().__init__()
@@ -125,8 +128,8 @@ def _all_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def copied(value: Any, made: dict[int, Tensor] | None = None) -> Any:
-    """A copy of a tensor, a dictionary or a dataclass with tensors of its own. A tensor that occurs twice occurs
-    twice in the copy. made: copies so far, by the identity of the original."""
+    """A copy of a tensor, a dictionary or a dataclass with tensors of its own. A tensor that occurs twice
+    occurs twice in the copy. made: copies so far, by the identity of the original."""
     made = {} if made is None else made
     if isinstance(value, Tensor):
         return made.setdefault(id(value), value.clone())

@@ -1,7 +1,8 @@
-"""Depth-wise convolutions whose weight gradients are fast and right on CPUs.
+"""Depth-wise convolutions whose weight gradients are fast and correct on CPUs.
 
-PyTorch 2.13's CPU kernels take a fast path only for 3x3 undilated depth-wise gradients: 5x5 and 7x7 weight gradients are
-50 times slower, and the bf16 weight gradient of a dilated one holds garbage (seen: 1e27). Both reduce to the 3x3 case.
+PyTorch 2.13's CPU kernels are fast for weight gradients of undilated 3x3 depth-wise convolutions only. Those
+of 5x5 and 7x7 kernels are 50 times slower, and the bfloat16 gradient of a dilated kernel is garbage (values
+of 1e27 were seen). Both cases are reduced to the 3x3 case here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 
 class _LargeKernel(torch.autograd.Function):
-    """Undilated depth-wise convolution; its weight gradient is put together from 3x3 blocks of shifted inputs."""
+    """An undilated depth-wise convolution whose weight gradient is assembled from 3x3 blocks of shifted
+    inputs."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -26,13 +28,13 @@ class _LargeKernel(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         channels, kernel = x.shape[1], weight.shape[-1]
-        reach, (height, width) = kernel // 2, x.shape[2:]
+        padding, (height, width) = kernel // 2, x.shape[2:]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        same = [1, 1], [reach, reach], [1, 1], False, [0, 0], channels
+        same = [1, 1], [padding, padding], [1, 1], False, [0, 0], channels
         grad_x = torch.ops.aten.convolution_backward(grad, x, weight, [0], *same, [True, False, False])[0]
         blocks = -(-kernel // 3)
         spare = 3 * blocks - kernel
-        padded = F.pad(x, (reach, reach + spare, reach, reach + spare)).contiguous(
+        padded = F.pad(x, (padding, padding + spare, padding, padding + spare)).contiguous(
             memory_format=torch.channels_last
         )
         grad_weight = weight.new_empty(channels, 1, 3 * blocks, 3 * blocks)
@@ -51,13 +53,15 @@ class _LargeKernel(torch.autograd.Function):
 
 
 def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    assert convolution.bias is not None
     weight, bias = convolution.weight.to(x.dtype), convolution.bias.to(x.dtype)
     step = convolution.dilation[0]
     if step == 1 and weight.shape[-1] == 3:
         return nn.Conv2d.forward(convolution, x)
     if step == 1:
         return _LargeKernel.apply(x, weight, bias)
-    # Each of the step x step sub-grids sees only itself: as pictures of their own they need no dilation.
+    # A dilated kernel never mixes the step x step sub-grids of pixels. As separate pictures they need no
+    # dilation.
     height, width = x.shape[2:]
     x = F.pad(x, (0, -width % step, 0, -height % step))
     x = rearrange(x, "b c (h p) (w q) -> (b p q) c h w", p=step, q=step).contiguous(
@@ -69,7 +73,8 @@ def _forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def full_weight(weight: Tensor) -> Tensor:
-    """Depth-wise weights `C 1 k k` as those of a convolution from all channels to all, `C C k k`, channels last in memory."""
+    """Depth-wise weights `C 1 k k` as the weights of a full convolution, `C C k k`, with zeros between
+    different channels; channels last in memory."""
     return (
         torch.diag_embed(weight[:, 0].permute(1, 2, 0))
         .permute(2, 3, 0, 1)
@@ -78,17 +83,22 @@ def full_weight(weight: Tensor) -> Tensor:
 
 
 def is_depthwise(convolution: nn.Conv2d) -> bool:
-    """Whether every channel is convolved by itself, with its neighbourhood."""
+    """Whether every channel is convolved separately, with a kernel larger than 1x1."""
     return convolution.groups == convolution.in_channels > 1 and convolution.kernel_size[0] > 1
 
 
 def fast_gradients(network: nn.Module) -> nn.Module:
-    """Make every depth-wise convolution in `network` train fast on CPUs; its results and its state dict stay the same."""
+    """Make every depth-wise convolution in `network` train fast on CPUs. Results and state dict stay the
+    same.
+
+    Raises ValueError for a dilated kernel that is not 3x3.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and is_depthwise(module):
             if module.dilation[0] > 1 and module.kernel_size[0] != 3:
                 raise ValueError(
                     f"fast_gradients: a dilated kernel of {module.kernel_size[0]} is not covered; expected 3"
                 )
-            module.forward = types.MethodType(_forward, module)
+            # Set as an attribute, which wins over the method of the class.
+            vars(module)["forward"] = types.MethodType(_forward, module)
     return network

@@ -1,9 +1,12 @@
-"""Depth-wise convolutions of pictures whose channels lie last, on GPUs, in Triton.
+"""Depth-wise convolutions of pictures with channels last, on GPUs, in Triton.
 
-A full convolution with zeros between the channels does as many times the arithmetic as there are channels: 70 % of all that a step of `detail` computed.
-Here a program makes a few rows of pixels in one block of channels, tap by tap; neighbouring taps find what they read in the nearest cache. Measured
-on an H200, forward and backward one by one with all that a processor adds, eleven shapes of `detail`: 16.0 ms as full convolutions, 11.2 so, from
-2.0 against 0.8 (7x7, 192 channels) to no difference (3x3, 64). A step as a whole became 3 % faster: it waits for memory, not for arithmetic.
+A full convolution with zeros between the channels does C times the arithmetic for C channels: that was 70 %
+of the arithmetic of a step of `detail`. Here a program computes a few rows of pixels in one block of
+channels, tap by tap; neighbouring taps read from the nearest cache.
+
+Measured on an H200, forward and backward of eleven shapes of `detail`, launched one by one: 16.0 ms as full
+convolutions, 11.2 ms here; from 2.0 against 0.8 ms (7x7, 192 channels) to no difference (3x3, 64 channels).
+The whole step became 3 % faster, as it waits for memory, not for arithmetic.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from torch import Tensor
 from .kernels import bias_gradient, triton
 
 BLOCK = 32
-"""Channels at a time, of which all levels have a multiple."""
+"""Channels at a time. The widths of all levels are multiples of it."""
 NUMBERS, SUMS = 2048, 8192
-"""Results that a program holds at a time, and sums of a weight's gradient."""
+"""Results that a program holds at a time, and partial sums of a weight's gradient."""
 PROGRAMS = 2112
-"""That share the sums of a weight's gradient: sixteen for each multiprocessor of the largest GPUs."""
+"""Programs that share the sums of a weight's gradient: sixteen for each multiprocessor of the largest
+GPUs."""
 CHANGING = ("pixels", "height", "width", "step")
-"""Numbers for which nothing is compiled anew."""
+"""Arguments whose values do not make Triton compile a kernel anew."""
 
 if triton is not None:
     from triton import language as tl
@@ -28,7 +32,8 @@ if triton is not None:
     @triton.jit(do_not_specialize=CHANGING)
     def _forward(
         x_at, taps_at, bias_at, y_at, pixels, height, width, channels, step,
-        kernel: tl.constexpr, block: tl.constexpr, many: tl.constexpr, flipped: tl.constexpr, biased: tl.constexpr,
+        kernel: tl.constexpr, block: tl.constexpr, many: tl.constexpr,
+        flipped: tl.constexpr, biased: tl.constexpr,
     ):  # fmt: skip
         blocks = tl.cdiv(channels, block)
         first = tl.program_id(0) // blocks * many
@@ -39,7 +44,7 @@ if triton is not None:
         own = first.to(tl.int64) * channels
         place = tl.arange(0, many)[:, None] * channels + channel[None, :]
         made = tl.zeros([many, block], dtype=tl.float32)
-        # Rows of taps one after the other: all of them at once are more than registers can hold.
+        # One row of taps after the other: all of them together do not fit into the registers.
         for upper in range(kernel):
             down = (upper - kernel // 2) * step
             level = real & (row + down >= 0) & (row + down < height)
@@ -66,7 +71,8 @@ if triton is not None:
         x_at, dy_at, sums_at, pixels, height, width, channels, step,
         kernel: tl.constexpr, taps: tl.constexpr, block: tl.constexpr, many: tl.constexpr,
     ):  # fmt: skip
-        """Of the pixels whose turn it is, one row of taps in one block of channels; `taps`: the kernel's side as a power of two."""
+        """Sum one row of taps in one block of channels over this program's pixels. taps: the kernel's side
+        rounded up to a power of two."""
         channel, tap = tl.program_id(2) * block + tl.arange(0, block), tl.arange(0, taps)
         there = channel < channels
         down, across = (tl.program_id(1) - kernel // 2) * step, (tap - kernel // 2) * step
@@ -115,7 +121,7 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor | None, kernel: int, step: 
 
 
 def _weight_gradient(x: Tensor, dy: Tensor, kernel: int, step: int) -> Tensor:
-    """`B H W C` twice -> `k*k C`, fp32."""
+    """Input and output gradient, both `B H W C` -> the weight's gradient `k*k C`, fp32."""
     batch, height, width, channels = x.shape
     pixels, blocks, taps = (
         batch * height * width,
@@ -132,7 +138,11 @@ def _weight_gradient(x: Tensor, dy: Tensor, kernel: int, step: int) -> Tensor:
 
 
 class Depthwise(torch.autograd.Function):
-    """`x` `B C H W`, whose channels lie last in memory; `weight` `C 1 k k` (k odd) and `bias` `C`, fp32; `step` is the dilation. The result is as large as `x`."""
+    """A depth-wise convolution that keeps the size of `x`.
+
+    x: `B C H W`, channels last in memory. weight: `C 1 k k`, k odd, and bias: `C`, both fp32. step: the
+    dilation.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, step: int) -> Tensor:
@@ -145,7 +155,7 @@ class Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, taps = ctx.saved_tensors
-        lying = dy.permute(0, 2, 3, 1).contiguous()
-        dx = _convolved(lying, taps, None, ctx.kernel, ctx.step, True).permute(0, 3, 1, 2)
-        dweight = _weight_gradient(x, lying, ctx.kernel, ctx.step)
-        return dx, dweight.T.reshape(-1, 1, ctx.kernel, ctx.kernel), bias_gradient(lying), None
+        channels_last = dy.permute(0, 2, 3, 1).contiguous()
+        dx = _convolved(channels_last, taps, None, ctx.kernel, ctx.step, True).permute(0, 3, 1, 2)
+        dweight = _weight_gradient(x, channels_last, ctx.kernel, ctx.step)
+        return dx, dweight.T.reshape(-1, 1, ctx.kernel, ctx.kernel), bias_gradient(channels_last), None

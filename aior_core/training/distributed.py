@@ -1,8 +1,8 @@
 """Training in several processes under `torchrun`: together they compute what one process would.
 
-Every process draws the random numbers of the whole batch from the same generator and works on its own rows. So
-crops, recipes and noise are those of a single process; only the noise of the routers in `joint` is the same in
-all processes. Without `torchrun` there is one process, and the functions here do nothing.
+Every process draws the random numbers of the whole batch from the same generator and works on its own rows.
+So crops, recipes and noise are those of a single process; only the noise of the routers in `joint` is the
+same in all processes. Without `torchrun` there is one process, and the functions here do nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def processes(device: str) -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     yield
-    # Not after an error: the other processes may wait in the middle of a step, and torchrun ends them only when
-    # this process exits.
+    # Not after an error: the other processes may wait in the middle of a step, and torchrun ends them only
+    # when this process exits.
     dist.destroy_process_group()
 
 
@@ -54,28 +54,29 @@ def rows(count: int) -> slice:
 
 
 def divisible(count: float) -> int:
-    """The smallest batch of at least `count` samples that has equally many, and at least one, for each process."""
+    """The smallest batch of at least `count` samples that has equally many, and at least one, for each
+    process."""
     return world() * max(1, math.ceil(count / world()))
 
 
 def normal(shape: Iterable[int], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
     """Normal noise of `shape`: this process's rows of one draw for the whole batch.
 
-    On a GPU the GPU draws, from a seed that `generator` gives: a processor needs longer for the noise of a batch
-    than a GPU needs for the whole step. A generator of a GPU draws there, whatever `device` says.
+    On a GPU the GPU draws, from a seed that `generator` gives: a processor needs longer for the noise of a
+    batch than a GPU needs for the whole step. A generator of a GPU draws there, whatever `device` says.
     """
     count, *rest = shape
     if generator.device.type != "cpu":
         device = generator.device
     elif torch.device(device).type != "cpu":
-        seed = torch.randint(2**62, (), generator=generator).item()
+        seed = int(torch.randint(2**62, (), generator=generator).item())
         generator = torch.Generator(device).manual_seed(seed)
     return torch.randn(world() * count, *rest, generator=generator, device=device)[rows(world() * count)]
 
 
 def uniform(shape: Iterable[int], generator: torch.Generator) -> Tensor:
-    """Uniform numbers in 0..1 of `shape`: this process's rows of one draw for the whole batch, on the generator's
-    device."""
+    """Uniform numbers in 0..1 of `shape`: this process's rows of one draw for the whole batch, on the
+    generator's device."""
     count, *rest = shape
     return torch.rand(world() * count, *rest, generator=generator, device=generator.device)[
         rows(world() * count)
@@ -103,8 +104,8 @@ def gather(own: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: list[Tensor]) -> None:
-    """Give every process the mean gradient. A parameter that no process used keeps None, so that AdamW skips it
-    as it would in a single process."""
+    """Give every process the mean gradient. A parameter that no process used keeps None, so that AdamW skips
+    it as it would in a single process."""
     if world() == 1:
         return
     used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
@@ -139,7 +140,8 @@ def mean(numbers: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
 
 
 def broadcast_numbers(*numbers: float) -> list[float]:
-    """The first process's numbers. Clocks differ, and all processes have to leave the loop in the same step."""
+    """The first process's numbers. Clocks differ, and all processes have to leave the loop in the same
+    step."""
     if world() == 1:
         return list(numbers)
     shared = torch.tensor(numbers, dtype=torch.float64, device=_device())

@@ -14,8 +14,8 @@ class EMA:
     """The average of the trained parameters, in fp32. Over short runs it covers the last tenth of the steps.
 
     The update is PyTorch's own. `torch.optim.swa_utils.AveragedModel` itself does not fit: it copies whole
-    modules (here five networks, most of them frozen, with layers whose forward functions are bound), its first
-    update replaces the average, and its decay is constant.
+    modules (here five networks, most of them frozen, with layers whose forward functions are bound), its
+    first update replaces the average, and its decay is constant.
     """
 
     def __init__(
@@ -24,7 +24,8 @@ class EMA:
         decay: float,
         values: Mapping[str, Tensor] | None = None,
     ):
-        """values: the average of the run that is resumed; without it the average starts from the parameters."""
+        """values: the average of the run that is resumed; without it the average starts from the
+        parameters."""
         self.decay, self.parameters = decay, dict(parameters)
         # In each parameter's own memory layout: updates in another layout may be rounded otherwise.
         self.values = {

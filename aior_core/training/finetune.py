@@ -1,7 +1,7 @@
 """Fine-tuning a restorer inside ComfyUI on a user's own pictures: what the node Train AIOR Restorer does.
 
-MODEL and VAE stay as they are, so that what is learnt is one restorer that goes with the same two. All that is trained are copies:
-the wires that came in are not changed.
+MODEL and VAE stay as they are, so that what is learnt is one restorer that goes with the same two. All that
+is trained are copies: the wires that came in are not changed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ FREE_ALL = 1e20
 
 @dataclass(frozen=True)
 class Settings:
-    """`minutes` in all, earlier runs of the same settings counted in. `kinds`: what is synthesised on clean pictures; not for pairs."""
+    """`minutes` in all, earlier runs of the same settings counted in. `kinds`: what is synthesised on clean
+    pictures; not for pairs."""
 
     stage: str = "detail"
     minutes: float = 10.0
@@ -64,14 +65,16 @@ def train_restorer(
     damaged: Tensor | None = None,
     clean: Tensor | None = None,
 ) -> tuple[Restorer, Tensor, str]:
-    """Fine-tune a compact restorer on the pictures in `folder` -> the new Restorer, IMAGE of the loss, summary.
+    """Fine-tune a compact restorer on the pictures in `folder` -> the new Restorer, IMAGE of the loss,
+    summary.
 
-    `folder`: absolute or below ComfyUI's input folder, clean pictures, or pairs in `lq/` and `gt/`. damaged, clean: IMAGE `B H W C`
-    in 0..1 of one size; the first is repaired in the previews, and measured if there is a clean one too.
-    The run's checkpoint stays in ComfyUI's output folder: the same settings, weights and pictures again go on from it, with more
-    minutes or after a cancel, or return its result. On a cancel the restorer so far is also written to where its loader finds it.
-    The same seed draws the same crops and damages; how many fit into the minutes depends on the machine.
-    Raises ValueError saying what is wrong with the wires, the folder or the pictures, RuntimeError when the training diverges.
+    `folder`: absolute or below ComfyUI's input folder, clean pictures, or pairs in `lq/` and `gt/`. damaged,
+    clean: IMAGE `B H W C` in 0..1 of one size; the first is repaired in the previews, and measured if there
+    is a clean one too. The run's checkpoint stays in ComfyUI's output folder: the same settings, weights and
+    pictures again go on from it, with more minutes or after a cancel, or return its result. On a cancel the
+    restorer so far is also written to where its loader finds it. The same seed draws the same crops and
+    damages; how many fit into the minutes depends on the machine. Raises ValueError saying what is wrong with
+    the wires, the folder or the pictures, RuntimeError when the training diverges.
     """
     require_numbers(minutes=settings.minutes, learning_rate=settings.learning_rate)
     if settings.stage not in STAGE_NAMES:
@@ -96,17 +99,17 @@ def train_restorer(
     with torch.inference_mode(False), _trains():
         networks = _copy(model, vae, restorer)
         run = training_folder(f"{settings.stage}-{_key(networks, settings, files)}")
-        onlooker = Callbacks(run / "curve.json", example, 60 * settings.minutes)
-        _run(networks, settings, pictures, run, onlooker, restorer)
-        trained = _result(networks, restorer, _note(restorer, settings, place, pictures, onlooker))
-    measured = "" if not onlooker.curve.decibels else f"\n{onlooker.decibels()}"
-    first, last = onlooker.curve.ends()
+        callbacks = Callbacks(run / "curve.json", example, 60 * settings.minutes)
+        _run(networks, settings, pictures, run, callbacks, restorer)
+        trained = _result(networks, restorer, _note(restorer, settings, place, pictures, callbacks))
+    measured = "" if not callbacks.curve.decibels else f"\n{callbacks.decibels()}"
+    first, last = callbacks.curve.ends()
     summary = (
-        f"{settings.stage}: {len(onlooker.curve.losses)} steps in {onlooker.minutes():.1f} minutes on {pictures.describe()} of {place}\n"
+        f"{settings.stage}: {len(callbacks.curve.losses)} steps in {callbacks.minutes():.1f} minutes on {pictures.describe()} of {place}\n"
         f"loss {first:.4f} at first, {last:.4f} at last{measured}\n"
         f"Kept in {run}: run again with more minutes to go on from here."
     )
-    return trained, onlooker.curve.draw(settings.stage), summary
+    return trained, callbacks.curve.draw(settings.stage), summary
 
 
 def pictures_fingerprint(folder: str) -> str:
@@ -140,7 +143,8 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
 
 @contextmanager
 def _trains() -> Iterator[None]:
-    """As the host's own training node: room on the GPU first, its flag for layers that differ in training, memory given back."""
+    """As the host's own training node: room on the GPU first, its flag for layers that differ in training,
+    memory given back."""
     device = management.get_torch_device()
     if not management.is_device_cpu(device):
         management.free_memory(FREE_ALL, device)
@@ -158,7 +162,8 @@ def _device() -> str:
 
 
 def _copy(model: ModelPatcher, vae: VAE, restorer: Restorer) -> Networks:
-    """Networks in fp32 on the CPU with the weights of the wires; nothing in them is shared with those, or an inference tensor."""
+    """Networks in fp32 on the CPU with the weights of the wires; nothing in them is shared with those, or an
+    inference tensor."""
     unet, autoencoder = model.model.diffusion_model, vae.first_stage_model
     config = CompactConfig(
         autoencoder.config, unet_config(model.model.model_config.unet_config), restorer.config
@@ -192,7 +197,7 @@ def _run(
     settings: Settings,
     pictures: own_pictures.OwnPictures,
     run: Path,
-    onlooker: Callbacks,
+    callbacks: Callbacks,
     restorer: Restorer,
 ) -> None:
     device = _device()
@@ -208,33 +213,34 @@ def _run(
     )
     stage = _stage(settings, pictures.largest_crop)
     path = run / f"{stage.name}.safetensors"
-    onlooker.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
+    callbacks.begin(networks.to(device), checkpoint.state(path)["seconds"] if path.exists() else 0.0)
     try:
         loop.train(
             networks,
             stage,
             pictures.clean,
             options,
-            validate=onlooker.look,
+            validate=callbacks.validate,
             say=logging.debug,
-            watch=onlooker.watch,
+            watch=callbacks.on_step,
             pairs=pictures.pairs,
-            step=onlooker.patient(stage.step),
+            step=callbacks.uninterrupted(stage.step),
         )
     except management.InterruptProcessingException:
-        _keep_unfinished(networks, path, onlooker, restorer, settings)
+        _keep_unfinished(networks, path, callbacks, restorer, settings)
         raise
     finally:
-        onlooker.end()
-    onlooker.require_wanted()
+        callbacks.end()
+    callbacks.raise_if_cancelled()
 
 
 def _keep_unfinished(
-    networks: Networks, path: Path, onlooker: Callbacks, restorer: Restorer, settings: Settings
+    networks: Networks, path: Path, callbacks: Callbacks, restorer: Restorer, settings: Settings
 ) -> None:
-    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on from."""
+    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on
+    from."""
     place = unfinished_place(path.parent.name)
-    note = f"{settings.stage}, cancelled after {onlooker.minutes():.1f} of {settings.minutes:g} minutes"
+    note = f"{settings.stage}, cancelled after {callbacks.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
     logging.info(
         f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same settings again go on."
@@ -242,7 +248,8 @@ def _keep_unfinished(
 
 
 def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
-    """The trained weights, in fp16 as a file holds them, as a Restorer of the host. Raises ValueError where fp16 cannot hold them."""
+    """The trained weights, in fp16 as a file holds them, as a Restorer of the host. Raises ValueError where
+    fp16 cannot hold them."""
     state = as_saved(networks.state_dict(), f"{NODE}: what was trained from {restorer.source}")
     return build_restorer(state, restorer.config, restorer.source, note)
 
@@ -252,11 +259,11 @@ def _note(
     settings: Settings,
     folder: Path,
     pictures: own_pictures.OwnPictures,
-    onlooker: Callbacks,
+    callbacks: Callbacks,
 ) -> str:
     kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
     own = (
-        f"{settings.stage}, {onlooker.minutes():.1f} minutes, {len(onlooker.curve.losses)} steps on {pictures.describe()} of {folder.name}{kinds}, "
+        f"{settings.stage}, {callbacks.minutes():.1f} minutes, {len(callbacks.curve.losses)} steps on {pictures.describe()} of {folder.name}{kinds}, "
         f"learning rate x{settings.learning_rate:g}, seed {settings.seed}, from {restorer.source}"
     )
     return "; ".join(filter(None, (restorer.note, own)))
@@ -300,12 +307,15 @@ class FineTuneDetail(Stage):
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    """LQ encoder and DAEM on the latents that they will meet: the sampler's, in one or four steps, or the LQ picture's own.
+    """LQ encoder and DAEM on the latents that they will meet: the sampler's, in one or four steps, or the LQ
+    picture's own.
 
-    The decoder is frozen, so what it makes of a latent has to be seen while DAEM learns, and DAFF answers to features that move.
+    The decoder is frozen, so what it makes of a latent has to be seen while DAEM learns, and DAFF answers to
+    features that move.
     """
     batch = damage(clean, generator, **mix)
-    # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be used here too.
+    # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be
+    # used here too.
     encoded = encode_prior(networks, batch.lq)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():

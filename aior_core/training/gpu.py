@@ -1,14 +1,16 @@
-"""How layers of the networks run while they are trained on a GPU; on a processor all stays as it is.
+"""How layers of the networks run while they are trained on a GPU. On a CPU they run as PyTorch has them.
 
-Depth-wise convolutions run by kernels of their own, or, without Triton, as full ones with zeros between the channels: up to hundreds of times the
-arithmetic, which tensor cores do in about the time that the pictures take to be read. With everything as PyTorch and cuDNN have it, seven steps of
-`detail` on two megapixels had not come to their end after 77 seconds (H100, PyTorch 2.11, bfloat16, channels last; which kernel is to blame was not
-looked for). As full ones one takes 0.17 seconds.
+Depth-wise convolutions run in Triton kernels of our own. Without Triton they run as full convolutions with
+zeros between the channels: hundreds of times the arithmetic, which tensor cores do in about the time that
+reading the pictures takes. With PyTorch's and cuDNN's own kernels, seven steps of `detail` on two megapixels
+were not done after 77 seconds (H100, PyTorch 2.11, bfloat16, channels last). As full convolutions one step
+takes 0.17 seconds.
 """
 
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ from .depthwise import full_weight, is_depthwise
 from .depthwise_kernels import Depthwise
 
 EIGHT = 8
-"""Tensor cores take channels by eight; a picture's three go another way, ten times slower, unless zeros are put beside them."""
+"""Tensor cores take channels in multiples of eight. The three channels of a picture would take a path that is
+ten times slower, so they are padded with zeros."""
 
 
 def on_gpu(x: Tensor) -> bool:
@@ -34,7 +37,7 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
         return nn.LayerNorm.forward(norm, x)
     if kernels.triton is not None:
         return kernels.ShortNorm.apply(x, norm.weight, norm.bias, norm.eps)
-    # Autocast would make fp32 of it, three times as much to read and write.
+    # Autocast would compute it in fp32, with three times as much memory to read and write.
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(
             x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps
@@ -48,7 +51,8 @@ def _gated(block: NAFBlock, x: Tensor) -> Tensor:
 
 
 def _mix(level: DAEMLevel, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
-    """Every sample through every expert: which of them count would have to be asked of the GPU, which then waits for its processor."""
+    """Run every sample through every expert. To skip experts, the CPU would have to read the gates, and the
+    GPU would have to wait for it."""
     if not on_gpu(x):
         return DAEMLevel.mix(level, x, gates, gate)
     return sum(
@@ -58,7 +62,7 @@ def _mix(level: DAEMLevel, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
 
 
 def _kept(kept: DegradationResidual, h: Tensor, steering: Tensor) -> Tensor | None:
-    """As if something were to be kept, which need not be asked: what is not comes to nothing."""
+    """Compute the residual even where nothing is kept, where it is 0. The CPU need not read whether it is."""
     return kept.of(h, steering) if on_gpu(h) else DegradationResidual.forward(kept, h, steering)
 
 
@@ -68,9 +72,9 @@ def _depthwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return Depthwise.apply(x, convolution.weight, convolution.bias, convolution.dilation[0])
 
 
-def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
+def _convolution(default, convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if not on_gpu(x):
-        return otherwise(x)
+        return default(x)
     weight, groups = convolution.weight, convolution.groups
     if is_depthwise(convolution):
         if kernels.triton is not None:
@@ -85,28 +89,30 @@ def _convolution(otherwise, convolution: nn.Conv2d, x: Tensor) -> Tensor:
     y = y[:, :out] if padded else y
     if convolution.bias is None:
         return y
-    # What is added in place may not be a view: that would cost a copy.
+    # Adding in place needs a tensor that is no view: a view would have to be copied.
     if kernels.triton is not None and not padded and y.is_contiguous(memory_format=torch.channels_last):
         return kernels.AddBias.apply(y, convolution.bias)
     return y + convolution.bias.to(y.dtype)[:, None, None]
 
 
 def fast_on_gpus(network: nn.Module) -> nn.Module:
-    """Make LayerNorms, convolutions, NAF blocks' gates and DAEM's choices in `network` fast on GPUs. Results and state dict stay the same, up to rounding."""
+    """Make LayerNorms, convolutions, the gates of NAF blocks and the experts of DAEM in `network` fast on
+    GPUs. Results stay the same up to rounding, and so does the state dict."""
     for module in network.modules():
-        if (
-            isinstance(module, nn.LayerNorm)
-            and len(module.normalized_shape) == 1
-            and module.weight is not None
-            and module.bias is not None
-        ):
-            module.forward = types.MethodType(_norm, module)
+        # Set as attributes, which win over the methods of the class.
+        if isinstance(module, nn.LayerNorm):
+            if len(module.normalized_shape) == 1 and module.weight is not None and module.bias is not None:
+                _override(module, "forward", _norm)
         elif isinstance(module, nn.Conv2d):
-            module.forward = types.MethodType(types.MethodType(_convolution, module.forward), module)
+            _override(module, "forward", types.MethodType(_convolution, module.forward))
         elif isinstance(module, NAFBlock):
-            module.gated = types.MethodType(_gated, module)
+            _override(module, "gated", _gated)
         elif isinstance(module, DAEMLevel):
-            module.mix = types.MethodType(_mix, module)
+            _override(module, "mix", _mix)
         elif isinstance(module, DegradationResidual):
-            module.forward = types.MethodType(_kept, module)
+            _override(module, "forward", _kept)
     return network
+
+
+def _override(module: nn.Module, name: str, method: Callable) -> None:
+    vars(module)[name] = types.MethodType(method, module)

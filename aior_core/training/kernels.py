@@ -1,8 +1,10 @@
-"""Triton kernels for what PyTorch does slowly on GPUs with pictures whose channels lie last: millions of short rows, one for each pixel.
+"""Triton kernels for layers that are slow in PyTorch on pictures with channels last: each pixel is a short
+row, and there are millions of them.
 
-Measured on an H100, bfloat16, a step of `detail` on 2 megapixels with the norms alone made so: 227 ms, of which 33 went into adding biases, 20 into
-their gradients and about 25 into the gates of NAF blocks; with those too 166 to 184, bound by how fast the processor sends its orders. PyTorch's LayerNorm
-gives every row a block of threads of its own. Here a block takes many rows at a time.
+PyTorch's LayerNorm gives every row a block of threads of its own; here a block takes many rows. Measured on
+an H100 in bfloat16, one step of `detail` on 2 megapixels: with these norms alone 227 ms, of which adding
+biases took 33, their gradients 20, and the gates of NAF blocks about 25. With kernels for those too it takes
+166 to 184 ms and is bound by the CPU that launches kernels.
 """
 
 from __future__ import annotations
@@ -14,23 +16,24 @@ try:
     import triton
     from triton import language as tl
 except ImportError:
-    # PyTorch brings Triton where it can compile for a GPU; elsewhere its own kernels do the work.
+    # PyTorch installs Triton where Triton can compile for a GPU. Elsewhere PyTorch's own kernels are used.
     triton = None
 
 NUMBERS, PROGRAMS = 4096, 2112
-"""What a block holds at a time, and blocks that share rows to be summed: sixteen on each multiprocessor of the largest GPUs."""
+"""Numbers that a block holds at a time, and the blocks that share the rows of a sum: sixteen for each
+multiprocessor of the largest GPUs."""
 
 if triton is not None:
 
     @triton.jit
     def _places(row, channels: tl.constexpr, width: tl.constexpr, rows):
-        """Where `row`'s channels are in memory, and which of them there are."""
+        """The offsets of the channels of `row` in memory, and which of them exist."""
         channel = tl.arange(0, width)[None, :]
         return row[:, None].to(tl.int64) * channels + channel, (row[:, None] < rows) & (channel < channels)
 
     @triton.jit
     def _normed(x, there, channels: tl.constexpr, eps):
-        """Rows normed, and what they were multiplied by."""
+        """Normalised rows, and the factor that scaled each."""
         centred = tl.where(there, x - (tl.sum(x, axis=1) / channels)[:, None], 0.0)
         scale = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
         return centred * scale[:, None], scale
@@ -134,14 +137,16 @@ if triton is not None:
 
 
 def _sizes(x: Tensor, dim: int = -1) -> tuple[int, tuple[int, int, int]]:
-    """How many rows there are, and what kernels are compiled for: channels, the same as a power of two, and rows at a time."""
+    """The number of rows, and what kernels are compiled for: channels, channels rounded up to a power of two,
+    and rows at a time."""
     channels = x.shape[dim]
     width = triton.next_power_of_2(channels)
     return x.numel() // channels, (channels, width, max(1, NUMBERS // width))
 
 
 class ShortNorm(torch.autograd.Function):
-    """LayerNorm of the last dimension, `... C`, in the dtype of `x`, computed in fp32; `weight` and `bias` `C`, fp32."""
+    """LayerNorm over the last dimension of `x`, `... C`: computed in fp32, returned in the dtype of `x`.
+    `weight` and `bias` are `C`, fp32."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -165,7 +170,7 @@ class ShortNorm(torch.autograd.Function):
 
 
 def bias_gradient(dy: Tensor) -> Tensor:
-    """Of what was added to every row, `... C` -> `C`, fp32."""
+    """The gradient of a bias that was added to every row: `... C` -> `C`, fp32."""
     rows, sizes = _sizes(dy)
     programs = min(PROGRAMS, triton.cdiv(rows, sizes[-1]))
     dbias = torch.empty(programs, sizes[0], device=dy.device)
@@ -174,7 +179,7 @@ def bias_gradient(dy: Tensor) -> Tensor:
 
 
 class AddBias(torch.autograd.Function):
-    """`bias` `C`, fp32, added in place to `x` `B C H W`, whose channels lie last in memory."""
+    """Adds `bias` (`C`, fp32) in place to `x` (`B C H W`, channels last in memory)."""
 
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor) -> Tensor:
@@ -189,7 +194,7 @@ class AddBias(torch.autograd.Function):
 
 
 class Gate(torch.autograd.Function):
-    """The first half of the last dimension times the second, `... 2C` -> `... C`."""
+    """The first half of the last dimension times the second half: `... 2C` -> `... C`."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

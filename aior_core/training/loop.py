@@ -35,8 +35,8 @@ GPU_GENERATOR = "gpu_generator"
 class Options:
     """How a stage is run.
 
-    out: the folder of the checkpoint `STAGE.safetensors` and of the logs. minutes: training time in all, that of
-    an interrupted run included. seed: of everything that is random. device: "cpu" or "cuda". batch_scale:
+    out: the folder of the checkpoint `STAGE.safetensors` and of the logs. minutes: training time in all, that
+    of an interrupted run included. seed: of everything that is random. device: "cpu" or "cuda". batch_scale:
     multiplies the stage's samples per batch, those of all processes together. validate_seconds: time between
     validations. ema_decay: of the weights' moving average. learning_rate_scale: multiplies the stage's rate.
     decay_share: the last part of the time, 0..1, in which the learning rate falls. pair_share: share of real
@@ -75,9 +75,9 @@ class Progress:
 def trained_parameters(
     networks: Networks, prefixes: tuple[str, ...], fixed: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The parameters whose names start with one of `prefixes` and with none of `fixed`. They require gradients;
-    all others stop requiring them."""
-    chosen = {}
+    """The parameters whose names start with one of `prefixes` and with none of `fixed`. They require
+    gradients; all others stop requiring them."""
+    chosen: dict[str, Tensor] = {}
     for name, part in networks.parts().items():
         for key, parameter in part.named_parameters():
             full = f"{name}.{key}"
@@ -117,9 +117,9 @@ def train(
     stage allows it. draw: the source of batches instead of fresh crops and pairs. step: takes the place of
     `stage.step`, for instance a wrapper of it.
 
-    Under `torchrun` all processes call this alike. The weights, files and clock of the first one count, and only
-    the first one reports, watches and validates. Raises RuntimeError when a gradient is not finite, ValueError
-    when the checkpoint belongs to a stage that trains other parameters.
+    Under `torchrun` all processes call this alike. The weights, files and clock of the first one count, and
+    only the first one reports, watches and validates. Raises RuntimeError when a gradient is not finite,
+    ValueError when the checkpoint belongs to a stage that trains other parameters.
     """
     source = draw or fresh_crops(
         photographs, pairs if stage.pairs else None, options.pair_share, options.device
@@ -165,13 +165,15 @@ class _Run:
         self.first_seconds = state["seconds"]
         self.warmed_from = state.get("warmed_from", self.step)
         self.validated = state.get("validated", self.first_seconds)
-        self.stopped, self.failure = False, None
+        self.stopped = False
+        self.failure: BaseException | None = None
         self.learning_rate = 0.0
         self.meter, self.save_timer = Meter(), SaveTimer(options.save_seconds)
         self.begun = monotonic() - self.first_seconds
 
     def _load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-        """The averaged weights, what else a checkpoint holds, and its numbers; those of a new run without one."""
+        """The averaged weights, what else a checkpoint holds, and its numbers; those of a new run without
+        one."""
         if not (self.first and self.path.exists()):
             return {}, {}, {"step": 0, "seconds": 0.0, "warmed_from": 0}
         averages, state = checkpoint.resume(self.path, self.networks, self.generator)
@@ -323,14 +325,14 @@ class _Run:
         self.log.validated(self.step, elapsed, numbers)
 
     def _save(self, elapsed: float, finished: bool) -> None:
-        """Write a checkpoint. All processes call this: each contributes the state of its source of batches, and
-        the first one writes."""
+        """Write a checkpoint. All processes call this: each contributes the state of its source of batches,
+        and the first one writes."""
         # A finished run needs no batches any more; with more minutes later it draws new ones.
         draw = self.draw.state() if isinstance(self.draw, StatefulDraw) and not finished else None
         if self.log is None:
             return
-        # With CUDA graphs the norm is not read after every step, as that would make the GPU wait. A sum that is
-        # finite now says the same of all steps since the last report.
+        # With CUDA graphs the norm is not read after every step, as that would make the GPU wait. A sum that
+        # is finite now says the same of all steps since the last report.
         if self.meter.steps:
             self._require_finite(torch.as_tensor(self.meter.sums["norm"]))
         extras = {f"optimizer/{key}": value for key, value in self.optimizer.state(self.parameters).items()}

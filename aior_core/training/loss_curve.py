@@ -1,5 +1,5 @@
-"""What was learnt over time, kept beside a checkpoint and drawn for people: with Pillow, as ComfyUI brings no
-plotting library."""
+"""The loss of a run over time, kept beside its checkpoint and drawn for people. Pillow draws it, because
+ComfyUI installs no plotting library."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Points = list[tuple[float, float]]
 
 WIDTH, PANEL, LEFT, RIGHT, HEAD, FOOT, FONT_SIZE = 768, 256, 84, 24, 40, 36, 16
 SMOOTH = 0.05
-"""Share of the points that a smoothed one is the mean of."""
+"""A smoothed point is the mean of this share of all points."""
 
 
 @dataclass
 class LossCurve:
-    """`losses` per step and `decibels` (PSNR of the validation picture) now and then, each with the seconds
+    """The loss of every step and, less often, the PSNR of the validation picture in dB, each with the seconds
     of training before it.
 
-    `picture` says which validation picture it was.
+    picture: identifies the validation picture.
     """
 
     picture: str = ""
@@ -38,10 +38,10 @@ class LossCurve:
 
     @classmethod
     def load(cls, path: Path, picture: str) -> LossCurve:
-        """What `save` wrote, without the decibels of another picture; empty where nothing was.
+        """The curve that `save` wrote, without the decibels of another picture; empty where there is no file.
 
-        A file that holds no curve is said in the log, and the curve begins anew: it is a drawing for people,
-        and what was learnt lies in the checkpoint.
+        A file that holds no curve is reported in the log, and the curve begins anew. Nothing is lost by that:
+        what was learnt is in the checkpoint.
         """
         if not path.exists():
             return cls(picture)
@@ -60,23 +60,23 @@ class LossCurve:
         return cls(picture, losses, decibels if same else [])
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, making the folder. A kill leaves the old file or the new one, whole."""
+        """Replace the file at `path` in one step. The format is JSON."""
         atomic_write_text(path, json.dumps(asdict(self)))
 
     def cut(self, seconds: float) -> None:
-        """Forget what came after `seconds`: a killed run goes on from its last checkpoint and does those
-        steps again."""
+        """Drop what came after `seconds`: a killed run resumes from its last checkpoint and repeats those
+        steps."""
         self.losses = [point for point in self.losses if point[0] <= seconds]
         self.decibels = [point for point in self.decibels if point[0] <= seconds]
 
     def ends(self) -> tuple[float, float]:
-        """Mean loss of the first and of the last twentieth; NaN if there is none."""
+        """Mean loss of the first and of the last twentieth of the steps; NaN where there are none."""
         values = [y for _, y in self.losses]
         count = max(1, math.ceil(SMOOTH * len(values)))
         return (_mean(values[:count]), _mean(values[-count:])) if values else (math.nan, math.nan)
 
     def draw(self, title: str) -> Tensor:
-        """The loss over minutes, and below it PSNR where it was measured -> IMAGE `1 H W 3`, 0..1."""
+        """An IMAGE `1 H W 3` in 0..1: the loss over minutes and, where it was measured, the PSNR below it."""
         panels = [(f"{title}: loss", self.losses, _smoothed(self.losses), BLUE)]
         if self.decibels:
             panels.append(("validation picture, PSNR in dB", [], self.decibels, GREEN))
@@ -92,11 +92,11 @@ def _mean(values: list[float]) -> float:
 
 
 def _smoothed(points: Points) -> Points:
-    """Each point's mean with those before it."""
-    reach = max(1, round(SMOOTH * len(points)))
+    """Each value replaced by its mean with the values before it."""
+    window = max(1, round(SMOOTH * len(points)))
     sums = [0.0, *itertools.accumulate(y for _, y in points)]
     return [
-        (x, (sums[i + 1] - sums[max(0, i + 1 - reach)]) / min(reach, i + 1))
+        (x, (sums[i + 1] - sums[max(0, i + 1 - window)]) / min(window, i + 1))
         for i, (x, _) in enumerate(points)
     ]
 
@@ -118,7 +118,7 @@ def _panel(
     low, high = low - margin, high + margin
 
     def place(x: float, y: float) -> tuple[float, float]:
-        # Single steps reach far above the smoothed line: they are held at the border.
+        # Single steps lie far above the smoothed line; they are drawn at the border.
         return LEFT + x / end * (right - LEFT), below - min(1.0, max(0.0, (y - low) / (high - low))) * (
             below - above
         )

@@ -1,4 +1,5 @@
-"""Losses on pictures `B 3 H W` in -1..1, measured in 0..1 so that their constants are those of training.md section 3."""
+"""Losses. Pictures are `B 3 H W` in -1..1 and are compared in 0..1; docs/method.md says what each loss is
+for."""
 
 from __future__ import annotations
 
@@ -10,22 +11,23 @@ from torch.nn import functional as F
 from ..models.daem_level import Routing
 
 PRESENT = 0.02
-"""Severity above which a damage counts as there."""
+"""Severity above which a damage counts as present."""
+
+
+def _unit(picture: Tensor) -> Tensor:
+    """-1..1 -> 0..1, in fp32."""
+    return (picture.float() + 1) / 2
 
 
 def charbonnier(a: Tensor, b: Tensor) -> Tensor:
-    """Smooth L1, eps 1e-3, per sample `B`."""
+    """Smooth L1 with eps 1e-3, per sample `B`."""
     return ((a - b).square() + 1e-6).sqrt().flatten(1).mean(dim=1)
 
 
 def fft_l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the orthonormal spectra, per sample `B`."""
-    return (
-        torch.view_as_real(torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho"))
-        .abs()
-        .flatten(1)
-        .mean(dim=1)
-    )
+    difference = torch.fft.rfft2(a, norm="ortho") - torch.fft.rfft2(b, norm="ortho")
+    return torch.view_as_real(difference).abs().flatten(1).mean(dim=1)
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
@@ -34,23 +36,27 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def log_mse(a: Tensor, b: Tensor, floor: float = 1e-4) -> Tensor:
-    """10 log10(MSE + floor) per sample: balances damages whose errors lie 20 dB apart."""
+    """10 log10(MSE + floor), per sample `B`. It balances damages whose errors are 20 dB apart."""
     return 10 * torch.log10(mse(a, b) + floor)
 
 
 def decibels(prediction: Tensor, target: Tensor) -> Tensor:
-    """`log_mse` of pictures in -1..1, per sample `B`: how far below white their error lies, 40 dB at most, negative."""
-    return log_mse((prediction.float() + 1) / 2, (target.float() + 1) / 2)
+    """`log_mse` of pictures in -1..1, per sample `B`: the negative of PSNR, -40 at best."""
+    return log_mse(_unit(prediction), _unit(target))
 
 
 def local(prediction: Tensor, target: Tensor) -> Tensor:
-    """What `polish` learns by, per sample `B`, in dB: 10 log10(MSE + 3e-4) + 50 Charbonnier. PSNR, but crops that are nearly right count for less."""
-    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    """The loss of `polish`, per sample `B`, in dB: 10 log10(MSE + 3e-4) + 50 Charbonnier.
+
+    It follows PSNR, but crops that are nearly right count for less.
+    """
+    a, b = _unit(prediction), _unit(target)
     return log_mse(a, b, 3e-4) + 50 * charbonnier(a, b)
 
 
 def drifted(prediction: Tensor, before: Tensor, target: Tensor) -> Tensor:
-    """How far a result went from what it was, per sample `B`, in dB: by so much its PSNR fell if the change knows nothing of the target."""
+    """How far a result has moved from the result `before`, per sample `B`, in dB: the PSNR that a change of
+    this size costs if it is independent of the error."""
     prediction, before, target = prediction.float(), before.float(), target.float()
     change, error = mse(prediction, before) / 4, mse(before, target) / 4
     return 10 * torch.log10(1 + change / (error + 2e-6))
@@ -58,24 +64,23 @@ def drifted(prediction: Tensor, before: Tensor, target: Tensor) -> Tensor:
 
 def restoration(prediction: Tensor, target: Tensor, *, ssim_weight: float = 0.02) -> Tensor:
     """Charbonnier + 0.005 log-MSE + 0.05 FFT-L1 + ssim_weight (1 - SSIM), averaged over the batch."""
-    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    a, b = _unit(prediction), _unit(target)
     loss = charbonnier(a, b) + 0.005 * log_mse(a, b) + 0.05 * fft_l1(a, b)
     if ssim_weight:
         with torch.autocast(a.device.type, enabled=False):
-            loss = loss + ssim_weight * (
-                1 - ssim_map(a.contiguous(), b.contiguous(), window_size=11).flatten(1).mean(dim=1)
-            )
+            ssim = ssim_map(a.contiguous(), b.contiguous(), window_size=11)
+            loss = loss + ssim_weight * (1 - ssim.flatten(1).mean(dim=1))
     return loss.mean()
 
 
 def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
-    """The autoencoder's: Charbonnier + 0.05 FFT-L1."""
-    a, b = (prediction.float() + 1) / 2, (target.float() + 1) / 2
+    """The autoencoder's loss: Charbonnier + 0.05 FFT-L1, averaged over the batch."""
+    a, b = _unit(prediction), _unit(target)
     return (charbonnier(a, b) + 0.05 * fft_l1(a, b)).mean()
 
 
 def kullback_leibler(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL of the posterior to a standard normal, per latent number."""
+    """KL divergence of the posterior from a standard normal, averaged over the numbers of the latent."""
     mean, logvar = mean.float(), logvar.float()
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
@@ -88,30 +93,31 @@ def severity(
     true_maps: Tensor,
     known: Tensor | None = None,
 ) -> Tensor:
-    """Degradation head: presence by cross-entropy, severities (logits) and their maps by L1 and cross-entropy.
+    """The degradation head's loss: presence by cross-entropy, severities by smooth L1, maps by cross-entropy.
 
-    Averaged over the batch; samples whose `known` (`B`) is 0 add nothing to the sum.
+    presence, severities `B K` and maps `B K h w` are logits; the true ones are in 0..1. Averaged over the
+    batch; samples whose `known` (`B`) is 0 add nothing.
     """
     present = (true_severity > PRESENT).float()
     head = F.binary_cross_entropy_with_logits(presence.float(), present, reduction="none")
     overall = F.smooth_l1_loss(severities.float().sigmoid(), true_severity, beta=0.05, reduction="none")
-    local = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1), reduction="none")
-    each = head.mean(dim=1) + 2 * overall.mean(dim=1) + 1.5 * local.flatten(1).mean(dim=1)
+    where = F.binary_cross_entropy_with_logits(maps.float(), true_maps.clamp(0, 1), reduction="none")
+    each = head.mean(dim=1) + 2 * overall.mean(dim=1) + 1.5 * where.flatten(1).mean(dim=1)
     return (each if known is None else each * known).mean()
 
 
 def shares(logits: Tensor, true_maps: Tensor) -> Tensor:
-    """What each place has of a damage, `B K h w`, by cross-entropy; only of the damages that a picture has."""
+    """Cross-entropy of maps `B K h w` relative to their worst place; averaged over the damages that a picture
+    has."""
     worst = true_maps.amax(dim=(2, 3), keepdim=True)
-    there = (worst > PRESENT).float()
-    each = F.binary_cross_entropy_with_logits(
-        logits.float(), true_maps / worst.clamp_min(PRESENT), reduction="none"
-    )
-    return (each.mean(dim=(2, 3), keepdim=True) * there).sum() / there.sum().clamp_min(1)
+    present = (worst > PRESENT).float()
+    relative = true_maps / worst.clamp_min(PRESENT)
+    each = F.binary_cross_entropy_with_logits(logits.float(), relative, reduction="none")
+    return (each.mean(dim=(2, 3), keepdim=True) * present).sum() / present.sum().clamp_min(1)
 
 
 def worst(logits: Tensor, true_maps: Tensor) -> Tensor:
-    """How bad each damage is where it is worst, `B K`, by cross-entropy."""
+    """Cross-entropy of the severity at each damage's worst place, logits `B K` against maps `B K h w`."""
     return F.binary_cross_entropy_with_logits(logits.float(), true_maps.amax(dim=(2, 3)).clamp(0, 1))
 
 
@@ -122,7 +128,8 @@ def sobel_l1(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def balance(routing: Routing, top_k: int) -> Tensor:
-    """Load balance of one router over a batch: half the squared variation of importance, half that of load (Shazeer et al. 2017)."""
+    """Load balance of one router over a batch: half the squared coefficient of variation of the importance,
+    half that of the load (Shazeer et al. 2017, arXiv 1701.06538, section 4)."""
     experts = routing.logits.shape[1]
     importance = routing.logits.softmax(dim=1).sum(dim=0)
     threshold = routing.noisy.topk(top_k, dim=1).values[:, -1:]

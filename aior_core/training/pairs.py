@@ -1,4 +1,4 @@
-"""Real pairs: pictures that came damaged, with what they should look like, mixed into the batches."""
+"""Real pairs: damaged pictures with their clean versions, mixed into the batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .data import Photographs, draw_cut, stack_crops, take
 
 @dataclass(frozen=True)
 class Pairs:
-    """Damaged pictures and their clean ones, in the same order and of the same sizes."""
+    """Damaged pictures and their clean versions, in the same order and of the same sizes."""
 
     lq: Photographs
     gt: Photographs
@@ -22,8 +22,8 @@ class Pairs:
 class Real:
     """The real pairs of a batch.
 
-    rows: for every row of the whole batch (of all processes) whether it is one. lq: `B 3 H W` in -1..1, the damaged pictures of the rows
-    of this process; where a row is no real pair, its clean picture.
+    rows: for every row of the whole batch (of all processes) whether it is a real pair. lq: `B 3 H W` in
+    -1..1, the damaged pictures of this process's rows; a row that is no real pair holds its clean picture.
     """
 
     rows: tuple[bool, ...]
@@ -43,9 +43,11 @@ def draw_mixed(
     *,
     rows: slice = slice(None),
 ) -> tuple[Tensor, Real]:
-    """`rows` of `count` clean crops `B 3 size size` in -1..1, a `share` of them from real pairs, and those pairs' damaged crops.
+    """Draw `count` clean crops, a `share` of them from real pairs, and return `rows` of them, `B 3 size size`
+    in -1..1, with the damaged crops of the pairs.
 
-    Pairs are cut, flipped and turned, but neither reduced nor recoloured: their damage stays as it is.
+    Pairs are cut, flipped and turned, but neither reduced nor recoloured, so that their damage stays as it
+    is.
     """
     real = [torch.rand((), generator=generator).item() < share for _ in range(count)]
     cuts = [draw_cut(pairs.gt if r else photographs, size, generator, faithful=r) for r in real]

@@ -19,8 +19,8 @@ SIDEWAYS = 5
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture file. Raises ValueError that names the file when it is no picture, on opening or while its
-    pixels are read."""
+    """Open a picture file. Raises ValueError that names the file when it is no picture, on opening or while
+    its pixels are read."""
     try:
         with Image.open(path) as picture:
             yield picture
@@ -45,8 +45,8 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def decode(path: Path) -> Tensor:
-    """The pixels `3 H W`, uint8, as shown (see `picture.reader`): alpha is dropped, 16 bits are rounded to 8, and
-    of several pages the first one is taken.
+    """The pixels `3 H W`, uint8, as shown (see `picture.reader`): alpha is dropped, 16 bits are rounded to 8,
+    and of several pages the first one is taken.
 
     Raises ValueError that names the file when it is no picture or is cut off.
     """

@@ -18,7 +18,8 @@ STAGE_NAMES = (
     "keep",
     "maps",
 )
-"""The stages that the command line knows. Kept here because `stages` needs PyTorch and this module does not."""
+"""The stages that the command line knows. Kept here because `stages` needs PyTorch and this module does
+not."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def _budgets(**minutes: float) -> tuple[StageBudget, ...]:
 
 PLANS: Mapping[str, Plan] = MappingProxyType({
     "gpu-25min": Plan(
-        fresh=_budgets(autoencoder=3.5, detail=8.5, prior=2.0, fusion=3.5, joint=3.5, tone=1.0, keep=0.5, maps=1.0),
+        fresh=_budgets(
+            autoencoder=3.5, detail=8.5, prior=2.0, fusion=3.5, joint=3.5, tone=1.0, keep=0.5, maps=1.0,
+        ),
         repeat=_budgets(together=19.5, fusion=2.5, keep=0.5, maps=1.0),
     ),
     "cpu-2h": Plan(

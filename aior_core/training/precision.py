@@ -7,10 +7,10 @@ from torch import amp
 
 
 def fast_dtype(device: str) -> torch.dtype:
-    """The dtype to train in on `device` ("cpu" or "cuda"): bfloat16, or float32 where there is no hardware for it.
+    """The dtype to train in on `device` ("cpu" or "cuda"): bfloat16, or float32 without hardware for it.
 
-    Processors without bfloat16 instructions compute it one number at a time: measured on an AVX2 one, convolutions
-    were 10 to 50 times slower than in float32.
+    Processors without bfloat16 instructions compute it one number at a time: on an AVX2 processor
+    convolutions were 10 to 50 times slower than in float32.
     """
     if device == "cuda":
         return torch.bfloat16

@@ -60,10 +60,11 @@ class Source(Dataset):
 
 
 class Prefetcher:
-    """A `batches.Draw` whose batches `workers` processes make. `requests` decides their sizes, not the caller.
+    """A `batches.Draw` whose batches `workers` processes make. `requests` decides their sizes, not the
+    caller.
 
-    Batches come in the order of their numbers: from 0, or in a resumed run from the first one that has not been
-    used. When several processes train, the workers are forked, so that they know which rows are theirs.
+    Batches come in the order of their numbers: from 0, or in a resumed run from the first one that has not
+    been used. When several processes train, the workers are forked, so that they know which rows are theirs.
     """
 
     def __init__(self, source: Source, requests: Requests, workers: int, device: str):
@@ -90,7 +91,8 @@ class Prefetcher:
         return DrawState({"number": self.number})
 
     def restore(self, step: int, state: DrawState | None) -> None:
-        """Continue with the next batch. Where its number is not known it is `step`: no step uses more than one.
+        """Continue with the next batch. Where its number is not known it is `step`: no step uses more than
+        one.
 
         Raises RuntimeError when workers are making batches already.
         """

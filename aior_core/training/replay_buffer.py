@@ -1,8 +1,8 @@
 """A replay buffer for stages whose encoders are frozen: damaged crops are encoded once and trained on several
 times.
 
-Encoding costs several times as much as a step of such a stage. What is random in the stage itself (noise, noise
-level) is drawn anew every time.
+Encoding costs several times as much as a step of such a stage. What is random in the stage itself (noise,
+noise level) is drawn anew every time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .restoration import encode_for_fusion
 
 
 class ReplayBuffer(ABC):
-    """A `batches.Draw` of the newest `capacity` samples, each of which is trained on `reused` times on average.
+    """A `batches.Draw` of the newest `capacity` samples, each of which is trained on `reused` times on
+    average.
 
     A sample has several parts. The first one is the stage's `clean`; `names` are the keywords of the others.
     """
@@ -33,15 +34,16 @@ class ReplayBuffer(ABC):
         self.count, self.next = 0, 0
 
     def __call__(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode a batch of `count` new crops at every `reused`-th call; then sample this process's rows of a batch
-        of `count` from the buffer. fp32."""
+        """Encode a batch of `count` new crops at every `reused`-th call; then sample this process's rows of a
+        batch of `count` from the buffer. fp32."""
         if self.calls % self.reused == 0:
             self.add(self.encode(count, side, generator))
         self.calls += 1
         return self.sampled(count // distributed.world(), generator)
 
     def add(self, new: tuple[Tensor, ...]) -> None:
-        """Overwrite the oldest samples by new ones, `b ...` of each part; of more than `capacity` the last."""
+        """Overwrite the oldest samples by new ones, `b ...` of each part; of more than `capacity` the
+        last."""
         if not self.parts:
             self.parts = tuple(part.new_empty(self.capacity, *part.shape[1:]) for part in new)
         new = tuple(part[-self.capacity :] for part in new)
@@ -90,8 +92,8 @@ class ReplayBuffer(ABC):
 
 
 class LatentBuffer(ReplayBuffer):
-    """The samples of `fusion`: the target's latent `16 h w`, the damaged picture's coarsest LQ `feature` `C h w`,
-    and the `severities` to remove, `K`."""
+    """The samples of `fusion`: the target's latent `16 h w`, the damaged picture's coarsest LQ `feature` `C h
+    w`, and the `severities` to remove, `K`."""
 
     names = ("feature", "severities")
 
@@ -105,7 +107,8 @@ class LatentBuffer(ReplayBuffer):
         reused: int = 6,
         **damage_options,
     ):
-        """fresh: draws the clean crops, or damaged ones as `made`. damage_options: of `restoration.damage`."""
+        """fresh: draws the clean crops, or damaged ones as `made`. damage_options: of
+        `restoration.damage`."""
         super().__init__(capacity, reused, device)
         self.networks, self.fresh, self.damage_options = networks, fresh, damage_options
 

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -28,12 +28,13 @@ say: Callable[[str], None] = functools.partial(print, flush=True)
 
 
 def merge(files: Sequence[Path], take: Sequence[str]) -> dict[str, Tensor]:
-    """The averaged weights of several checkpoints or shipped files, in fp32; later files win over earlier ones.
+    """The averaged weights of several checkpoints or shipped files, in fp32; later files win over earlier
+    ones.
 
     files: a folder stands for the checkpoints of the stages in it. take: `take[i]` are the comma-separated
-    prefixes of the weights that are taken from file i, or "all"; by default `EXPORTS` of the stage after which
-    the file is named, and everything of other files. Raises ValueError for a folder without checkpoints, and
-    for folders together with `take`.
+    prefixes of the weights that are taken from file i, or "all"; by default `EXPORTS` of the stage after
+    which the file is named, and everything of other files. Raises ValueError for a folder without
+    checkpoints, and for folders together with `take`.
     """
     merged: dict[str, Tensor] = {}
     if take and any(file.is_dir() for file in files):
@@ -79,8 +80,8 @@ class Pictures:
 
 
 def load_pictures(options: argparse.Namespace) -> Pictures:
-    """Decode the pictures that `--data` and `--pairs` name. Raises ValueError when there is nothing to train on,
-    and when `--pairs` holds no pairs."""
+    """Decode the pictures that `--data` and `--pairs` name. Raises ValueError when there is nothing to train
+    on, and when `--pairs` holds no pairs."""
     pairs = None
     if options.pairs:
         own = own_pictures.load(own_pictures.find(options.pairs), options.seed)
@@ -158,9 +159,7 @@ def configured_stage(options: argparse.Namespace) -> Stage:
     stage = STAGES[options.stage]
     if options.selective is not None and stage.damages:
         stage = stage.with_damage(selective=options.selective)
-    if options.perceptual and hasattr(stage, "perceptual"):
-        stage = replace(stage, perceptual=options.perceptual)
-    return stage
+    return stage.with_perceptual(options.perceptual)
 
 
 def _stage_run(
@@ -171,7 +170,8 @@ def _stage_run(
     device: str,
     path: Path,
 ) -> StageRun:
-    """What the stage needs to know of this run. Its clock starts now, at the seconds that the checkpoint used."""
+    """What the stage needs to know of this run. Its clock starts now, at the seconds that the checkpoint
+    used."""
     begun = monotonic() - (checkpoint.state(path)["seconds"] if path.exists() else 0.0)
 
     def progress() -> float:
@@ -193,8 +193,8 @@ def _stage_run(
 
 
 def is_finished(path: Path, minutes: float, *, normalised: bool = True) -> bool:
-    """Whether a stage's checkpoint has used its minutes. An autoencoder's also has to hold the mean and deviation
-    of its latents, unless `normalised` is False."""
+    """Whether a stage's checkpoint has used its minutes. An autoencoder's also has to hold the mean and
+    deviation of its latents, unless `normalised` is False."""
     if not path.exists():
         return False
     state = checkpoint.state(path)
@@ -207,8 +207,8 @@ def follow(plan: Plan, options: argparse.Namespace, device: str, *, config: Comp
     `--from` and the stages before it. Returns whether the plan is finished.
 
     With `--from` the plan's `repeat` is run. Finished stages in `--out` are skipped, an unfinished one is
-    resumed; `--session` limits the minutes of this call. Raises ValueError when `--out` belongs to another plan,
-    or when a repeat's weights are not complete.
+    resumed; `--session` limits the minutes of this call. Raises ValueError when `--out` belongs to another
+    plan, or when a repeat's weights are not complete.
     """
     budgets = plan.repeat if options.start else plan.fresh
     budgets = scaled(budgets, options.minutes) if options.minutes else budgets
@@ -287,8 +287,8 @@ def _require_complete(options: argparse.Namespace, config: CompactConfig) -> Non
 
 
 def blend(files: Sequence[Path], shares: Sequence[float], target: Path) -> None:
-    """Write a checkpoint with the weighted mean of several checkpoints of one run. The mean is often better than
-    each of them, when the later ones saw other damages.
+    """Write a checkpoint with the weighted mean of several checkpoints of one run. The mean is often better
+    than each of them, when the later ones saw other damages.
 
     What only some of the files hold is averaged over those. Raises ValueError unless there are at least two
     files and a share for each.

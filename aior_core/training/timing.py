@@ -51,7 +51,8 @@ class SaveTimer:
         self.took = {"step": 0.0, "validation": math.inf}
 
     def is_due(self, validating: bool) -> bool:
-        """Whether saving after the next step would be too late; `validating`: a validation comes before it."""
+        """Whether saving after the next step would be too late; `validating`: a validation comes before
+        it."""
         coming = self.took["step"] + (self.took["validation"] if validating else 0.0)
         return time.monotonic() - self.last + coming > self.save_seconds
 

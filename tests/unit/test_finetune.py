@@ -126,7 +126,7 @@ def test_what_was_learnt_before_a_cancel_is_kept_and_gone_on_with(walk, clean, o
     from aior_pack.aior_core.training import checkpoint
     from aior_pack.aior_core.training.callbacks import Callbacks
 
-    watch = Callbacks.watch
+    watch = Callbacks.on_step
 
     def cancel_after_three(self, progress):
         if len(self.curve.losses) == 2:
@@ -134,7 +134,7 @@ def test_what_was_learnt_before_a_cancel_is_kept_and_gone_on_with(walk, clean, o
         return watch(self, progress)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Callbacks, "watch", cancel_after_three)
+        patched.setattr(Callbacks, "on_step", cancel_after_three)
         with pytest.raises(management.InterruptProcessingException):
             train(walk, clean, minutes=10, learning_rate=10.0)
     assert not management.processing_interrupted() and not management.in_training
@@ -171,7 +171,7 @@ def test_a_cancel_in_the_middle_of_a_step_waits_for_its_end(tmp_path):
     from aior_pack.aior_core.training.callbacks import Callbacks, Example
     from aior_pack.aior_core.training.loop import Progress
 
-    onlooker = Callbacks(tmp_path / "curve.json", Example(torch.zeros(1, 3, 8, 8)), 60.0)
+    callbacks = Callbacks(tmp_path / "curve.json", Example(torch.zeros(1, 3, 8, 8)), 60.0)
     calls = []
 
     def step(x):
@@ -180,10 +180,10 @@ def test_a_cancel_in_the_middle_of_a_step_waits_for_its_end(tmp_path):
             raise management.InterruptProcessingException
         return torch.tensor(0.5), {}
 
-    assert onlooker.patient(step)(7)[0] == 0.5 and calls == [7, 7]
+    assert callbacks.uninterrupted(step)(7)[0] == 0.5 and calls == [7, 7]
     with pytest.raises(management.InterruptProcessingException):
-        onlooker.watch(Progress("detail", 1, 2.0, 60.0, {}))
-    assert onlooker.curve.losses == [(2.0, 0.5)]
+        callbacks.on_step(Progress("detail", 1, 2.0, 60.0, {}))
+    assert callbacks.curve.losses == [(2.0, 0.5)]
 
 
 def test_a_saved_restorer_comes_back_bit_for_bit(walk, clean, output, caplog):

@@ -1,4 +1,5 @@
-"""Where each damage is: the maps' own network, the stage that trains it, and what the bundled weights find."""
+"""Where each damage is: the maps' own network, the stage that trains it, and what the bundled weights
+find."""
 
 import dataclasses
 from pathlib import Path

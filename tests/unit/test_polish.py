@@ -1,4 +1,4 @@
-"""The stage `polish`: what has a truth in it, what is held to what it was, and that the copy it is held to stays."""
+"""The stage `polish`: what is trained, what is held to its former result, and that the frozen copy stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The stages that learn from sampled latents: what teaches whom, and which pictures are judged by their looks."""
+"""The stages that decode sampled latents: which networks get gradients, and when the perceptual loss
+counts."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def networks(comfyui):
 
 
 @pytest.mark.parametrize("name", ["together", "joint"])
-def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
+def test_only_pictures_of_four_steps_have_a_perceptual_loss(networks, name):
     stage, clean = STAGES[name], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
 
     def loss(seed, weight):
@@ -45,8 +46,9 @@ def test_only_pictures_of_four_steps_are_judged_by_their_looks(networks, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "autocast"])
-def test_together_the_denoiser_learns_only_where_it_was_asked(networks, fast):
-    """What is decoded without it teaches it nothing, and what it is sampled for before does not keep its weights from learning."""
+def test_together_trains_the_denoiser_only_where_it_samples(networks, fast):
+    """Latents that the denoiser did not sample give it no gradients, and sampling does not take its
+    gradients."""
     stage, clean = STAGES["together"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
     parameters = loop.trained_parameters(networks, stage.trains, stage.fixed)
     nn.init.normal_(networks.unet.out[2].weight, std=0.1, generator=torch.Generator().manual_seed(0))

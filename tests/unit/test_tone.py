@@ -152,7 +152,8 @@ def test_a_curve_that_knows_nothing_goes_nowhere_and_batches_are_their_pictures(
 
 @pytest.mark.slow
 def test_what_was_dehazed_is_not_hazed_again(fitted):
-    """The head says haze, the tones (which have learnt nothing of haze here) do not: what the decoder has done stays."""
+    """The head says haze, the tones (which have learnt nothing of haze here) do not: what the decoder has
+    done stays."""
     clean = picture(1004, 64, 64)
     hazy = 0.5 * clean + 0.45
     assert torch.equal(set_right(fitted, *knowing(haze=0.9), hazy, clean), clean)
@@ -169,3 +170,37 @@ def test_the_curve_is_the_solution_of_its_least_squares_fit():
     # A picture of one tone says nothing of the others; it is fitted all the same.
     flat = torch.full((1, 27), 0.4)
     assert torch.isfinite(curve_between(flat, flat + 0.1)).all()
+
+
+def test_a_killed_gathering_makes_the_shards_that_it_would_have_made(tmp_path, monkeypatch):
+    """A shard's number decides what is in it, and shards that are there are not made again."""
+    monkeypatch.setattr(training, "SHARD", 32)
+    made = []
+
+    def source(number: int):
+        made.append(number)
+        generator = torch.Generator().manual_seed(number)
+        while True:
+            yield {"appearance": torch.rand(16, 60, generator=generator), "tones": torch.ones(16, 27)}
+
+    class Killed(Exception):
+        pass
+
+    def killed_at_two(line: str) -> None:
+        if len(made) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training.gather(source, tmp_path / "parts", 1e9, killed_at_two)
+    clock = iter(range(1000))
+    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    training.gather(source, tmp_path / "parts", 5.0, lambda line: None)
+    assert made[:3] == [0, 1, 2] and len(set(made)) == len(made)
+    samples = training.load_measurements(tmp_path / "parts")
+    expected = torch.rand(32, 60, generator=torch.Generator().manual_seed(1)).half().float()
+    assert torch.equal(samples["appearance"][32:64], expected) and samples["tones"].shape[1] == 27
+
+
+def test_nothing_gathered_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="more --minutes"):
+        training.load_measurements(tmp_path)

@@ -1,15 +1,17 @@
-"""The stages on small networks: they learn, they resume, they repeat; and the CPU gradients are right."""
+"""The stages on small networks: they learn and they resume; and gradients on a CPU are right."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 
 import pytest
 import torch
 from aior_pack.aior_core.degradations import KINDS
-from aior_pack.aior_core.training import data, loop, losses, optimizer, precision, schedules
+from aior_pack.aior_core.training import data, loop, losses, optimizer, precision, run, schedules
 from aior_pack.aior_core.training.depthwise import fast_gradients
+from aior_pack.aior_core.training.ema import EMA
 from aior_pack.aior_core.training.pairs import Pairs, draw_mixed
 from aior_pack.aior_core.training.stages import STAGES
 from torch import nn
@@ -174,8 +176,33 @@ def test_what_is_slow_learns_at_a_tenth_of_the_rate():
     assert torch.allclose(1 - fast, 10 * (1 - slow), rtol=0.05) and (1 - fast).min() > 0.05
 
 
+def test_the_average_follows_its_definition_and_warms_up():
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    ema, wanted = EMA({"p": parameter}, 0.5), torch.zeros(3)
+    for step in range(30):
+        with torch.no_grad():
+            parameter.add_(1)
+        ema.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * parameter.detach()
+    assert torch.allclose(ema.values["p"], wanted)
+    with ema.applied():
+        assert torch.allclose(parameter, wanted)
+    assert torch.equal(parameter, torch.full((3,), 30.0))
+
+
+def test_a_stage_keeps_the_damage_that_it_sets_itself():
+    """`keep` trains on samples that all keep a part of the damage, whatever --selective says."""
+    options = argparse.Namespace(stage="keep", selective=0.1, perceptual=0.0)
+    assert run.configured_stage(options).damage_options["selective"] == 1.0
+    options.stage = "detail"
+    assert run.configured_stage(options).damage_options["selective"] == 0.1
+    options.stage, options.perceptual = "joint", 0.5
+    assert run.configured_stage(options).perceptual == 0.5
+
+
 def test_a_blend_is_the_weighted_mean(networks, tmp_path, monkeypatch):
-    from aior_pack.aior_core.training import checkpoint, run
+    from aior_pack.aior_core.training import checkpoint
 
     monkeypatch.setattr(run, "build", lambda: networks)
     before = {key: value.clone() for key, value in networks.state_dict().items()}
@@ -271,7 +298,8 @@ def test_real_pairs_keep_their_damage_and_teach_no_severities(networks):
 
 @pytest.mark.slow
 def test_a_stage_trains_on_real_pairs_alone(networks, tmp_path):
-    """From nothing but pairs a restoring stage learns their damage: here a negative, which no recipe makes."""
+    """From nothing but pairs a restoring stage learns their damage: here a negative, which no recipe
+    makes."""
     stage = dataclasses.replace(STAGES["detail"], crops=lambda progress, step: (32, 8))
     seen = []
 

@@ -138,7 +138,8 @@ def test_two_processes_train_as_one_does_with_the_whole_batch(tiny, tmp_path, na
 
 
 def test_steps_draw_the_same_in_every_process():
-    """One process draws what it always drew, so that runs of one process are the same with and without the room's draws."""
+    """One process draws what it always drew, so that runs of one process are the same with and without the
+    room's draws."""
     a, b = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
     assert torch.equal(distributed.normal((3, 4), a), torch.randn(3, 4, generator=b))
     assert torch.equal(distributed.uniform((3,), a), torch.rand(3, generator=b))
@@ -263,7 +264,8 @@ def test_the_record_tells_of_losses_damages_and_experts_and_goes_on(tiny, tmp_pa
         with Image.open(tmp_path / "detail.png") as picture:
             assert picture.size[0] > 500
 
-    # Killed after step 2 was noted, resumed from a checkpoint of step 1: what came after is trained and noted again.
+    # Killed after step 2 was noted, resumed from a checkpoint of step 1: what came after is trained and noted
+    # again.
     record = RunLog(tmp_path, "detail", 1, lines.append)
     record.trained(2, 9.0, 1.0, 1e-3, {"loss": 0.25, "later": 1.0})
     rows = table(tmp_path / "detail.csv")

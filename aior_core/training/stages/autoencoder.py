@@ -56,8 +56,9 @@ def normalise_latents(networks: Networks, photographs: data.Photographs, device:
             for _ in range(16)
         ]
     )
-    networks.vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
-    networks.vae.latent_std.copy_(latents.std(dim=(0, 2, 3)))
+    buffers = dict(networks.vae.named_buffers())
+    buffers["latent_mean"].copy_(latents.mean(dim=(0, 2, 3)))
+    buffers["latent_std"].copy_(latents.std(dim=(0, 2, 3)))
 
 
 AUTOENCODER = AutoencoderStage(

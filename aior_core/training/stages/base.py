@@ -32,8 +32,8 @@ Step = Callable[..., tuple[Tensor, Logs]]
 Validate = Callable[[Networks], Logs]
 
 ANCHOR = ("daem.anchor",)
-"""Stages that decode sampled latents keep the low-frequency anchor fixed. When it is trained there, it lets go
-of the tones of all pictures a little, because some samples have lost theirs (validation: blur -0.8 dB,
+"""Stages that decode sampled latents keep the low-frequency anchor fixed. When it is trained there, it lets
+go of the tones of all pictures a little, because some samples have lost theirs (validation: blur -0.8 dB,
 clean -0.8 dB)."""
 
 
@@ -95,11 +95,10 @@ class Stage(ABC):
             return
         unknown = sorted(set(weights) - set(KINDS))
         if unknown or not any(share > 0 for share in weights.values()):
-            wrong = (
-                f"names unknown kinds ({', '.join(unknown)})" if unknown else "gives no kind a share above 0"
-            )
+            wrong = f"names unknown kinds ({', '.join(unknown)})" if unknown else "has no share above 0"
             raise ValueError(
-                f"training: the mix of damages of stage {self.name} {wrong}; expected shares of {', '.join(KINDS)}"
+                f"training: the mix of damages of stage {self.name} {wrong}; "
+                f"expected shares of {', '.join(KINDS)}"
             )
 
     @abstractmethod
@@ -109,8 +108,8 @@ class Stage(ABC):
         """The loss of one batch, and numbers to log.
 
         clean: this process's rows of the batch, pictures `B 3 H W` in -1..1 unless `batches` gives something
-        else. batch: what else `batches` gives (`made` or `real` for `restoration.damage`), and `choice`, if it
-        has been drawn already.
+        else. batch: what else `batches` gives (`made` or `real` for `restoration.damage`), and `choice`, if
+        it has been drawn already.
         """
 
     def choose(self, generator: torch.Generator) -> str | None:
@@ -121,7 +120,8 @@ class Stage(ABC):
         return None
 
     def prepare(self, run: StageRun, given: Mapping[str, Tensor], *, resumed: bool) -> Stage:
-        """Called before the first step, with the starting weights in `run.networks`; returns the stage to run.
+        """Called before the first step, with the starting weights in `run.networks`; returns the stage to
+        run.
 
         given: the weights that came from files, by name. resumed: whether an unfinished run goes on.
         """
@@ -149,6 +149,10 @@ class Stage(ABC):
     def finish(self, run: StageRun) -> dict[str, Tensor]:
         """Called when the stage's time is used up; returns weights to write over those of the checkpoint."""
         return {}
+
+    def with_perceptual(self, weight: float) -> Stage:
+        """The same stage with a weight of its perceptual loss; unchanged where it has no such loss."""
+        return self
 
     def with_damage(self, **options: Any) -> Stage:
         """The same stage with defaults for `damage_options`; options that the stage sets itself stay."""

@@ -23,7 +23,7 @@ class DenoiserStage(Stage):
             latent = networks.vae.encode(clean)
         x, sigma, velocity = noised(latent, generator)
         unknown = torch.zeros(len(clean), networks.prior.config.degradations).to(clean)
-        tokens = networks.prior.tokens.unknown(unknown)
+        tokens = networks.tokens.unknown(unknown)
         loss = (fused_velocity(networks, x, sigma, tokens, None).float() - velocity).square().mean()
         return loss, {"v": loss.detach()}
 

@@ -24,7 +24,8 @@ PLAIN_SHARE = 0.1
 class DetailStage(Stage):
     def choose(self, generator: torch.Generator) -> str:
         """Which latent is decoded: the damaged picture's for a quarter of the batches ("lq"), zeros for 60 %
-        ("none"), the target's with noise for 15 % ("noised"); and whether the batch trains plain decoding too."""
+        ("none"), the target's with noise for 15 % ("noised"); and whether the batch trains plain decoding
+        too."""
         start, plain = torch.rand(2, generator=generator).tolist()
         latent = "lq" if start < 0.25 else "none" if start < 0.85 else "noised"
         return latent + (" and plain" if plain < PLAIN_SHARE else "")
@@ -47,8 +48,8 @@ class DetailStage(Stage):
         return (loss + plain_decoder_loss(networks, clean) if plain else loss), logs
 
     def prepare(self, run: StageRun, given: Mapping[str, Tensor], *, resumed: bool) -> Stage:
-        """A new LQ encoder starts as a copy of the autoencoder's. The layers that it has beyond those start as
-        the identity."""
+        """A new LQ encoder starts as a copy of the autoencoder's. The layers that it has beyond those start
+        as the identity."""
         if not resumed and not any(key.startswith("prior.trunk.") for key in given):
             trunk = run.networks.prior.trunk
             trunk.load_state_dict(trunk.state_dict() | run.networks.vae.encoder.trunk.state_dict())

@@ -12,8 +12,8 @@ PURE_NOISE = 0.2
 
 
 def noised(latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents `B C h w` at random noise levels -> x = (1 - sigma) x0 + sigma noise, sigma `B` in 0..1, and the
-    velocity noise - x0.
+    """Latents `B C h w` at random noise levels -> x = (1 - sigma) x0 + sigma noise, sigma `B` in 0..1, and
+    the velocity noise - x0.
 
     Sigma is logit-normal (Esser et al. 2024, arXiv 2403.03206, section 3.1), or 1 for `PURE_NOISE` of the
     samples.

@@ -32,9 +32,7 @@ def fusion_loss(
     severities: of the damages to remove, `B K` in 0..1; dropped for `TOKEN_DROPOUT` of the samples.
     """
     dropped = (distributed.uniform((len(latent), 1, 1), generator) < TOKEN_DROPOUT).to(latent.device)
-    tokens = torch.where(
-        dropped, networks.prior.tokens.unknown(severities), networks.prior.tokens(severities)
-    )
+    tokens = torch.where(dropped, networks.tokens.unknown(severities), networks.tokens(severities))
     condition = networks.daff.embed(feature)
     x, sigma, velocity = noised(latent, generator)
     predicted = fused_velocity(networks, x, sigma, tokens, condition).float()

@@ -1,8 +1,9 @@
-"""The stage `joint`: head, decoder and DAEM learn on latents as the sampler makes them; the denoiser stays."""
+"""The stage `joint`: head, decoder and DAEM learn on latents as the sampler makes them; the denoiser
+stays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +53,9 @@ class JointStage(Stage):
             + perceptual_loss(repaired, made.target, choice, self.perceptual)
         )
         return (loss + plain_decoder_loss(networks, clean) if choice == "wished" else loss), logs
+
+    def with_perceptual(self, weight: float) -> Stage:
+        return replace(self, perceptual=weight)
 
     def validation(self, held_out: Photographs) -> Validate | None:
         return restoration_psnr(held_out, count=4, steps=(0, 1, 4))

@@ -1,5 +1,5 @@
-"""The stage `maps`: the degradation head's map network learns where each damage is, from LQ features that stay
-fixed."""
+"""The stage `maps`: the degradation head's map network learns where each damage is, from LQ features that
+stay fixed."""
 
 from __future__ import annotations
 
@@ -62,9 +62,10 @@ class MapsStage(Stage):
     def step(
         self, networks: Networks, clean: Tensor, generator: torch.Generator, **batch
     ) -> tuple[Tensor, Logs]:
-        """`clean` are LQ features `B C h w`, and `batch` has their true `maps` `B K h w`, from a `FeatureBuffer`."""
+        """`clean` are LQ features `B C h w`, and `batch` has their true `maps` `B K h w`, from a
+        `FeatureBuffer`."""
         maps = batch["maps"]
-        shares_of_worst, worst = networks.prior.head.places_of(clean)
+        shares_of_worst, worst = networks.head.places_of(clean)
         where, how_bad = losses.shares(shares_of_worst, maps), losses.worst(worst, maps)
         return where + how_bad, {"where": where.detach(), "worst": how_bad.detach()}
 

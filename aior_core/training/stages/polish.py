@@ -1,9 +1,9 @@
 """The stage `polish`: decoder and DAEM learn more about damage of single pixels, and keep the rest as it is.
 
-A few samples at the end of training teach a small network what they show and cost it everything else, haze and
-rain first. So only noise, blur, low resolution and JPEG are trained against the clean picture here. Weather,
-darkness and clean pictures are held to what the weights made of them when the stage began. That costs nothing
-as long as nothing changes.
+A few samples at the end of training teach a small network what they show and cost it everything else, haze
+and rain first. So only noise, blur, low resolution and JPEG are trained against the clean picture here.
+Weather, darkness and clean pictures are held to what the weights made of them when the stage began. That
+costs nothing as long as nothing changes.
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ def _strong_jpeg(jpeg: Step, place: float) -> Step:
 
 @dataclass(frozen=True)
 class PolishStage(Stage):
-    """before: the networks as they were when the stage began; LQ encoder, denoiser and DAFF are still the same.
-    None for the networks themselves, which holds nothing."""
+    """before: the networks as they were when the stage began; LQ encoder, denoiser and DAFF are still the
+    same. None for the networks themselves, which holds nothing."""
 
     before: Networks | None = None
 
     def choose(self, generator: torch.Generator) -> str:
-        """Which latent is decoded: the damaged picture's for 35 % of the batches ("lq"), one sampled in one step
-        for 15 % ("1") and in four steps for half ("4"); and whether the batch trains plain decoding too."""
+        """Which latent is decoded: the damaged picture's for 35 % of the batches ("lq"), one sampled in one
+        step for 15 % ("1") and in four steps for half ("4"); and whether the batch trains plain decoding
+        too."""
         start, plain = torch.rand(2, generator=generator).tolist()
         latent = "lq" if start < 0.35 else "1" if start < 0.5 else "4"
         return latent + (" and plain" if plain < PLAIN_SHARE else "")
@@ -107,7 +108,7 @@ class PolishStage(Stage):
             "gained": _weighted_mean(gained, local),
             "held": _weighted_mean(held, 1 - local).detach(),
         }
-        if plain:
+        if target_latent is not None:
             loss = loss + losses.decibels(networks.vae.decode(target_latent), made.target).mean()
         return SCALE * loss, logs
 

@@ -19,15 +19,16 @@ HEAD_WEIGHT, BALANCE_WEIGHT, PLAIN_WEIGHT = 0.08, 5e-3, 0.3
 
 
 def plain_decoder_loss(networks: Networks, clean: Tensor) -> Tensor:
-    """The loss of decoding without the experts: the same decoder is the pack's plain VAE, and has to remain it."""
+    """The loss of decoding without the experts: the same decoder is the pack's plain VAE, and has to remain
+    it."""
     with torch.no_grad():
         latent = networks.vae.encode(clean)
     return PLAIN_WEIGHT * losses.reconstruction(networks.vae.decode(latent), clean)
 
 
 def balance_loss(routings: list[Routing], top_k: int) -> Tensor:
-    """The load balance of the whole batch of all processes, summed over the decoder's levels; 0 for a batch of
-    one sample."""
+    """The load balance of the whole batch of all processes, summed over the decoder's levels; 0 for a batch
+    of one sample."""
     whole = [
         replace(r, logits=distributed.gather(r.logits), noisy=distributed.gather(r.noisy)) for r in routings
     ]
@@ -65,8 +66,8 @@ def repair_loss(
 
 def choose_sampled_latent(generator: torch.Generator) -> str:
     """Which latent a batch is decoded from: the target's for 8 % of the batches ("wished"), the damaged
-    picture's for 5 % ("lq"), zeros for 15 % ("none"), one sampled in one step for 30 % ("1") and in four steps
-    for 42 % ("4")."""
+    picture's for 5 % ("lq"), zeros for 15 % ("none"), one sampled in one step for 30 % ("1") and in four
+    steps for 42 % ("4")."""
     roll = torch.rand((), generator=generator).item()
     for below, choice in ((0.08, "wished"), (0.13, "lq"), (0.28, "none"), (0.58, "1")):
         if roll < below:

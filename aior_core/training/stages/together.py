@@ -1,8 +1,9 @@
-"""The stage `together`: `detail` on sampled latents, and `fusion` on LQ features that are still being trained."""
+"""The stage `together`: `detail` on sampled latents, and `fusion` on LQ features that are still being
+trained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +57,9 @@ class TogetherStage(Stage):
         elif choice.isdigit():
             loss = loss + flow
         return loss + perceptual_loss(repaired, made.target, choice, self.perceptual), logs | flow_logs
+
+    def with_perceptual(self, weight: float) -> Stage:
+        return replace(self, perceptual=weight)
 
     def validation(self, held_out: Photographs) -> Validate | None:
         return restoration_psnr(held_out, count=4, steps=(0, 1, 4))

@@ -48,8 +48,8 @@ ERROR_FLOOR = 3e-4
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How the curve is fitted: passes over the pictures, pictures per step, and AdamW's peak learning rate and
-    weight decay."""
+    """How the curve is fitted: passes over the pictures, pictures per step, and AdamW's peak learning rate
+    and weight decay."""
 
     epochs: int
     batch: int
@@ -71,7 +71,9 @@ def train_tone(
 ) -> None:
     """Run the whole stage on the CPU and write `tone.safetensors` into `out`. All processes measure pictures;
     the first one fits."""
-    folder, seconds = out / "tone", 60 * minutes
+    folder, seconds, curve = out / "tone", 60 * minutes, networks.daem.curve
+    if curve is None:
+        raise ValueError("training: these networks have no tone curve; the stage tone trains nothing else")
 
     def source(number: int) -> Iterator[dict[str, Tensor]]:
         return measurements(photographs, seeded(seed, "tone", distributed.rank(), number))
@@ -80,9 +82,9 @@ def train_tone(
     distributed.broadcast_object(True)  # waits for all processes
     if distributed.rank() == 0:
         samples, generator = load_measurements(folder), torch.Generator().manual_seed(seed + 1)
-        loss = fit(networks.daem.curve, samples, generator)
+        loss = fit(curve, samples, generator)
         say(f"tone: fitted to {len(samples['tones'])} pictures, loss {loss:.3f}")
-        fitted = {f"daem.curve.{key}": value for key, value in networks.daem.curve.state_dict().items()}
+        fitted = {f"daem.curve.{key}": value for key, value in curve.state_dict().items()}
         checkpoint.save(
             out / "tone.safetensors", networks, fitted, {"step": 0, "seconds": seconds}, generator
         )
@@ -110,7 +112,8 @@ def measurements(photographs: data.Photographs, generator: torch.Generator) -> I
 
 
 def _view(photographs: data.Photographs, generator: torch.Generator) -> Tensor:
-    """A square of a photograph, of any size, as `3 128 128` in -1..1. Flat crops are taken as they are drawn."""
+    """A square of a photograph, of any size, as `3 128 128` in -1..1. Flat crops are taken as they are
+    drawn."""
     cut = data.draw_cut(photographs, SIDE, generator)
     if cut.flat is not None:
         return data.take(photographs, cut, SIDE)
@@ -146,15 +149,15 @@ def gather(
     while used < seconds:
         path = folder / f"{prefix}{number}.safetensors"
         tensors, took = _measured_shard(source(number), seconds - used)
-        metadata = {"seconds": json.dumps(took)}
-        atomic_write(path, lambda partial: save_file(tensors, partial, metadata=metadata))
+        _write_shard(path, tensors, took)
         used, number = used + took, number + 1
         count = len(tensors["appearance"])
         say(f"tone: looked {used / 60:.1f} of {seconds / 60:.1f} min, {count} pictures in {path.name}")
 
 
 def _measured_shard(batches: Iterator[dict[str, Tensor]], seconds: float) -> tuple[dict[str, Tensor], float]:
-    """At least one batch, then as many as make a whole shard or as fit into `seconds`; and the seconds taken."""
+    """At least one batch, then as many as make a whole shard or as fit into `seconds`; and the seconds
+    taken."""
     rows: list[dict[str, Tensor]] = []
     begun, count = time.monotonic(), 0
     while not rows or (count < SHARD and time.monotonic() - begun < seconds):
@@ -162,6 +165,11 @@ def _measured_shard(batches: Iterator[dict[str, Tensor]], seconds: float) -> tup
         count += len(rows[-1]["appearance"])
     took = time.monotonic() - begun
     return {key: torch.cat([row[key] for row in rows]).half().contiguous() for key in rows[0]}, took
+
+
+def _write_shard(path: Path, tensors: dict[str, Tensor], seconds: float) -> None:
+    metadata = {"seconds": json.dumps(seconds)}
+    atomic_write(path, lambda partial: save_file(tensors, partial, metadata=metadata))
 
 
 def _seconds(path: Path) -> float:
@@ -189,7 +197,7 @@ def fit(
     the size of that error, and which damages there are.
     """
     seen = samples["appearance"]
-    torch.nn.init.zeros_(curve.expect.bias)
+    torch.nn.init.zeros_(curve.get_parameter("expect.bias"))
 
     def loss(rows: Tensor) -> Tensor:
         x = seen[rows] + 0.003 * torch.randn(len(rows), seen.shape[1], generator=generator)
@@ -209,8 +217,8 @@ def fit(
 
 @contextmanager
 def _standardised_inputs(layer: torch.nn.Linear, x: Tensor) -> Iterator[None]:
-    """Inside, the layer sees inputs of mean 0 and deviation 1 (less for nearly constant ones). On leaving, its
-    own weights take over the standardisation."""
+    """Inside, the layer sees inputs of mean 0 and deviation 1 (less for nearly constant ones). On leaving,
+    its own weights take over the standardisation."""
     mean, spread = x.mean(dim=0), x.std(dim=0) + 0.02
     hook = layer.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean) / spread,))
     try:

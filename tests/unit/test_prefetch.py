@@ -1,5 +1,5 @@
-"""Batches made ahead by other processes: which numbers they are drawn from, in which order they come, and
-where a run goes on."""
+"""Batches that other processes make in advance: what seeds them, their order, and where a resumed run
+continues."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def source(**changes) -> Source:
 
 
 def first(made: Source) -> torch.Tensor:
-    """The wished pictures of its batch 0."""
+    """The targets of its batch 0."""
     return made[0, (4, 32)][1]
 
 
 @pytest.mark.slow
-def test_batches_come_in_order_whoever_makes_them():
+def test_batches_come_in_order_with_any_number_of_workers():
     drawn = {}
     for workers in (1, 2):
         ahead = Prefetcher(source(), batch_requests(crops, 2, lambda: 0.0), workers, "cpu")
@@ -48,7 +48,7 @@ def test_batches_come_in_order_whoever_makes_them():
             torch.equal(clean, mix["made"].target) and damage(clean, torch.Generator(), **mix) is mix["made"]
         )
     assert [tuple(clean.shape) for clean, _ in drawn[1]] == [(8, 3, 32, 32), (4, 3, 64, 64)] * 2
-    # Pictures travel in half precision; all else is what a process by itself draws.
+    # Pictures are sent in half precision; everything else is what a single process draws.
     generator = seeded(7, "detail", 1)
     alone = damage(data.draw_batch(photographs(), 4, 64, generator), generator, selective=0.5)
     made = drawn[1][1][1]["made"]
@@ -60,17 +60,17 @@ def test_batches_come_in_order_whoever_makes_them():
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 2**31), (3, 3 + 2**32), (-1, 0)])
-def test_every_seed_draws_batches_of_its_own(seeds):
+def test_every_seed_draws_other_batches(seeds):
     one, other = (first(source(seed=seed)) for seed in seeds)
     assert not torch.equal(one, other)
     assert torch.equal(one, first(source(seed=seeds[0])))
 
 
-def test_every_stage_draws_batches_of_its_own():
+def test_every_stage_draws_other_batches():
     assert not torch.equal(first(source()), first(source(stage="joint")))
 
 
-def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
+def test_seeds_have_32_bits_and_depend_on_every_part():
     parts = [
         (seed, stage, number)
         for seed in (0, 1, 12, 2**32, 2**40)
@@ -80,12 +80,12 @@ def test_seeds_are_of_32_bits_and_tell_their_parts_apart():
     found = {seed_of(*each) for each in parts}
     assert len(found) == len(parts) and all(0 <= seed < 2**32 for seed in found)
     assert seed_of(1, 23) != seed_of(12, 3)
-    # The bytes in this order, whatever the machine: runs and the files of the SDXL cache go on elsewhere.
+    # The same on every machine: runs and the files of the SDXL cache are continued on others.
     assert seed_of(2, 5) == 0x46D63F68
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_gets_the_next_batch():
+def test_a_resumed_run_gets_the_next_batch():
     ask = batch_requests(crops, 1, lambda: 0.0)
     whole = Prefetcher(source(), ask, 1, "cpu")
     wanted = [whole(0, 0, torch.Generator())[0] for _ in range(5)]
@@ -97,13 +97,13 @@ def test_a_run_that_goes_on_gets_the_next_batch():
     assert [torch.equal(later(0, 0, torch.Generator())[0], batch) for batch in wanted[3:]] == [True, True]
     with pytest.raises(RuntimeError, match="being made already"):
         later.restore(3, None)
-    # A checkpoint that does not know the number: no batch of the steps before comes again.
+    # From a checkpoint without the number no earlier batch comes again.
     unknown = Prefetcher(source(), ask, 1, "cpu")
     unknown.restore(4, None)
     assert torch.equal(unknown(0, 0, torch.Generator())[0], wanted[4])
 
 
-def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
+def test_requests_follow_the_progress_when_a_batch_is_begun():
     done = [0.0]
     ask = batch_requests(lambda progress, step: (64 if progress < 0.5 else 128, 8), 0.25, lambda: done[0])
     assert [ask(0), ask(1)] == [(2, 64)] * 2
@@ -114,7 +114,7 @@ def test_what_is_asked_follows_the_progress_when_a_batch_is_begun():
 @pytest.mark.parametrize(
     "world, count, whole", [(1, 0.4, 1), (1, 2.5, 3), (2, 5, 6), (3, 4, 6), (4, 1, 4), (4, 16, 16)]
 )
-def test_a_batch_has_a_multiple_of_the_processes_and_never_fewer_than_asked(monkeypatch, world, count, whole):
+def test_a_batch_divides_among_the_processes_and_is_never_too_small(monkeypatch, world, count, whole):
     monkeypatch.setattr(distributed, "world", lambda: world)
     assert distributed.divisible(count) == whole
     assert batch_requests(lambda progress, step: (64, count), 1, lambda: 0.0)(0) == (whole, 64)

@@ -1,13 +1,14 @@
-"""The loss curve of Train AIOR Restorer as a file: whole, or not there."""
+"""The file of a loss curve: it is whole, or the curve begins anew."""
 
 import pytest
 
 
 @pytest.mark.parametrize("text", [
-    b"", b'{"picture": "a", "losses": [[0.0, 1', b"null", b"[]", b'{"picture": "a", "losses": [3], "decibels": []}', b'{"losses": []}',
+    b"", b'{"picture": "a", "losses": [[0.0, 1', b"null", b"[]", b'{"losses": []}',
+    b'{"picture": "a", "losses": [3], "decibels": []}',
     b'{"picture": "a", "losses": [[0, "x"]], "decibels": []}', b"\xff\xfe",
 ])  # fmt: skip
-def test_a_broken_curve_begins_anew_and_is_said(tmp_path, text, caplog):
+def test_a_broken_file_is_reported_and_the_curve_begins_anew(tmp_path, text, caplog):
     from aior_pack.aior_core.training.loss_curve import LossCurve
 
     path = tmp_path / "curve.json"

@@ -1,4 +1,4 @@
-"""What a stage learns from several times: encoded crops, as fresh ones would be."""
+"""The replay buffer: its samples are those of fresh crops, and it resumes where it was."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
         and mix["feature"].shape == (8, 24, 8, 8)
         and mix["severities"].shape == (8, len(KINDS))
     )
-    # What is kept is what a step that encodes by itself would have seen.
+    # The buffer holds what a step that encodes by itself would have seen.
     again = torch.Generator().manual_seed(0)
     clean = data.draw_batch(photographs, 8, 64, again)
     batch = damage(clean, again, selective=0.0)  # a look-alike of damage changes the target too
@@ -41,7 +41,7 @@ def test_fusion_learns_from_latents_that_are_encoded_once():
     assert networks.unet.out[2].weight.grad.abs().sum() > 0
 
 
-class Counted(ReplayBuffer):
+class Numbered(ReplayBuffer):
     """Samples that are their own number."""
 
     names = ("twice",)
@@ -53,8 +53,8 @@ class Counted(ReplayBuffer):
         return numbers, 2 * numbers
 
 
-def test_the_newest_samples_are_kept_and_each_is_learnt_from_several_times():
-    buffer, generator = Counted(20, 3, "cpu"), torch.Generator().manual_seed(0)
+def test_the_newest_samples_are_kept_and_each_is_used_several_times():
+    buffer, generator = Numbered(20, 3, "cpu"), torch.Generator().manual_seed(0)
     seen = torch.zeros(8 * 11)
     for call in range(30):
         numbers, mix = buffer(8, 64, generator)
@@ -64,6 +64,25 @@ def test_the_newest_samples_are_kept_and_each_is_learnt_from_several_times():
         assert numbers.min() >= encoded - 20 and numbers.max() < encoded
         seen[numbers.long()] += 1
     assert seen[:64].mean() == pytest.approx(3, abs=0.5)
-    # More at once than are kept: the newest of them.
+    # Of more samples than fit, the last ones.
     buffer.add((torch.arange(100.0, 125.0), torch.arange(200.0, 225.0)))
     assert sorted(buffer.parts[0].tolist()) == list(range(105, 125))
+
+
+@pytest.mark.parametrize("capacity", [20, 12, 32])
+def test_the_state_in_a_checkpoint_of_an_earlier_version_is_restored(capacity):
+    """Earlier versions wrote these very numbers. Another capacity keeps the newest samples."""
+    whole, generator = Numbered(20, 3, "cpu"), torch.Generator().manual_seed(0)
+    for _ in range(13):
+        whole(8, 64, generator)
+    state = whole.state()
+    assert state.numbers == {"calls": 13, "count": 20, "next": 0, "kept": 20}
+    state.numbers["next"] = 7
+    resumed = Numbered(capacity, 3, "cpu")
+    resumed.restore(13, state)
+    assert resumed.calls == 13 and resumed.count == min(capacity, 20)
+    oldest_first = whole.parts[0].roll(-7)
+    if capacity == 20:
+        assert torch.equal(resumed.parts[0], whole.parts[0]) and resumed.next == 7
+    else:
+        assert torch.equal(resumed.parts[0][: resumed.count], oldest_first[-resumed.count :])

@@ -1,4 +1,4 @@
-"""Steps that are recorded: what lies where, what is drawn before, and on a GPU the same gradients as without recording."""
+"""CUDA graphs: where tensors lie, what is drawn before a step, and on a GPU the gradients of eager steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def batch(count: int = 4, side: int = 32, seed: int = 0) -> Batch:
     return damage(data.draw_batch(photographs, count, side, generator), generator, selective=0.5)
 
 
-def test_copies_share_what_was_shared_and_lie_elsewhere():
+def test_copies_have_other_addresses_and_share_what_was_shared():
     made = batch()
     inputs = {"clean": made.target, "made": made}
     held = copied(inputs)
@@ -39,7 +39,7 @@ def test_copies_share_what_was_shared_and_lie_elsewhere():
         )
 
 
-def test_numbers_are_fetched_once():
+def test_constants_are_made_once():
     constants = CachedConstants()
     with constants:
         first = torch.tensor([1.0, 2.0], device="cpu")
@@ -54,7 +54,7 @@ def test_numbers_are_fetched_once():
 
 @pytest.mark.usefixtures("comfyui")
 @pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
-def test_a_choice_decides_all_that_is_no_number(name):
+def test_a_choice_decides_everything_that_is_no_tensor(name):
     from aior_pack.aior_core.training.networks import build
 
     networks, made, stage = build(TINY), batch(), STAGES[name]
@@ -68,7 +68,7 @@ def test_a_choice_decides_all_that_is_no_number(name):
             losses[choice, seed] = stage.step(networks, made.target, generator, made=made, choice=choice)[
                 0
             ].item()
-    # Two ways differ by more than their own random numbers, if those matter at all.
+    # Different choices give different losses.
     values = [losses[choice, 1] for choice in sorted(drawn)]
     assert len(set(values)) == len(values)
     if name == "detail":
@@ -78,7 +78,7 @@ def test_a_choice_decides_all_that_is_no_number(name):
 @pytest.mark.usefixtures("comfyui")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("name", ["detail", "together", "joint", "keep"])
-def test_recorded_steps_have_the_gradients_of_unrecorded_ones(name):
+def test_captured_steps_have_the_gradients_of_eager_ones(name):
     from aior_pack.aior_core.training.networks import build
 
     networks, stage = build(TINY).to("cuda"), STAGES[name]
