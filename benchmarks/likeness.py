@@ -41,6 +41,8 @@ class Compared:
     measure: `(lq, gt) -> {name: number}`, see `_likeness_measures`.
     stated: numbers from a paper, `{style: {measure: value}}`.
     shown: "picture", "rest" (what was added, enlarged) or "brightened".
+    alike: a measure. The sheet shows only those of ours whose value lies within the range of the real set, so
+        that pictures of equal strength stand side by side.
     darker: stops by which our truths are rendered darker, in turn, where the real set has darker scenes than
         our photographs.
     """
@@ -51,6 +53,7 @@ class Compared:
     stated: dict[str, dict[str, float]]
     shown: str = "picture"
     side: int = SIDE
+    alike: str | None = None
     darker: tuple[float, ...] = (0.0,)
 
 
@@ -61,6 +64,7 @@ COMPARED = {
         measures.noise,
         {},
         "rest",
+        alike="std",
         darker=(0.0,) * 4 + (1.0, 1.5, 2.0, 3.0),
     ),
     "rain": Compared(
@@ -151,13 +155,16 @@ def by_name(measured: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def compared(name: str, row: Compared, styles: dict, real: Path, files: list[Path], count: int, seed: int):
-    """Return `(numbers, real pairs, our pairs, missing styles)` of one row."""
+    """Return `(numbers, real pairs, our pairs for the sheet, missing styles)` of one row."""
     theirs = list(real_pairs([real / folder for folder in row.sets], row.side))
     names = [style for style in row.styles if style in styles]
     ours = list(made_pairs(styles, names, files, count, seed, row.side, row.darker)) if names else []
     of_real, of_ours = (
         by_name([row.measure(pair.lq, pair.gt) for pair in pairs]) for pairs in (theirs, ours)
     )
+    if row.alike and theirs and ours:
+        low, high = min(of_real[row.alike]), max(of_real[row.alike])
+        ours = [pair for pair, value in zip(ours, of_ours[row.alike]) if low <= value <= high] or ours
     keys = of_real or of_ours
     numbers = [number(name, key, of_real.get(key, []), of_ours.get(key, [])) for key in keys]
     for style, values in row.stated.items():

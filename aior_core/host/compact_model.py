@@ -1,4 +1,4 @@
-"""The compact MODEL: the host's `UNetModel` as a rectified flow on our latents, and the loader of the whole compact file."""
+"""The compact MODEL, a rectified flow on the pack's own latents, and the loader of its file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from comfy.model_base import BaseModel, ModelType
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor
 
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..models.config import CompactConfig, UNetConfig
+from ..models.family import COMPACT
 from ..models.unet import unet_parameters
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
 from ..weights.metadata import read_json
@@ -26,26 +27,31 @@ from .restorer import NOTE, Restorer, build_restorer
 from .vae import CompactVAE, fit_preview
 
 SLIMMEST = 128
-"""Ratio of a preview's sides. The host makes them smaller to show them; of one beyond 1024 no row is left, at which the whole server dies."""
+"""The highest ratio of a preview's sides. ComfyUI scales previews down, and one with a higher ratio can
+end with no rows, which stops the whole server."""
 
 
 def broadened(latent: Tensor) -> Tensor:
-    """A latent `B C h w` for the preview, of at most `SLIMMEST` to 1: the shorter side's pixels are repeated."""
+    """A latent `B C h w` for previews, whose sides have a ratio of at most `SLIMMEST`: rows or columns are
+    repeated.
+    """
     height, width = latent.shape[-2:]
     times = math.ceil(max(height, width) / (SLIMMEST * min(height, width)))
     return latent.repeat_interleave(times, dim=-2 if height < width else -1) if times > 1 else latent
 
 
 class CompactLatent(comfy.latent_formats.LatentFormat):
-    """Latents of the NAF autoencoder: already of mean 0 and deviation 1, so nothing is scaled."""
+    """ComfyUI's format of the NAF autoencoder's latents, which need no scaling: they have mean 0 and standard
+    deviation 1.
+    """
 
     latent_channels = 16
-    spacial_downscale_ratio = 8
+    spacial_downscale_ratio = COMPACT.latent_factor
     latent_rgb_factors_reshape = staticmethod(broadened)
 
 
 def compact_latent(channels: int, factors: list[list[float]], bias: list[float]) -> type[CompactLatent]:
-    """The latent format with the colours its previews need: `factors` `channels 3`, `bias` `3`, in -1..1."""
+    """A latent format with colours for previews: factors `channels 3` and bias `3`, for pictures in -1..1."""
     return type(
         "CompactLatent",
         (CompactLatent,),
@@ -54,7 +60,10 @@ def compact_latent(channels: int, factors: list[list[float]], bias: list[float])
 
 
 class CompactModel(comfy.supported_models_base.BASE):
-    """What the host needs to know of the compact denoiser: rectified flow, v = noise - x0, sigma in (0, 1]."""
+    """What ComfyUI needs to know of the compact denoiser.
+
+    It is a rectified flow with v = noise - x0 and sigma in (0, 1]. Its timestep is 1000 * sigma.
+    """
 
     unet_extra_config: dict[str, Any] = {}
     sampling_settings = {"shift": 1.0, "multiplier": 1000}
@@ -72,7 +81,7 @@ class CompactModel(comfy.supported_models_base.BASE):
         )
 
     def inpaint_model(self):
-        # The host takes more than four latent channels for a mask and a masked picture.
+        # ComfyUI takes a model with more than four latent channels for an inpainting model.
         return False
 
 
@@ -80,13 +89,17 @@ def build_model(
     state_dict: dict[str, Tensor],
     config: UNetConfig,
     latent_format: type[CompactLatent],
-    calibration: Calibration = Calibration(),
+    calibration: Calibration = DEFAULT,
     *,
     disable_dynamic: bool = False,
 ) -> ModelPatcher:
-    """Denoiser's state dict (keys of `UNetModel`) -> MODEL. Raises ValueError listing keys that do not fit."""
+    """A MODEL from the denoiser's state dict, with the keys of `UNetModel`. Raises ValueError for keys that
+    do not fit.
+
+    disable_dynamic: use a plain ModelPatcher, as ComfyUI asks for when it makes a full copy.
+    """
     parameters = unet_parameters(config)
-    # Before there is memory for it: what the file does not hold is not asked for.
+    # Checked before memory is allocated, so that a damaged file cannot ask for more than it holds.
     require_fit(
         state_dict,
         on_meta(lambda: CompactUNet(**parameters, operations=comfy.ops.disable_weight_init), "unet"),
@@ -105,21 +118,21 @@ def build_model(
     patcher = (ModelPatcher if disable_dynamic else CoreModelPatcher)(
         model, load_device=device, offload_device=offload
     )
-    # The host's loader empties the dict it is given, and warns where we raise.
+    # ComfyUI's loader empties the dict that it gets. It only warns of wrong keys, which were checked above.
     model.load_model_weights(dict(state_dict), assign=patcher.is_dynamic())
     return patcher
 
 
 def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
-    """Load the compact model's file (or any shard of it) -> MODEL, VAE, Restorer.
+    """Load the compact model from its file, or any shard of it: MODEL, VAE and restorer.
 
-    Raises ValueError or FileNotFoundError saying what is wrong with the file.
+    Raises ValueError or FileNotFoundError that says what is wrong with the file.
     """
     state_dict, metadata = load_weights(path)
     config = config_from(state_dict, metadata)
     if not isinstance(config, CompactConfig):
         raise ValueError(
-            f"{Path(path).name} holds a restorer of family {config.family.name} and no compact model. "
+            f"{Path(path).name} holds a restorer of the family {config.family.name} and no compact model. "
             "Load it with Load AIOR Restorer and take MODEL and VAE from their own loaders."
         )
     require_finite(state_dict, Path(path).name)
@@ -134,7 +147,7 @@ def load_compact(path: str | Path) -> tuple[ModelPatcher, CompactVAE, Restorer]:
 def _reload_model(
     path: str | Path, latent_format: type[CompactLatent], disable_dynamic: bool = False
 ) -> ModelPatcher:
-    """The MODEL once more, apart from the first; the host asks for it when it needs a full copy."""
+    """A second MODEL from the same file, for ComfyUI when it needs a full copy."""
     state_dict, metadata = load_weights(path)
     config = config_from(state_dict, metadata)
     if not isinstance(config, CompactConfig):
@@ -149,16 +162,18 @@ def _reload_model(
 
 
 def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]], list[float]] | None:
-    """Colours of the latent from the metadata `latent_rgb`: JSON of `channels + 1` rows of three, the bias last; None if there is none.
+    """The latents' preview colours from the metadata `latent_rgb`, or None where there are none.
 
-    Raises ValueError for anything else: what the host multiplies every preview with must be numbers.
+    They are JSON: `channels + 1` rows of three numbers, the bias last. Raises ValueError for anything else,
+    because ComfyUI multiplies every preview with them.
     """
     if "latent_rgb" not in metadata:
         return None
     rows = read_json(metadata["latent_rgb"], "latent_rgb")
     if not isinstance(rows, list) or len(rows) != channels + 1 or not all(_is_color(row) for row in rows):
         raise ValueError(
-            f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The file is damaged; get it again."
+            f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The "
+            "file is damaged; get it again."
         )
     return rows[:-1], rows[-1]
 

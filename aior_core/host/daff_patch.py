@@ -6,9 +6,6 @@ crops a patch cannot see. In the CONDITIONING the host cuts, repeats and joins i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import comfy.conds
 import comfy.model_management as management
 import node_helpers
@@ -18,71 +15,16 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.fuse import fuse
+from ..pipeline.dedupe_cond_uncond import dedupe_cond_uncond
+from ..pipeline.fuse import CONDITION, DAFFPatch
 from ..pipeline.prior import Prior
 from ..pipeline.validate import require_kind, require_numbers
 from .compatibility import require_prior, require_steerable
-from .dedupe_cond_uncond import dedupe_cond_uncond
 from .default_conditioning import Conditioning, filled
 from .restorer import Restorer
 from .trained_sampling import require_trained_sampling, trained_sampling_only
 
-CONDITION = "aior_prior"
-TIMESTEPS = "aior_timesteps"
 KEY = "aior_daff"
-
-
-@dataclass(frozen=True, eq=False)
-class DAFFPatch:
-    """Adds strength * DAFF(h, condition, t) to the first feature of the denoiser. Immutable: clones of MODEL share it."""
-
-    daff: ModelPatcher
-    strength: float
-    sigma_start: float
-    sigma_end: float
-    in_channels: int
-    site: tuple[str, int]
-
-    def models(self) -> list[ModelPatcher]:
-        return [self.daff]
-
-    def to(self, device_or_dtype: torch.device | torch.dtype) -> DAFFPatch:
-        # The network is moved by the host through `models`, the condition with its CONDITIONING.
-        return self
-
-    def __call__(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
-        """input_block_patch: the feature h `N C H W` after any input block; DAFF joins it at `site`."""
-        condition = transformer_options.get(CONDITION)
-        if (
-            condition is None
-            or transformer_options["block"] != self.site
-            or not self._active(transformer_options)
-        ):
-            return h
-        return fuse(self.daff.model, h, condition, transformer_options[TIMESTEPS], self.strength)
-
-    def _active(self, transformer_options: dict[str, Any]) -> bool:
-        if self.strength == 0:
-            return False
-        sigma = float(transformer_options["sigmas"].flatten()[0])
-        return self.sigma_end <= sigma <= self.sigma_start
-
-    def wrap(self, executor, x, timesteps, context, y, control, transformer_options, **kwargs):
-        """DIFFUSION_MODEL wrapper: takes the condition out of the arguments and shows it to the patch."""
-        condition = kwargs.pop(CONDITION, None)
-        if x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the latent has {x.shape[1]} channels, this MODEL takes {self.in_channels}. "
-                "Use the LATENT of Encode Degradation Prior, or an empty latent of the right kind."
-            )
-        if condition is not None:
-            if condition.shape[2:] != x.shape[2:]:
-                raise ValueError(
-                    f"the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
-                    "latent pixels): they belong to pictures of different sizes. Give Apply DAFF the prior of the picture that is restored."
-                )
-            transformer_options = {**transformer_options, CONDITION: condition, TIMESTEPS: timesteps}
-        return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
 def apply_daff(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..models.daem_level import Routing
 from ..picture.tiles import Region
-from ..pipeline.diagnostics import Influence, Inside, Level
+from ..pipeline.diagnostics import FusionMeter, Inside, Level
 from ..pipeline.prior import Prior
 from ..pipeline.prior_batch import rows_of
 from ..pipeline.validate import require_kind, require_numbers
@@ -26,44 +26,15 @@ from .restorer import Restorer
 from .sampling import sample_daff
 
 
-class Meter:
-    """Two patches on the denoiser's first block, one before and one after DAFF's, that measure DAFF's influence on positive's prediction.
-
-    Windows are summed, and pixels that they share count more than once.
-    """
-
-    def __init__(self, site: tuple[str, int]) -> None:
-        self.site = site
-        self._feature: Tensor | None = None
-        self.influence = Influence()
-
-    def put_on(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone of MODEL with the meter. Apply DAFF must come after it, as that puts its patch behind all others."""
-        model = model.clone()
-        model.set_model_input_block_patch(self.before)
-        patches = model.model_options["transformer_options"]["patches"]
-        # First in the list: the patches of other packs may change the feature afterwards.
-        later = patches.get("input_block_patch_after_skip", [])
-        patches["input_block_patch_after_skip"] = [self.after, *later]
-        return model
-
-    def before(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
-        """input_block_patch, the last one before DAFF's."""
-        if transformer_options["block"] == self.site:
-            self._feature = h
-        return h
-
-    def after(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
-        """input_block_patch_after_skip, the first one."""
-        if transformer_options["block"] != self.site:
-            return h
-        chunks = transformer_options["cond_or_uncond"]
-        positive = [index for index, which in enumerate(chunks) if which == 0]
-        if positive:
-            feature, fused = (x.unflatten(0, (len(chunks), -1))[positive].float() for x in (self._feature, h))
-            self.influence.record(float(transformer_options["sigmas"].flatten()[0]), feature, fused)
-        self._feature = None
-        return h
+def put_on(meter: FusionMeter, model: ModelPatcher) -> ModelPatcher:
+    """A clone of MODEL with the meter. Apply DAFF must come after it, as that puts its patch behind all others."""
+    model = model.clone()
+    model.set_model_input_block_patch(meter.before)
+    patches = model.model_options["transformer_options"]["patches"]
+    # First in the list: the patches of other packs may change the feature afterwards.
+    later = patches.get("input_block_patch_after_skip", [])
+    patches["input_block_patch_after_skip"] = [meter.after, *later]
+    return model
 
 
 def look_inside(
@@ -99,10 +70,10 @@ def look_inside(
 
     options: dict[str, Any] = {"seed": seed, "steps": steps, "cfg": cfg, "strength": strength, "clip": clip}
     for index in range(batch):
-        meter = Meter(restorer.family.fusion_site)
+        meter = FusionMeter(restorer.family.fusion_site)
         alone = rows_of(prior, slice(index, index + 1))
         start = {"samples": torch.zeros_like(alone.latent), "batch_index": [index]}
-        sampled = sample_daff(meter.put_on(model), restorer, alone, positive, negative, start, **options)
+        sampled = sample_daff(put_on(meter, model), restorer, alone, positive, negative, start, **options)
         latents.append(sampled["samples"])
         influence.append(meter.influence.steps)
     image = decode_daem({"samples": torch.cat(latents)}, vae, restorer, prior, watch=watch)

@@ -5,47 +5,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import comfy.model_management as management
 import torch
 
+from ..pipeline.memory_need import OUT_OF_MEMORY, SMALLEST_TILE, Need
+
 T = TypeVar("T")
 
-TILES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128)
-SMALLEST_TILE = TILES[-1]
 LEAST = 64
 """Tiles that are asked for are at least this large: smaller ones would be nearly all halo."""
 SHARE = 0.8
 """Of the free memory, what a tile that is chosen here may take: other programs want some, and estimates are rough."""
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a stage takes on a picture of `height` by `width` pixels: `per_pixel` bytes for each pixel that a tile sees, which is
-    `halo` pixels more than the tile on every side, and `held` bytes whatever the tile."""
-
-    height: int
-    width: int
-    per_pixel: float
-    halo: int = 0
-    held: float = 0.0
-
-    @property
-    def whole(self) -> int:
-        """The tile that is the whole picture."""
-        return max(self.height, self.width)
-
-    def bytes(self, tile: int) -> float:
-        """Memory of the stage with tiles of `tile` pixels a side."""
-        return self.held + self.per_pixel * min(self.height, tile + 2 * self.halo) * min(
-            self.width, tile + 2 * self.halo
-        )
 
 
 def available(device: torch.device) -> float:
@@ -54,12 +29,6 @@ def available(device: torch.device) -> float:
     loaded = [entry.model for entry in management.current_loaded_models if entry.device == device]
     held = sum(model.loaded_size() for model in loaded if model is not None)
     return management.get_free_memory(device) + (0 if management.is_device_cpu(device) else held)
-
-
-def fitting_tile(need: Need, memory: float) -> int | None:
-    """The largest tile for which `need` stays within `memory` bytes, the whole picture first; None if none does."""
-    tiles = (need.whole, *(tile for tile in TILES if tile < need.whole))
-    return next((tile for tile in tiles if need.bytes(tile) <= memory), None)
 
 
 def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
@@ -71,7 +40,7 @@ def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
     """
     memory = available(device)
     if tile <= 0:
-        chosen = fitting_tile(need, SHARE * memory)
+        chosen = need.fitting_tile(SHARE * memory)
         if chosen is None:
             raise RuntimeError(
                 _too_large(need, SMALLEST_TILE, memory, device)
@@ -84,7 +53,7 @@ def choose_tile(tile: int, need: Need, device: torch.device, stage: str) -> int:
         return chosen
     chosen = min(max(tile, LEAST), need.whole)
     if need.bytes(chosen) > memory:
-        fits = fitting_tile(need, SHARE * memory)
+        fits = need.fitting_tile(SHARE * memory)
         advice = (
             f"Set tile to {fits}, or to 0 to have it chosen."
             if fits and fits < chosen
@@ -119,28 +88,6 @@ def give_back_freed(device: torch.device, pixels: int) -> None:
     trim = _malloc_trim()
     if trim is not None and pixels >= 2**20 and management.is_device_cpu(device):
         trim(0)
-
-
-OUT_OF_MEMORY = re.compile(
-    "|".join(
-        (
-            # MPS, and CUDA, HIP, XPU and NPU where the error has no class of its own.
-            r"out of memory",
-            # MPS, for a single tensor above Metal's largest buffer.
-            r"Invalid buffer size: \d",
-            # The processor, on Linux and macOS and on Windows.
-            r"DefaultCPUAllocator: (can't allocate|not enough) memory",
-            # DirectML.
-            r"not enough GPU video memory",
-            # cuBLAS, cuDNN and their like, for their workspaces.
-            r"STATUS_(ALLOC_FAILED|INTERNAL_ERROR_\w+_ALLOCATION_FAILED)",
-            # SYCL and Level Zero.
-            r"ERROR_OUT_OF_(DEVICE_MEMORY|HOST_MEMORY|RESOURCES)",
-        )
-    ),
-    re.IGNORECASE,
-)
-"""What PyTorch's back ends say in a plain RuntimeError when memory runs out."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""The restorer: LQ encoder, DAFF and DAEM, each in a ModelPatcher of the host, so that its memory management moves them."""
+"""The restorer's networks in ComfyUI's ModelPatchers, so that its memory management moves them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from ..pipeline.validate import require_kind
 from ..weights import config_from, is_published, load_checkpoint, part, require_finite, split_published
 
 PICTURE_DTYPES = [torch.bfloat16, torch.float32]
-"""What networks on pictures run in, best first: fp16 overflows in products of NAF blocks."""
+"""Dtypes of networks on pictures, best first. fp16 overflows in the products of NAF blocks."""
 NOTE = "training"
-"""Where a file's metadata says how its weights were trained."""
+"""The metadata that says how weights were trained."""
 
 
 @dataclass(frozen=True, eq=False)
 class Restorer:
-    """Networks that restore, as ModelPatchers; `daem` is None when the file has none.
+    """LQ encoder, DAFF and DAEM as ModelPatchers; `daem` is None for weights without DAEM.
 
-    `source` is the name of the file that they come from, `note` what that file, or Train AIOR Restorer, says of their training.
+    config: of the networks. source: the name of the file that they come from. note: how they were trained, as
+    the file or Train AIOR Restorer says.
     """
 
     encoder: ModelPatcher
@@ -59,7 +60,7 @@ def require_restorer(restorer: object) -> None:
 
 
 def picture_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that LQ encoder, autoencoder and DAEM run in on `device`, as the host chooses for its VAEs."""
+    """The dtype of LQ encoder, autoencoder and DAEM on `device`, as ComfyUI chooses it for its VAEs."""
     return management.vae_dtype(device, PICTURE_DTYPES)
 
 
@@ -72,7 +73,10 @@ def make_patcher(
     offload_device: torch.device,
     dtype: torch.dtype,
 ) -> ModelPatcher:
-    """Build `network(config)` from the host's casting layers, load its weights and put it under memory management."""
+    """Build `network(config)` from ComfyUI's casting layers, load its weights, and wrap it in a ModelPatcher.
+
+    network: a class of `models`, or a function that builds one. dtype: of the stored weights.
+    """
     module = (
         network(config, operations=comfy.ops.manual_cast, device=offload_device, dtype=dtype)
         .eval()
@@ -81,8 +85,9 @@ def make_patcher(
     patcher = CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
     module.load_state_dict(state_dict, assign=patcher.is_dynamic())
     if management.is_device_cpu(load_device):
-        # Channel norms and 1x1 convolutions of NAF blocks are a third faster there; pictures follow the weights' layout.
-        module.to(memory_format=torch.channels_last)
+        # On a CPU this makes NAF blocks' norms and 1x1 convolutions a third faster. Activations follow the
+        # weights' format.
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     management.archive_model_dtypes(module)
     return patcher
 
@@ -90,7 +95,9 @@ def make_patcher(
 def build_restorer(
     state_dict: dict[str, Tensor], config: RestorerConfig, source: str, note: str = ""
 ) -> Restorer:
-    """Flat state dict with `prior.`, `daff.` and perhaps `daem.` -> Restorer."""
+    """A restorer from a flat state dict with `prior.`, `daff.` and perhaps `daem.`; see `Restorer` for source
+    and note.
+    """
     device = management.vae_device()
     pictures = {
         "load_device": device,
@@ -118,10 +125,11 @@ def build_restorer(
 
 
 def load_restorer(path: str | Path) -> Restorer:
-    """Load a restorer from its file (or any shard of it); of a compact model's file, the restorer in it; of a UniLDiff or FaithDiff
-    checkpoint, as its code saved it or converted, all but the UNet.
+    """Load a restorer from its file, or any shard of it.
 
-    Raises what `load_checkpoint`, `split_published` and `config_from` raise: ValueError or FileNotFoundError saying what is wrong with the file.
+    From a compact model's file it takes the restorer, and from a UniLDiff or FaithDiff checkpoint everything
+    but the UNet. Raises ValueError or FileNotFoundError that says what is wrong with the file
+    (`load_checkpoint`, `split_published`, `config_from`).
     """
     state_dict, metadata = load_checkpoint(path)
     if is_published(state_dict):

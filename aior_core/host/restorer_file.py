@@ -1,4 +1,4 @@
-"""A restorer as a file that Load AIOR Restorer reads back, bit for bit."""
+"""Writes a restorer to a file that Load AIOR Restorer reads back bit for bit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .restorer import NOTE, Restorer, require_restorer
 
 
 def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
-    """Flat state dict with `prior.`, `daff.` and perhaps `daem.`, on the CPU: in fp16 where that loses nothing, else as it is.
+    """The restorer's flat state dict, with `prior.`, `daff.` and perhaps `daem.`, on the CPU.
 
-    Weights come from fp16 files, but where they run in bf16 they were rounded, and the smallest of those are no fp16 numbers.
+    A tensor is fp16 where that loses nothing, and otherwise keeps its dtype. Weights come from fp16 files,
+    but rounding to bf16, where they run in it, gives values below the range of fp16.
     """
     networks = restorer.networks().items()
     return {
@@ -30,24 +31,27 @@ def restorer_weights(restorer: Restorer) -> dict[str, Tensor]:
 def _smallest(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().to("cpu")
     half = tensor.to(torch.float16)
-    # In doubles: numbers of 8 bits cannot be compared.
+    # Compared in fp64, because PyTorch cannot compare 8-bit floats.
     return half if tensor.is_floating_point() and torch.equal(half.double(), tensor.double()) else tensor
 
 
 def write_restorer(restorer: Restorer, stem: Path) -> Path:
-    """Write `stem.safetensors`, with what it was built from, its base file and its training in the metadata; returns its path."""
+    """Write `stem.safetensors`, with the config, the base file and the training in its metadata. Returns the
+    path.
+    """
     metadata = {**describe(restorer.config), "base": restorer.source, NOTE: restorer.note}
-    # Shards are for what travels in a repository; a person keeps one file.
+    # Shards are for repositories. Users keep a single file.
     return save_weights(stem, restorer_weights(restorer), metadata, dtype=None, max_bytes=sys.maxsize)[0]
 
 
 def save_restorer(restorer: Restorer, prefix: str) -> Path:
-    """Write a restorer below ComfyUI's output folder as its save nodes do, numbered, so that nothing is overwritten; returns its path.
+    """Write a restorer below ComfyUI's output folder, numbered as its save nodes do, so that nothing is
+    overwritten.
 
-    Raises ValueError for a prefix that leads out of it.
+    Returns the path. Raises ValueError for a prefix that leads out of the folder.
     """
     require_restorer(restorer)
     path = write_restorer(restorer, saving_place(prefix))
-    # The browser does not show what a node of a pack says.
+    # ComfyUI's front end does not show the text of this node, so the log names the file.
     logging.info(f"AIOR, restorer saved: {path}")
     return path

@@ -13,6 +13,7 @@ from comfy.samplers import KSampler, calculate_sigmas
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..pipeline.fuse import pull_to_mean
 from ..pipeline.prior import Prior, require_same_size
 from ..pipeline.validate import mask_of, require_index, require_kind, require_numbers, samples_of
 from ..pipeline.windows import windows_of
@@ -65,28 +66,22 @@ def sample_daff(
     noise: str = "per picture",
     clip: CLIP | None = None,
 ) -> dict[str, Any]:
-    """Restore in latent space -> LATENT `{"samples": B C h w}` (with the given latent's other entries, its mask among them).
+    """Restore in latent space: LATENT `{"samples": B C h w}`, with the given latent's other entries, such as its mask.
 
-    Without `latent`, sampling starts from pure noise, from the damaged picture's latent, noised as much as `denoise` says (`start`
-    "lq"), or from both as UniLDiff's code mixes them ("lq_official", for SDXL). With fidelity 0 the same as Apply DAFF and KSampler; towards 1 every step is pulled to the first
-    one's prediction, the posterior mean, and 1 is the result of a single step. tile: side in pixels of the overlapping windows that
-    the denoiser sees; 0 is the whole picture up to `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond, and less than that is
-    for want of memory only. noise: every picture
-    of a batch gets noise of its own, or all the same, as the frames of a video should. clip: for SDXL, says the empty text where positive
-    or negative is None.
-    Raises ValueError for a latent of another size or kind than the prior's, an unknown `start` or `noise`, or "lq_official" where it means
-    nothing, or a scheduler that fails with so few steps; RuntimeError for NaN, and if memory does not suffice.
+    Without `latent`, `start` says where sampling starts: "noise" is pure noise; "lq" is the damaged picture's latent with as much noise as
+    `denoise` says; "lq_official", for SDXL, mixes both as UniLDiff's code does.
+    fidelity: 0 gives what Apply DAFF and KSampler give. Towards 1, every step is pulled to the first step's prediction, the posterior mean,
+    and 1 is the result of a single step.
+    tile: side in pixels of the overlapping windows that the denoiser gets. 0 takes the whole picture up to `WHOLE_UP_TO` pixels a side, and
+    windows of `WINDOW` beyond. Smaller windows are used only if memory is short.
+    noise: "per picture" gives every picture of a batch its own noise; "same for all" is for the frames of a video.
+    clip: for SDXL, encodes the empty text where positive or negative is None.
+
+    Raises ValueError for a latent of another size or kind than the prior's, an unknown choice, "lq_official" where it has no meaning, or a
+    scheduler that fails with so few steps; RuntimeError for NaN, and if memory does not suffice.
     """
     require_numbers(cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
-    for value, known in ((start, START_POINTS), (noise, NOISES)):
-        if value not in known:
-            raise ValueError(f"unknown choice {value!r}; expected one of {', '.join(known)}.")
-    for name, given, known in (
-        ("sampler_name", sampler_name, sampler_names()),
-        ("scheduler", scheduler, scheduler_names()),
-    ):
-        if given not in known:
-            raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
+    _require_choices(start, noise, sampler_name, scheduler)
     require_kind("model", model, ModelPatcher, "a MODEL")
     require_prior(restorer, prior)
     if latent is None and start not in restorer.family.start_points:
@@ -116,7 +111,7 @@ def sample_daff(
             windowed, restorer, prior, positive, negative, strength=strength, clip=clip
         )
         if fidelity > 0:
-            patched.set_model_sampler_post_cfg_function(_pull_to_mean(fidelity))
+            patched.set_model_sampler_post_cfg_function(pull_to_mean(fidelity))
         return comfy.sample.sample(
             patched,
             drawn,
@@ -139,6 +134,18 @@ def sample_daff(
             f"the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
         )
     return {**latent, "samples": out}
+
+
+def _require_choices(start: str, noise: str, sampler_name: str, scheduler: str) -> None:
+    for value, known in ((start, START_POINTS), (noise, NOISES)):
+        if value not in known:
+            raise ValueError(f"unknown choice {value!r}; expected one of {', '.join(known)}.")
+    for name, given, known in (
+        ("sampler_name", sampler_name, sampler_names()),
+        ("scheduler", scheduler, scheduler_names()),
+    ):
+        if given not in known:
+            raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
 
 
 def _require_sigmas(
@@ -197,9 +204,10 @@ def _start_latent(
 def _official_start(
     model: ModelPatcher, latent: Tensor, noise: Tensor, steps: int, scheduler: str, denoise: float
 ) -> tuple[Tensor, Tensor]:
-    """Latent and noise from which the host makes x = sqrt(a) z + sqrt(1 - a) sqrt(sigma^2 + 1) eps, a = abar of the last timestep.
+    """The latent and the noise with which ComfyUI starts at x = sqrt(a) z + sqrt(1 - a) sqrt(sigma^2 + 1) eps, where a is abar of the last timestep.
 
-    unildiff.md section 6: a mix for a variance-preserving sampler, handed to Euler, so the latent z has little weight.
+    UniLDiff's code mixes like this for a variance-preserving sampler, but then samples with Euler, so the latent z has little weight
+    (`docs/method.md`, section 8).
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, EPS) or denoise < 1:
@@ -213,17 +221,3 @@ def _official_start(
     # From the highest sigma the host scales noise by sqrt(sigma^2 + 1), from all others by sigma.
     scale = 1.0 if sigma > (1 - 1e-5) * last else (sigma**2 + 1) ** 0.5 / sigma
     return kept**0.5 * latent, (1 - kept) ** 0.5 * scale * noise
-
-
-def _pull_to_mean(fidelity: float):
-    """A post-CFG function: keeps the first step's denoised, the posterior mean, and pulls every later one towards it."""
-    mean: Tensor | None = None
-
-    def pull(args: dict[str, Any]) -> Tensor:
-        nonlocal mean
-        denoised = args["denoised"]
-        if mean is None:
-            mean = denoised
-        return denoised + fidelity * (mean - denoised)
-
-    return pull

@@ -9,16 +9,12 @@ from __future__ import annotations
 import comfy.model_base
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor, nn
 
+from ..pipeline.sampling_convention import other_units, read_otherwise
 from .compact_model import CompactModel
 
 PERCENTS = (0.1, 0.5, 0.9)
 """Parts of the schedule at which the patched reading is compared with the trained one."""
-TOLERANCE = 1e-3
-"""Relative for times, absolute for predictions: rounding stays far below, every wrong reading far above."""
-OTHER_UNITS = 10.0
-"""Times that differ by this factor are in other units. No schedule for the same network moves them as far."""
 
 
 def require_trained_sampling(model: ModelPatcher) -> None:
@@ -32,8 +28,8 @@ def require_trained_sampling(model: ModelPatcher) -> None:
     trained = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
     compact = isinstance(model.model.model_config, CompactModel)
     sigmas = [torch.tensor([float(trained.percent_to_sigma(percent))]) for percent in PERCENTS]
-    told_in_other_units = any(_other_units(now, trained, sigma) for sigma in sigmas)
-    if told_in_other_units or compact and any(_read_otherwise(now, trained, sigma) for sigma in sigmas):
+    told_in_other_units = any(other_units(now, trained, sigma) for sigma in sigmas)
+    if told_in_other_units or compact and any(read_otherwise(now, trained, sigma) for sigma in sigmas):
         kind = " with ".join(part.__name__ for part in type(now).__bases__)
         advice = (
             "ModelSamplingSD3, with any shift, is right for it."
@@ -51,29 +47,3 @@ def trained_sampling_only(executor, model: ModelPatcher, *args, **kwargs):
     """A PREPARE_SAMPLING wrapper: checks MODEL as the sampler starts, for patches put on after DAFF."""
     require_trained_sampling(model)
     return executor(model, *args, **kwargs)
-
-
-def _times(now: nn.Module, trained: nn.Module, sigma: Tensor) -> tuple[float, float]:
-    return float(now.timestep(sigma)), float(trained.timestep(sigma))
-
-
-def _other_units(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
-    """Whether the network is told far smaller times than in training."""
-    told, wanted = _times(now, trained, sigma)
-    return OTHER_UNITS * abs(told) < abs(wanted)
-
-
-def _read_otherwise(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
-    """Whether time, input or prediction at a noise level are read otherwise.
-
-    How the noise is added is not compared: more or less of it (ModelNoiseScale) is a matter of taste.
-    """
-    told, wanted = _times(now, trained, sigma)
-    if abs(told - wanted) > TOLERANCE * max(abs(wanted), 1.0):
-        return True
-    x, output = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    pairs = (
-        (now.calculate_input(sigma, x.clone()), trained.calculate_input(sigma, x.clone())),
-        (now.calculate_denoised(sigma, output, x), trained.calculate_denoised(sigma, output, x)),
-    )
-    return not all(torch.allclose(a, b, atol=TOLERANCE) for a, b in pairs)

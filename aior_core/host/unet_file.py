@@ -1,4 +1,4 @@
-"""The fine-tuned SDXL UNet inside a UniLDiff or FaithDiff checkpoint, as a MODEL of the host."""
+"""The fine-tuned SDXL UNet in a UniLDiff or FaithDiff checkpoint, loaded as a MODEL."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from ..weights.shards import listed
 
 
 def load_unet(path: str | Path) -> ModelPatcher:
-    """Load the UNet of a published checkpoint -> MODEL, by the host's own loader of diffusion models.
+    """Load the UNet of a published checkpoint with ComfyUI's own loader of diffusion models.
 
-    Raises ValueError if the file holds no UNet, or one that is not whole or no SDXL UNet; what `load_checkpoint` raises besides.
+    Raises ValueError if the file holds no UNet, or one that is not complete or not SDXL's, and whatever
+    `load_checkpoint` raises.
     """
     name = Path(path).name
     state_dict, _ = load_checkpoint(path)
     unet = split_published(state_dict).unet if is_published(state_dict) else {}
     if not unet:
         raise ValueError(
-            f"{name} holds no UNet, only a restorer. Use Load Checkpoint with the SDXL checkpoint that the restorer was made for."
+            f"{name} holds no UNet, only a restorer. Use Load Checkpoint with the SDXL checkpoint that the "
+            "restorer was "
+            "made for."
         )
     del state_dict
     tensors = host_names(unet, name)
@@ -39,17 +42,21 @@ def load_unet(path: str | Path) -> ModelPatcher:
 
 
 def _require_whole(tensors: dict[str, Tensor], name: str) -> None:
-    """Raise ValueError unless these are an SDXL UNet's tensors, all of them. Without memory for a UNet: a small file can look like one."""
+    """Raise ValueError unless these are all tensors of an SDXL UNet.
+
+    No memory is allocated for a UNet, because a small file can claim to be one.
+    """
     try:
         config = comfy.model_detection.model_config_from_unet(tensors, "")
-    # The host counts on shapes that a damaged file need not have.
+    # ComfyUI assumes shapes that a damaged file does not have.
     except (LookupError, TypeError, ArithmeticError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"ComfyUI can make nothing of the UNet in {name} ({type(error).__name__}: {error}). Get the file again."
+            f"ComfyUI cannot read the UNet in {name} ({type(error).__name__}: {error}). Get the file again."
         ) from error
     if not isinstance(config, comfy.supported_models.SDXL):
         raise ValueError(
-            f"the UNet in {name} has other widths or depths than SDXL's, and ComfyUI does not know it."
+            f"the UNet in {name} has other widths or depths than SDXL's. Get a checkpoint that was trained "
+            "on SDXL."
         )
     try:
         require_fit(
@@ -64,16 +71,22 @@ def _require_whole(tensors: dict[str, Tensor], name: str) -> None:
 
 
 def host_names(unet: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A UNet under diffusers' names -> under the host's, whatever its widths and depths. Raises ValueError listing keys without a place."""
+    """Rename a UNet's tensors from diffusers' names to ComfyUI's, for any widths and depths.
+
+    name: of the file, in messages. Raises ValueError with the keys that SDXL's UNet does not have.
+    """
     names = comfy.utils.unet_to_diffusers(_structure(unet))
     unknown = unet.keys() - names.keys()
     if unknown:
-        raise ValueError(f"the UNet in {name} has keys that SDXL's has not: {listed(unknown)}.")
+        raise ValueError(
+            f"the UNet in {name} has keys that SDXL's UNet does not have: {listed(unknown)}. "
+            "Get a checkpoint that was trained on SDXL."
+        )
     return {names[key]: value for key, value in unet.items()}
 
 
 def _structure(unet: dict[str, Tensor]) -> dict[str, object]:
-    """What `unet_to_diffusers` asks for, counted from the keys."""
+    """The numbers that `unet_to_diffusers` needs, counted from the keys."""
 
     def count(pattern: str) -> int:
         found = [int(match[1]) for key in unet if (match := re.match(pattern + r"\.(\d+)\.", key))]

@@ -1,4 +1,4 @@
-"""Our autoencoder behind the host's `VAE`: every stock node that takes a VAE takes it."""
+"""The compact autoencoder as ComfyUI's `VAE`, which every stock node with a VAE input accepts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..models.config import AutoencoderConfig
 from .restorer import PICTURE_DTYPES, make_patcher, picture_dtype
 
 
 class CompactVAE(comfy.sd.VAE):
-    """`encode` gives normalised latents (the posterior's mean, so the same every time); `decode` takes them."""
+    """A VAE whose `encode` gives normalised latents, the posterior's mean, and whose `decode` takes them.
+
+    calibration: says how much memory the autoencoder takes.
+    """
 
     def __init__(
         self,
         state_dict: dict[str, Tensor],
         config: AutoencoderConfig,
-        calibration: Calibration = Calibration(),
+        calibration: Calibration = DEFAULT,
     ):
         with _quiet():
             super().__init__(sd={})
@@ -54,13 +57,15 @@ class CompactVAE(comfy.sd.VAE):
         self.model_size()
 
     def encode_unit(self, picture: Tensor) -> Tensor:
-        """Picture `B 3 H W` in -1..1, sides multiples of the factor -> normalised latent, without loading the model first."""
+        """Picture `B 3 H W` in -1..1, sides multiples of the factor -> normalised latent. The model must be
+        loaded.
+        """
         return self.first_stage_model.encode(picture.to(self.device, self.vae_dtype)).float()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The host warns that there are no VAE weights; they come a moment later."""
+    """Suppress ComfyUI's warning that there are no VAE weights: they are loaded right after."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "No VAE weights detected" not in str(record.msg)
@@ -74,10 +79,13 @@ def _quiet() -> Iterator[None]:
 
 
 def fit_preview(vae: CompactVAE) -> tuple[list[list[float]], list[float]]:
-    """Least-squares colours of latents, for previews: factors `C 3` and bias `3`, in -1..1, from seeded random latents."""
+    """Colours of latents for previews: factors `C 3` and bias `3`, for pictures in -1..1.
+
+    They are a least-squares fit on decoded random latents with a fixed seed.
+    """
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(4, vae.latent_channels, 12, 12, generator=generator)
-    # Smooth latents are nearer to pictures than white noise is.
+    # A constant per channel brings the latents closer to those of pictures than white noise alone.
     latent = latent + 2 * torch.randn(4, vae.latent_channels, 1, 1, generator=generator)
     picture = vae.decode(latent).movedim(-1, 1).mul(2).sub(1)
     small = torch.nn.functional.avg_pool2d(picture.float(), vae.downscale_ratio)

@@ -1,1 +1,2 @@
-"""Networks as functions of tensors. Every class takes `operations` (`torch.nn` or a `comfy.ops` class), `device` and `dtype`."""
+"""Networks as functions of tensors. Every class takes `operations` (`torch.nn` or a `comfy.ops` class),
+`device` and `dtype`."""

@@ -1,8 +1,10 @@
-"""The compact autoencoder: f8, 16 latent channels, NAF stages (training.md section 1)."""
+"""The compact autoencoder: latents at 1/8 of the size, with 16 channels, from NAF blocks (docs/method.md,
+section 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +15,14 @@ from .family import DecoderStages
 from .layers import ChannelNorm, NAFBlock, PlainBlock
 
 Walk = Generator[tuple[int, Tensor], Tensor, tuple[Tensor, Tensor]]
-"""A decoder that stops at each level: yields (level, feature), goes on with what it is sent, returns (last feature, picture)."""
+"""A decoder that stops at each level. It yields (level, feature), continues with the feature that it is sent,
+and returns (last feature, picture)."""
 
 
 def finish(walk: Walk, visit: Callable[[int, Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """Run a decoder's walk to its end; `visit(level, feature)` gives the feature to go on with (default: the same)."""
+    """Run a decoder's walk to its end. `visit(level, feature)` returns the feature to continue with (default:
+    the same).
+    """
     try:
         level, feature = next(walk)
         while True:
@@ -35,7 +40,9 @@ def stages(
     device=None,
     dtype=None,
 ) -> nn.ModuleList:
-    """Per level `blocks[i]` NAF blocks, then `plain[i]` plain ones (none where `plain` is empty)."""
+    """One list of blocks per level: `blocks[i]` NAF blocks, then `plain[i]` plain ones. `plain` may be
+    empty.
+    """
     at = {"operations": operations, "device": device, "dtype": dtype}
     return nn.ModuleList(
         nn.ModuleList([*(NAFBlock(w, **at) for _ in range(n)), *(PlainBlock(w, **at) for _ in range(p))])
@@ -44,10 +51,10 @@ def stages(
 
 
 class Trunk(nn.Module):
-    """Picture `B 3 H W` (-1..1, sides multiples of 8) -> one feature per level, level i `B widths[i] H/2**i W/2**i`.
+    """Picture `B 3 H W` in -1..1, sides multiples of 8 -> one feature per level, `B widths[i] H/2**i W/2**i`.
 
-    Each feature is taken before the step down, so that level 0 still has every pixel. The LQ encoder is a trainable copy
-    of this (UniLDiff section 3.2: a trainable copy of the VAE's encoder).
+    Each feature is taken before the step down, so level 0 has every pixel. The LQ encoder of the compact
+    model is a trainable copy of this trunk, as UniLDiff's is of the VAE's encoder (section 3.2).
     """
 
     def __init__(
@@ -70,19 +77,21 @@ class Trunk(nn.Module):
 
     def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
         """The features of the first `count` levels, or of all."""
-        features = []
+        features: list[Tensor] = []
         h = self.stem(picture)
-        for index, blocks in enumerate(self.levels[:count]):
+        for index, blocks in enumerate(list(self.levels)[:count]):
             if index:
                 h = self.downs[index - 1](h)
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h)
             features.append(h)
         return features
 
 
 class Encoder(nn.Module):
-    """Trunk and latent head: picture `B 3 H W` -> mean and log-variance, `B 16 H/8 W/8` each, not yet normalised."""
+    """Trunk and latent head: picture `B 3 H W` -> mean and log-variance `B 16 H/8 W/8`, before
+    normalisation.
+    """
 
     def __init__(self, config: AutoencoderConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -97,7 +106,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent `B 16 h w` (not normalised) -> picture `B 3 8h 8w`, about -1..1."""
+    """Latent `B 16 h w`, not normalised -> picture `B 3 8h 8w`, about -1..1."""
 
     def __init__(self, config: AutoencoderConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -109,11 +118,13 @@ class Decoder(nn.Module):
         self.out = operations.Conv2d(widths[0], 3, 3, padding=1, **at)
 
     def walk(self, latent: Tensor) -> Walk:
-        """Stop at every level, deepest first, before its blocks: they then work on what the experts added. See `Walk`."""
+        """The walk, deepest level first. It stops before the blocks of a level, which then see what the
+        experts added.
+        """
         h = self.stem(latent)
         for level in reversed(range(len(self.levels))):
             h = yield level, h
-            for block in self.levels[level]:
+            for block in cast(nn.ModuleList, self.levels[level]):
                 h = block(h)
             if level:
                 h = F.pixel_shuffle(self.ups[level - 1](h), 2)
@@ -124,13 +135,15 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder around latents normalised per channel to mean 0, deviation 1 over the training pictures."""
+    """Encoder and decoder. Each latent channel is normalised to mean 0 and standard deviation 1 over the
+    training pictures.
+    """
 
     decoder_stages = DecoderStages.NAF
+    latent_mean: Tensor
+    latent_std: Tensor
 
-    def __init__(
-        self, config: AutoencoderConfig = AutoencoderConfig(), *, operations=nn, device=None, dtype=None
-    ):
+    def __init__(self, config: AutoencoderConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
@@ -143,12 +156,15 @@ class Autoencoder(nn.Module):
         return self.latent_mean.to(like)[None, :, None, None], self.latent_std.to(like)[None, :, None, None]
 
     def encode(self, picture: Tensor) -> Tensor:
-        """Picture `B 3 H W` in -1..1, sides multiples of 8 -> normalised latent `B 16 H/8 W/8` (the posterior's mean)."""
+        """Picture `B 3 H W` in -1..1, sides multiples of 8 -> normalised latent `B 16 H/8 W/8` (the
+        posterior's mean).
+        """
         mean, _ = self.encoder(picture)
         centre, scale = self._statistics(mean)
         return (mean - centre) / scale
 
     def denormalise(self, latent: Tensor) -> Tensor:
+        """Normalised latent `B 16 h w` -> the decoder's, of the same shape."""
         centre, scale = self._statistics(latent)
         return latent * scale + centre
 

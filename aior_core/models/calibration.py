@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -119,6 +120,10 @@ class Calibration:
         return {k: [v.start, v.end] if isinstance(v, Ramp) else v for k, v in values.items()}
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     # True and False are ints in Python. A JSON integer may have thousands of digits.
     return type(value) in (int, float) and abs(value) < 2**53 and math.isfinite(value)
+
+
+DEFAULT = Calibration()
+"""The calibration of weights that carry none: that of the eleventh."""

@@ -1,22 +1,21 @@
-"""What a set of weights was built with. Shapes of the weights decide the numbers; metadata only what shapes
-cannot show."""
+"""Configs of the networks: numbers that the weights' shapes show, and what metadata adds to them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .calibration import Calibration
+from .calibration import DEFAULT, Calibration
 from .family import COMPACT, Family
 
 FIRST_KINDS = ("noise", "blur", "low_resolution", "rain", "snow", "haze", "low_light", "jpeg")
-"""The kinds of damage that weights know which do not say so, in the order of their rows. Weights of more
-kinds begin with these."""
+"""The degradations of weights that do not name theirs, in the order of their rows."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The NAF autoencoder: one level per entry, level i at 1/2**i of the picture's size. `decoder_plain`:
-    plain blocks after the NAF ones.
+    """The NAF autoencoder. Tuples have an entry per level; level i is at 1/2**i of the picture's size.
+
+    widths: channels. encoder_blocks, decoder_blocks: NAF blocks. decoder_plain: plain blocks after them.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -28,11 +27,13 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """LQ encoder and degradation head. `kind` is "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder).
+    """LQ encoder, degradation head and degradation tokens.
 
-    `plain`: plain blocks after each level's NAF blocks, which the autoencoder's own encoder has none of.
-    `head_width` 0: no degradation head and no tokens, as in published checkpoints, which estimate nothing.
-    `place_width`: width of the maps' own network; 0 is none.
+    kind: "naf" (compact) or "kl" (a copy of the SDXL VAE's encoder). widths, blocks, plain: per level,
+    channels, NAF or residual blocks, and plain blocks after them. degradations: K. head_width: hidden
+    channels of the degradation head; with 0 there are no head and no tokens, as in published checkpoints.
+    context_width: channels of a token.
+    place_width: hidden channels of the severity maps' network; 0 is none.
     """
 
     kind: str = "naf"
@@ -47,11 +48,13 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class DAFFConfig:
-    """DAFF. `mode` is "paper" or "official" (unildiff.md 2.6); `patch` is the side of a token in latent
-    pixels.
+    """DAFF.
 
-    `aligner_blocks`: above 0, FaithDiff's aligner of so many blocks stands in the place of the double and
-    single ones.
+    mode: "paper" or "official" (docs/method.md, section 3.6). unet_width: channels of the UNet's first
+    feature.
+    condition_width: channels of the LQ feature. width, heads, mlp_ratio: of the transformer. patch: side of a
+    token in latent pixels. condition_norm: "channel" or "group". aligner_blocks: above 0, FaithDiff's aligner
+    with so many blocks takes the place of the transformer.
     """
 
     mode: str = "paper"
@@ -69,13 +72,15 @@ class DAFFConfig:
 
 @dataclass(frozen=True)
 class DAEMConfig:
-    """DAEM. Level i joins the decoder's feature (`decoder_widths[i]`) with the LQ encoder's
-    (`skip_widths[i]`).
+    """DAEM. Tuples up to `pools` have an entry per level, finest first.
 
-    Its channel attention is judged on a copy `pools[i]` times smaller. `anchored`: see `DAEM.anchor_of`.
-    `keeps`: see `DegradationResidual`. `tone_width`: hidden width of `ToneCurve`; 0 is none. `anchor_starts`:
-    by degradation, where training of the anchor starts, 0 for those not given: 0 holds the low frequencies of
-    the damaged picture, -8 lets go of them.
+    decoder_widths, skip_widths: channels of the decoder's and of the LQ encoder's features. widths: channels
+    of the experts. pools: the factor by which channel attention reduces its input. prior_width: channels of
+    the deepest LQ feature. degradations: K. context_width: of the context vector. kernels, dilations: of the
+    experts. top_k: experts per picture. head_channels: channels of an attention head. anchored: with the
+    low-frequency anchor. keeps: with `DegradationResidual`. tone_width: hidden width of `ToneCurve`; 0 is
+    none. anchor_starts: where training of the anchor starts, by degradation, 0 for those not given: 0 holds
+    the low frequencies of the damaged picture, -8 lets go of them.
     """
 
     decoder_widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -97,7 +102,7 @@ class DAEMConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The compact denoiser, in the words of the host's `UNetModel`."""
+    """The compact denoiser, in the terms of ComfyUI's `UNetModel`."""
 
     in_channels: int = 16
     model_channels: int = 64
@@ -108,10 +113,10 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """Everything a restorer was built from; `daem` is None when the file has no DAEM.
+    """A restorer: its networks' configs, and what its weights say about themselves.
 
-    kinds: the names of the degradations that its rows are of, as many as `prior.degradations`. calibration:
-    what was fitted to these weights.
+    daem: None for weights without DAEM. kinds: the names of the `prior.degradations` degradations, in the
+    order of every `B K`. calibration: what was fitted to the weights.
     """
 
     family: Family = COMPACT
@@ -119,12 +124,12 @@ class RestorerConfig:
     daff: DAFFConfig = field(default_factory=DAFFConfig)
     daem: DAEMConfig | None = field(default_factory=DAEMConfig)
     kinds: tuple[str, ...] = FIRST_KINDS
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibration = DEFAULT
 
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """The whole compact model."""
+    """The compact model: autoencoder, denoiser and restorer."""
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)

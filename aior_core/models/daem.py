@@ -1,17 +1,19 @@
-"""Detail-Aware Expert Module: a mixture of experts in the decoder, fed by the LQ encoder's skips (UniLDiff section 3.3).
+"""The Detail-Aware Expert Module: a mixture of experts in the decoder, fed by the LQ encoder's features.
 
-A `DAEMLevel` at each level of the decoder; here is what they have in common: what is known of the whole picture, and the output.
+UniLDiff section 3.3; docs/method.md, section 4. Each level of the decoder has a `DAEMLevel`. This module
+holds what they share: the context, which is made from the whole picture, and the output head.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .calibration import Calibration
+from .calibration import DEFAULT, Calibration
 from .clipping import noise_sigma
 from .confidence import NOISE, ConfidenceGates, column, require_kinds
 from .config import FIRST_KINDS, DAEMConfig
@@ -26,11 +28,13 @@ from .tone_curve import ToneCurve
 
 @dataclass(frozen=True)
 class PictureContext:
-    """What DAEM knows of the whole picture.
+    """What DAEM knows of whole pictures.
 
-    `vector` `B context_width` is for its levels; `anchor` `B 1`, 0..1, and `sigma` `B 1`, that of clipped noise to be removed, for its output;
-    `probabilities` (haze as far as it may count) and `steering` `B K`, 0..1, for the tone curve, as is what the damaged picture looks like,
-    `appearance` `B 60`, where it was shown.
+    vector: input of the levels' routers and gates, `B context_width`. anchor: the share of low frequencies
+    that the output takes from the damaged picture, `B 1` in 0..1. sigma: of the clipped noise to remove, for
+    pictures of 0..1, `B 1`. probabilities, steering: inputs of the tone curve, `B K` in 0..1, haze gated by
+    `gate_probability`.
+    appearance: of the damaged pictures, `B 60`, or None where they were not given.
     """
 
     vector: Tensor
@@ -44,16 +48,16 @@ class PictureContext:
 class DAEM(nn.Module):
     """All levels, the picture-wide context, and the output head.
 
-    kinds: the names of the `config.degradations` degradations, in the order of every `B K`. calibration: what was fitted to
-    the weights (default: `Calibration()`). Raises ValueError for another number of kinds.
+    kinds: the names of the `config.degradations` degradations, in the order of every `B K`. calibration: what
+    was fitted to the weights (default: that of the eleventh). Raises ValueError for another number of kinds.
     """
 
     def __init__(
         self,
-        config: DAEMConfig = DAEMConfig(),
+        config: DAEMConfig,
         *,
         kinds: tuple[str, ...] = FIRST_KINDS,
-        calibration: Calibration | None = None,
+        calibration: Calibration = DEFAULT,
         operations=nn,
         device=None,
         dtype=None,
@@ -63,7 +67,7 @@ class DAEM(nn.Module):
         ops = {"operations": operations, **at}
         require_kinds(kinds, config.degradations)
         self.config, self.kinds = config, kinds
-        self.calibration = calibration or Calibration()
+        self.calibration = calibration
         self.gates = ConfidenceGates(kinds, self.calibration)
         self.levels = nn.ModuleList(
             DAEMLevel(d, s, w, p, config, **ops)
@@ -88,42 +92,45 @@ class DAEM(nn.Module):
         )
 
     def reset(self, generator: torch.Generator) -> None:
-        """Start from the LQ picture plus a residual: the first three outputs weigh the LQ picture against the decoded one.
+        """Start with an output that is the damaged picture plus a residual (g = 1 in `output`).
 
-        The anchor holds for what changes no tones, and lets go for weather and darkness.
+        The anchor starts by holding low frequencies, except for the degradations whose `anchor_starts` is
+        negative.
         """
         nn.init.ones_(self.head.bias[:3])
         if self.anchor is not None:
             nn.init.constant_(self.anchor.bias, 1 / ANCHOR_GAIN)
             given = self.config.anchor_starts
-            starts = [start / ANCHOR_GAIN for start in given] + [0.0] * (
-                self.config.degradations - len(given)
-            )
+            missing = self.config.degradations - len(given)
+            starts = [start / ANCHOR_GAIN for start in given] + [0.0] * missing
             with torch.no_grad():
                 self.anchor.weight.copy_(self.anchor.weight.new_tensor([starts]))
 
     def silence(self) -> None:
-        """Start from the plain decoder instead, exactly: for a decoder that is pretrained and stays as it is (SDXL's)."""
-        for layer in (
-            *(layer for level in self.levels for layer in (level.out, level.link, level.modulate)),
-            self.tone,
-            self.head,
-            self.anchor,
-            self.kept and self.kept.parts,
-        ):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        """Make the output exactly that of the plain decoder: a start for decoders that stay as they are, as
+        SDXL's.
+        """
+        layers: list[Any] = [
+            layer for level in self.levels for layer in (level.out, level.link, level.modulate)
+        ]
+        layers += [self.tone, self.head]
+        if self.anchor is not None:
+            layers.append(self.anchor)
+        if self.kept is not None:
+            layers.append(self.kept.parts)
+        for layer in layers:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         if self.curve is not None:
-            self.curve.doubt_everything()
+            self.curve.silence()
 
     def gate_severity(
         self, severities: Tensor, probabilities: Tensor, statistics: GlobalStatistics | None
     ) -> Tensor:
-        """The severities `B K` that denoiser and decoder are given: those of the head, haze as far as it counts.
+        """The severities `B K` for denoiser and decoder: the head's, with haze as far as it counts.
 
-        severities, probabilities: the degradation head's, `B K` in 0..1. statistics: what `global_statistics` returned for the
-        same pictures; None changes nothing.
+        severities, probabilities: the degradation head's, `B K` in 0..1. statistics: of the same pictures,
+        from `global_statistics`; None changes nothing.
         """
         return (
             severities
@@ -132,13 +139,17 @@ class DAEM(nn.Module):
         )
 
     def picture_change(self, probabilities: Tensor) -> Tensor:
-        """The share of the repair that each picture gets, `B` in 0..1; see `ConfidenceGates.picture_change`."""
+        """The share of the repair that each picture gets, `B` in 0..1; see
+        `ConfidenceGates.picture_change`.
+        """
         return self.gates.picture_change(probabilities)
 
     def global_statistics(
         self, damaged: Tensor, device: torch.device | None = None
     ) -> GlobalStatistics | None:
-        """Whole damaged pictures `B 3 H W`, 0..1 -> what they look like, on `device` (default: theirs), if there is a tone curve to judge of it."""
+        """Statistics of whole damaged pictures `B 3 H W`, 0..1, on `device` (default: theirs); None without a
+        tone curve.
+        """
         return None if self.curve is None else global_statistics_of(self.curve, damaged, device)
 
     def context(
@@ -149,16 +160,18 @@ class DAEM(nn.Module):
         probabilities: Tensor | None = None,
         global_statistics: GlobalStatistics | None = None,
     ) -> PictureContext:
-        """f8 LQ feature of the whole picture `B C h w` and severities `B K` -> what is known of it as a whole.
+        """The context of whole pictures.
 
-        steering: `B K`, 0..1, how much of each degradation is to be removed (default: all). It is told beside the severities
-        to be removed: "none" and "leave it in" would look alike otherwise. probabilities: `B K`, 0..1, how sure each degradation is
-        (default: certain); the anchor lets go for what is likely only. global_statistics: of the whole damaged picture, see `global_statistics`, for the
-        tone curve and its second opinion on haze; without it noise is taken for clipped.
+        feature: the deepest LQ feature, `B C h w`. severities: `B K` in 0..1. steering: how much of each
+        degradation to remove, `B K` in 0..1 (default: all). It is an input beside the severities to remove,
+        because "absent" and "leave it in" would otherwise look the same. probabilities: `B K` in 0..1
+        (default: 1); the anchor lets go only for degradations that are likely. global_statistics: of the
+        damaged pictures. They bring the tone curve's probability of haze; without them noise counts as
+        clipped.
         """
         statistics = pooled_statistics(feature)
-        told = severities, steering, probabilities, global_statistics
-        return self.context_of(statistics, *told, dtype=feature.dtype)
+        estimate = severities, steering, probabilities, global_statistics
+        return self.context_of(statistics, *estimate, dtype=feature.dtype)
 
     def context_of(
         self,
@@ -170,7 +183,9 @@ class DAEM(nn.Module):
         *,
         dtype: torch.dtype,
     ) -> PictureContext:
-        """`context` from the feature's `pooled_statistics`, `B 2C`, fp32. The networks run in `dtype`."""
+        """`context` from the `pooled_statistics` `B 2C` of the feature, fp32. dtype: in which the networks
+        run.
+        """
         steering = torch.ones_like(severities) if steering is None else steering
         sure = torch.ones_like(severities) if probabilities is None else probabilities
         pooled = torch.cat([statistics, (severities * steering).float(), steering.float()], dim=1).to(dtype)
@@ -194,10 +209,11 @@ class DAEM(nn.Module):
         )
 
     def anchor_of(self, severities: Tensor) -> Tensor:
-        """How much of its low frequencies the result takes from the LQ picture, `B 1`, 0..1, by the severities to be removed `B K`.
+        """The share of low frequencies that the output takes from the damaged picture, `B 1` in 0..1.
 
-        Noise, blur, low resolution and JPEG leave them as they are, and a network that may change the tones of the whole picture
-        changes them where it should not: measured on noise 25, a wrong tone cost 0.9 dB of 30.7.
+        severities: of what is to be removed, `B K`. Noise, blur, low resolution and JPEG leave low
+        frequencies as they are, and a network that may change them does so where it should not: with noise
+        25, wrong tones cost 0.9 dB of 30.7 dB.
         """
         if self.anchor is None:
             return severities.new_zeros(len(severities), 1)
@@ -206,12 +222,15 @@ class DAEM(nn.Module):
     def output(
         self, h: Tensor, decoded: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
     ) -> Tensor:
-        """Last decoder feature, decoded picture and LQ picture -> picture `B 3 H W`, -1..1 before clamping.
+        """The repaired picture before the tone curve, `B 3 H W`, -1..1 before clamping.
 
-        decoded + strength * (g*(LQ - decoded) + a*(LQ + 1) + b): g = 1 makes it the LQ picture plus a residual, `a` is a gain and
-        `b` an offset (what haze and low light need), and all three zero the plain decoder. To the gain and offset of every pixel come
-        those of the whole picture, straight from its context. Low frequencies go back by the anchor's share to the LQ picture's, or to what those
-        were before noise was clipped. Last comes back what is to be kept.
+        It is decoded + strength * (g * (LQ - decoded) + a * (LQ + 1) + b), with g, a and b for every channel
+        and pixel. With g = 1 it is the damaged picture plus a residual; the gain a and the offset b serve
+        haze and low light, and the context adds a gain and an offset for the whole picture. With all three 0
+        it is the plain decoder's picture. The anchor then moves low frequencies towards those of the damaged
+        picture, corrected for clipped noise. What users leave in is added last (`DegradationResidual`).
+        h: the decoder's last feature, `B C H W`. decoded, lq: the decoded and the damaged picture, `B 3 H W`
+        in -1..1.
         """
         g, a, b = self.head(h).chunk(3, dim=1)
         gain, offset = self.tone(context.vector)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
@@ -220,7 +239,7 @@ class DAEM(nn.Module):
         if self.anchor is not None:
             anchor, sigma = (each[:, :, None, None].to(change) for each in (context.anchor, context.sigma))
             change = change + anchor * low_frequency_correction(lq, decoded + change, sigma)
-        kept = None if self.kept is None else self.kept(h, context.steering)
-        if kept is not None:
-            change = change + kept
+        left_in = None if self.kept is None else self.kept(h, context.steering)
+        if left_in is not None:
+            change = change + left_in
         return decoded + strength * change

@@ -1,11 +1,14 @@
-"""One level of DAEM: experts, their router, and the attention that they share (UniLDiff section 3.3).
+"""One level of DAEM: experts, their router, and a shared attention branch (UniLDiff section 3.3;
+docs/method.md, section 4).
 
-y = sum over the chosen experts of gate_e * E_e(x), times a shared transposed-attention branch S(x); x joins the decoder's feature and the
-LQ feature of the same size. Beside y stands a plain skip of the LQ feature, scaled and shifted by what the whole picture looks like: haze
-and darkness are seen there, not in a pixel.
+y = S(x) * sum over the chosen experts e of gate_e * E_e(x), where x joins the decoder's feature with the LQ
+feature of the same size and S is transposed attention. A skip of the LQ feature is added, with a scale and a
+shift from the whole picture's context, because haze and darkness show in the whole picture and not in a pixel
+(ours).
 
-Everything that looks at the whole picture (router, channel attention, pooled gates) is made from `LevelStatistics`, plain sums that tiles
-can pool. Which channels attend to which is judged on a smaller copy of x: at full size it took half of the training's time.
+Router, channel attention and pooled gates depend on the whole picture. They are computed from
+`LevelStatistics`, plain sums that tiles can add up. Channel attention is computed on a reduced copy of x: at
+full size it took half of the training time.
 """
 
 from __future__ import annotations
@@ -23,7 +26,11 @@ from .layers import ChannelNorm, NAFBlock, scaled_init
 
 @dataclass(frozen=True)
 class LevelStatistics:
-    """Sums over the pixels of a region: `total` `B d`, `gram` `B heads c c` of q with k, `q2` and `k2` `B heads c`, `pixels`."""
+    """Sums over the pixels of a region.
+
+    total: of x, `B d`. gram: of products of q and k, `B heads c c`. q2, k2: of squares, `B heads c`. pixels:
+    how many.
+    """
 
     total: Tensor
     gram: Tensor
@@ -42,13 +49,15 @@ class LevelStatistics:
 
 
 def _tokens(x: Tensor) -> Tensor:
-    """`B C H W` -> `B HW C`; a view where the channels lie last in memory."""
+    """`B C H W` -> `B HW C`; a view of tensors in channels-last format."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @dataclass(frozen=True)
 class Routing:
-    """One router's decision: `logits` `B E` without noise, `noisy` `B E`, `gates` `B E` (zero where not chosen)."""
+    """One router's decision: `logits` `B E`, the same with noise, `noisy`, and `gates` `B E`, zero where not
+    chosen.
+    """
 
     logits: Tensor
     noisy: Tensor
@@ -94,30 +103,38 @@ class DAEMLevel(nn.Module):
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.ones_(self.temperature)
-        # S(x) multiplies the experts: starting around 1 lets their gradients through.
+        # S(x) multiplies the experts, and with values around 1 it passes their gradients on.
         nn.init.ones_(self.shared_out.bias)
 
     def combine(self, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoder feature and LQ feature, same size -> x `B width H W`, and of x made smaller: itself, q and k, `B 3*width H/pool W/pool`."""
+        """x `B width H W`, and a reduced copy of it with its q and k, `B 3*width H/pool W/pool`.
+
+        h, skip: the decoder's feature and the LQ feature, of the same size.
+        """
         x = self.join(torch.cat([self.norm(h), self.skip_norm(skip.to(h))], dim=1))
         small = F.avg_pool2d(x, self.pool) if self.pool > 1 else x
         return x, torch.cat([small, self.qk_depthwise(self.qk(self.attention_norm(small)))], dim=1)
 
     def statistics(self, small: Tensor) -> LevelStatistics:
-        """The sums that the whole picture is judged by, fp32, of what `combine` made smaller."""
+        """The sums of the reduced copy that `combine` returned, fp32."""
         x, q, k = _tokens(small).float().chunk(3, dim=2)
-        # All channels with all, of which only each head's own block is kept: the layout stays as it is, nothing is copied.
+        # The product of all channels with all needs no copy into another layout. Only each head's own block
+        # is kept.
         blocks = rearrange(q.transpose(1, 2) @ k, "b (n c) (m d) -> b n c m d", n=self.heads, m=self.heads)
         gram = rearrange(blocks.diagonal(dim1=1, dim2=3), "b c d n -> b n c d")
         q2, k2 = (rearrange(t.square().sum(dim=1), "b (n c) -> b n c", n=self.heads) for t in (q, k))
         return LevelStatistics(x.sum(dim=1), gram, q2, k2, x.shape[1])
 
     def pool_picture(self, statistics: LevelStatistics, context: Tensor) -> Tensor:
-        """What is known of the whole picture, `B width+context_width`."""
+        """The input of router and gates: the mean of x over the whole picture, and the context, `B
+        width+context_width`.
+        """
         return torch.cat([statistics.total / statistics.pixels, context.float()], dim=1).to(context.dtype)
 
     def route(self, pooled: Tensor, noise: torch.Generator | None) -> Routing:
-        """Router: noise N(0, 1/E^2) only in training (`noise` given), top-k of the softmax, not renormalised."""
+        """Choose experts: top-k of the softmax, not renormalised. noise: adds N(0, 1/E^2) to the logits, in
+        training.
+        """
         logits = self.router(pooled).float()
         noisy = logits
         if noise is not None:
@@ -131,16 +148,19 @@ class DAEMLevel(nn.Module):
         return Routing(logits, noisy, gates)
 
     def votes(self, small: Tensor, context: Tensor, cell: int) -> Tensor:
-        """What each place speaks for: the router's logits of cells of `cell` pixels of what `combine` made smaller, `B E h w`, fp32.
+        """The router's logits by place, `B E h w`, fp32: of cells of `cell` pixels of the reduced copy
+        `small`.
 
-        The router is linear, so that their mean over the whole picture is the logits that `route` decides by.
+        The router is linear, so their mean over the whole picture is the logits of `route`.
         """
         x = F.avg_pool2d(small[:, : small.shape[1] // 3], cell)
         known = torch.cat([x, context.to(x)[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
         return self.router(known.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float()
 
     def shared(self, x: Tensor, statistics: LevelStatistics) -> Tensor:
-        """Transposed attention (Restormer's MDTA): channels of x attend to channels with the picture's own Gram matrix."""
+        """Transposed attention (MDTA; Zamir et al., Restormer, CVPR 2022): channels attend to channels by
+        their Gram matrix.
+        """
         norms = (
             statistics.q2.clamp_min(1e-12).sqrt()[..., :, None]
             * statistics.k2.clamp_min(1e-12).sqrt()[..., None, :]
@@ -153,11 +173,13 @@ class DAEMLevel(nn.Module):
         return self.shared_out(rearrange(mixed, "b (h w) c -> b h w c", h=x.shape[2]).permute(0, 3, 1, 2))
 
     def mix(self, x: Tensor, gates: Tensor, gate: Tensor) -> Tensor:
-        """Each sample through its experts, `B width H W`, weighed by `gates` `B E`: samples of one expert go together."""
+        """The weighted sum of each sample's experts, `B width H W`. gates: `B E`. Samples of one expert run
+        as one batch.
+        """
         sample, expert = gates.nonzero(as_tuple=True)
         order = expert.argsort(stable=True)
         sample, counts = sample[order], torch.bincount(expert, minlength=len(self.experts)).tolist()
-        # Rows of the layout that convolutions work in: a plain x[...] would come back in the other one.
+        # `index_select` on the permuted view keeps the channels-last format, which plain indexing would lose.
         parts = x.permute(0, 2, 3, 1).index_select(0, sample).permute(0, 3, 1, 2).split(counts)
         made = [
             e(part, g)
@@ -180,7 +202,7 @@ class DAEMLevel(nn.Module):
         statistics: LevelStatistics | None = None,
         noise: torch.Generator | None = None,
     ) -> tuple[Tensor, Routing]:
-        """What to add to the decoder's feature `h` (`B decoder H W`), and how it was routed."""
+        """What to add to the decoder's feature `h`, `B decoder H W`, and the router's decision."""
         x, small = self.combine(h, skip)
         statistics = self.statistics(small) if statistics is None else statistics
         pooled = self.pool_picture(statistics, context)

@@ -1,11 +1,13 @@
-"""Degradation-Aware Feature Fusion (UniLDiff section 3.2; shapes and names as in unildiff.md section 2).
+"""Degradation-Aware Feature Fusion (UniLDiff section 3.2; docs/method.md, section 3).
 
-The LQ feature and the noisy latent's first UNet feature meet in a double-stream and a single-stream transformer block,
-both modulated by the timestep; the result is a zero-initialised residual on that UNet feature.
+The LQ feature and the UNet's first feature of the noisy latent pass through a double-stream and a
+single-stream transformer block, both modulated by the timestep. The result is a residual on that UNet
+feature. Its projection starts at zero.
 
-Two modes. `paper`: the latent stream that the double block updates goes on into the single block, and the time embedding
-is smooth in t. `official`: the authors' public code, which drops the updated latent stream and multiplies the integer
-timestep by 1000; weights trained that way need it.
+There are two modes. In `paper`, the single-stream block gets the latent stream as the double-stream block
+updated it, and the time embedding is smooth in t. In `official`, as in the authors' public code, the updated
+latent stream is dropped and the integer timestep is multiplied by 1000. Weights that were trained with that
+code need it.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ TIME_WIDTH = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention over tokens, `B heads N d` each -> `B N heads*d`."""
+    """Softmax attention over tokens: q, k, v `B heads N d` -> `B N heads*d`."""
     return rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Parameter-free LayerNorm (eps 1e-6) of tokens `B N C`, then scale and shift `B 1 C`."""
+    """LayerNorm of tokens `B N C` without parameters (eps 1e-6), then scale and shift, `B 1 C` each."""
     return (1 + scale) * F.layer_norm(x, x.shape[-1:], eps=1e-6) + shift
 
 
 class HeadNorm(nn.Module):
-    """RMSNorm of queries or keys per head, in fp32, learned scale, eps 1e-6."""
+    """RMSNorm of the queries or keys of each head, in fp32, with a learned scale and eps 1e-6."""
 
     def __init__(self, width: int, *, device=None, dtype=None):
         super().__init__()
@@ -47,6 +49,8 @@ class HeadNorm(nn.Module):
 
 
 class QueryKeyNorm(nn.Module):
+    """The norms of queries and of keys."""
+
     def __init__(self, width: int, *, device=None, dtype=None):
         super().__init__()
         self.query_norm = HeadNorm(width, device=device, dtype=dtype)
@@ -54,7 +58,7 @@ class QueryKeyNorm(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Time vector `B C` -> `count` tensors `B 1 C`."""
+    """Time vector `B C` -> `count` tensors `B 1 C` for `modulate` and gates."""
 
     def __init__(self, width: int, count: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -66,6 +70,8 @@ class Modulation(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
+    """Sinusoidal embedding of the timestep `B 256` -> time vector `B width`."""
+
     def __init__(self, width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
         self.in_layer = operations.Linear(TIME_WIDTH, width, device=device, dtype=dtype)
@@ -76,7 +82,7 @@ class TimeEmbedding(nn.Module):
 
 
 class StreamAttention(nn.Module):
-    """The attention weights of one stream; the attention itself is joint."""
+    """The projections of one stream for the joint attention of two."""
 
     def __init__(self, width: int, heads: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -92,7 +98,18 @@ class StreamAttention(nn.Module):
 
 
 class DoubleBlock(nn.Module):
-    """Joint attention of the LQ condition's tokens (first) and the latent's, weights apart (unildiff.md 2.3)."""
+    """Joint attention of the condition's tokens and the latent's, with separate weights (docs/method.md,
+    section 3.3).
+
+    Streams have the key names of published checkpoints: `img` is the latent, `txt` the condition.
+    """
+
+    img_mod: Modulation
+    txt_mod: Modulation
+    img_attn: StreamAttention
+    txt_attn: StreamAttention
+    img_mlp: nn.Sequential
+    txt_mlp: nn.Sequential
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -113,7 +130,10 @@ class DoubleBlock(nn.Module):
     def forward(
         self, latent: Tensor, condition: Tensor, vector: Tensor, *, update_latent: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Tokens `B N C`, `B N C`, time vector `B C` -> the two streams. Without `update_latent` only the condition's is made."""
+        """Tokens of latent and condition `B N C`, time vector `B C` -> both streams, `B N C` each.
+
+        update_latent: False returns the latent's tokens as they are, and computes nothing for them.
+        """
         img, txt = self.img_mod(vector), self.txt_mod(vector)
         q_i, k_i, v_i = self.img_attn(modulate(latent, img[0], img[1]))
         q_t, k_t, v_t = self.txt_attn(modulate(condition, txt[0], txt[1]))
@@ -129,7 +149,9 @@ class DoubleBlock(nn.Module):
 
 
 class SingleBlock(nn.Module):
-    """Parallel attention and MLP over the channel-concatenated streams, width 2C (unildiff.md 2.4)."""
+    """Attention and MLP in parallel, over both streams side by side, width 2C (docs/method.md, section
+    3.4).
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -142,6 +164,7 @@ class SingleBlock(nn.Module):
         self.modulation = Modulation(width, 3, operations=operations, **at)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Tokens `B N 2C`, time vector `B 2C` -> tokens `B N 2C`."""
         shift, scale, gate = self.modulation(vector)
         h = self.linear1(modulate(x, shift, scale))
         qkv, mlp = h[..., : 3 * self.width], h[..., 3 * self.width :]
@@ -151,7 +174,7 @@ class SingleBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Time-modulated projection 2C -> C (unildiff.md 2.5)."""
+    """Projection 2C -> C with time modulation (docs/method.md, section 3.5)."""
 
     def __init__(self, width: int, out_width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -166,7 +189,7 @@ class FinalLayer(nn.Module):
 
 
 class FusionTransformer(nn.Module):
-    """The tokens' part of DAFF; its state-dict names are those of published checkpoints."""
+    """DAFF's transformer on tokens. Its keys are those of published checkpoints."""
 
     def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -204,7 +227,9 @@ class FusionTransformer(nn.Module):
 
 
 class AlignerBlock(nn.Module):
-    """One of FaithDiff's: value projection in attention's place (see `weights.families.sdxl`), then an MLP with QuickGELU."""
+    """A block of FaithDiff's aligner: a value projection in place of attention (`weights.families.sdxl`), and
+    a QuickGELU MLP.
+    """
 
     def __init__(self, width: int, mlp_ratio: float, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -227,7 +252,9 @@ class AlignerBlock(nn.Module):
 
 
 class Aligner(nn.Module):
-    """FaithDiff's fusion (unildiff.md 4.3): each pixel's latent and condition side by side, latent first. It knows no time."""
+    """FaithDiff's fusion: the channels of latent and condition side by side, without time (docs/method.md,
+    section 8.3).
+    """
 
     def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -245,7 +272,7 @@ class Aligner(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """LQ feature `B C h w` -> `B unet_width h w`; the last convolution starts at zero in the official recipe."""
+    """LQ feature `B C h w` -> condition `B unet_width h w`."""
 
     def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -263,9 +290,9 @@ class ConditionEmbedding(nn.Module):
 
 
 class DAFF(nn.Module):
-    """The whole of DAFF: `embed` once per picture, `forward` once per denoising step."""
+    """DAFF: call `embed` once per picture, and `forward` once per denoising step."""
 
-    def __init__(self, config: DAFFConfig = DAFFConfig(), *, operations=nn, device=None, dtype=None):
+    def __init__(self, config: DAFFConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
@@ -280,17 +307,19 @@ class DAFF(nn.Module):
         )
 
     def embed(self, feature: Tensor) -> Tensor:
-        """LQ feature `B condition_width h w` -> condition `B unet_width h w`. It does not depend on time: make it once."""
+        """LQ feature `B condition_width h w` -> condition `B unet_width h w`, the same for all timesteps."""
         return self.condition_embedding(feature)
 
     def forward(self, h: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
-        """The residual for the UNet's first feature.
+        """The residual for the UNet's first feature, `B unet_width h w`.
 
-        h: `B unet_width h w`; condition: what `embed` gave, same size; timestep: `B`, 0..1000 (official mode: rounded to
-        the integer the weights were trained with). Returns `B unet_width h w`.
+        h: that feature, `B unet_width h w`. condition: from `embed`, of the same size. timestep: `B` in
+        0..1000. The official mode rounds it to an integer, as in training.
         """
         height, width, p = h.shape[2], h.shape[3], self.config.patch
-        fusion = self.aligner if self.config.aligner_blocks else self.information_transformer_layers
+        fusion: nn.Module = (
+            self.aligner if self.config.aligner_blocks else self.information_transformer_layers
+        )
         tokens = fusion(self._tokens(h), self._tokens(condition.to(h)), timestep)
         residual = rearrange(
             self.spatial_ch_projs(tokens), "b (h w) (c p q) -> b c (h p) (w q)", h=-(-height // p), p=p, q=p

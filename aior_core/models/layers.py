@@ -1,18 +1,21 @@
-"""Blocks shared by the autoencoder, the encoders and the detail experts."""
+"""Blocks of the autoencoder, the encoders and the experts, and their initialisation."""
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 
 class ChannelNorm(nn.Module):
     """LayerNorm over the channels of each pixel, `B C H W` -> `B C H W`.
 
-    Nothing in it depends on the size of the crop, so tiles and whole pictures agree.
+    It does not depend on the size of the crop, so tiles and whole pictures agree.
     """
 
     def __init__(self, channels: int, *, operations=nn, device=None, dtype=None):
@@ -23,21 +26,23 @@ class ChannelNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def scaled_init(scale: float, layer: nn.Module) -> nn.Module:
-    """Mark a layer whose starting weights are `scale` times the usual ones; 0 makes what it feeds start as the identity.
+def scaled_init(scale: float, layer: Layer) -> Layer:
+    """Mark a layer so that `initialise` multiplies its weights by `scale`. With 0, a residual branch starts
+    as the identity.
 
-    Zeros in series are a trap: measured on noise 25, DAEM's output, its experts and its head all starting at zero had
-    gained 2.7 dB after 90 steps, starting small 6.2 dB.
+    Several zeros in series slow down training: with DAEM's output, experts and head all at zero, noise 25 had
+    gained 2.7 dB after 90 steps; with small weights, 6.2 dB.
     """
-    layer.start_scale = scale
+    layer.start_scale = scale  # type: ignore[assignment]
     return layer
 
 
 class NAFBlock(nn.Module):
     """Nonlinear-activation-free block (Chen et al., ECCV 2022), `B C H W` -> `B C H W`, same size.
 
-    The channel attention of the original, a global pooling, is replaced by an optional `gate` (`B C`) that the caller
-    computes once for the whole picture: a pooled value would differ from tile to tile.
+    In place of the original's channel attention, which pools over the whole input, there is an optional
+    `gate` `B C`. The caller computes it once for the whole picture, because a pooled value would differ from
+    tile to tile.
     """
 
     def __init__(
@@ -69,16 +74,17 @@ class NAFBlock(nn.Module):
         return x + self.out(self.gated(self.feed(self.norm2(x))))
 
     def gated(self, x: Tensor) -> Tensor:
-        """One half of the channels times the other."""
+        """SimpleGate: one half of the channels times the other."""
         left, right = x.chunk(2, dim=1)
         return left * right
 
 
 class PlainBlock(nn.Module):
-    """Residual pair of 3x3 convolutions with a ReLU between, `B C H W` -> `B C H W`, starting as the identity.
+    """Two 3x3 convolutions with a ReLU between them and a skip, `B C H W` -> `B C H W`. It starts as the
+    identity.
 
-    Beside NAF blocks for what processors do fastest: per second it learns more than they do (measured, models/README.md), and
-    weights can be grown by it, as it changes nothing at first.
+    CPUs run it faster than a NAF block, and in the same time it learns more. Because it starts as the
+    identity, trained weights can be extended with it.
     """
 
     def __init__(self, channels: int, *, operations=nn, device=None, dtype=None):
@@ -92,7 +98,9 @@ class PlainBlock(nn.Module):
 
 
 def sinusoid(t: Tensor, width: int, *, time_factor: float = 1.0, max_period: float = 10_000.0) -> Tensor:
-    """Sinusoidal embedding of `t` (`B`): cosines, then sines, fp32, `B width` (unildiff.md 2.2)."""
+    """Sinusoidal embedding of `t` (`B`): cosines, then sines, fp32, `B width` (docs/method.md, section
+    3.2).
+    """
     half = width // 2
     frequencies = torch.exp(
         -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
@@ -101,12 +109,12 @@ def sinusoid(t: Tensor, width: int, *, time_factor: float = 1.0, max_period: flo
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Give a network its starting weights, all drawn from `generator`.
+def initialise(network: Layer, generator: torch.Generator) -> Layer:
+    """Draw a network's starting weights from `generator`, and return the network.
 
-    Convolutions and linears get He-uniform weights with gain 1/sqrt(3) (PyTorch's default scale), times what `scaled_init`
-    says, and zero biases; norms the identity, embeddings a normal of 0.02. A module with `reset(generator)` sets its own
-    parameters afterwards.
+    Convolutions and linear layers get PyTorch's default uniform weights, times the factor of `scaled_init`,
+    and zero biases. Norms start as the identity, embeddings with a standard deviation of 0.02. A module with
+    a method `reset(generator)` then sets its own parameters.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -121,6 +129,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02, generator=generator)
     for module in network.modules():
-        if hasattr(module, "reset"):
-            module.reset(generator)
+        reset = getattr(module, "reset", None)
+        if callable(reset):
+            reset(generator)
     return network

@@ -1,6 +1,9 @@
-"""The LQ encoder: a damaged picture's features at every level, and what is wrong with it."""
+"""The LQ encoder: features of a damaged picture at every level, its degradations, and tokens of them
+(docs/method.md, section 2)."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from .degradation_head import DegradationHead, DegradationTokens
 
 
 class KLResBlock(nn.Module):
-    """The KL autoencoder's residual block, with the host's key names."""
+    """The KL autoencoder's residual block, with ComfyUI's key names. `B width_in H W` -> `B width H W`."""
 
     def __init__(self, width_in: int, width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -30,7 +33,7 @@ class KLResBlock(nn.Module):
 
 
 class KLAttention(nn.Module):
-    """Single-head attention over all pixels of the deepest level."""
+    """Single-head attention over all pixels of the deepest level, `B C H W` -> `B C H W`."""
 
     def __init__(self, width: int, *, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -46,9 +49,10 @@ class KLAttention(nn.Module):
 
 
 class KLTrunk(nn.Module):
-    """The SDXL VAE's encoder without its output head (unildiff.md section 1, step 2).
+    """The SDXL VAE's encoder without its output head (docs/method.md, section 2.1).
 
-    Picture `B 3 H W` -> features before each step down, and last the middle block's: at 1, 1/2, 1/4, 1/8.
+    Picture `B 3 H W` in -1..1, sides multiples of 8 -> one feature per level, at 1, 1/2, 1/4 and 1/8 of the
+    size. Each is taken before the step down, and the last one after the middle block.
     """
 
     def __init__(
@@ -77,26 +81,33 @@ class KLTrunk(nn.Module):
 
     def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
         """The features of the first `count` levels, or of all."""
-        features = []
+        features: list[Tensor] = []
         h = self.conv_in(picture)
-        for level in self.down[:count]:
-            for block in level.block:
+        for level in list(self.down)[:count]:
+            for block in cast(nn.ModuleList, level.block):
                 h = block(h)
             features.append(h)
             if hasattr(level, "downsample"):
-                h = level.downsample.conv(F.pad(h, (0, 1, 0, 1)))
+                h = cast(Any, level.downsample).conv(F.pad(h, (0, 1, 0, 1)))
         if len(features) == len(self.down):
-            features[-1] = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+            middle = cast(Any, self.mid)
+            features[-1] = middle.block_2(middle.attn_1(middle.block_1(h)))
         return features
 
 
 class PriorEncoder(nn.Module):
-    """LQ encoder, degradation head and degradation tokens: all that turns a damaged picture into its prior."""
+    """LQ encoder, degradation head and degradation tokens: everything that makes the prior of a damaged
+    picture.
 
-    def __init__(self, config: PriorConfig = PriorConfig(), *, operations=nn, device=None, dtype=None):
+    Without a head (`config.head_width` 0), as in published checkpoints, there is no estimate and there are no
+    tokens.
+    """
+
+    def __init__(self, config: PriorConfig, *, operations=nn, device=None, dtype=None):
         super().__init__()
         at = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
+        self.trunk: Trunk | KLTrunk
         if config.kind == "kl":
             self.trunk = KLTrunk(config.widths, config.blocks, **at)
         else:
@@ -113,17 +124,25 @@ class PriorEncoder(nn.Module):
         )
 
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-        """Picture `B 3 H W` in -1..1 -> (features per level, presence logits `B K`, severity logits `B K`, map logits `B K h w`)."""
+        """Picture `B 3 H W` in -1..1 -> features per level, presence logits `B K`, severity logits `B K`, map
+        logits `B K h w`.
+
+        Raises ValueError without a head.
+        """
+        if self.head is None:
+            raise ValueError("this restorer has no degradation head; only its trunk can run")
         features = self.trunk(picture)
         return features, *self.head(features[-1])
 
     def estimate(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f8 feature `B C h w` -> probabilities `B K`, severities `B K`, severity maps `B K h w`, all 0..1, fp32.
+        """Deepest feature `B C h w` -> probabilities `B K`, severities `B K` and severity maps `B K h w`,
+        0..1, fp32.
 
-        Without a head there is no estimate, and all are zero.
+        Without a head all are zero.
         """
         if self.head is None:
             batch, _, height, width = feature.shape
-            nothing = feature.new_zeros(batch, self.config.degradations, dtype=torch.float32)
-            return nothing, nothing.clone(), nothing[:, :, None, None].repeat(1, 1, height, width)
-        return tuple(torch.sigmoid(logits.float()) for logits in self.head(feature))
+            zeros = feature.new_zeros(batch, self.config.degradations, dtype=torch.float32)
+            return zeros, zeros.clone(), zeros[:, :, None, None].repeat(1, 1, height, width)
+        presence, severity, maps = (logits.float().sigmoid() for logits in self.head(feature))
+        return presence, severity, maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,3 +66,33 @@ class Influence:
             float((added / feature).sqrt()) if feature > 0 else 0.0
             for added, feature in self._energies.values()
         ]
+
+
+class FusionMeter:
+    """Two patches for ComfyUI's denoiser, one before and one after DAFF's, that measure DAFF's influence on positive's prediction.
+
+    site: the block that DAFF joins. Windows are summed, and pixels that they share count more than once.
+    """
+
+    def __init__(self, site: tuple[str, int]) -> None:
+        self.site = site
+        self.influence = Influence()
+        self._feature: Tensor | None = None
+
+    def before(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+        """input_block_patch, the last one before DAFF's."""
+        if transformer_options["block"] == self.site:
+            self._feature = h
+        return h
+
+    def after(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+        """input_block_patch_after_skip, the first one."""
+        if transformer_options["block"] != self.site:
+            return h
+        chunks = transformer_options["cond_or_uncond"]
+        positive = [index for index, which in enumerate(chunks) if which == 0]
+        if positive and self._feature is not None:
+            feature, fused = (x.unflatten(0, (len(chunks), -1))[positive].float() for x in (self._feature, h))
+            self.influence.record(float(transformer_options["sigmas"].flatten()[0]), feature, fused)
+        self._feature = None
+        return h

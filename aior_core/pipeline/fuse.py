@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..models.family import COMPACT, SDXL
+
+CONDITION = "aior_prior"
+TIMESTEPS = "aior_timesteps"
+"""Keys of the condition and the timesteps in a CONDITIONING's `model_conds` and in ComfyUI's transformer options."""
+
+
+class Patcher(Protocol):
+    """ComfyUI's `ModelPatcher`."""
+
+    model: nn.Module
 
 
 def fuse(daff: nn.Module, h: Tensor, condition: Tensor, timestep: Tensor, strength: float = 1.0) -> Tensor:
@@ -30,6 +41,62 @@ def fusion_options(
         return fuse(daff, h, condition, timestep) if transformer_options["block"] == site else h
 
     return {"patches": {"input_block_patch": [patch]}}
+
+
+@dataclass(frozen=True, eq=False)
+class DAFFPatch:
+    """Applies `fuse` to the denoiser's feature at `site`, as a patch and a wrapper for ComfyUI. Immutable: clones of a MODEL share it.
+
+    sigma_start, sigma_end: the noise levels between which it is active. in_channels: of the denoiser's latents.
+    """
+
+    daff: Patcher
+    strength: float
+    sigma_start: float
+    sigma_end: float
+    in_channels: int
+    site: tuple[str, int]
+
+    def models(self) -> list[Patcher]:
+        return [self.daff]
+
+    def to(self, device_or_dtype: torch.device | torch.dtype) -> DAFFPatch:
+        # ComfyUI moves the network through `models`, and the condition with its CONDITIONING.
+        return self
+
+    def __call__(self, h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+        """input_block_patch: the feature h, `N C H W`, after any input block; DAFF joins it at `site`."""
+        condition = transformer_options.get(CONDITION)
+        if (
+            condition is None
+            or transformer_options["block"] != self.site
+            or not self._active(transformer_options)
+        ):
+            return h
+        return fuse(self.daff.model, h, condition, transformer_options[TIMESTEPS], self.strength)
+
+    def _active(self, transformer_options: dict[str, Any]) -> bool:
+        if self.strength == 0:
+            return False
+        sigma = float(transformer_options["sigmas"].flatten()[0])
+        return self.sigma_end <= sigma <= self.sigma_start
+
+    def wrap(self, executor, x, timesteps, context, y, control, transformer_options, **kwargs):
+        """DIFFUSION_MODEL wrapper: takes the condition out of the arguments and hands it to the patch."""
+        condition = kwargs.pop(CONDITION, None)
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the latent has {x.shape[1]} channels, this MODEL takes {self.in_channels}. "
+                "Use the LATENT of Encode Degradation Prior, or an empty latent of the right kind."
+            )
+        if condition is not None:
+            if condition.shape[2:] != x.shape[2:]:
+                raise ValueError(
+                    f"the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
+                    "latent pixels): they belong to pictures of different sizes. Give Apply DAFF the prior of the picture that is restored."
+                )
+            transformer_options = {**transformer_options, CONDITION: condition, TIMESTEPS: timesteps}
+        return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
 def predict_velocity(
@@ -77,3 +144,20 @@ def sample_euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, ste
     for now, after in pairwise(torch.linspace(1, 0, steps + 1, device=x.device)):
         x = x + (after - now) * predict(x, now.expand(len(x))).float()
     return x
+
+
+def pull_to_mean(fidelity: float) -> Callable[[dict[str, Any]], Tensor]:
+    """A post-CFG function for ComfyUI: it pulls each step's denoised latent towards the first step's, which is the posterior mean.
+
+    fidelity: 0 changes nothing, 1 gives the first step's latent. Make a new function for every run.
+    """
+    mean: Tensor | None = None
+
+    def pull(args: dict[str, Any]) -> Tensor:
+        nonlocal mean
+        denoised = args["denoised"]
+        if mean is None:
+            mean = denoised
+        return denoised + fidelity * (mean - denoised)
+
+    return pull

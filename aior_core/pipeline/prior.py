@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..models.config import FIRST_KINDS
 from ..models.global_statistics import GlobalStatistics
 from ..picture import Geometry, to_unit
@@ -56,7 +56,7 @@ class Prior:
     smooth: int = 0
     global_statistics: GlobalStatistics | None = None
     kinds: tuple[str, ...] = FIRST_KINDS
-    calibration: Calibration = Calibration()
+    calibration: Calibration = DEFAULT
 
     @property
     def picture(self) -> Tensor:

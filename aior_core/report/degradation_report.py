@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..degradations import KINDS, of
-from ..models.calibration import Calibration
+from ..models.calibration import DEFAULT, Calibration
 from ..picture import crop_back
 from ..pipeline.prior import Prior, require_estimate
 from ..pipeline.validate import require_kind
 from .drawing import as_image, canvas, fitting_font, font, overlay_heat, with_label
 from .palette import AMBER, BLUE, GRID, INK, MUTED, PANEL
 
-DEFAULT = Calibration()
 MAX_LINES = 3
 """Up to so many pictures have a line each in the short report."""
 NO_ESTIMATE = "No estimate: this restorer has no degradation head."

@@ -14,9 +14,10 @@ from .families.sdxl import convert
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m aior_core.weights",
-        description="Convert a UniLDiff or FaithDiff checkpoint to NAME_restorer.safetensors for Load AIOR Restorer and "
-        "NAME_unet.safetensors for Load AIOR UNet or, in ComfyUI/models/diffusion_models, for Load Diffusion "
-        "Model.",
+        description="Convert a UniLDiff or FaithDiff checkpoint to NAME_restorer.safetensors for Load AIOR "
+        "Restorer and NAME_unet.safetensors for Load AIOR UNet or, in ComfyUI/models/diffusion_models, for "
+        "Load "
+        "Diffusion Model.",
     )
     parser.add_argument("file", type=Path, help="the checkpoint, .bin or .safetensors")
     parser.add_argument("--out", type=Path, help="folder for the files (default: beside the checkpoint)")

@@ -163,9 +163,10 @@ def _listed(what: str, keys: Iterable[str]) -> str:
 
 def _prior(tensors: dict[str, Tensor]) -> PriorConfig:
     if "trunk.conv_in.weight" in tensors:
-        kind, levels = "kl", range(count_modules(tensors, "trunk.down."))
+        kind, plain = "kl", tuple[int, ...]()
+        levels = range(count_modules(tensors, "trunk.down."))
         widths = tuple(shape_of(tensors, f"trunk.down.{i}.block.0.conv1.weight", 4)[0] for i in levels)
-        blocks, plain = tuple(count_modules(tensors, f"trunk.down.{i}.block.") for i in levels), ()
+        blocks = tuple(count_modules(tensors, f"trunk.down.{i}.block.") for i in levels)
         if not widths:
             raise KeyError("prior.trunk.down.0.block.0.conv1.weight")
     else:
@@ -205,7 +206,8 @@ def _daff(tensors: dict[str, Tensor], settings: dict[str, object]) -> DAFFConfig
             f"{transformer}double_blocks.0.img_attn.norm.query_norm.scale",
             f"{transformer}double_blocks.0.img_mlp.0.weight",
         )
-        size, ratio = shape_of(tensors, head, 1)[0], shape_of(tensors, hidden, 2)[0] / width
+        size: float = shape_of(tensors, head, 1)[0]
+        ratio = shape_of(tensors, hidden, 2)[0] / width
     else:
         head, hidden = (
             f"{transformer}single_blocks.0.norm.query_norm.scale",

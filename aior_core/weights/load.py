@@ -1,4 +1,4 @@
-"""Reading weights: safetensors only, complete sets only."""
+"""Reads weights: complete sets of safetensors files, and pickled state dicts of published checkpoints."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from .shards import MOST_SHARDS, SUFFIX, listed, siblings
 from .tensor_checks import require_valid_tensors
 
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""First bytes of zip archives and of pickles."""
 
 PICKLE_REFUSED = (
     "{} is not a safetensors file. Pickled checkpoints (.pt, .pth, .ckpt, .bin) can run code when they are "
-    "opened and are "
-    "refused. Convert once, where you trust the file: torch.load(path, weights_only=True), then "
+    "opened, so they are refused. If you trust the file, convert it once: torch.load(path, "
+    "weights_only=True), then "
     "safetensors.torch.save_file(state_dict, 'NAME.safetensors')."
 )
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the set of files that `path` belongs to -> (flat state dict on the CPU, metadata of the file).
+    """Read the set of files that `path` belongs to: the flat state dict on the CPU, and the file's metadata.
 
-    `path` is a single file or any one of the shards; the others lie beside it.
-    Raises FileNotFoundError for a missing file or shard, ValueError for a pickle, a truncated or damaged
-    file, tensors that are no weights (`require_valid_tensors`), or shards of different sets; the message says
-    what to do.
+    path: a single file, or any shard of a set whose other shards lie beside it. Raises FileNotFoundError for
+    a missing file or shard, and ValueError for a pickle, a damaged file, tensors that cannot be weights
+    (`require_valid_tensors`), or shards of different sets. The message says what to do.
     """
     files = siblings(Path(path))
     if not files:
         raise ValueError(
-            f"{Path(path).name} is named as a shard that cannot be: they are numbered from 1 to their count, "
-            f"at most {MOST_SHARDS}. Give it its name back."
+            f"The name {Path(path).name} is not that of a shard: shards are numbered from 1 to their count, "
+            "at most "
+            f"{MOST_SHARDS}. Give the file its original name."
         )
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -65,11 +66,11 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """As `load_weights`, but a pickle too, if it holds tensors and nothing else: a flat state dict as
-    published codes save them.
+    """Like `load_weights`, but also reads a pickle that holds a flat state dict, as published codes save
+    them.
 
-    Nothing in it is run, and its tensors are mapped, not read. Only for files that are converted: what we
-    save ourselves is safetensors. Raises ValueError for a pickle of anything else.
+    Nothing in a pickle is run, and its tensors are memory-mapped. This is for files to convert: the pack
+    itself saves safetensors. Raises ValueError for a pickle of anything else.
     """
     path = Path(path)
     if path.suffix == SUFFIX:
@@ -90,9 +91,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 {name: file.get_tensor(name) for name in file.keys()},
                 dict(file.metadata() or {}),
             )
-    # A TypeError for a shape beyond 64 bits.
+    # A shape beyond 64 bits raises TypeError.
     except (SafetensorError, TypeError) as error:
-        # Only now: a sound safetensors file starts with its header's length, which can be any of these bytes.
+        # Checked only now: a valid safetensors file starts with the length of its header, which can be any
+        # bytes.
         with path.open("rb") as file:
             start = file.read(4)
         if start.startswith(PICKLE_STARTS):

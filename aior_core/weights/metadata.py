@@ -1,4 +1,4 @@
-"""Metadata of a file, read with distrust: text that anybody can have written."""
+"""Reads a file's metadata, which anybody can have written, and checks every value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from ..models.calibration import Calibration, Ramp
 from ..models.config import FIRST_KINDS
@@ -13,15 +14,17 @@ from ..models.family import FAMILIES, Family
 from .shards import listed
 
 KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""A degradation's name."""
 MODES = ("paper", "official")
 LARGEST = 4096
+"""The largest whole number that a setting may have."""
 
 
 def read_json(text: str, what: str) -> object:
-    """JSON, or ValueError naming `what` was to be read."""
+    """Parse JSON. Raises ValueError that names `what` was read."""
     try:
         return json.loads(text)
-    # Nested deep enough, JSON ends Python's recursion.
+    # Deeply nested JSON exceeds Python's recursion limit.
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"The metadata {what!r} of these weights is no JSON ({str(error)[:80]}). The file is damaged; "
@@ -30,9 +33,7 @@ def read_json(text: str, what: str) -> object:
 
 
 def read_settings(metadata: Mapping[str, str]) -> dict[str, object]:
-    """The settings that `describe` wrote; empty where there are none. Raises ValueError for anything but a
-    JSON object.
-    """
+    """The settings that `describe` wrote, or none. Raises ValueError for anything but a JSON object."""
     settings = read_json(metadata.get("settings", "{}"), "settings")
     if not isinstance(settings, dict):
         raise ValueError(
@@ -43,14 +44,16 @@ def read_settings(metadata: Mapping[str, str]) -> dict[str, object]:
 
 
 def whole(settings: Mapping[str, object], key: str, default: int, *, largest: int = LARGEST) -> int:
-    """A whole number in 1..`largest`. Raises ValueError for anything else."""
+    """The setting `key`, a whole number in 1..`largest`. Raises ValueError for anything else."""
     return _whole(settings.get(key, default), key, largest)
 
 
 def wholes(
     settings: Mapping[str, object], key: str, default: tuple[int, ...], *, largest: int
 ) -> tuple[int, ...]:
-    """As many whole numbers as `default` has, each in 1..`largest`. Raises ValueError for anything else."""
+    """The setting `key`, as many whole numbers in 1..`largest` as `default` has. Raises ValueError for
+    anything else.
+    """
     values = settings.get(key, list(default))
     if not isinstance(values, list) or len(values) != len(default):
         raise ValueError(
@@ -69,19 +72,18 @@ def word(value: object, key: str, options: tuple[str, ...]) -> str:
 
 
 def read_family(metadata: Mapping[str, str], default: Family) -> Family:
-    """The family that weights belong to; `default` where they do not say. Weights before the twelfth call it
-    `scale`.
+    """The family of weights, or `default` where they do not say. Weights up to the eleventh call it `scale`.
 
-    Raises ValueError for a family that does not exist.
+    Raises ValueError for an unknown family.
     """
     key = "family" if "family" in metadata else "scale"
     return FAMILIES[word(metadata.get(key, default.name), key, tuple(FAMILIES))]
 
 
 def read_calibration(metadata: Mapping[str, str]) -> Calibration:
-    """The calibration of the weights; where they have none, or lack a value, that of the eleventh weights.
+    """The calibration of weights. Values that they lack are those of the eleventh weights.
 
-    Raises ValueError for anything but a JSON object of known names whose values are in range.
+    Raises ValueError for anything but a JSON object of known names with values in range.
     """
     values = read_json(metadata.get("calibration", "{}"), "calibration")
     if not isinstance(values, dict):
@@ -97,7 +99,7 @@ def read_calibration(metadata: Mapping[str, str]) -> Calibration:
             f"The calibration of these weights has names that this pack does not know: {listed(unknown)}. "
             "They were made for a newer version: update the pack, or get weights for this version."
         )
-    pairs = {
+    pairs: dict[str, Any] = {
         key: Ramp(*value) if isinstance(known[key], Ramp) and _is_pair(value) else value
         for key, value in values.items()
     }
@@ -114,16 +116,20 @@ def _is_pair(value: object) -> bool:
 
 
 def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
-    """The names of the `count` damages that weights know, in the order of their rows; of weights that name
-    none, the first eight.
+    """The names of the `count` degradations that weights know, in the order of their rows.
 
-    Raises ValueError for anything but a JSON list of so many different names.
+    Weights of eight degradations may leave them out; they are `FIRST_KINDS` then. Raises ValueError for
+    anything but a JSON list of `count` different names.
     """
     if "kinds" not in metadata and count == len(FIRST_KINDS):
         return FIRST_KINDS
     names = read_json(metadata.get("kinds", "[]"), "kinds")
-    sound = isinstance(names, list) and all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
-    if not sound or len(names) != count or len(set(names)) != count:
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) and KIND.fullmatch(name) for name in names)
+        or len(names) != count
+        or len(set(names)) != count
+    ):
         raise ValueError(
             f"The metadata 'kinds' of these weights is {_shown(names)}; expected the names of {count} kinds "
             "of damage."
@@ -132,7 +138,7 @@ def read_kinds(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
 
 
 def _whole(value: object, key: str, largest: int) -> int:
-    # True and False are ints to Python.
+    # True and False are ints in Python.
     if type(value) is not int or not 1 <= value <= largest:
         raise ValueError(
             f"The setting {key} of these weights is {_shown(value)}; expected a whole number in 1..{largest}."

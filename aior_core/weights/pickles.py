@@ -1,7 +1,8 @@
-"""Pickled state dicts of published codes: looked through before PyTorch's own safe loader may read them.
+"""Reads pickled state dicts of published codes, after a check of what the pickle asks for.
 
-`weights_only` runs no code, but lets a pickle ask for memory, a `bytearray` of any length for one, and trusts
-what an archive says of itself. Only what `torch.save` writes for a plain state dict is let through.
+PyTorch's `weights_only` runs no code, but lets a pickle allocate memory, for example by a `bytearray` of any
+length, and trusts the sizes that an archive claims. So only what `torch.save` writes for a plain state dict
+is let through.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ KNOWN = {
     "torch._utils _rebuild_parameter",
     *(f"torch {name}" for name in STORAGES),
 }
+"""What the pickle of a state dict imports."""
 LARGEST_PICKLE = 64 * 2**20
-"""Of the names and sizes alone, without the weights: of SDXL they take 1 MB."""
+"""Bytes of names and sizes, without the weights. Those of SDXL take 1 MB."""
 GUIDANCE = "Get a safetensors file, or save the state dict alone where you trust the file."
+"""How users get a file that can be read."""
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
-    """A flat state dict from a file of `torch.save`, its tensors mapped and not read. Nothing in it is run.
+    """A flat state dict from a file of `torch.save`, its tensors memory-mapped. Nothing in the file is run.
 
-    Raises ValueError for a damaged file, one that is no zip archive (PyTorch before 1.6), and one with more
-    in it than tensors.
+    Raises ValueError for a damaged file, one that is no zip archive (PyTorch before 1.6), and one that holds
+    more than tensors.
     """
     try:
         _require_plain(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    # Whatever an unpickler stumbles over in a damaged file: KeyError, IndexError, AttributeError,
+    # A damaged file can make the unpickler raise anything: KeyError, IndexError, AttributeError, struct.error
+    # and so on.
     # struct.error and so on.
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
@@ -54,8 +58,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _require_plain(path: Path) -> None:
-    """Raise ValueError unless the file is a zip archive as `torch.save` writes it: nothing compressed, and a
-    pickle that names only `KNOWN`.
+    """Raise ValueError unless the file is a zip archive of `torch.save`: nothing compressed, and a pickle
+    that imports only `KNOWN`.
     """
     with path.open("rb") as file:
         if file.read(4) != ZIP_START:
@@ -81,7 +85,7 @@ def _require_plain(path: Path) -> None:
 
 
 def _names(data: bytes) -> set[str]:
-    """Everything that a pickle imports, as "module name", found without running it."""
+    """Everything that a pickle imports, as "module name", without running it."""
     found: set[str] = set()
     texts: list[str] = []
     for opcode, argument, _ in pickletools.genops(data):

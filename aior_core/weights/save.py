@@ -1,4 +1,4 @@
-"""Writing weights: safetensors, small files, all or nothing."""
+"""Writes weights as small safetensors files, all of a set or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shards import SUFFIX, listed, shard_name, stem_of
 from .tensor_checks import not_finite
 
 KEPT_EXACT = ("latent_mean", "latent_std")
-"""Buffers that every latent is multiplied with: a few numbers, saved in fp32 always."""
+"""Buffers that every latent is multiplied with. They are few numbers, always saved in fp32."""
 
 
 def save_weights(
@@ -28,13 +28,16 @@ def save_weights(
     """Write a flat state dict (prefixes `unet.`, `vae.`, `prior.`, `daff.`, `daem.`) as one or more
     safetensors files.
 
-    dtype: of all floats; None leaves each tensor in its own.
-    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`, each at most `max_bytes` (15.875 MiB)
-    plus its header (a single tensor is never split). Every file carries the whole metadata and the id of its
-    set. All files are written beside their places first and then moved there, and files of an earlier set
-    with the same stem are removed, so a reader sees the old set, the new one, or an error naming the mixture.
-    Returns the paths in order. Raises ValueError before anything is written if there is nothing to save, a
-    metadata value is no string, or a weight is NaN, infinite, or too large for `dtype` (`as_saved`).
+    dtype: of all floating-point tensors; None keeps each tensor's own. max_bytes: of one file, plus its
+    header. A single tensor is never split.
+
+    Files are `STEM.safetensors` or `STEM-00001-of-0000N.safetensors`. Each carries the whole metadata and the
+    id of its set. All files are written beside their final places first and then moved, and files of an
+    earlier set with the same stem are removed. A reader therefore sees the old set, the new one, or an error
+    that names the mixture.
+
+    Returns the paths in order. Before anything is written, raises ValueError if there is nothing to save, a
+    metadata value is no string, or a weight is NaN, infinite, or too large for `dtype`.
     """
     stem = Path(path_stem)
     stem = stem.with_name(stem_of(stem.name))
@@ -66,11 +69,12 @@ def save_weights(
 def as_saved(
     state_dict: dict[str, Tensor], name: str, *, dtype: torch.dtype | None = torch.float16
 ) -> dict[str, Tensor]:
-    """The tensors as a file holds them: copies on the CPU, sorted by name, all floats but `KEPT_EXACT` in
-    `dtype` (None: in their own).
+    """The tensors as a file holds them: copies on the CPU, sorted by name, in `dtype` except for
+    `KEPT_EXACT`.
 
-    Raises ValueError that calls them `name` when a weight is NaN or infinite, or when `dtype` makes it so:
-    loading would refuse the file, and by then the training may be gone.
+    dtype: of floating-point tensors; None keeps each tensor's own. name: of the weights, in messages. Raises
+    ValueError if a weight is NaN or infinite, or becomes so in `dtype`: loading would refuse the file, and by
+    then the training may be gone.
     """
     broken = not_finite(state_dict)
     if broken:
@@ -80,7 +84,7 @@ def as_saved(
         )
     tensors = {key: _ready(key, tensor, dtype) for key, tensor in sorted(state_dict.items())}
     large = not_finite(tensors)
-    if large:
+    if large and dtype is not None:
         kept, most = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
         sizes = listed(f"{key} ({state_dict[key].detach().float().abs().max().item():.3g})" for key in large)
         raise ValueError(
@@ -113,5 +117,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -1,5 +1,4 @@
-"""How a set of weights is named on disk: `STEM.safetensors`, or `STEM-00001-of-00003.safetensors` and its
-siblings."""
+"""File names of a set of weights: `STEM.safetensors`, or `STEM-00001-of-00003.safetensors` and so on."""
 
 from __future__ import annotations
 
@@ -9,14 +8,16 @@ from pathlib import Path
 
 SUFFIX = ".safetensors"
 LISTED = 8
+"""The most keys that a message lists."""
 MOST_SHARDS = 1000
 LONGEST = 100
+"""The most characters of a key in a message."""
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Keys for a message, sorted, the first few of many: "a, b and 3 more". What cannot be printed is spelt
-    out, what is endless cut.
+    """Keys for a message, sorted: "a, b and 3 more". Keys that cannot be printed are escaped, and long ones
+    cut.
     """
     keys = sorted(keys)
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
@@ -29,13 +30,14 @@ def _printable(key: str) -> str:
 
 
 def shard_name(stem: str, index: int, count: int) -> str:
-    """File name of shard `index` (from 1) of `count`; a set of one has no number."""
+    """The file name of shard `index`, from 1, of `count`. A set of one file has no number."""
     return f"{stem}{SUFFIX}" if count == 1 else f"{stem}-{index:05d}-of-{count:05d}{SUFFIX}"
 
 
 def siblings(path: Path) -> list[Path]:
-    """All files of the set that `path` belongs to, in order, whether they exist or not; none for a number
-    beyond the count, or more than there can be.
+    """All files of the set that `path` belongs to, in order, whether they exist or not.
+
+    Empty for a shard number beyond the count, or a count above `MOST_SHARDS`.
     """
     match = _SHARD.match(path.name)
     if match is None:
@@ -47,12 +49,12 @@ def siblings(path: Path) -> list[Path]:
 
 
 def is_first(name: str) -> bool:
-    """Whether a file name stands for its set in a list: a single file, or the first shard."""
+    """Whether a file name represents its set in lists: a single file, or the first shard."""
     match = _SHARD.match(name)
     return match is None or int(match["index"]) == 1
 
 
 def stem_of(name: str) -> str:
-    """The stem that a file name of a set was made from."""
+    """The stem of a set from the name of one of its files."""
     match = _SHARD.match(name)
     return match["stem"] if match else name.removesuffix(SUFFIX)

@@ -1,4 +1,4 @@
-"""What every tensor of a file must be, before anything is built from it."""
+"""Checks on every tensor of a file, before anything is built from it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ STORED = (
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
     torch.float8_e4m3fn, torch.float8_e5m2,
 )  # fmt: skip
-"""Dtypes that networks are built from; those of 8 bits are cast, the host keeps them where it can."""
+"""Dtypes of weights. Those with 8 bits are cast, except where ComfyUI can keep them."""
 MOST_TENSORS = 20_000
-"""SDXL's UNet has 1,680."""
+"""Far more than any model has: SDXL's UNet has 1,680."""
 CHUNK = 2**24
+"""Elements that are checked at a time, to bound the memory of the check."""
 
 
 def require_valid_tensors(tensors: Mapping[str, Tensor], size: int, name: str) -> None:
-    """Raise ValueError unless the tensors of the file `name` (`size` bytes) are plain ones of a float dtype,
-    none empty, all of it in the file.
+    """Raise ValueError unless all tensors of a file are plain, of a float dtype, not empty, and stored in the
+    file.
 
-    A few bytes can claim any shape: by a side of length 0, in a pickle also by strides of 0 or one storage
-    for many tensors.
+    size: of the file in bytes. A few bytes can claim any shape: with a side of length 0, and in pickles also
+    with strides of 0 or one storage for many tensors.
     """
     if len(tensors) > MOST_TENSORS:
         raise ValueError(
-            f"{name} holds {len(tensors)} tensors, more than any model that these nodes know. Get the right "
-            "file."
+            f"{name} holds {len(tensors)} tensors; expected at most {MOST_TENSORS}. Get the right file."
         )
     kinds = [
         f"{key} ({str(value.dtype).removeprefix('torch.')})"
@@ -58,7 +58,7 @@ def require_valid_tensors(tensors: Mapping[str, Tensor], size: int, name: str) -
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of those that hold NaN or infinite numbers."""
+    """The names of the tensors that hold NaN or infinite numbers."""
     return [
         key
         for key, value in tensors.items()
@@ -67,8 +67,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
-    """Raise ValueError naming weights that are NaN or infinite: what they make would be black, and nobody
-    would know why.
+    """Raise ValueError with the names of weights that are NaN or infinite: they would make black pictures
+    without an error.
     """
     broken = not_finite(tensors)
     if broken:

@@ -90,7 +90,7 @@ def test_different_conditionings_are_not(walk, change):
 
 def through(conds, options):
     """What the wrapper asks the denoiser for, and gives for both."""
-    from aior_pack.aior_core.host.dedupe_cond_uncond import dedupe_cond_uncond
+    from aior_pack.aior_core.pipeline.dedupe_cond_uncond import dedupe_cond_uncond
 
     asked = []
 
@@ -115,7 +115,7 @@ def test_a_verdict_is_not_kept_for_lists_that_are_gone(comfyui):
 
 
 def test_conds_of_a_whole_run_are_compared_once(comfyui, monkeypatch):
-    from aior_pack.aior_core.host import dedupe_cond_uncond as same_conds
+    from aior_pack.aior_core.pipeline import dedupe_cond_uncond as same_conds
 
     compared = []
     monkeypatch.setattr(

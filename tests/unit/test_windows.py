@@ -17,7 +17,7 @@ def windows():
 
 def run(windows, x, denoiser, *, window=32, at_once=3, chunks=1, control=None, **kwargs):
     """One call of a denoiser `f(x, context, control, options, **kwargs)` through the wrapper."""
-    wrapper = windows.WindowedDenoiser(window, window // 4, at_once)
+    wrapper = layout.WindowedDenoiser(window, window // 4, at_once)
     options = {"cond_or_uncond": list(range(chunks)), "sigmas": torch.arange(len(x) // chunks) + 1.0}
     context = torch.arange(len(x), dtype=torch.float32)[:, None, None].expand(-1, 2, 3)
 
@@ -101,7 +101,7 @@ def test_residuals_of_a_controlnet_are_cut_with_the_window(windows, height, widt
 
 def test_progress_counts_every_window(windows):
     shares = []
-    wrapper = windows.WindowedDenoiser(32, 8, 2, shares.append)
+    wrapper = layout.WindowedDenoiser(32, 8, 2, shares.append)
     wrapper(
         lambda x, *_, **__: x,
         torch.randn(2, 4, 40, 40),
@@ -116,7 +116,7 @@ def test_progress_counts_every_window(windows):
 
 def test_the_host_makes_room_for_a_window_not_for_the_picture(windows):
     asked = []
-    wrapper = windows.WindowedDenoiser(32, 8, 1)
+    wrapper = layout.WindowedDenoiser(32, 8, 1)
     wrapper.estimate(
         lambda model, shape, conds, **_: asked.append(shape),
         None,

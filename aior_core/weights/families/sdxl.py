@@ -156,7 +156,7 @@ def convert(path: Path, folder: Path, *, half: bool = True) -> list[Path]:
     published = split_published(state_dict)
     config = config_from(published.restorer)
     training = f"converted from {path.name}, a {published.variant} checkpoint"
-    parts = (
+    parts: tuple[tuple[str, dict[str, Tensor], dict[str, str]], ...] = (
         ("restorer", published.restorer, {**describe(config), "training": training}),
         ("unet", published.unet, {}),
     )

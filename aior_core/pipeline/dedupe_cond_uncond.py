@@ -1,4 +1,4 @@
-"""CFG between two equal conditionings is the conditioning itself: the denoiser need not see it twice (unildiff.md 8.13)."""
+"""Classifier-free guidance between two equal predictions changes nothing, so the denoiser runs once where positive and negative are equal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ SAME = "aior_same_conds"
 
 
 def dedupe_cond_uncond(executor, model, conds, x_in, timestep, model_options):
-    """A CALC_COND_BATCH wrapper: where positive and negative are equal, predicts one of them and gives it for both."""
+    """A CALC_COND_BATCH wrapper for ComfyUI: where positive and negative are equal, it predicts one of them and returns it for both."""
     if len(conds) != 2 or conds[0] is None or conds[1] is None:
         return executor(model, conds, x_in, timestep, model_options)
-    # Comparing waits for the device, and most runs have the same conds in every step. The conds that were
-    # compared last are held here, so that their identity stays theirs. Context windows bring new ones, which
-    # are compared anew.
+    # A comparison waits for the device, and most runs have the same conds in every step. The conds that were compared last are
+    # kept, so that no other object can take over their identity. Context windows make new conds, which are compared again.
     positive, negative, same = model_options.get(SAME, (None, None, False))
     if positive is not conds[0] or negative is not conds[1]:
         same = equal(conds[0], conds[1])
@@ -23,12 +22,12 @@ def dedupe_cond_uncond(executor, model, conds, x_in, timestep, model_options):
     if not same:
         return executor(model, conds, x_in, timestep, model_options)
     first = executor(model, [conds[0], None], x_in, timestep, model_options)[0]
-    # Two tensors, as where both are predicted: a hook may change one in place.
+    # Two tensors, because a hook may change one of them in place.
     return [first, first.clone()]
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two of the host's processed conds say the same. What is neither tensor, number, text nor a container of them only if it is one thing."""
+    """Whether two of ComfyUI's processed conds are equal in value. Objects other than tensors, numbers, text and containers of these must be the same object."""
     if a is b:
         return True
     if torch.is_tensor(a):
@@ -47,5 +46,5 @@ def equal(a: Any, b: Any) -> bool:
         return type(a) is type(b) and len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
     if isinstance(a, (bool, int, float, str)):
         return type(a) is type(b) and a == b
-    # The host's COND classes: what they hold is in `cond`.
+    # ComfyUI's COND classes hold their value in `cond`.
     return type(a) is type(b) and hasattr(a, "cond") and vars(a).keys() == {"cond"} and equal(a.cond, b.cond)
