@@ -179,7 +179,7 @@ def sample(
 def start_latent(
     networks: Networks, batch: Batch, encoded: Encoded, choice: str, generator: torch.Generator
 ) -> Tensor:
-    """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
+    """What is decoded, `B 16 h w`: "none", the "lq" or "target" picture's, the latter "noised", or what so many steps make ("1", "4")."""
     if choice.isdigit():
         return sample(networks, encoded, int(choice), generator, batch.remove)
     if choice == "none":
