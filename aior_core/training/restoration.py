@@ -206,7 +206,7 @@ def start_latent(
 ) -> Tensor:
     """The latent to decode, `B 16 h w`.
 
-    choice: "none" is zeros; "lq" and "wished" are the latents of the damaged picture and of the target;
+    choice: "none" is zeros; "lq" and "target" are the latents of the damaged picture and of the target;
     "noised" is the target's with noise; a number samples in so many steps.
     """
     if choice.isdigit():
