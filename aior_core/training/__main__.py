@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..models.family import COMPACT, FAMILIES, SDXL
 from .plan import PLANS, STAGE_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ EXAMPLES = """examples (T stands for python -m aior_core.training):
   T --plan cpu-2h --minutes 60 --data PHOTOGRAPHS --from runs/first --out runs/second
   T detail --minutes 30 --data PHOTOGRAPHS --pairs SCANS --from runs/first --out runs/scans
   torchrun --nproc-per-node 2 -m aior_core.training --plan gpu-25min --data PHOTOGRAPHS --out runs/gpu
-  T fusion --scale sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
+  T fusion --family sdxl --checkpoint SDXL.safetensors --minutes 600 --data PHOTOGRAPHS --out runs/sdxl
 
 The same command again resumes a run that was stopped or killed. Beside the checkpoints lie STAGE.csv,
 STAGE-experts.csv and STAGE.png."""
@@ -181,10 +182,11 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
 
 def _add_sdxl(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "--scale sdxl", "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md"
+        "--family sdxl",
+        "a restorer for an SDXL checkpoint, by the stages fusion and detail; see docs/sdxl.md",
     )
     add = group.add_argument
-    add("--scale", choices=["compact", "sdxl"], default="compact")
+    add("--family", "--scale", choices=list(FAMILIES), default=COMPACT.name)
     add("--checkpoint", type=Path, help="the SDXL checkpoint that the restorer is for; it is not changed")
     add("--phase", choices=["a", "b"], default="a", help="of fusion: a trains DAFF, b the LQ encoder too")
     add(
@@ -206,16 +208,16 @@ def _add_sdxl(parser: argparse.ArgumentParser) -> None:
 def _require_consistent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if (options.stage is None) == (options.plan is None):
         parser.error("give a stage or a --plan, one of the two")
-    sdxl = options.scale == "sdxl"
+    sdxl = options.family == SDXL.name
     if sdxl and (options.plan or options.stage not in ("fusion", "detail") or not options.checkpoint):
-        parser.error("--scale sdxl takes the stage fusion or detail, and --checkpoint")
+        parser.error("--family sdxl takes the stage fusion or detail, and --checkpoint")
     if options.crop < 64 or options.crop % 64 or options.batch < 1:
         parser.error(
             f"--crop {options.crop} and --batch {options.batch}: "
             "expected a multiple of 64, and at least one sample"
         )
     if options.cache and (not sdxl or options.cache_crops < 1):
-        parser.error("--cache is for --scale sdxl, and --cache-crops for at least one crop")
+        parser.error("--cache is for --family sdxl, and --cache-crops for at least one crop")
 
 
 MAX_BATCH_SCALE, GIB_PER_BATCH = 16, 2.2
@@ -229,7 +231,7 @@ def settle(options: argparse.Namespace, device: str, memory: float = math.inf) -
     waits for batches unless other processes make them. On Windows each worker would have to be sent all
     photographs, so there are none unless asked for.
     """
-    gpu = device == "cuda" and options.scale == "compact"
+    gpu = device == "cuda" and options.family == COMPACT.name
     if options.batch_scale is None:
         options.batch_scale = max(1, int(min(MAX_BATCH_SCALE, memory / GIB_PER_BATCH))) if gpu else 1
     if options.workers is None:
@@ -259,7 +261,7 @@ def main() -> None:
         blend(options.start, options.shares, options.out / "blended.safetensors")
     else:
         with distributed.processes(device):
-            if options.scale == "sdxl":
+            if options.family == SDXL.name:
                 from .sdxl_run import run_sdxl
 
                 run_sdxl(options, device)

@@ -27,7 +27,7 @@ NARROW = {"unet": 32, "trunk": (32, 32, 64, 64), "daff": 64, "head": 16}
 
 
 def trunk_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Of diffusers' VAE encoder without its head, written out from unildiff.md 4.2."""
+    """Of diffusers' VAE encoder without its head, as in docs/method.md 8.2."""
     shapes = {"conv_in.weight": (widths[0], 3, 3, 3), "conv_in.bias": (widths[0],)}
 
     def resnet(name: str, before: int, width: int) -> None:
@@ -75,7 +75,7 @@ def condition_shapes(unet: int, feature: int, projected: int) -> dict[str, tuple
 
 
 def daff_shapes(unet: int, width: int, head: int) -> dict[str, tuple[int, ...]]:
-    """unildiff.md 4.2, row by row."""
+    """The keys of docs/method.md 8.2, row by row."""
     double, single = width, 2 * width
     linears = {
         "latent_in": (width, unet),
@@ -109,7 +109,7 @@ def daff_shapes(unet: int, width: int, head: int) -> dict[str, tuple[int, ...]]:
 
 
 def aligner_shapes(unet: int, prefix: str = "information_transformer_layes.") -> dict[str, tuple[int, ...]]:
-    """unildiff.md 4.3: two CLIP-style blocks of twice the UNet's width, in the first release's spelling."""
+    """docs/method.md 8.3: two CLIP-style blocks of twice the UNet's width, in the first release's spelling."""
     width = 2 * unet
     shapes: dict[str, tuple[int, ...]] = {}
     for block in range(2):

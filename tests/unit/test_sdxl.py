@@ -158,7 +158,7 @@ def test_daff_gets_the_timestep_of_the_schedule(model, restorer, prior, prompts)
     )
     sample_daff(model, restorer, prior, *prompts, steps=20, scheduler="ddim_uniform")
     handle.remove()
-    # ddim_uniform with 20 steps is the official Euler schedule (unildiff.md section 6).
+    # ddim_uniform with 20 steps is the official Euler schedule (docs/method.md 8.4).
     assert seen[0] == 951 and seen[1] == 901 and seen[-1] == 1
 
 
@@ -259,7 +259,7 @@ def test_lq_official_starts_where_unildiffs_code_does(model, restorer, prior, pr
         )
     x, sigmas = started.value.args
     eps, z = comfy.sample.prepare_noise(prior.latent, 3), 0.13025 * prior.latent
-    # The numbers of unildiff.md section 6.
+    # The numbers of docs/method.md 8.4.
     assert abs(float(sigmas[0]) - 11.0283) < 1e-3
     assert torch.allclose(x, 0.06826 * z + 0.99767 * 11.0736 * eps, rtol=1e-4, atol=1e-3)
     with pytest.raises(Started) as started:

@@ -252,4 +252,4 @@ def test_the_command_says_what_the_cache_is_for(capsys):
     ):
         with pytest.raises(SystemExit):
             parse(words)
-        assert "--cache is for --scale sdxl" in capsys.readouterr().err
+        assert "--cache is for --family sdxl" in capsys.readouterr().err
