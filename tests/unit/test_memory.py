@@ -51,7 +51,8 @@ def test_what_is_asked_for_and_does_not_fit_is_refused_with_what_would(memory):
     room = memory(4)
     with pytest.raises(
         RuntimeError,
-        match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536",
+        match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are "
+        r"free.*Set tile to 1536",
     ):
         room.choose_tile(2048, need(room, halo=64), CPU, "a stage")
     assert room.choose_tile(1024, need(room, halo=64), CPU, "a stage") == 1024
@@ -83,11 +84,14 @@ def test_models_that_are_gone_hold_nothing(monkeypatch):
 
 
 RAN_OUT = (
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
-    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 911360 bytes.",
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
+    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried "
+    "to allocate 911360 bytes.",
     "MPS backend out of memory (MPS allocated: 20.48 GiB, other allocations: 146.27 GiB, max allowed: 163.20 "
     "GiB). Tried to allocate 1.00 GiB on private pool. "
-    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may cause system failure).",
+    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may "
+    "cause system failure).",
     "Invalid buffer size: 24.00 GiB",
     "Could not allocate tensor with 134217728 bytes. There is not enough GPU video memory available!",
     "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",

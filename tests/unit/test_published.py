@@ -109,7 +109,7 @@ def daff_shapes(unet: int, width: int, head: int) -> dict[str, tuple[int, ...]]:
 
 
 def aligner_shapes(unet: int, prefix: str = "information_transformer_layes.") -> dict[str, tuple[int, ...]]:
-    """docs/method.md 8.3: two CLIP-style blocks of twice the UNet's width, in the first release's spelling."""
+    """docs/method.md 8.3: two CLIP-style blocks of twice the UNet's width, spelled as first released."""
     width = 2 * unet
     shapes: dict[str, tuple[int, ...]] = {}
     for block in range(2):

@@ -99,6 +99,7 @@ def test_the_label_follows_the_severity_that_is_asked_for_and_saturates_at_one(k
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["haze", "rain", "snow", "low_light"])
 def test_weather_and_darkness_in_a_camera_cost_as_much_as_the_plain_form(kind):
     """The same severity means the same damage, whatever tone curve the camera has."""
