@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..aior_core.host.diagnostics import look_inside
+from ..aior_core.host.diagnostics import diagnose
 from ..aior_core.report.diagnostics import expert_sheet, influence_chart, inside_text
 from .named_errors import RestorationNode
 from .sockets import (
@@ -22,7 +22,7 @@ AS_ON_SAMPLER = "As on DAFF Sampler. For the compact model, leave it unconnected
 
 
 class Inspect(RestorationNode):
-    """Wraps `look_inside`, `inside_text`, `influence_chart` and `expert_sheet`."""
+    """Wraps `diagnose`, `inside_text`, `influence_chart` and `expert_sheet`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -81,7 +81,7 @@ class Inspect(RestorationNode):
 
     @classmethod
     def execute(cls, model, vae, restorer, prior, positive=None, negative=None, **options) -> io.NodeOutput:
-        inside = look_inside(model, vae, restorer, prior, positive, negative, **options)
+        inside = diagnose(model, vae, restorer, prior, positive, negative, **options)
         text = inside_text(inside, prior, restorer.config.daem)
         pictures = influence_chart(inside.influence), expert_sheet(inside, prior, restorer.config.daem)
         return io.NodeOutput(text, *pictures, inside.image, ui=ui.PreviewText(text))

@@ -39,7 +39,7 @@ def put_on(meter: FusionMeter, model: ModelPatcher) -> ModelPatcher:
     return model
 
 
-def look_inside(
+def diagnose(
     model: ModelPatcher,
     vae: VAE,
     restorer: Restorer,

@@ -30,10 +30,10 @@ def walk_of(autoencoder: nn.Module, latent: Tensor) -> Walk:
             f"DAEM cannot follow the decoder of a {type(autoencoder).__name__}. Use the VAE of an SDXL "
             "checkpoint."
         )
-    return kl_walk(autoencoder, latent)
+    return kl_decoder_stages(autoencoder, latent)
 
 
-def kl_walk(autoencoder: Any, latent: Tensor) -> Walk:
+def kl_decoder_stages(autoencoder: Any, latent: Tensor) -> Walk:
     """The walk of a KL decoder: it runs as ComfyUI's `Decoder.forward` does, and stops at each level, deepest
     first, between its blocks and its upsampling."""
     decoder = autoencoder.decoder

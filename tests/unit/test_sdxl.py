@@ -347,10 +347,10 @@ def _stubs() -> dict[str, torch.Tensor]:
 
 def test_looking_inside_an_sdxl_restoration(model, vae, restorer, prior, prompts):
     from aior_pack.aior_core.host.daem_decode import decode_daem
-    from aior_pack.aior_core.host.diagnostics import look_inside
+    from aior_pack.aior_core.host.diagnostics import diagnose
     from aior_pack.aior_core.host.sampling import sample_daff
 
-    inside = look_inside(model, vae, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
+    inside = diagnose(model, vae, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
     latent = sample_daff(model, restorer, prior, *prompts, seed=3, steps=2, cfg=4.0)
     assert (
         torch.equal(inside.image, decode_daem(latent, vae, restorer, prior)) and min(inside.influence[0]) > 0

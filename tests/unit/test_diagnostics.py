@@ -11,11 +11,11 @@ pytestmark = pytest.mark.usefixtures("host")
 
 @pytest.fixture(scope="module")
 def look(walk):
-    from aior_pack.aior_core.host.diagnostics import look_inside
+    from aior_pack.aior_core.host.diagnostics import diagnose
 
     def run(prior, restorer=None, model=None, **options):
         with torch.inference_mode():
-            return look_inside(model or walk.model, walk.vae, restorer or walk.restorer, prior, **options)
+            return diagnose(model or walk.model, walk.vae, restorer or walk.restorer, prior, **options)
 
     return run
 
