@@ -1,4 +1,4 @@
-"""AIOR: one restoration model for noise, blur, low resolution, rain, snow, haze, low light and JPEG, as ComfyUI nodes."""
+"""AIOR: all-in-one image restoration for ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
 
 
 async def comfy_entrypoint():
-    """What ComfyUI calls to get the nodes; imported only then, so that this package imports without ComfyUI."""
+    """Return the pack's nodes. ComfyUI calls it.
+
+    ComfyUI is imported here, so that the package can be imported without it.
+    """
     import os
 
     from comfy_api.latest import ComfyExtension

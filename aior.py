@@ -65,14 +65,12 @@ def parse(arguments):
     restore = commands.add_parser(
         "restore",
         help="restore photographs",
-        description="Restore photographs: NAME_restored.png beside each, or in OUT.",
+        description="Write NAME_restored.png for each photograph, beside it or in OUT.",
     )
     restore.add_argument(
-        "pictures", nargs="+", metavar="PHOTO_OR_FOLDER", help="pictures, or folders that are walked"
+        "pictures", nargs="+", metavar="PHOTO_OR_FOLDER", help="pictures, or folders with pictures"
     )
-    restore.add_argument(
-        "-o", "--out", help="folder for the results; a folder's own structure is kept under it"
-    )
+    restore.add_argument("-o", "--out", help="folder for the results; keeps the structure of folders")
     restore.add_argument(
         "--steps", type=number(int, 1, 200), help="sampling steps (default: as in the workflow)"
     )
@@ -82,7 +80,7 @@ def parse(arguments):
     restore.add_argument(
         "--fidelity",
         type=number(float, 0.0, 1.0),
-        help="0: free to invent detail .. 1: close to the input (default: as in the workflow)",
+        help="from 0, free to invent detail, to 1, close to the input (default: as in the workflow)",
     )
     restore.add_argument(
         "--tile",
@@ -94,7 +92,8 @@ def parse(arguments):
         "--ensemble",
         type=number(int, 1, 4),
         metavar="N",
-        help="decode N mirrored copies, 1 to 4, and take their mean: better, but N times as slow "
+        help="decode N mirrored copies, 1 to 4, and take their mean: better, but decoding takes N "
+        "times as long "
         "(default: as in the workflow)",
     )
     restore.add_argument(

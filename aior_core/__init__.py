@@ -1,1 +1,1 @@
-"""What AIOR knows, apart from ComfyUI's node interface. See ARCHITECTURE.md for the rooms and who may import whom."""
+"""AIOR without ComfyUI's node interface. ARCHITECTURE.md describes the packages and their imports."""

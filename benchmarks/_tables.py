@@ -38,8 +38,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def stored(results: dict, name: str = "table") -> str:
-    """A table whose cells a benchmark stored as text, see `_results.as_table`."""
-    return markdown(results[name]["header"], results[name]["rows"])
+    """A table whose cells are stored as text, see `_results.as_table`; empty if it was not measured."""
+    return markdown(results[name]["header"], results[name]["rows"]) if name in results else ""
 
 
 def steps_name(method: str) -> str:
@@ -268,5 +268,6 @@ def memory(results: dict) -> str:
 
 def damage_speed(results: dict) -> str:
     """Milliseconds that it takes to draw, apply and label every look of every damage on one crop."""
-    rows = [[look, *(f"{part:.1f}" for part in parts)] for look, parts in results["looks_ms"].items()]
-    return markdown(["look", "draw, ms", "damage, ms", "labels, ms"], rows)
+    looks = results.get("looks_ms", {})
+    rows = [[look, *(f"{part:.1f}" for part in parts)] for look, parts in looks.items()]
+    return markdown(["look", "draw, ms", "damage, ms", "labels, ms"], rows) if rows else ""

@@ -110,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The name in `TIERS` of a test, by its folder, its marker `slow`, and its use of the fixture `comfyui`."""
+    """The name in `TIERS` of a test: by its folder, its marker `slow`, and its use of `comfyui`."""
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     if folder != "unit":
         return folder

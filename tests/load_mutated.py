@@ -1,6 +1,8 @@
-"""Loads mutated weight files in a process of its own, which may crash: `load_mutated.py FOLDER FIRST LAST` writes FOLDER/report.jsonl.
+"""Loads mutated weight files in a process of its own, which may crash: `load_mutated.py FOLDER FIRST LAST`
+writes FOLDER/report.jsonl.
 
-A line `{"begin": N, "what": ...}` before and `{"end": N, "outcome": ..., ...}` after each, so that a crash has a name.
+A line `{"begin": N, "what": ...}` before and `{"end": N, "outcome": ..., ...}` after each, so that a crash
+has a name.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ IMAGE = picture(32, 40)
 
 
 def sources() -> list[Source]:
-    """The compact model, a restorer alone, one with a preview's colours, and the two published kinds, all small."""
+    """Small files: the compact model, a restorer, one with preview colours, and both published formats."""
     compact, restorer = stored(compact_state(TINY)), stored(restorer_state(TINY.restorer))
     colors = json.dumps([[0.01 * i, 0.1, -0.1] for i in range(TINY.autoencoder.latent_channels + 1)])
     return [

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 CODES = {
-    torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8",
-    torch.bool: "BOOL", torch.int16: "I16", torch.int32: "I32", torch.complex64: "C64", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
+    torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64",
+    torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL", torch.int16: "I16", torch.int32: "I32", torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Weight files made wrong on purpose: each mutation is drawn from a number, so that a failure can be made again.
+"""Weight files made wrong on purpose: each mutation is drawn from a number, so that a failure can be made
+again.
 
 `mutate(sources, seed, folder)` writes one wrong file (or a set of shards) and says what was done to it.
 """
@@ -142,7 +143,8 @@ def lying_shape(dice: random.Random, source: Source, folder: Path) -> tuple[Path
     key = dice.choice(file.keys())
     shape = file.header[key]["shape"]
     wrong = dice.choice((
-        [], [0], [0, *BIG[:2]], [dice.choice(BIG)], [2**32, 2**32], [-1], [1.5], ["4"], None, 4, [*shape, 1], [1] * 70, [0, 2**62], shape[::-1],
+        [], [0], [0, *BIG[:2]], [dice.choice(BIG)], [2**32, 2**32], [-1], [1.5], ["4"], None, 4, [*shape, 1],
+        [1] * 70, [0, 2**62], shape[::-1],
         [math.prod(shape)], [math.prod(shape), 1, 1, 1], [1, math.prod(shape)], [2 * n for n in shape],
     ))  # fmt: skip
     file.header[key]["shape"] = wrong
@@ -175,8 +177,10 @@ def moved_offsets(dice: random.Random, source: Source, folder: Path) -> tuple[Pa
     first, second = file.header[one], file.header[other]
     begin, end = first["data_offsets"]
     wrong = dice.choice((
-        second["data_offsets"], [begin + 1, end + 1], [end, begin], [begin, end + 2], [0, 0], [-8, end], [begin, 2**63], [2**63, 2**64 - 1],
-        [begin], [], None, [float(begin), float(end)], [begin, len(file.body)], [len(file.body), len(file.body) + end - begin],
+        second["data_offsets"], [begin + 1, end + 1], [end, begin], [begin, end + 2], [0, 0], [-8, end],
+        [begin, 2**63], [2**63, 2**64 - 1],
+        [begin], [], None, [float(begin), float(end)], [begin, len(file.body)], [len(file.body),
+        len(file.body) + end - begin],
     ))  # fmt: skip
     first["data_offsets"] = wrong
     if dice.random() < 0.3:
@@ -322,7 +326,8 @@ def wrong_values(dice: random.Random, source: Source, folder: Path) -> tuple[Pat
         if how == "one nan":
             value.view(-1)[dice.randrange(value.numel())] = float("nan")
         else:
-            value = {"nan": value * float("nan"), "inf": value.abs() + float("inf"), "-inf": -value.abs() - float("inf"), "zero": value * 0,
+            value = {"nan": value * float("nan"), "inf": value.abs() + float("inf"),
+            "-inf": -value.abs() - float("inf"), "zero": value * 0,
                      "huge": value.sign() * 6e4, "negative": -value}[how]  # fmt: skip
         tensors[key] = value.to(tensors[key].dtype)
     return write(folder, draft(tensors, source.metadata).bytes()), f"{how} in {len(keys)}"
@@ -375,7 +380,9 @@ def wrong_shards(dice: random.Random, source: Source, folder: Path) -> tuple[Pat
 
 
 MUTATIONS = (
-    flipped_header, edited_digits, edited_digits, flipped_body, truncated, longer, lying_length, wrong_code, other_dtype, lying_shape, resized, resized,
-    moved_offsets, wrong_keys, wrong_keys, doubled_json, wrong_metadata, wrong_settings, wrong_settings, wrong_values, widened, wrong_shards,
+    flipped_header, edited_digits, edited_digits, flipped_body, truncated, longer, lying_length, wrong_code,
+    other_dtype, lying_shape, resized, resized,
+    moved_offsets, wrong_keys, wrong_keys, doubled_json, wrong_metadata, wrong_settings, wrong_settings,
+    wrong_values, widened, wrong_shards,
     pickled, pickled, pickled,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the server's /object_info says about nodes, from the classes themselves: no server is needed."""
+"""The server's /object_info for nodes, made from their classes, without a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ EXTRAS = ("custom_sampler", "upscale_model", "mask", "preview_any", "dataset", "
 
 
 def object_info(kinds: set[str]) -> dict[str, dict]:
-    """The entries of `kinds`: nodes of this pack, of ComfyUI's nodes.py and of `EXTRAS`. Raises KeyError for any other."""
+    """The entries of `kinds`: nodes of this pack, of ComfyUI's nodes.py, and of `EXTRAS`.
+
+    Raises KeyError for any other.
+    """
     from aior_pack.nodes import NODES
 
     import nodes as host
@@ -28,7 +31,8 @@ def object_info(kinds: set[str]) -> dict[str, dict]:
 
 
 def _extra(name: str, comfyui: Path):
-    # nodes.py puts comfy/ before all else on the path, and its utils.py hides the package that older servers need.
+    # nodes.py puts comfy/ before all else on the path, and its utils.py hides the package that older servers
+    # need.
     if not hasattr(sys.modules.get("utils"), "__path__"):
         sys.modules.pop("utils", None)
     sys.path.insert(0, str(comfyui))

@@ -1,5 +1,7 @@
-"""Small networks with random weights: nothing in them is zero, so that no test passes on what was never
-added."""
+"""Small networks with random weights.
+
+No weight is zero, so that no test passes because a part adds nothing.
+"""
 
 from __future__ import annotations
 
@@ -90,9 +92,7 @@ SIX = CompactConfig(
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter a random value of a size that keeps activations near 1; biases and the like are
-    not zero either.
-    """
+    """Give every parameter, biases too, a random value that is not zero and keeps activations near 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from aior_core.degradations import Recipe, apply_recipe, preset_recipe
+from aior_core.picture.suffixes import PICTURE_SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[1]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def find_source(folders: list[Path], stem: str) -> Path:
     """The picture whose stem is `stem`, or ends with `_stem`. Raises FileNotFoundError."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and (path.stem == stem or path.stem.endswith(f"_{stem}")):
+            if path.suffix.lower() in PICTURE_SUFFIXES and (
+                path.stem == stem or path.stem.endswith(f"_{stem}")
+            ):
                 return path
-    raise FileNotFoundError(
-        f"{stem} with one of the suffixes {', '.join(SUFFIXES)} is in none of {', '.join(map(str, folders))}"
-    )
+    raise FileNotFoundError(f"no picture called {stem} is in {', '.join(map(str, folders))}")
 
 
 def damage(picture: Image.Image, recipe: Recipe) -> Image.Image:
@@ -95,14 +95,18 @@ def save(picture: Image.Image, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="where the clean photographs lie"
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="folders with the clean photographs"
     )
     folders = parser.parse_args().folders
     damaged_folder, clean_folder = ROOT / "tests" / "pictures", ROOT / "tests" / "clean"
     for folder in (damaged_folder, clean_folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for entry in PICTURES:
-        with Image.open(find_source(folders, entry.source)) as file:
+    try:
+        sources = [find_source(folders, entry.source) for entry in PICTURES]
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    for entry, source in zip(PICTURES, sources, strict=True):
+        with Image.open(source) as file:
             clean = file.convert("RGB")
         damaged = damaged_folder / f"{entry.name}{entry.suffix}"
         save(damage(clean, entry.recipe), damaged)

@@ -35,6 +35,8 @@ _CLIPPED = 254.0 / 255.0 - 1e-6
 """Display value from which a channel counts as clipped: the light there may have been any height."""
 _NEARLY_WHITE = 0.9
 """Linear light, 0.95 in sRGB."""
+_PLAIN_WHEN_DARK = 0.85
+"""Share of cameras with the standard tone curve among those whose exposure is too short."""
 _LAMP_SEED = 401
 """What is added to the camera's seed for the field of lamps."""
 CAMERA_PARTS = {"color", "tone", "white", "depth", "seed"}
@@ -116,11 +118,15 @@ def each_alike(damage: Callable[[torch.Tensor], torch.Tensor], pictures: torch.T
     return torch.cat([damage(one) for one in pictures.split(1)])
 
 
-def draw_camera(draw: Draw) -> dict:
-    """Draw how a camera sees, how bright lamps are, and the geometry of the scene in front of it."""
+def draw_camera(draw: Draw, *, dark: bool = False) -> dict:
+    """Draw how a camera sees, how bright lamps are, and the geometry of the scene in front of it.
+
+    dark: whether the exposure will be too short. Most such cameras have the standard tone curve, because a
+    steep one turns a dark scene black. A stop then costs as much as in the plain form of low light.
+    """
     return {
         "color": draw_color(draw),
-        "tone": draw_tone(draw),
+        "tone": draw_tone(draw, "srgb" if dark and draw.uniform() < _PLAIN_WHEN_DARK else None),
         "white": round(math.exp(normal(draw, 1.0, 0.7, 2.0)) - 0.5, 6) if draw.uniform() < 0.6 else 0.0,
         "depth": draw_depth(draw),
         "seed": draw.seed(),

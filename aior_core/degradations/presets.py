@@ -141,7 +141,8 @@ def _of_looks(wanted: tuple, severity: float, seed: int) -> Recipe:
 
     The random part of the looks comes from the seed and is the same for every severity.
     """
-    camera = draw_camera(Draw(torch.Generator().manual_seed(seed)))
+    dark = any(kind == "low_light" for kind, _, _ in wanted)
+    camera = draw_camera(Draw(torch.Generator().manual_seed(seed)), dark=dark)
     steps = []
     for index, (kind, style, usual) in enumerate(wanted):
         of_step = round(min(1.0, usual * severity / AS_NAMED), 6)

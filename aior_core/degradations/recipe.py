@@ -191,9 +191,10 @@ def apply_recipe(picture: torch.Tensor, recipe: Recipe, *, depth: torch.Tensor |
     if not steps:
         return picture.clamp(-1.0, 1.0)
     current = picture.float().clamp(-1.0, 1.0) * 0.5 + 0.5
-    for linear, group in groupby(steps, key=lambda step: step.linear):
+    for linear, neighbours in groupby(steps, key=lambda step: step.linear):
+        group = list(neighbours)
         current = (
-            _photographed(current, list(group), recipe.camera, depth)
+            _photographed(current, group, recipe.camera, depth)
             if linear
             else _displayed(current, group, depth)
         )

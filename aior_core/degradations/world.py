@@ -69,8 +69,8 @@ def sample_world(
     if source == "patches":
         return _patches(draw, weights, separable)
     mild = draw.uniform() < MILD
-    camera = draw_camera(draw)
     chosen = choose_kinds(draw, weights, count)
+    camera = draw_camera(draw, dark="low_light" in chosen)
     steps = [
         _step(draw, kind, source, camera, mild, {kind} if separable else set(weights)) for kind in chosen
     ]

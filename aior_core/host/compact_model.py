@@ -20,11 +20,12 @@ from ..models.calibration import DEFAULT, Calibration
 from ..models.config import CompactConfig, UNetConfig
 from ..models.family import COMPACT
 from ..models.unet import unet_parameters
+from ..pipeline.preview import fit_preview, preview_colors
 from ..weights import config_from, load_weights, on_meta, part, require_finite, require_fit
 from ..weights.metadata import read_json
 from .compact_unet import CompactUNet
 from .restorer import NOTE, Restorer, build_restorer
-from .vae import CompactVAE, fit_preview
+from .vae import CompactVAE
 
 SLIMMEST = 128
 """The highest ratio of a preview's sides. ComfyUI scales previews down, and one with a higher ratio can
@@ -162,25 +163,7 @@ def _reload_model(
 
 
 def _preview(metadata: dict[str, str], channels: int) -> tuple[list[list[float]], list[float]] | None:
-    """The latents' preview colours from the metadata `latent_rgb`, or None where there are none.
-
-    They are JSON: `channels + 1` rows of three numbers, the bias last. Raises ValueError for anything else,
-    because ComfyUI multiplies every preview with them.
-    """
+    """The latents' preview colours from the metadata `latent_rgb`, or None where there are none."""
     if "latent_rgb" not in metadata:
         return None
-    rows = read_json(metadata["latent_rgb"], "latent_rgb")
-    if not isinstance(rows, list) or len(rows) != channels + 1 or not all(_is_color(row) for row in rows):
-        raise ValueError(
-            f"The metadata 'latent_rgb' of these weights is not {channels + 1} rows of three numbers. The "
-            "file is damaged; get it again."
-        )
-    return rows[:-1], rows[-1]
-
-
-def _is_color(row: object) -> bool:
-    return (
-        isinstance(row, list)
-        and len(row) == 3
-        and all(type(x) in (int, float) and math.isfinite(x) and abs(x) < 1e6 for x in row)
-    )
+    return preview_colors(read_json(metadata["latent_rgb"], "latent_rgb"), channels)

@@ -16,10 +16,12 @@ def require_prior(restorer: Restorer, prior: Prior) -> None:
 
 
 def require_steerable(restorer: Restorer, prior: Prior) -> None:
-    """Raise ValueError if `prior` is steered and no network would follow: SDXL's denoiser has no degradation tokens, so only DAEM can."""
+    """Raise ValueError if `prior` is steered and no network would follow: SDXL's denoiser has no degradation
+    tokens, so only DAEM can."""
     if prior.steering is not None and not restorer.family.denoiser_reads_severities and restorer.daem is None:
         raise ValueError(
-            f"the prior is steered, but this restorer ({restorer.source}) has no DAEM, which is what follows Steer Degradations "
+            f"the prior is steered, but this restorer ({restorer.source}) has no DAEM, which is what follows "
+            "Steer Degradations "
             "with SDXL. Connect the prior of Encode Degradation Prior directly, or use a restorer with DAEM."
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,31 +13,30 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor
 
-from ..models.daem_level import Routing
-from ..picture import feathered, from_unit, join_alpha, match_color, to_unit
-from ..picture.tiles import Region, regions
+from ..picture import from_unit, join_alpha, match_color, to_unit
+from ..picture.tiles import regions
 from ..pipeline.decode import (
     DecodeJob,
     DecoderNetworks,
+    PictureWatch,
     count_passes,
-    damaged_picture,
     decode_pictures,
     halos_of,
+    mean_of_copies,
     restore_undamaged,
+    restore_unmasked,
 )
-from ..pipeline.decode import Watch as PipelineWatch
-from ..pipeline.prior import FACTOR, Prior, require_same_size
+from ..pipeline.prior import FACTOR, Prior, require_sampled
 from ..pipeline.validate import mask_of, require_finite, require_numbers, samples_of
 from .compatibility import require_prior, require_steerable, require_vae
 from .memory import Need, choose_tile, give_back_freed, with_smaller_tiles
 from .prior_encode import encode_features
 from .restorer import Restorer
 
-Watch = Callable[[int, int, Region, Routing, Tensor], None]
-"""`watch(picture, level, region, routing, votes)`: the router's decision, and its logits by place, `1 E h w`, for what the tile sees there."""
 COLOR_FIXES = ("none", "wavelet", "adain")
 MIRRORED = ((), (1, 2), (2,), (1,))
-"""The copies of an ensemble, by the dimensions of an IMAGE that are flipped: none, half a turn, left to right, upside down."""
+"""The copies of an ensemble, by the dimensions of an IMAGE that are flipped: none, half a turn, left to
+right, upside down."""
 
 
 def decode_daem(
@@ -51,23 +49,27 @@ def decode_daem(
     tile: int = 0,
     color_fix: str = "none",
     ensemble: int = 1,
-    watch: Watch | None = None,
+    watch: PictureWatch | None = None,
 ) -> Tensor:
-    """Decode a LATENT with DAEM: IMAGE `B H W 3`, 0..1 (4 channels if the input had alpha), of exactly the prior's original size.
+    """Decode a LATENT with DAEM: IMAGE `B H W 3`, 0..1 (4 channels if the input had alpha), of exactly the
+    prior's original size.
 
-    The result is fp32, contiguous and on the CPU. strength 0, or a restorer without DAEM, is the plain decoder.
-    tile: side in pixels of the decoder's tiles; 0 takes the whole picture if memory allows it, and otherwise the largest tile that fits.
-    Tiles make no difference with the compact autoencoder, and a small one with the KL one.
+    The result is fp32, contiguous and on the CPU. strength 0, or a restorer without DAEM, is the plain
+    decoder.
+    tile: side in pixels of the decoder's tiles; 0 takes the whole picture if memory allows it, and otherwise
+    the largest tile that fits. Tiles make no difference with the compact autoencoder, and a small one with
+    the KL one.
     color_fix: matches the colours to the damaged picture's.
-    ensemble: the mean of this many mirrored copies, 1 to 4, in as many times the time: the networks are not quite symmetric.
+    ensemble: the mean of this many mirrored copies, 1 to 4, in as many times the time: the networks are not
+    quite symmetric.
     watch: called for every picture, level and tile of the copy that is not mirrored, if DAEM is at work.
 
-    With a noise mask in the LATENT, the result outside the mask is exactly the damaged picture, and the decoded picture fades in from
-    the mask's border (`feathered`). A mask of another size is stretched, and masks are repeated for a larger batch, as in ComfyUI's
-    samplers.
+    With a noise mask in the LATENT, the result outside the mask is exactly the damaged picture, and the
+    decoded picture fades in from the mask's border (`feathered`). A mask of another size is stretched, and
+    masks are repeated for a larger batch, as in ComfyUI's samplers.
 
-    Raises ValueError if `ensemble` is out of range, if latent, prior, restorer and VAE do not fit together, or if the latent holds NaN;
-    RuntimeError if NaN or infinite values turn up, or if memory does not suffice.
+    Raises ValueError if `ensemble` is out of range, if latent, prior, restorer and VAE do not fit together,
+    or if the latent holds NaN; RuntimeError if NaN or infinite values turn up, or if memory does not suffice.
     """
     require_numbers(strength=strength)
     if ensemble not in range(1, len(MIRRORED) + 1):
@@ -76,17 +78,7 @@ def decode_daem(
     require_prior(restorer, prior)
     require_steerable(restorer, prior)
     require_vae(restorer, vae)
-    require_same_size(samples, prior)
-    if samples.shape[1] != prior.latent.shape[1] or len(prior.latent) not in (1, len(samples)):
-        raise ValueError(
-            f"the latent is {tuple(samples.shape)}, the prior's {tuple(prior.latent.shape)} (batch, channels, height, width). "
-            "Connect the LATENT that was sampled with this prior."
-        )
-    if not torch.isfinite(samples).all():
-        raise ValueError(
-            "the sampled latent holds NaN or infinite values, so they come from the sampler: some schedulers make them of few steps (kl_optimal "
-            "of one). Take more steps, or another scheduler; with a MODEL in fp16, start ComfyUI with --fp32-unet."
-        )
+    require_sampled(samples, prior)
     daem = restorer.daem if strength != 0 else None
     need = decoding_need(vae, restorer, daem is not None, samples.shape, ensemble)
     chosen = choose_tile(tile, need, vae.device, "decoding")
@@ -100,20 +92,14 @@ def decode_daem(
     if color_fix != "none":
         image = from_unit(match_color(to_unit(image), to_unit(prior.unpadded), color_fix)).cpu()
     if mask is not None:
-        _keep_unmasked(image, mask, prior)
+        # ComfyUI's samplers stretch and repeat masks like this, over the latent instead of the picture.
+        size = (1, 1, *image.shape[1:3])
+        stretched = (comfy.utils.reshape_mask(mask[i % len(mask), None], size) for i in range(len(image)))
+        restore_unmasked(image, stretched, prior)
     alpha = prior.alpha
     if alpha is not None:
         image = join_alpha(image, alpha.cpu().expand(len(image), -1, -1, -1))
     return image.contiguous()
-
-
-def _keep_unmasked(image: Tensor, masks: Tensor, prior: Prior) -> None:
-    """Put the damaged picture back into IMAGE `B H W 3` outside of the masks `M 1 h w`, 0..1, in place."""
-    for index, picture in enumerate(image):
-        # ComfyUI's samplers stretch and repeat masks like this, over the latent instead of the picture.
-        mask = comfy.utils.reshape_mask(masks[index % len(masks), None], (1, 1, *picture.shape[:2]))
-        weight = feathered(mask)[0].movedim(0, -1).to(picture)
-        picture.copy_(torch.lerp(damaged_picture(prior, index, picture), picture, weight))
 
 
 def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
@@ -126,7 +112,8 @@ def _plain(samples: Tensor, vae: VAE, prior: Prior) -> Tensor:
 def decoding_need(
     vae: VAE, restorer: Restorer, with_daem: bool, shape: torch.Size, ensemble: int = 1
 ) -> Need:
-    """Memory of the decoder, and of DAEM and its LQ features if `with_daem`, for a latent of `shape`, `B C h w`."""
+    """Memory of the decoder, and of DAEM and its LQ features if `with_daem`, for a latent of `shape`, `B C h
+    w`."""
     height, width = (FACTOR * side for side in shape[-2:])
     plain = vae.memory_used_decode((1, shape[1], 1, 1), vae.vae_dtype) / FACTOR**2
     calibration, daem = restorer.config.calibration, restorer.config.daem if with_daem else None
@@ -160,32 +147,20 @@ class _Stage:
     daem: ModelPatcher | None
     need: Need
 
-    def ensemble(self, tile: int, copies: int, watch: Watch | None) -> Tensor:
+    def ensemble(self, tile: int, copies: int, watch: PictureWatch | None) -> Tensor:
         """The mean of so many mirrored copies, turned back: IMAGE `B H W 3` on the CPU."""
-        tiles = regions(*self.job.samples.shape[-2:], tile // FACTOR, 0)
+        height, width = self.job.samples.shape[-2:]
+        tiles = regions(height, width, tile // FACTOR, 0)
         passes = count_passes(self.daem and self.daem.model, len(tiles))
         progress = comfy.utils.ProgressBar(copies * len(self.job.samples) * len(tiles) * passes)
 
-        def decode(job: DecodeJob, watch: Watch | None) -> Tensor:
+        def decode(job: DecodeJob) -> Tensor:
             networks = [self.vae.patcher, *([self.restorer.encoder, self.daem] if self.daem else [])]
             management.load_models_gpu(networks, memory_required=self.need.bytes(tile) - self.need.held)
-            seen = watch and partial(_of_picture, watch)
+            seen = watch if job is self.job else None
             return decode_pictures(job, tiles, watch=seen, tick=lambda: progress.update(1))
 
         def encode(image: Tensor) -> list[Tensor]:
             return encode_features(self.restorer, image, tile=tile, shown=False)
 
-        out = decode(self.job, watch)
-        for flipped in MIRRORED[1:copies]:
-            copy = decode(self.job.mirrored(flipped, encode), None).flip(flipped)
-            out += copy[:, : out.shape[1], : out.shape[2]]
-        return out.div_(copies)
-
-
-def _of_picture(watch: Watch, picture: int) -> PipelineWatch:
-    """`watch` for one picture, with the votes computed."""
-
-    def seen(level: int, region: Region | None, routing: Routing, votes: Callable[[], Tensor]) -> None:
-        watch(picture, level, region, routing, votes())
-
-    return seen
+        return mean_of_copies(self.job, MIRRORED[:copies], encode, decode)

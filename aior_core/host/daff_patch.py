@@ -1,7 +1,8 @@
-"""DAFF on a MODEL: the condition travels in the CONDITIONING, the networks in a patch on the denoiser's first block.
+"""DAFF on a MODEL: the condition travels in the CONDITIONING, and a patch on the denoiser's first block holds
+the networks.
 
-A condition held by the patch itself would be wrong for area conds, masks, context windows and chunks of a batch, whose
-crops a patch cannot see. In the CONDITIONING the host cuts, repeats and joins it as it does the latent.
+A patch cannot hold the condition, because it does not see the crops of area conds, masks, context windows and
+chunks of a batch. ComfyUI cuts, repeats and joins what is in the CONDITIONING as it does the latent.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ def apply_daff(
     end_percent: float = 1.0,
     clip: CLIP | None = None,
 ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
-    """Put DAFF on a clone of MODEL and the prior into positive and negative; for any sampler or guider of the host.
+    """Put DAFF on a clone of MODEL, and the prior into positive and negative; for any sampler or guider of
+    ComfyUI.
 
     Without positive or negative, the compact model gets the prior's degradation tokens and the null tokens,
-    SDXL the empty text as `clip` says it. Applying again replaces what was applied. strength 0 adds nothing;
-    start and end are parts of the schedule, 0 its beginning.
-    Raises ValueError if restorer, prior and MODEL do not fit together, if a patch has MODEL sampled as it was
-    not trained (a patch that comes later makes the sampler raise it), an SDXL restorer gets neither
-    CONDITIONING nor `clip`, or nothing would follow a steered prior.
+    and SDXL the empty text, encoded by `clip`. DAFF that was applied before is replaced. strength 0 adds
+    nothing. start_percent, end_percent: parts of the schedule, 0 is its beginning.
+
+    Raises ValueError if restorer, prior and MODEL do not fit together, if a patch makes ComfyUI sample MODEL
+    in another way than it was trained (for later patches, the sampler raises it), if an SDXL restorer gets
+    neither CONDITIONING nor `clip`, or if no network would follow a steered prior.
     """
     require_numbers(strength=strength, start_percent=start_percent, end_percent=end_percent)
     require_prior(restorer, prior)
@@ -76,7 +79,7 @@ def apply_daff(
 
 
 def without_daff(model: ModelPatcher) -> ModelPatcher:
-    """A clone of MODEL that has lost whatever DAFF was applied to it."""
+    """A clone of MODEL without DAFF."""
     model = model.clone()
     for place in (WrappersMP.DIFFUSION_MODEL, WrappersMP.CALC_COND_BATCH, WrappersMP.PREPARE_SAMPLING):
         model.remove_wrappers_with_key(place, KEY)
@@ -89,7 +92,7 @@ def without_daff(model: ModelPatcher) -> ModelPatcher:
 
 
 def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
-    """DAFF's condition of the whole picture, `B unet_width h w`, made in fp32, on the intermediate device."""
+    """DAFF's condition for whole pictures, `B unet_width h w`, fp32, on the intermediate device."""
     daff = restorer.daff
     batch, channels, height, width = prior.features.shape
     needed = 8 * batch * channels * height * width * management.dtype_size(torch.float32)
@@ -100,7 +103,8 @@ def embed_condition(restorer: Restorer, prior: Prior) -> Tensor:
 
 
 def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
-    """Check that MODEL is the denoiser that the restorer was made for; returns the channels that its first block takes."""
+    """Raise ValueError unless MODEL is the kind of denoiser that the restorer was made for. Returns the
+    channels of its input."""
     require_kind("model", model, ModelPatcher, "a MODEL")
     network = model.get_model_object("diffusion_model")
     kind = type(network).__name__
@@ -112,8 +116,10 @@ def require_model(model: ModelPatcher, restorer: Restorer, prior: Prior) -> int:
     labelled = network.num_classes is not None
     if wanted != found or latent != prior.latent.shape[1] or labelled != restorer.family.has_class_labels:
         raise ValueError(
-            f"this restorer ({restorer.source}, family {restorer.family.name}) joins denoisers of width {wanted} with "
-            f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent channels. {advice}"
+            f"this restorer ({restorer.source}, family {restorer.family.name}) joins denoisers of width "
+            f"{wanted} with "
+            f"{prior.latent.shape[1]} latent channels; this MODEL has width {found} and {latent} latent "
+            f"channels. {advice}"
         )
     return network.in_channels
 

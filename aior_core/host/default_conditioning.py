@@ -1,4 +1,5 @@
-"""What positive and negative say where nobody connects them: the damages found, or nothing."""
+"""The default for positive and negative where nothing is connected: the estimated degradations, or the empty
+text."""
 
 from __future__ import annotations
 
@@ -23,10 +24,11 @@ def filled(
     negative: Conditioning | None,
     clip: CLIP | None,
 ) -> tuple[Conditioning, Conditioning]:
-    """Positive and negative, those that are None made: the prior's degradation tokens and the null tokens for the compact model,
-    the empty text as `clip` says it for SDXL. `clip` is used for nothing else.
+    """Positive and negative, with a default in place of None.
 
-    Raises ValueError where an SDXL restorer gets neither them nor `clip`, or a CLIP of another kind of model.
+    The compact model gets the prior's degradation tokens and the null tokens. SDXL gets the empty text,
+    encoded by `clip`, which is used for nothing else. Raises ValueError if an SDXL restorer gets neither them
+    nor `clip`, or if `clip` belongs to another kind of model.
     """
     if positive is not None and negative is not None:
         return positive, negative
@@ -34,7 +36,8 @@ def filled(
         tokens, null = _tokens(restorer, prior)
     elif clip is None:
         raise ValueError(
-            f"a restorer of the family {restorer.family.name} needs positive and negative, or clip. Connect two CLIP Text Encode nodes, "
+            f"a restorer of the family {restorer.family.name} needs positive and negative, or clip. Connect "
+            "two CLIP Text Encode nodes, "
             "both may be empty; or connect the checkpoint's CLIP to clip, and what is left open says nothing."
         )
     else:
@@ -52,12 +55,13 @@ def _tokens(restorer: Restorer, prior: Prior) -> tuple[Conditioning, Conditionin
 
 
 def _nothing(model: ModelPatcher, clip: CLIP) -> Conditioning:
-    """What CLIP Text Encode makes of an empty text."""
+    """What CLIP Text Encode gives for the empty text."""
     said = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     wanted, found = model.model.model_config.unet_config["context_dim"], said[0][0].shape[-1]
     if wanted != found:
         raise ValueError(
-            f"clip says {found} numbers a word, this MODEL listens to {wanted}: they belong to different kinds of models. "
+            f"clip says {found} numbers a word, this MODEL listens to {wanted}: they belong to different "
+            "kinds of models. "
             "Connect the CLIP of the MODEL's own checkpoint, or of its kind."
         )
     return said

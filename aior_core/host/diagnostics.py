@@ -1,7 +1,8 @@
-"""A restoration with meters on: how much DAFF adds at every step, and which expert each region of the picture votes for.
+"""A restoration with meters on: how much DAFF adds at every step, and which expert each region of the picture
+votes for.
 
-The meters are ComfyUI's own patches on either side of DAFF's, and `watch` of `decode_daem`. They only read: the picture is the one that
-DAFF Sampler and DAEM Decode give with the same settings.
+The meters are ComfyUI's own patches on either side of DAFF's, and `watch` of `decode_daem`. They only read:
+the picture is the one that DAFF Sampler and DAEM Decode give with the same settings.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from .sampling import sample_daff
 
 
 def put_on(meter: FusionMeter, model: ModelPatcher) -> ModelPatcher:
-    """A clone of MODEL with the meter. Apply DAFF must come after it, as that puts its patch behind all others."""
+    """A clone of MODEL with the meter. Apply DAFF must come after it, as that puts its patch behind all
+    others."""
     model = model.clone()
     model.set_model_input_block_patch(meter.before)
     patches = model.model_options["transformer_options"]["patches"]
@@ -51,7 +53,8 @@ def look_inside(
     strength: float = 1.0,
     clip: CLIP | None = None,
 ) -> Inside:
-    """Restore the pictures of a prior as DAFF Sampler (Euler, simple schedule, from noise) and DAEM Decode do, and record what happens.
+    """Restore the pictures of a prior as DAFF Sampler (Euler, simple schedule, from noise) and DAEM Decode
+    do, and record what happens.
 
     strength: of DAFF. Pictures are sampled one after the other, each with the noise that it has in the batch.
     Raises what `sample_daff` and `decode_daem` raise.

@@ -5,11 +5,11 @@ folder.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import folder_paths
 
+from ..pipeline.validate import LONGEST, is_within, reason_of, require_below
 from ..weights.shards import is_first, siblings
 
 FOLDER = "aior"
@@ -20,8 +20,6 @@ RUNS = "aior_training"
 empty it."""
 # Pickles are listed too, because loading one explains how to convert it.
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
-LONGEST = 200
-"""The most bytes of a file's name. File systems allow 255; this leaves room for a number and a suffix."""
 
 
 def register() -> None:
@@ -44,7 +42,7 @@ def weight_path(name: str) -> str:
     ComfyUI's list does not protect this: a link from another node brings any text. Raises ValueError for a
     name that leads out of the folders, and FileNotFoundError that names the folders.
     """
-    _require_below(name, "the folders for AIOR weights")
+    require_below(name, "the folders for AIOR weights")
     path = folder_paths.get_full_path(FOLDER, name)
     places = folder_paths.get_folder_paths(FOLDER)
     if path is None:
@@ -52,7 +50,7 @@ def weight_path(name: str) -> str:
             f"{name[:LONGEST]} is in none of the folders for AIOR weights: {', '.join(places)}."
         )
     for file in siblings(Path(path)):
-        if file.exists() and not any(_within(file, place) for place in places):
+        if file.exists() and not any(is_within(file, place) for place in places):
             raise ValueError(
                 f"{file.name} is a link to a file outside of the folders for AIOR weights. Put the file "
                 "itself there, or name its folder as "
@@ -92,40 +90,16 @@ def input_folder(name: str) -> Path:
     try:
         place = Path(written).expanduser()
         if not place.is_absolute():
-            _require_below(written, "ComfyUI's input folder")
+            require_below(written, "ComfyUI's input folder")
         place = Path(folder_paths.get_input_directory(), place)
         place.is_dir()
     # An unknown user's home folder, or a name too long for any folder.
     except (RuntimeError, OSError) as error:
         raise ValueError(
-            f"{written[:LONGEST]!r} can be no folder ({_reason(error)}). Write the name of a folder in "
+            f"{written[:LONGEST]!r} can be no folder ({reason_of(error)}). Write the name of a folder in "
             "ComfyUI's input folder, or an absolute path."
         ) from error
     return place
-
-
-def _reason(error: Exception) -> str:
-    """What the operating system says of a name, without the name itself, which may be long."""
-    return (isinstance(error, OSError) and error.strerror) or "it is no name"
-
-
-def _require_below(name: str, where: str) -> None:
-    """Raise ValueError unless `name` is a relative path that stays below its folder. where: the folder, in
-    words.
-    """
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise ValueError(f"{str(name)[:LONGEST]!r} is no name of a file. Write one below {where}.")
-    if ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or re.match(r"[A-Za-z]:", name):
-        raise ValueError(
-            f"{name[:LONGEST]!r} leads out of {where}. Write a name below it, without '..' and not from the "
-            "root."
-        )
-
-
-def _within(path: str | Path, folder: str | Path) -> bool:
-    """Whether `path` lies in `folder` when all links are followed."""
-    real, root = os.path.realpath(path), os.path.realpath(folder)
-    return real == root or real.startswith(os.path.join(root, ""))
 
 
 def saving_place(prefix: str, *, example: str = "restorers/aior") -> Path:
@@ -135,19 +109,19 @@ def saving_place(prefix: str, *, example: str = "restorers/aior") -> Path:
     leads out of ComfyUI's output folder.
     """
     output = folder_paths.get_output_directory()
-    _require_below(prefix, "ComfyUI's output folder")
+    require_below(prefix, "ComfyUI's output folder")
     if prefix[-1] in "/\\." or len(os.fsencode(os.path.basename(prefix))) > LONGEST:
         raise ValueError(
             f"{prefix[:LONGEST]!r} does not end in a file's name of at most {LONGEST} bytes. Write one, as "
             f"{example}."
         )
-    if not _within(os.path.join(output, os.path.dirname(os.path.normpath(prefix))), output):
+    if not is_within(os.path.join(output, os.path.dirname(os.path.normpath(prefix))), output):
         raise ValueError(f"{prefix!r} leads out of ComfyUI's output folder by a link. Write a name below it.")
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except OSError as error:
         raise ValueError(
-            f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {_reason(error)}. Write "
+            f"{prefix[:LONGEST]!r} can be no file in ComfyUI's output folder: {reason_of(error)}. Write "
             "another name."
         ) from error
     return Path(folder, f"{name}_{counter:05}_")

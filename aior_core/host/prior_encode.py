@@ -10,8 +10,14 @@ from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
 from ..picture import pad_to_multiple, require_pixels, split_alpha
-from ..picture.tiles import regions, seen
-from ..pipeline.encode import Estimate, encode_in_tiles, estimate_degradations, kept_dtype
+from ..picture.tiles import regions
+from ..pipeline.encode import (
+    Estimate,
+    encode_in_tiles,
+    encode_latent_in_tiles,
+    estimate_degradations,
+    kept_dtype,
+)
 from ..pipeline.prior import FACTOR, Prior
 from ..pipeline.receptive_field import KL_HALO, trunk_halo
 from ..pipeline.temporal_smoothing import smooth_over_time
@@ -26,19 +32,23 @@ SMALLEST = 16
 def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, smooth: int = 0) -> Prior:
     """Encode an IMAGE `B H W C`, 0..1, of any size from 16x16 up. Deterministic. Alpha is kept in the prior.
 
-    tile: side in pixels of the tiles in which large pictures are encoded; 0 takes the whole picture if memory allows it, and otherwise
-    the largest tile that fits. Tiles make no difference with the compact restorer, and a small one with KL encoders.
-    smooth: for frames of a video, over how many frames on either side estimates of whole pictures are averaged.
+    tile: side in pixels of the tiles in which large pictures are encoded; 0 takes the whole picture if memory
+    allows it, and otherwise the largest tile that fits. Tiles make no difference with the compact restorer,
+    and a small one with KL encoders.
+    smooth: for frames of a video, over how many frames on either side estimates of whole pictures are
+    averaged.
 
-    Raises ValueError for something that is no IMAGE, an empty batch, sides below 16 pixels, NaN or infinite values, or a VAE of another
-    kind; RuntimeError if memory does not suffice, or if a network gives NaN or infinite values.
+    Raises ValueError for something that is no IMAGE, an empty batch, sides below 16 pixels, NaN or infinite
+    values, or a VAE of another kind; RuntimeError if memory does not suffice, or if a network gives NaN or
+    infinite values.
     """
     require_vae(restorer, vae)
     color, alpha = split_alpha(image)
     require_pixels(color)
     if min(color.shape[1:3]) < SMALLEST:
         raise ValueError(
-            f"the picture is {color.shape[2]}x{color.shape[1]} pixels; at least {SMALLEST}x{SMALLEST} are needed. "
+            f"the picture is {color.shape[2]}x{color.shape[1]} pixels; at least {SMALLEST}x{SMALLEST} are "
+            "needed. "
             "Enlarge it first (Upscale Image)."
         )
     padded, geometry = pad_to_multiple(color.float().movedim(-1, 1), FACTOR)
@@ -68,13 +78,15 @@ def encode_prior(restorer: Restorer, vae: VAE, image: Tensor, *, tile: int = 0, 
     for name in ("features", "latent", "severities"):
         if not torch.isfinite(getattr(prior, name)).all():
             raise RuntimeError(
-                f"NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with --fp32-vae."
+                f"NaN or infinite {name} in {picture_dtype(encoder.load_device)}. Start ComfyUI with "
+                "--fp32-vae."
             )
     return smooth_over_time(prior, smooth)
 
 
 def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, width: int) -> Need:
-    """Memory of the LQ encoder on padded pictures: the finest level's features while it runs, and the deepest features of all that stay."""
+    """Memory of the LQ encoder on padded pictures: the finest level's features while it runs, and the deepest
+    features of all that stay."""
     config, calibration = restorer.config.prior, restorer.config.calibration
     size = management.dtype_size(picture_dtype(restorer.encoder.load_device))
     cells = batch * (height // FACTOR) * (width // FACTOR)
@@ -85,7 +97,8 @@ def encoding_need(restorer: Restorer, batch: int, channels: int, height: int, wi
 
 
 def encode_features(restorer: Restorer, image: Tensor, *, tile: int, shown: bool = True) -> list[Tensor]:
-    """LQ features of a padded IMAGE `B H W 3`, 0..1, finest first, on the intermediate device; see `encode_in_tiles`.
+    """LQ features of a padded IMAGE `B H W 3`, 0..1, finest first, on the intermediate device; see
+    `encode_in_tiles`.
 
     tile: side in pixels. shown: show a progress bar.
     """
@@ -108,9 +121,11 @@ def encode_features(restorer: Restorer, image: Tensor, *, tile: int, shown: bool
 
 
 def _estimate(restorer: Restorer, features: Tensor, color: Tensor) -> tuple[Estimate, Tensor]:
-    """The estimate and the maps `B K h w`, from the deepest features `B C h w` and the IMAGE `B H W 3`, one picture at a time.
+    """The estimate and the maps `B K h w`, from the deepest features `B C h w` and the IMAGE `B H W 3`, one
+    picture at a time.
 
-    DAEM is not loaded for its tone curve: that sees sixty numbers per picture, on the CPU, and its layers cast their weights to it.
+    DAEM is not loaded for its tone curve: that sees sixty numbers per picture, on the CPU, and its layers
+    cast their weights to it.
     """
     encoder, out = restorer.encoder, management.intermediate_device()
     at = {"device": encoder.load_device, "dtype": picture_dtype(encoder.load_device)}
@@ -130,7 +145,7 @@ def _encode_latent(restorer: Restorer, vae: VAE, image: Tensor, tile: int) -> Te
     halo = trunk_halo(model.config, share=share) if ours else KL_HALO
     height, width = image.shape[1:3]
     need = Need(height, width, vae.memory_used_encode((1, 3, 1, 1), vae.vae_dtype), FACTOR * halo)
-    encode = _latent_in_regions if ours else _latent_by_host
+    encode = _latent_in_tiles if ours else _latent_by_host
     chosen = choose_tile(tile, need, vae.device, "encoding the latent")
     return with_smaller_tiles(lambda side: encode(vae, image, side, need), chosen, "encoding the latent")
 
@@ -141,13 +156,8 @@ def _latent_by_host(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:
     return vae.encode_tiled(image, tile_x=tile, tile_y=tile, overlap=tile // 4).float()
 
 
-def _latent_in_regions(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:
-    """One picture and one tile after the other, so that memory does not grow with the batch."""
-    batch, height, width = len(image), image.shape[1] // FACTOR, image.shape[2] // FACTOR
+def _latent_in_tiles(vae: VAE, image: Tensor, tile: int, need: Need) -> Tensor:
     management.load_models_gpu([vae.patcher], memory_required=need.bytes(tile))
-    latent = torch.empty(batch, vae.latent_channels, height, width, device=vae.output_device)
-    for index in range(batch):
-        for region in regions(height, width, tile // FACTOR, need.halo // FACTOR):
-            part = vae.encode_unit(seen(image[index : index + 1], region, FACTOR))
-            region.place(latent[index : index + 1], region.inner(part))
-    return latent
+    height, width = (side // FACTOR for side in image.shape[1:3])
+    tiles = regions(height, width, tile // FACTOR, need.halo // FACTOR)
+    return encode_latent_in_tiles(vae.encode_unit, image, tiles, vae.latent_channels, vae.output_device)

@@ -9,9 +9,11 @@ from torch import Tensor
 
 
 class StepProgress:
-    """Counts pieces of steps, where the host's own callback counts steps, and shows the host's previews.
+    """Counts the pieces of each step, where ComfyUI's own callback counts steps, and shows ComfyUI's
+    previews.
 
-    `tick` is called after each piece with its share of a step, the object itself after each step, as samplers call it.
+    Call `tick` after each piece with its share of the step, and the object itself after each step, as
+    samplers do.
     """
 
     def __init__(self, model: ModelPatcher, steps: int, pieces: int):
@@ -20,7 +22,8 @@ class StepProgress:
         self._pieces, self._step, self._done = pieces, 0, 0.0
 
     def tick(self, share: float) -> None:
-        # Some samplers call the denoiser more than once a step: their later calls count for nothing, only full steps do.
+        # Some samplers call the denoiser more than once a step: their later calls count for nothing, only
+        # full steps do.
         self._done = min(1.0, self._done + share)
         self._bar.update_absolute(int(self._pieces * (self._step + self._done)))
 

@@ -1,4 +1,4 @@
-"""The DAFF Sampler: the host's own KSampler path on a MODEL with DAFF applied."""
+"""DAFF Sampler: ComfyUI's own KSampler path on a MODEL with DAFF applied."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from comfy.samplers import KSampler, calculate_sigmas
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..pipeline.fuse import pull_to_mean
-from ..pipeline.prior import Prior, require_same_size
+from ..pipeline.fuse import official_start, pull_to_mean
+from ..pipeline.prior import Prior, require_start
 from ..pipeline.validate import mask_of, require_index, require_kind, require_numbers, samples_of
 from ..pipeline.windows import windows_of
 from .compatibility import require_prior
@@ -27,21 +27,22 @@ from .windows import MINIMUM, with_windows
 START_POINTS = ("noise", "lq", "lq_official")
 NOISES = ("per picture", "same for all")
 WHOLE_UP_TO, WINDOW = 1536, 1024
-"""Pixels a side that are sampled whole where tile is 0, and of the windows beyond: attention takes its time and memory by the square."""
+"""Where tile is 0: the largest side in pixels that is sampled whole, and the side of windows for larger
+pictures. Attention takes time and memory with the square."""
 LEAST_WINDOW = WHOLE_UP_TO
-"""Smaller tiles than would be chosen at 0 are raised to that, up to this side, where memory allows it. What is saved with them is saved in encoder and
-decoder, which see every pixel and not every eighth; and of a part of the picture the denoiser predicts something else (in windows of 256 and 512 a
-hazy photograph changed by up to 9 and 6 of 255).
-"""
+"""Where memory allows it, smaller tiles are raised to what tile 0 chooses, up to this side. Small tiles save
+memory in encoder and decoder, which see every pixel, and not in the denoiser, which sees every eighth. And
+the denoiser predicts something else for a part of a picture: with windows of 256 and 512, a hazy photograph
+changes by up to 9 and 6 of 255."""
 
 
 def sampler_names() -> list[str]:
-    """The host's samplers, those of other packs among them."""
+    """ComfyUI's samplers, with those of other packs."""
     return list(KSampler.SAMPLERS)
 
 
 def scheduler_names() -> list[str]:
-    """The host's schedulers, those of other packs among them."""
+    """ComfyUI's schedulers, with those of other packs."""
     return list(KSampler.SCHEDULERS)
 
 
@@ -66,19 +67,23 @@ def sample_daff(
     noise: str = "per picture",
     clip: CLIP | None = None,
 ) -> dict[str, Any]:
-    """Restore in latent space: LATENT `{"samples": B C h w}`, with the given latent's other entries, such as its mask.
+    """Restore in latent space: LATENT `{"samples": B C h w}`, with the given latent's other entries, such as
+    its mask.
 
-    Without `latent`, `start` says where sampling starts: "noise" is pure noise; "lq" is the damaged picture's latent with as much noise as
-    `denoise` says; "lq_official", for SDXL, mixes both as UniLDiff's code does.
-    fidelity: 0 gives what Apply DAFF and KSampler give. Towards 1, every step is pulled to the first step's prediction, the posterior mean,
-    and 1 is the result of a single step.
-    tile: side in pixels of the overlapping windows that the denoiser gets. 0 takes the whole picture up to `WHOLE_UP_TO` pixels a side, and
-    windows of `WINDOW` beyond. Smaller windows are used only if memory is short.
-    noise: "per picture" gives every picture of a batch its own noise; "same for all" is for the frames of a video.
+    Without `latent`, `start` says where sampling starts: "noise" is pure noise; "lq" is the damaged picture's
+    latent with as much noise as `denoise` says; "lq_official", for SDXL, mixes both as UniLDiff's code does.
+    fidelity: 0 gives what Apply DAFF and KSampler give. Towards 1, every step is pulled to the first step's
+    prediction, the posterior mean, and 1 is the result of a single step.
+    tile: side in pixels of the overlapping windows that the denoiser gets. 0 takes the whole picture up to
+    `WHOLE_UP_TO` pixels a side, and windows of `WINDOW` beyond. Smaller windows are used only if memory is
+    short.
+    noise: "per picture" gives every picture of a batch its own noise; "same for all" is for the frames of a
+    video.
     clip: for SDXL, encodes the empty text where positive or negative is None.
 
-    Raises ValueError for a latent of another size or kind than the prior's, an unknown choice, "lq_official" where it has no meaning, or a
-    scheduler that fails with so few steps; RuntimeError for NaN, and if memory does not suffice.
+    Raises ValueError for a latent of another size or kind than the prior's, an unknown choice, "lq_official"
+    where it has no meaning, or a scheduler that fails with so few steps; RuntimeError for NaN, and if memory
+    does not suffice.
     """
     require_numbers(cfg=cfg, denoise=denoise, fidelity=fidelity, strength=strength)
     _require_choices(start, noise, sampler_name, scheduler)
@@ -102,9 +107,11 @@ def sample_daff(
         samples, drawn = _official_start(model, samples, drawn, steps, scheduler, denoise)
     ratio = model.get_model_object("latent_format").spacial_downscale_ratio
 
+    height, width = samples.shape[-2:]
+
     def run(side: int) -> Tensor:
         window = max(side // ratio, MINIMUM)
-        pieces = len(windows_of(*samples.shape[-2:], window, window // 4)) * len(samples)
+        pieces = len(windows_of(height, width, window, window // 4)) * len(samples)
         progress = StepProgress(model, steps, pieces)
         windowed = with_windows(model, window, samples.shape, progress.tick)
         patched, *conditionings = apply_daff(
@@ -131,38 +138,40 @@ def sample_daff(
     out = with_smaller_tiles(run, _window(model, samples.shape, ratio, tile), "sampling")
     if not torch.isfinite(out).all():
         raise RuntimeError(
-            f"the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI with --fp32-unet."
+            f"the denoiser made NaN or infinite values in {model.model.get_dtype_inference()}. Start ComfyUI "
+            "with --fp32-unet."
         )
     return {**latent, "samples": out}
 
 
 def _require_choices(start: str, noise: str, sampler_name: str, scheduler: str) -> None:
+    """Raise ValueError naming a choice that does not exist, and those that do."""
     for value, known in ((start, START_POINTS), (noise, NOISES)):
         if value not in known:
             raise ValueError(f"unknown choice {value!r}; expected one of {', '.join(known)}.")
-    for name, given, known in (
-        ("sampler_name", sampler_name, sampler_names()),
-        ("scheduler", scheduler, scheduler_names()),
-    ):
-        if given not in known:
-            raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(known)}.")
+    samplers = {"sampler_name": (sampler_name, sampler_names()), "scheduler": (scheduler, scheduler_names())}
+    for name, (given, names) in samplers.items():
+        if given not in names:
+            raise ValueError(f"this ComfyUI has no {name} {str(given)[:60]!r}; it has {', '.join(names)}.")
 
 
 def _require_sigmas(
     model: ModelPatcher, steps: int, sampler_name: str, scheduler: str, denoise: float
 ) -> None:
-    """Raise ValueError where the host's scheduler divides by zero, as kl_optimal does with a single step."""
+    """Raise ValueError if ComfyUI's scheduler divides by zero, as kl_optimal does with a single step."""
     sigmas = KSampler(
         model, steps, model.load_device, sampler_name, scheduler, denoise, model.model_options
     ).sigmas
     if not torch.isfinite(sigmas).all():
         raise ValueError(
-            f"the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or another scheduler."
+            f"the scheduler {scheduler} makes NaN of the noise levels for {steps} steps. Take more steps, or "
+            "another scheduler."
         )
 
 
 def _window(model: ModelPatcher, shape: torch.Size, ratio: int, tile: int) -> int:
-    """Side in pixels of the denoiser's windows. By the picture's size, not by free memory as other tiles: windows change the result a little."""
+    """Side in pixels of the denoiser's windows. By the picture's size, not by free memory as other tiles:
+    windows change the result a little."""
     height, width = (side * ratio for side in shape[-2:])
     need = Need(height, width, model.memory_required([1, shape[1], 1, 1]) / ratio**2)
     usual = need.whole if need.whole <= WHOLE_UP_TO else WINDOW
@@ -186,17 +195,7 @@ def _start_latent(
     samples = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial")
     )
-    channels = prior.latent.shape[1]
-    if samples.shape[1] != channels:
-        raise ValueError(
-            f"the latent has {samples.shape[1]} channels, this MODEL's have {channels}. "
-            "Encode the picture with the VAE that belongs to this MODEL, or use the LATENT of Encode Degradation Prior."
-        )
-    require_same_size(samples, prior)
-    if len(samples) != len(prior.latent) and len(prior.latent) != 1:
-        raise ValueError(
-            f"{len(samples)} latents for a prior of {len(prior.latent)} pictures; expected as many."
-        )
+    require_start(samples, prior)
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     return {**rest, "samples": samples}
 
@@ -204,20 +203,12 @@ def _start_latent(
 def _official_start(
     model: ModelPatcher, latent: Tensor, noise: Tensor, steps: int, scheduler: str, denoise: float
 ) -> tuple[Tensor, Tensor]:
-    """The latent and the noise with which ComfyUI starts at x = sqrt(a) z + sqrt(1 - a) sqrt(sigma^2 + 1) eps, where a is abar of the last timestep.
-
-    UniLDiff's code mixes like this for a variance-preserving sampler, but then samples with Euler, so the latent z has little weight
-    (`docs/method.md`, section 8).
-    """
+    """`official_start` for a MODEL. Raises ValueError unless it is an SDXL model at denoise 1."""
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, EPS) or denoise < 1:
         raise ValueError(
-            "the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and denoise."
+            "the start point lq_official is for SDXL and denoise 1. Use lq, which is for every MODEL and "
+            "denoise."
         )
-    sigma, last = (
-        float(value) for value in (calculate_sigmas(sampling, scheduler, steps)[0], sampling.sigma_max)
-    )
-    kept = 1 / (last**2 + 1)
-    # From the highest sigma the host scales noise by sqrt(sigma^2 + 1), from all others by sigma.
-    scale = 1.0 if sigma > (1 - 1e-5) * last else (sigma**2 + 1) ** 0.5 / sigma
-    return kept**0.5 * latent, (1 - kept) ** 0.5 * scale * noise
+    first = float(calculate_sigmas(sampling, scheduler, steps)[0])
+    return official_start(latent, noise, first, float(sampling.sigma_max))

@@ -1,4 +1,4 @@
-"""A start point that needs the VAE: UniLDiff's own, its slip included."""
+"""The start point that needs the VAE: UniLDiff's own, with its mistake."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ START_POINTS = (*WITHOUT_VAE, TWICE)
 def started(
     restorer: Restorer, prior: Prior, start: str, vae: VAE | None, latent: dict[str, Any] | None
 ) -> tuple[Prior, str]:
-    """Prior and start point for `sample_daff`; they are those given, except for "lq_official_2i-1".
+    """The prior and the start point for `sample_daff`: the given ones, except for "lq_official_2i-1".
 
-    UniLDiff's inference code maps the damaged picture, -1..1 already, to -1..1 once more, so that its VAE sees -3..1 (unildiff.md
-    section 6). That is "lq_official" on a prior that holds the latent of such a picture; the rest of the prior stays as it is. A
-    `latent` that is given comes before any start point. Raises ValueError without a VAE of the restorer's kind.
+    UniLDiff's inference code maps the damaged picture to -1..1 although it is in -1..1 already, so its VAE
+    sees -3..1 (`docs/method.md`, section 8). This is "lq_official" with a prior that holds the latent of such
+    a picture; nothing else in the prior changes. A given `latent` takes precedence over any start point.
+    Raises ValueError if there is no VAE of the restorer's kind.
     """
     if start != TWICE:
         return prior, start
@@ -32,7 +33,8 @@ def started(
         return prior, ONCE
     if vae is None:
         raise ValueError(
-            f"the start point {TWICE} encodes the damaged picture anew and needs the VAE of the SDXL checkpoint. "
+            f"the start point {TWICE} encodes the damaged picture anew and needs the VAE of the SDXL "
+            "checkpoint. "
             "Connect it to vae, or use lq_official, which needs none."
         )
     require_vae(restorer, vae)

@@ -1,7 +1,7 @@
-"""Checks that a MODEL is still sampled as it was trained.
+"""Checks that a MODEL is sampled as it was trained.
 
-Nodes such as ModelSamplingDiscrete replace how the host reads a model: the time it is told for a noise level,
-and what its output means. On a model that was trained otherwise nothing fails, but the result is rubbish.
+Nodes such as ModelSamplingDiscrete replace how ComfyUI reads a model: which time it gets for a noise level,
+and what its output means. On a model that was trained otherwise nothing fails, but the result is useless.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ..pipeline.sampling_convention import other_units, read_otherwise
 from .compact_model import CompactModel
 
 PERCENTS = (0.1, 0.5, 0.9)
-"""Parts of the schedule at which the patched reading is compared with the trained one."""
+"""Positions in the schedule at which the reading in use is compared with the trained one."""
 
 
 def require_trained_sampling(model: ModelPatcher) -> None:
-    """Raise ValueError if a patch on MODEL is known to read it otherwise than it was trained.
+    """Raise ValueError if a patch makes ComfyUI read MODEL in another way than it was trained.
 
-    The compact model is a rectified flow that is told sigma times 1000. A shift of its schedule changes
-    neither, and is right. Of an SDXL model only the units of time can be known: whether it predicts noise, v
-    or a flow depends on its weights, and patches exist that say so.
+    The compact model is a rectified flow whose time is 1000 sigma. A shift of its schedule changes neither,
+    and is allowed. Of an SDXL model only the units of time are known: whether it predicts noise, v or a flow
+    depends on its weights, and patches exist that declare it.
     """
     now = model.get_model_object("model_sampling")
     trained = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
@@ -37,13 +37,16 @@ def require_trained_sampling(model: ModelPatcher) -> None:
             else "Connect the MODEL without it."
         )
         raise ValueError(
-            f"a node before the sampler has changed how this MODEL is sampled ({kind}) to something that it was not "
-            "trained for: the result would be rubbish. Take that node out: ModelSamplingDiscrete, ModelSamplingFlux, "
+            f"a node before the sampler has changed how this MODEL is sampled ({kind}) to something that it "
+            "was not "
+            "trained for: the result would be rubbish. Take that node out: ModelSamplingDiscrete, "
+            "ModelSamplingFlux, "
             f"ModelSamplingStableCascade or one like them. {advice}"
         )
 
 
 def trained_sampling_only(executor, model: ModelPatcher, *args, **kwargs):
-    """A PREPARE_SAMPLING wrapper: checks MODEL as the sampler starts, for patches put on after DAFF."""
+    """A PREPARE_SAMPLING wrapper: it checks MODEL when the sampler starts, because patches can come after
+    DAFF."""
     require_trained_sampling(model)
     return executor(model, *args, **kwargs)

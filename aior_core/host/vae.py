@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import comfy.model_management as management
 import comfy.sd
-import torch
 from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
@@ -76,20 +75,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
-
-
-def fit_preview(vae: CompactVAE) -> tuple[list[list[float]], list[float]]:
-    """Colours of latents for previews: factors `C 3` and bias `3`, for pictures in -1..1.
-
-    They are a least-squares fit on decoded random latents with a fixed seed.
-    """
-    generator = torch.Generator().manual_seed(0)
-    latent = torch.randn(4, vae.latent_channels, 12, 12, generator=generator)
-    # A constant per channel brings the latents closer to those of pictures than white noise alone.
-    latent = latent + 2 * torch.randn(4, vae.latent_channels, 1, 1, generator=generator)
-    picture = vae.decode(latent).movedim(-1, 1).mul(2).sub(1)
-    small = torch.nn.functional.avg_pool2d(picture.float(), vae.downscale_ratio)
-    known = latent.movedim(1, -1).reshape(-1, latent.shape[1])
-    known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
-    solution = torch.linalg.lstsq(known, small.movedim(1, -1).reshape(-1, 3).to(known)).solution
-    return solution[:-1].tolist(), solution[-1].tolist()

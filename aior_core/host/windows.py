@@ -22,7 +22,8 @@ AT_ONCE = 8
 def with_windows(
     model: ModelPatcher, window: int, shape: torch.Size, tick: Callable[[float], None] | None = None
 ) -> ModelPatcher:
-    """A clone of MODEL whose denoiser gets at most `window` latent pixels a side of a latent of `shape`, `B C h w`.
+    """A clone of MODEL whose denoiser gets at most `window` latent pixels a side of a latent of `shape`, `B C
+    h w`.
 
     Call it before DAFF is applied. tick: see `WindowedDenoiser`.
     """
@@ -35,7 +36,8 @@ def with_windows(
 
 
 def _at_once(model: ModelPatcher, window: int, shape: torch.Size) -> int:
-    """How many windows go through the denoiser together: one on a CPU, whose threads it keeps busy; elsewhere as many as fit."""
+    """How many windows go through the denoiser together: one on a CPU, whose threads it keeps busy; elsewhere
+    as many as fit."""
     device = model.load_device
     if management.is_device_cpu(device):
         return 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,9 +11,11 @@ from .autoencoder import Autoencoder, Walk
 
 
 def walk_of(autoencoder: nn.Module, latent: Tensor) -> Walk:
-    """The decoder's walk from a latent `B C h w`, which is not scaled: for SDXL, divide the UNet's latent by its scale factor first.
+    """The decoder's walk from a latent `B C h w`, which is not scaled: for SDXL, divide the UNet's latent by
+    its scale factor first.
 
-    autoencoder: an `Autoencoder`, or ComfyUI's `AutoencoderKL`. Raises ValueError for any other, such as a video autoencoder.
+    autoencoder: an `Autoencoder`, or ComfyUI's `AutoencoderKL`. Raises ValueError for any other, such as a
+    video autoencoder.
     """
     if isinstance(autoencoder, Autoencoder):
         return autoencoder.walk(latent)
@@ -23,14 +27,15 @@ def walk_of(autoencoder: nn.Module, latent: Tensor) -> Walk:
         or getattr(autoencoder, "bn", None)
     ):
         raise ValueError(
-            f"DAEM cannot follow the decoder of a {type(autoencoder).__name__}. Use the VAE of an SDXL checkpoint."
+            f"DAEM cannot follow the decoder of a {type(autoencoder).__name__}. Use the VAE of an SDXL "
+            "checkpoint."
         )
     return kl_walk(autoencoder, latent)
 
 
-def kl_walk(autoencoder: nn.Module, latent: Tensor) -> Walk:
-    """The walk of a KL decoder: it runs as ComfyUI's `Decoder.forward` does, and stops at each level, deepest first, between its blocks and
-    its upsampling."""
+def kl_walk(autoencoder: Any, latent: Tensor) -> Walk:
+    """The walk of a KL decoder: it runs as ComfyUI's `Decoder.forward` does, and stops at each level, deepest
+    first, between its blocks and its upsampling."""
     decoder = autoencoder.decoder
     if hasattr(autoencoder, "post_quant_conv"):
         latent = autoencoder.post_quant_conv(latent)

@@ -1,14 +1,16 @@
-"""The decoder's walk with DAEM: at every level the experts add what they find in the damaged picture's features.
+"""The decoder's walk with DAEM: at every level the experts add what they find in the damaged picture's
+features.
 
-`DecoderPass` is one batch of latents on its way through the decoder. Training takes whole pictures with gradients
-(`decode_with_detail`). The host decodes large pictures in tiles (`decode_pictures`): what depends on the whole picture (router,
-channel attention, pooled gates) is first summed over all tiles, level by level from the deepest, and then used by every tile.
-With a halo as wide as the networks' receptive field, a tiled picture equals the whole one.
+`DecoderPass` is one batch of latents on its way through the decoder. Training takes whole pictures with
+gradients (`decode_with_detail`). The host decodes large pictures in tiles (`decode_pictures`): what depends
+on the whole picture (router, channel attention, pooled gates) is first summed over all tiles, level by level
+from the deepest, and then used by every tile. With a halo as wide as the networks' receptive field, a tiled
+picture equals the whole one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -20,11 +22,11 @@ from ..models.autoencoder import Autoencoder
 from ..models.calibration import Calibration
 from ..models.config import DAEMConfig, PriorConfig
 from ..models.daem import DAEM, PictureContext
-from ..models.daem_level import LevelStatistics, Routing
+from ..models.daem_level import DAEMLevel, LevelStatistics, Routing
 from ..models.decoder_stages import walk_of
 from ..models.degradation_head import pooled_statistics
 from ..models.tone_curve import appearance, cells, shift, tones
-from ..picture import Geometry, from_unit
+from ..picture import Geometry, feathered, from_unit
 from ..picture.tiles import Region, seen
 from .encode import Encoded, Trunk
 from .prior import FACTOR, Prior
@@ -35,7 +37,11 @@ from .validate import require_finite
 Halos = Callable[[int | None], tuple[int, ...]]
 """`halos(stop)`: the halos of a tile at each level and of its latent, as `decoder_halos` gives them."""
 Watch = Callable[[int, "Region | None", Routing, Callable[[], Tensor]], None]
-"""`watch(level, region, routing, votes)` is called after each level. `votes()` computes the router's logits by place, `B E h w`."""
+"""`watch(level, region, routing, votes)` is called after each level. `votes()` computes the router's logits
+by place, `B E h w`."""
+PictureWatch = Callable[[int, int, Region, Routing, Tensor], None]
+"""`watch(picture, level, region, routing, votes)` is called after each level of each tile. votes: `1 E h w`,
+for what the tile sees there."""
 ROWS = 256
 """Rows of a picture to which the tone curve is applied at a time."""
 
@@ -60,7 +66,8 @@ class DamagedPictures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class WholePictures:
-    """Damaged pictures whose LQ features exist at every level: `features` finest first, `lq` `B 3 H W`, -1..1."""
+    """Damaged pictures whose LQ features exist at every level: `features` finest first, `lq` `B 3 H W`,
+    -1..1."""
 
     features: Sequence[Tensor]
     lq: Tensor
@@ -76,9 +83,9 @@ class WholePictures:
 class PriorPicture:
     """One picture of a prior. Fine LQ features that the prior does not hold are computed for each tile.
 
-    image: `1 H W 3`, 0..1. feature and skips: as in `Prior`. trunk: computes what is missing, and sees `trunk_halo` latent pixels more
-    than the tile. device, dtype: those of the decoder. between_levels: called before a level whose feature is computed (the host
-    releases memory there).
+    image: `1 H W 3`, 0..1. feature and skips: as in `Prior`. trunk: computes what is missing, and sees
+    `trunk_halo` latent pixels more than the tile. device, dtype: those of the decoder. between_levels: called
+    before a level whose feature is computed (the host releases memory there).
     """
 
     image: Tensor
@@ -107,14 +114,16 @@ class PriorPicture:
                 part = seen(self.image, wide, FACTOR).to(self.device, self.dtype)
                 computed.append((wide, self.trunk(part, level + 1)))
             wide, features = computed[0]
-            # Each level is released when it has been read: the finest takes most of the memory, and comes last.
+            # Each level is released when it has been read: the finest takes most of the memory, and comes
+            # last.
             return sight.within(wide, features.pop(), scale)
 
         return read
 
     def picture(self, sight: Region | None) -> Tensor:
         assert sight is not None, "pictures of a prior are decoded by region"
-        # In fp32: the result is the damaged picture plus a small change, which bfloat16's 8 bits of mantissa would round away.
+        # In fp32: the result is the damaged picture plus a small change, which bfloat16's 8 bits of mantissa
+        # would round away.
         return seen(self.image, sight, FACTOR).to(self.device)
 
 
@@ -122,9 +131,12 @@ class PriorPicture:
 class DecoderPass:
     """A batch of latents on its way through a decoder, whole or one region at a time.
 
-    autoencoder: ours or a KL one. daem: None is the plain decoder. latent: `B C h w`, on the decoder's device and in its dtype.
-    strength: of DAEM. halos: needed for regions only. output_dtype: the dtype of DAEM's output stage (default: the decoder's).
-    noise: perturbs the router's logits, in training. statistics: of the whole picture, by level, where tiles share them.
+    autoencoder: ours or a KL one. daem: None is the plain decoder. latent: `B C h w`, on the decoder's device
+    and in its dtype.
+    strength: of DAEM. halos: needed for regions only. output_dtype: the dtype of DAEM's output stage
+    (default: the decoder's).
+    noise: perturbs the router's logits, in training. statistics: of the whole picture, by level, where tiles
+    share them.
     """
 
     autoencoder: nn.Module
@@ -140,7 +152,8 @@ class DecoderPass:
     statistics: dict[int, LevelStatistics] = field(default_factory=dict)
 
     def decode(self, region: Region | None = None) -> Tensor:
-        """The pictures, or the core of a region of them, `B 3 H W`, -1..1 before clamping, before the tone curve."""
+        """The pictures, or the core of a region of them, `B 3 H W`, -1..1 before clamping, before the tone
+        curve."""
         made = self._walk(region, None)
         assert isinstance(made, Tensor)
         return made
@@ -152,7 +165,8 @@ class DecoderPass:
         return made
 
     def pool_statistics(self, tiles: Sequence[Region], tick: Callable[[], None]) -> None:
-        """Fill `statistics` with sums over all tiles, deepest level first: each level builds on the ones below. tick: called after each tile."""
+        """Fill `statistics` with sums over all tiles, deepest level first: each level builds on the ones
+        below. tick: called after each tile."""
         assert self.daem is not None
         for level in reversed(range(len(self.daem.levels))):
             for region in tiles:
@@ -161,7 +175,8 @@ class DecoderPass:
                 tick()
 
     def _walk(self, region: Region | None, stop: int | None) -> Tensor | LevelStatistics:
-        """Decode up to the statistics of level `stop`, or without it to the picture. A region shrinks from level to level."""
+        """Decode up to the statistics of level `stop`, or without it to the picture. A region shrinks from
+        level to level."""
         sights = self._sights(region, stop)
         sight = sights[-1]
         walk = walk_of(self.autoencoder, _cut(sight, self.latent))
@@ -183,6 +198,7 @@ class DecoderPass:
         if self.daem is not None:
             if self.output_dtype is not None:
                 h, decoded = h.to(self.output_dtype), decoded.to(self.output_dtype)
+            assert self.context is not None
             decoded = self.daem.output(h, decoded, self.damaged.picture(sight), self.context, self.strength)
         return decoded if sight is None else sight.inner(decoded, FACTOR)
 
@@ -201,7 +217,9 @@ class DecoderPass:
     def _with_experts(
         self, level: int, h: Tensor, read: Reader, sight: Region | None, *, final: bool
     ) -> Tensor:
-        """`h` plus what the experts of `level` add. `skip` and `added`, each as large as `h`, are released on return."""
+        """`h` plus what the experts of `level` add. `skip` and `added`, each as large as `h`, are released on
+        return."""
+        assert self.context is not None
         experts = self._experts(level, h)
         skip, vector = read(level, sight), self.context.vector
         added, routing = experts(h, skip, vector, statistics=self.statistics.get(level), noise=self.noise)
@@ -212,15 +230,19 @@ class DecoderPass:
             )
         return h + self.strength * added
 
-    def _experts(self, level: int, h: Tensor) -> nn.Module:
+    def _experts(self, level: int, h: Tensor) -> DAEMLevel:
         """The experts of a level. Raises ValueError if they were built for a decoder of another width."""
+        assert self.daem is not None
         wanted = self.daem.config.decoder_widths[level]
         if h.shape[1] != wanted:
             raise ValueError(
-                f"DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has {h.shape[1]}. "
+                f"DAEM was made for a decoder with {wanted} channels at level {level}, this VAE has "
+                f"{h.shape[1]}. "
                 "Use the VAE that the restorer was trained with."
             )
-        return self.daem.levels[level]
+        experts = self.daem.levels[level]
+        assert isinstance(experts, DAEMLevel)
+        return experts
 
 
 def _cut(sight: Region | None, x: Tensor) -> Tensor:
@@ -242,9 +264,11 @@ def decode_with_detail(
     strength: float = 1.0,
     noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
-    """Decode whole pictures with gradients, tone curve included: pictures `B 3 H W`, -1..1 before clamping, and each level's routing, deepest first.
+    """Decode whole pictures with gradients, tone curve included: pictures `B 3 H W`, -1..1 before clamping,
+    and each level's routing, deepest first.
 
-    latent: `B C h w`. features: LQ features, finest first. lq: the damaged pictures `B 3 H W`, -1..1. noise: perturbs the routers' logits.
+    latent: `B C h w`. features: LQ features, finest first. lq: the damaged pictures `B 3 H W`, -1..1. noise:
+    perturbs the routers' logits.
     """
     routings: list[Routing] = []
     whole = DecoderPass(
@@ -270,7 +294,8 @@ def decode_encoded(
     *,
     noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
-    """`decode_with_detail` for a batch that `encode_batch` encoded. remove: `B K`, 0..1, how much of each degradation to remove (default: all)."""
+    """`decode_with_detail` for a batch that `encode_batch` encoded. remove: `B K`, 0..1, how much of each
+    degradation to remove (default: all)."""
     estimate = encoded.estimate
     context = daem.context(
         encoded.features[-1],
@@ -285,10 +310,12 @@ def decode_encoded(
 def tone_curves(
     daem: DAEM, repaired: Tensor, looks: Tensor, context: PictureContext
 ) -> tuple[Tensor, Tensor]:
-    """The tone curves `B 3 3` of whole repaired pictures `B 3 H W`, 0..1, and the share of each that is wanted, `B 1`, 0..1.
+    """The tone curves `B 3 3` of whole repaired pictures `B 3 H W`, 0..1, and the share of each that is
+    wanted, `B 1`, 0..1.
 
     looks: `appearance` of the damaged pictures, `B 60`.
     """
+    assert daem.curve is not None
     now = tones(cells(repaired)).to(looks.device)
     return daem.curve.unsteered(context.probabilities, context.steering, looks, now)
 
@@ -296,7 +323,8 @@ def tone_curves(
 def correct_tones(
     daem: DAEM, picture: Tensor, lq: Tensor, context: PictureContext, strength: float = 1.0
 ) -> Tensor:
-    """Apply the tone curve to whole repaired pictures `B 3 H W`, -1..1; with gradients, and not clamped at the end."""
+    """Apply the tone curve to whole repaired pictures `B 3 H W`, -1..1; with gradients, and not clamped at
+    the end."""
     if daem.curve is None:
         return picture
     unit = (picture + 1) / 2
@@ -317,7 +345,8 @@ def apply_tone_curves(canvas: Tensor, curves: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class DecoderNetworks:
-    """The networks that decode, on `device` and in `dtype`. daem None is the plain decoder. trunk: of the LQ encoder, with its `prior_config`.
+    """The networks that decode, on `device` and in `dtype`. daem None is the plain decoder. trunk: of the LQ
+    encoder, with its `prior_config`.
 
     receptive_field_share: `Calibration.receptive_field_share` of their weights.
     """
@@ -332,9 +361,10 @@ class DecoderNetworks:
 
 
 def halos_of(autoencoder: nn.Module, daem: DAEMConfig | None, share: float) -> Halos:
-    """`decoder_halos` of a decoder with DAEM, or without it, by where the tile stops. share: `Calibration.receptive_field_share`."""
-    ours = isinstance(autoencoder, Autoencoder)
-    return partial(decoder_halos, autoencoder.config if ours else None, daem, share=share)
+    """`decoder_halos` of a decoder with DAEM, or without it, by where the tile stops. share:
+    `Calibration.receptive_field_share`."""
+    config = autoencoder.config if isinstance(autoencoder, Autoencoder) else None
+    return partial(decoder_halos, config, daem, share=share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,8 +383,8 @@ class DecodeJob:
     def mirrored(self, dimensions: tuple[int, ...], encode: Callable[[Tensor], list[Tensor]]) -> DecodeJob:
         """The same job with `dimensions` of the IMAGE flipped, and its padding decoded too.
 
-        encode: gives the LQ features of an IMAGE, finest first. They are computed anew from the mirrored picture, because the networks
-        are not symmetric. The degradation estimate stays.
+        encode: gives the LQ features of an IMAGE, finest first. They are computed anew from the mirrored
+        picture, because the networks are not symmetric. The degradation estimate stays.
         """
         height, width = self.prior.geometry.padded
         image = self.prior.image.flip(dimensions)
@@ -366,27 +396,34 @@ class DecodeJob:
         return replace(self, samples=self.samples.flip(latent_dimensions), prior=prior)
 
     def contexts(self) -> list[PictureContext | None]:
-        """What DAEM knows of each picture of the prior as a whole. Statistics of features are averaged over `prior.smooth` frames."""
+        """What DAEM knows of each picture of the prior as a whole. Statistics of features are averaged over
+        `prior.smooth` frames."""
         prior, networks = self.prior, self.networks
         if networks.daem is None:
             return [None] * len(prior.features)
         features = (feature.to(networks.device, networks.dtype) for feature in prior.features.split(1))
-        # The estimate was averaged when the prior was made. Steering is the user's choice for each frame, and is not averaged.
+        # The estimate was averaged when the prior was made. Steering is the user's choice for each frame, and
+        # is not averaged.
         statistics = over_time(torch.cat([pooled_statistics(feature) for feature in features]), prior.smooth)
         return [self._context(networks.daem, statistics, index) for index in range(len(prior.features))]
 
     def _context(self, daem: DAEM, statistics: Tensor, index: int) -> PictureContext:
         prior, networks, mine = self.prior, self.networks, slice(index, index + 1)
-        estimate = (
-            x[mine].to(networks.device) for x in (prior.severities, prior.steered, prior.probabilities)
-        )
         of_whole = prior.global_statistics
         if of_whole is not None:
             of_whole = of_whole.rows(mine).to(networks.device)
-        return daem.context_of(statistics[mine], *estimate, of_whole, dtype=networks.dtype)
+        return daem.context_of(
+            statistics[mine],
+            prior.severities[mine].to(networks.device),
+            prior.steered[mine].to(networks.device),
+            prior.probabilities[mine].to(networks.device),
+            of_whole,
+            dtype=networks.dtype,
+        )
 
     def passes(self) -> Iterator[DecoderPass]:
-        """One pass through the decoder for each latent. Each latent is moved to the decoder's device when its turn comes."""
+        """One pass through the decoder for each latent. Each latent is moved to the decoder's device when its
+        turn comes."""
         contexts = self.contexts()
         return (self._pass(index, contexts) for index in range(len(self.samples)))
 
@@ -395,6 +432,7 @@ class DecodeJob:
         own = index if len(prior.latent) > 1 else 0
         mine = slice(own, own + 1)
         height, width = prior.image.shape[1:3]
+        daem_config = None if networks.daem is None else networks.daem.config
         damaged = PriorPicture(
             image=prior.image[mine],
             feature=prior.features[mine],
@@ -412,15 +450,14 @@ class DecodeJob:
             damaged,
             contexts[own],
             strength=self.strength,
-            halos=halos_of(
-                networks.autoencoder, networks.daem and networks.daem.config, networks.receptive_field_share
-            ),
+            halos=halos_of(networks.autoencoder, daem_config, networks.receptive_field_share),
             output_dtype=torch.float32,
         )
 
 
 def count_passes(daem: DAEM | None, tiles: int) -> int:
-    """How often each tile of a picture passes through the decoder: once, and before that once per level if there are several tiles with DAEM."""
+    """How often each tile of a picture passes through the decoder: once, and before that once per level if
+    there are several tiles with DAEM."""
     return 1 + (len(daem.levels) if daem is not None and tiles > 1 else 0)
 
 
@@ -428,19 +465,21 @@ def decode_pictures(
     job: DecodeJob,
     tiles: Sequence[Region],
     *,
-    watch: Callable[[int], Watch] | None = None,
+    watch: PictureWatch | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """IMAGE `B H W 3`, 0..1, on the CPU, of the original size: one picture and one tile after the other, tone curve included.
+    """IMAGE `B H W 3`, 0..1, on the CPU, of the original size: one picture and one tile after the other, tone
+    curve included.
 
-    tiles: their cores cover the latent. watch: gives the `Watch` of a picture. tick: called after each tile, `count_passes` times.
-    Raises RuntimeError if NaN or infinite values turn up, ValueError if DAEM was made for another decoder.
+    tiles: their cores cover the latent. tick: called after each tile,
+    `count_passes` times. Raises RuntimeError if NaN or infinite values turn up, ValueError if DAEM was made
+    for another decoder.
     """
     prior, daem, dtype = job.prior, job.networks.daem, job.networks.dtype
     out = torch.empty(len(job.samples), prior.geometry.height, prior.geometry.width, 3)
     curves, shares = [], []
     for index, picture in enumerate(job.passes()):
-        picture.watch = watch and watch(index)
+        picture.watch = watch and _watch_of(index, watch)
         if count_passes(daem, len(tiles)) > 1:
             picture.pool_statistics(tiles, tick)
         for region in tiles:
@@ -452,8 +491,12 @@ def decode_pictures(
             canvas.copy_(from_unit(made[..., : canvas.shape[1], : canvas.shape[2]]))
             tick()
         if daem is not None and daem.curve is not None:
-            whole = out[index : index + 1].movedim(-1, 1)
-            curve, share = tone_curves(daem, whole, picture.context.appearance, picture.context)
+            assert picture.context is not None
+            looks = picture.context.appearance
+            if looks is None:
+                # The prior comes from a restorer without a tone curve.
+                looks = appearance(damaged_picture(prior, index, out)[None].movedim(-1, 1))
+            curve, share = tone_curves(daem, out[index : index + 1].movedim(-1, 1), looks, picture.context)
             require_finite(curve, "the tone curve", dtype)
             curves.append(curve)
             shares.append(share)
@@ -465,13 +508,54 @@ def decode_pictures(
     return out
 
 
+def _watch_of(picture: int, watch: PictureWatch) -> Watch:
+    """`watch` for one picture, with the votes computed."""
+
+    def seen(level: int, region: Region | None, routing: Routing, votes: Callable[[], Tensor]) -> None:
+        assert region is not None, "pictures of a prior are decoded by region"
+        watch(picture, level, region, routing, votes())
+
+    return seen
+
+
 def damaged_picture(prior: Prior, index: int, like: Tensor) -> Tensor:
-    """The damaged picture `H W 3`, 0..1, of picture `index` of a result; one damaged picture may serve for all."""
+    """The damaged picture `H W 3`, 0..1, of picture `index` of a result; one damaged picture may serve for
+    all."""
     return prior.unpadded[index if len(prior.latent) > 1 else 0].to(like).clamp(0.0, 1.0)
 
 
 def restore_undamaged(image: Tensor, prior: Prior, shares: Tensor) -> None:
-    """Blend the damaged picture back into IMAGE `B H W 3`, in place. shares: `B` or 1, how much of the repair each picture keeps."""
+    """Blend the damaged picture back into IMAGE `B H W 3`, in place. shares: `B` or 1, how much of the repair
+    each picture keeps."""
     for index, (picture, share) in enumerate(zip(image, shares.expand(len(image)).tolist())):
         if share < 1:
             picture.copy_(torch.lerp(damaged_picture(prior, index, picture), picture, share))
+
+
+def restore_unmasked(image: Tensor, masks: Iterable[Tensor], prior: Prior) -> None:
+    """Put the damaged picture back into IMAGE `B H W 3`, in place, outside of the pictures' masks `1 1 H W`,
+    0..1.
+
+    The masks' borders are feathered.
+    """
+    for index, (picture, mask) in enumerate(zip(image, masks)):
+        weight = feathered(mask)[0].movedim(0, -1).to(picture)
+        picture.copy_(torch.lerp(damaged_picture(prior, index, picture), picture, weight))
+
+
+def mean_of_copies(
+    job: DecodeJob,
+    flips: Sequence[tuple[int, ...]],
+    encode: Callable[[Tensor], list[Tensor]],
+    decode: Callable[[DecodeJob], Tensor],
+) -> Tensor:
+    """The mean of `decode` for mirrored copies of a job, flipped back: IMAGE `B H W 3`.
+
+    flips: the dimensions of the IMAGE that each copy flips; the first copy flips none. encode: see
+    `DecodeJob.mirrored`.
+    """
+    out = decode(job)
+    for flipped in flips[1:]:
+        copy = decode(job.mirrored(flipped, encode)).flip(flipped)
+        out += copy[:, : out.shape[1], : out.shape[2]]
+    return out.div_(len(flips))

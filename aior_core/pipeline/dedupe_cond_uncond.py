@@ -1,4 +1,5 @@
-"""Classifier-free guidance between two equal predictions changes nothing, so the denoiser runs once where positive and negative are equal."""
+"""Classifier-free guidance between two equal predictions changes nothing, so the denoiser runs once where
+positive and negative are equal."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ SAME = "aior_same_conds"
 
 
 def dedupe_cond_uncond(executor, model, conds, x_in, timestep, model_options):
-    """A CALC_COND_BATCH wrapper for ComfyUI: where positive and negative are equal, it predicts one of them and returns it for both."""
+    """A CALC_COND_BATCH wrapper for ComfyUI: where positive and negative are equal, it predicts one of them
+    and returns it for both."""
     if len(conds) != 2 or conds[0] is None or conds[1] is None:
         return executor(model, conds, x_in, timestep, model_options)
-    # A comparison waits for the device, and most runs have the same conds in every step. The conds that were compared last are
-    # kept, so that no other object can take over their identity. Context windows make new conds, which are compared again.
+    # A comparison waits for the device, and most runs have the same conds in every step. The conds that were
+    # compared last are
+    # kept, so that no other object can take over their identity. Context windows make new conds, which are
+    # compared again.
     positive, negative, same = model_options.get(SAME, (None, None, False))
     if positive is not conds[0] or negative is not conds[1]:
         same = equal(conds[0], conds[1])
@@ -27,7 +31,8 @@ def dedupe_cond_uncond(executor, model, conds, x_in, timestep, model_options):
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two of ComfyUI's processed conds are equal in value. Objects other than tensors, numbers, text and containers of these must be the same object."""
+    """Whether two of ComfyUI's processed conds are equal in value. Objects other than tensors, numbers, text
+    and containers of these must be the same object."""
     if a is b:
         return True
     if torch.is_tensor(a):

@@ -1,4 +1,4 @@
-"""What a restoration did inside: DAFF's influence on the denoiser, and the routers' decisions in the decoder."""
+"""What happens inside a restoration: DAFF's influence on the denoiser, and the decoder's routing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..picture.tiles import Region
 class Level:
     """The router of one level of DAEM, fp32, on the CPU.
 
-    weights: its softmax for the whole picture, `B E`. votes: its logits by place, `B E H/8 W/8`, whose mean over the places are the logits
-    of the whole picture.
+    weights: its softmax for the whole picture, `B E`. votes: its logits by place, `B E H/8 W/8`, whose mean
+    over the places are the logits of the whole picture.
     """
 
     weights: Tensor
@@ -38,7 +38,8 @@ class Level:
 class Inside:
     """What a restoration did.
 
-    influence: DAFF's per picture and step, as `Influence.steps` gives it. levels: DAEM's, finest first; empty without DAEM.
+    influence: DAFF's per picture and step, as `Influence.steps` gives it. levels: DAEM's, finest first; empty
+    without DAEM.
     image: the result, `B H W C`, 0..1.
     """
 
@@ -49,12 +50,14 @@ class Inside:
 
 @dataclass(eq=False)
 class Influence:
-    """How much a residual adds to a feature, by the noise level of the step. Calls with the same noise level are summed."""
+    """How much a residual adds to a feature, by the noise level of the step. Calls with the same noise level
+    are summed."""
 
     _energies: dict[float, Tensor] = field(default_factory=dict)
 
     def record(self, sigma: float, feature: Tensor, fused: Tensor) -> None:
-        """Count a feature before and after the residual was added, at noise level `sigma`; tensors of any equal shape."""
+        """Count a feature before and after the residual was added, at noise level `sigma`; tensors of any
+        equal shape."""
         added = (fused - feature).square().sum()
         energies = torch.stack([added, feature.square().sum()])
         self._energies[sigma] = self._energies[sigma] + energies if sigma in self._energies else energies
@@ -69,7 +72,8 @@ class Influence:
 
 
 class FusionMeter:
-    """Two patches for ComfyUI's denoiser, one before and one after DAFF's, that measure DAFF's influence on positive's prediction.
+    """Two patches for ComfyUI's denoiser, one before and one after DAFF's, that measure DAFF's influence on
+    positive's prediction.
 
     site: the block that DAFF joins. Windows are summed, and pixels that they share count more than once.
     """

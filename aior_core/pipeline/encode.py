@@ -1,7 +1,7 @@
 """From damaged pictures to what the networks know about them: LQ features and the degradation estimate.
 
-`encode_batch` is for training: whole pictures, with gradients. `encode_in_tiles` and `estimate_degradations` are for the host,
-which encodes large pictures in tiles and stores the results in a `Prior`.
+`encode_batch` is for training: whole pictures, with gradients. `encode_in_tiles` and `estimate_degradations`
+are for the host, which encodes large pictures in tiles and stores the results in a `Prior`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from torch import Tensor
 
 from ..models.config import PriorConfig
 from ..models.daem import DAEM
-from ..models.global_statistics import GlobalStatistics
+from ..models.global_statistics import GlobalStatistics, global_statistics_of
 from ..models.lq_encoder import PriorEncoder
 from ..picture.tiles import Region, seen
 from .prior import FACTOR
 
 KEPT_SKIPS_PIXELS = 2**20
-"""Batches with more pixels than this keep no fine features, which take about 240 MB per megapixel. The decoder recomputes them for each tile."""
+"""Batches with more pixels than this keep no fine features, which take about 240 MB per megapixel. The
+decoder recomputes them for each tile."""
 FULL_FEATURES_PIXELS = 2**20
-"""Pictures with more pixels than this keep the compact restorer's deepest features in fp16: in fp32 they take 12 MB per megapixel."""
+"""Pictures with more pixels than this keep the compact restorer's deepest features in fp16: in fp32 they take
+12 MB per megapixel."""
 
 Trunk = Callable[..., list[Tensor]]
-"""The LQ encoder's trunk: `trunk(picture, count=None)` takes `B 3 H W`, -1..1, and gives the features of the first `count` levels (default:
-all), finest first."""
+"""The LQ encoder's trunk: `trunk(picture, count=None)` takes `B 3 H W`, -1..1, and gives the features of the
+first `count` levels (default: all), finest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +67,11 @@ class Encoded:
 
 
 def encode_batch(encoder: PriorEncoder, daem: DAEM, lq: Tensor, *, frozen_trunk: bool = False) -> Encoded:
-    """Encode damaged pictures `B 3 H W`, -1..1. With `frozen_trunk`, no gradients flow through the LQ encoder's trunk."""
+    """Encode damaged pictures `B 3 H W`, -1..1. With `frozen_trunk`, no gradients flow through the LQ
+    encoder's trunk."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_trunk):
         features = encoder.trunk(lq)
+    assert encoder.head is not None, "training needs a degradation head"
     presence, severity, maps = encoder.head(features[-1])
     with torch.no_grad():
         numbers = severity.float().sigmoid(), presence.float().sigmoid()
@@ -83,14 +87,16 @@ def estimate_degradations(
     *,
     device: torch.device | None = None,
 ) -> Estimate:
-    """Gate the head's severities `B K` by its probabilities `B K` and by the tone curve's opinion of the whole pictures.
+    """Gate the head's severities `B K` by its probabilities `B K` and by the tone curve's opinion of the
+    whole pictures.
 
-    pictures: the damaged pictures without padding, in batches of any size, `b 3 h w`, 0..1. They are not read if there is no tone curve.
+    pictures: the damaged pictures without padding, in batches of any size, `b 3 h w`, 0..1. They are not read
+    if there is no tone curve.
     device: where the tone curve is evaluated (default: where the pictures are).
     """
     if daem is None or daem.curve is None:
         return Estimate(severities, probabilities, None)
-    found = [daem.global_statistics(picture, device) for picture in pictures]
+    found = [global_statistics_of(daem.curve, picture, device) for picture in pictures]
     statistics = found[0] if len(found) == 1 else GlobalStatistics.joined(found)
     statistics = statistics.to(severities.device)
     gated = daem.gate_severity(severities, probabilities, statistics)
@@ -98,7 +104,8 @@ def estimate_degradations(
 
 
 def kept_dtype(config: PriorConfig, height: int, width: int) -> torch.dtype:
-    """The dtype in which a prior keeps the deepest features of a picture. KL encoders keep fp32, because their range is unknown."""
+    """The dtype in which a prior keeps the deepest features of a picture. KL encoders keep fp32, because
+    their range is unknown."""
     return torch.float16 if config.kind == "naf" and height * width > FULL_FEATURES_PIXELS else torch.float32
 
 
@@ -113,10 +120,12 @@ def encode_in_tiles(
     kept_device: torch.device,
     tick: Callable[[], None] | None = None,
 ) -> list[Tensor]:
-    """LQ features of an IMAGE `B H W 3`, 0..1, sides multiples of 8: finest first, in `kept` on `kept_device`.
+    """LQ features of an IMAGE `B H W 3`, 0..1, sides multiples of 8: finest first, in `kept` on
+    `kept_device`.
 
-    One picture and one tile pass through the trunk at a time, in `dtype` on `device`. A large batch, or a picture in several tiles,
-    gives only the deepest level: the finer features are as large as the picture times their channels. tick: called after each tile.
+    One picture and one tile pass through the trunk at a time, in `dtype` on `device`. A large batch, or a
+    picture in several tiles, gives only the deepest level: the finer features are as large as the picture
+    times their channels. tick: called after each tile.
     """
     batch, height, width, _ = image.shape
     every_level = len(tiles) == 1 and batch * height * width <= KEPT_SKIPS_PIXELS
@@ -140,3 +149,24 @@ def encode_in_tiles(
             if tick is not None:
                 tick()
     return levels
+
+
+def encode_latent_in_tiles(
+    encode: Callable[[Tensor], Tensor],
+    image: Tensor,
+    tiles: Sequence[Region],
+    channels: int,
+    device: torch.device,
+) -> Tensor:
+    """The latent `B channels H/8 W/8` of an IMAGE `B H W 3`, 0..1, sides multiples of 8, in fp32 on `device`.
+
+    encode: the autoencoder's encoder, for pictures `1 3 h w`, -1..1. It gets one tile of one picture at a
+    time, so that memory does not grow with the batch.
+    """
+    batch, height, width, _ = image.shape
+    latent = torch.empty(batch, channels, height // FACTOR, width // FACTOR, device=device)
+    for index in range(batch):
+        for region in tiles:
+            part = encode(seen(image[index : index + 1], region, FACTOR))
+            region.place(latent[index : index + 1], region.inner(part))
+    return latent

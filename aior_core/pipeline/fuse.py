@@ -1,4 +1,5 @@
-"""DAFF in the denoiser: the residual on its first feature, and the denoisers' predictions with it (`docs/method.md`, section 3)."""
+"""DAFF in the denoiser: the residual on its first feature, and the denoisers' predictions with it
+(`docs/method.md`, section 3)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ..models.family import COMPACT, SDXL
 
 CONDITION = "aior_prior"
 TIMESTEPS = "aior_timesteps"
-"""Keys of the condition and the timesteps in a CONDITIONING's `model_conds` and in ComfyUI's transformer options."""
+"""Keys of the condition and the timesteps in a CONDITIONING's `model_conds` and in ComfyUI's transformer
+options."""
 
 
 class Patcher(Protocol):
@@ -26,7 +28,8 @@ class Patcher(Protocol):
 def fuse(daff: nn.Module, h: Tensor, condition: Tensor, timestep: Tensor, strength: float = 1.0) -> Tensor:
     """`h + strength * DAFF(h, condition, timestep)`.
 
-    h: the denoiser's first feature, `B C h w`. condition: from `daff.embed`, of the same size. timestep: `B`, 0..1000.
+    h: the denoiser's first feature, `B C h w`. condition: from `daff.embed`, of the same size. timestep: `B`,
+    0..1000.
     """
     residual = daff(h, condition, timestep).to(h)
     return h + (residual if strength == 1 else strength * residual)
@@ -35,7 +38,8 @@ def fuse(daff: nn.Module, h: Tensor, condition: Tensor, timestep: Tensor, streng
 def fusion_options(
     daff: nn.Module, condition: Tensor, timestep: Tensor, site: tuple[str, int]
 ) -> dict[str, Any]:
-    """Transformer options for `UNetModel` that apply `fuse` to the output of its block `site` (`Family.fusion_site`)."""
+    """Transformer options for `UNetModel` that apply `fuse` to the output of its block `site`
+    (`Family.fusion_site`)."""
 
     def patch(h: Tensor, transformer_options: dict[str, Any]) -> Tensor:
         return fuse(daff, h, condition, timestep) if transformer_options["block"] == site else h
@@ -45,9 +49,11 @@ def fusion_options(
 
 @dataclass(frozen=True, eq=False)
 class DAFFPatch:
-    """Applies `fuse` to the denoiser's feature at `site`, as a patch and a wrapper for ComfyUI. Immutable: clones of a MODEL share it.
+    """Applies `fuse` to the denoiser's feature at `site`, as a patch and a wrapper for ComfyUI. Immutable:
+    clones of a MODEL share it.
 
-    sigma_start, sigma_end: the noise levels between which it is active. in_channels: of the denoiser's latents.
+    sigma_start, sigma_end: the noise levels between which it is active. in_channels: of the denoiser's
+    latents.
     """
 
     daff: Patcher
@@ -92,8 +98,10 @@ class DAFFPatch:
         if condition is not None:
             if condition.shape[2:] != x.shape[2:]:
                 raise ValueError(
-                    f"the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, width in "
-                    "latent pixels): they belong to pictures of different sizes. Give Apply DAFF the prior of the picture that is restored."
+                    f"the latent is {tuple(x.shape[2:])}, the prior {tuple(condition.shape[2:])} (height, "
+                    "width in "
+                    "latent pixels): they belong to pictures of different sizes. Give Apply DAFF the prior "
+                    "of the picture that is restored."
                 )
             transformer_options = {**transformer_options, CONDITION: condition, TIMESTEPS: timesteps}
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
@@ -102,9 +110,11 @@ class DAFFPatch:
 def predict_velocity(
     unet: nn.Module, daff: nn.Module, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None
 ) -> Tensor:
-    """The compact denoiser's velocity, noise minus clean latent, `B C h w`, with DAFF where there is a condition.
+    """The compact denoiser's velocity, noise minus clean latent, `B C h w`, with DAFF where there is a
+    condition.
 
-    x: noisy latents `B C h w`. sigma: `B`, 0..1, the share of noise in them. tokens: degradation tokens, `B K D`.
+    x: noisy latents `B C h w`. sigma: `B`, 0..1, the share of noise in them. tokens: degradation tokens, `B K
+    D`.
     """
     timestep = 1000 * sigma
     options = {} if condition is None else fusion_options(daff, condition, timestep, COMPACT.fusion_site)
@@ -122,7 +132,8 @@ def predict_noise(
 ) -> Tensor:
     """SDXL's predicted noise, `B C h w`, with DAFF, in the dtype of the UNet's weights.
 
-    x: variance-preserving latents `B C h w`. timestep: `B`, whole numbers 0..999. context: text tokens `B T D`. label: `B Y`.
+    x: variance-preserving latents `B C h w`. timestep: `B`, whole numbers 0..999. context: text tokens `B T
+    D`. label: `B Y`.
     """
     dtype = next(unet.parameters()).dtype
     return unet(
@@ -135,10 +146,11 @@ def predict_noise(
 
 
 def sample_euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """Integrate the rectified flow from pure noise `B C h w` in `steps` equal steps of sigma from 1 to 0: the clean latent.
+    """Integrate the rectified flow from pure noise `B C h w` in `steps` equal steps of sigma from 1 to 0: the
+    clean latent.
 
-    predict: `predict(x, sigma)` gives the velocity at `x` for sigma `B`. ComfyUI's sampler "euler" with the scheduler "simple" takes
-    the same steps, with sigma rounded to a multiple of 0.001.
+    predict: `predict(x, sigma)` gives the velocity at `x` for sigma `B`. ComfyUI's sampler "euler" with the
+    scheduler "simple" takes the same steps, with sigma rounded to a multiple of 0.001.
     """
     x = noise
     for now, after in pairwise(torch.linspace(1, 0, steps + 1, device=x.device)):
@@ -147,7 +159,8 @@ def sample_euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, ste
 
 
 def pull_to_mean(fidelity: float) -> Callable[[dict[str, Any]], Tensor]:
-    """A post-CFG function for ComfyUI: it pulls each step's denoised latent towards the first step's, which is the posterior mean.
+    """A post-CFG function for ComfyUI: it pulls each step's denoised latent towards the first step's, which
+    is the posterior mean.
 
     fidelity: 0 changes nothing, 1 gives the first step's latent. Make a new function for every run.
     """
@@ -161,3 +174,18 @@ def pull_to_mean(fidelity: float) -> Callable[[dict[str, Any]], Tensor]:
         return denoised + fidelity * (mean - denoised)
 
     return pull
+
+
+def official_start(latent: Tensor, noise: Tensor, sigma: float, last: float) -> tuple[Tensor, Tensor]:
+    """UniLDiff's start point: the latent and the noise with which ComfyUI starts at sqrt(a) z + sqrt(1 - a)
+    sqrt(sigma^2 + 1) n.
+
+    a is abar of the last timestep. UniLDiff's code mixes the latent z and the noise n like this for a
+    variance-preserving sampler, but then samples with Euler, so that z has little weight (`docs/method.md`,
+    section 8).
+    sigma: the first noise level of the schedule. last: the highest noise level.
+    """
+    kept = 1 / (last**2 + 1)
+    # ComfyUI scales noise by sqrt(sigma^2 + 1) at the highest sigma, and by sigma at all others.
+    scale = 1.0 if sigma > (1 - 1e-5) * last else (sigma**2 + 1) ** 0.5 / sigma
+    return kept**0.5 * latent, (1 - kept) ** 0.5 * scale * noise

@@ -1,8 +1,9 @@
-"""Some of the pictures of a prior, as ComfyUI's own nodes take some out of a batch of images or latents."""
+"""Some pictures of a prior, as ComfyUI's own nodes take some out of a batch of images or latents."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -11,19 +12,20 @@ from .validate import require_kind
 
 
 def rows_of(prior: Prior, mine: slice) -> Prior:
-    """The prior of some pictures of the batch; views, not copies."""
+    """The prior of some pictures of the batch. Its tensors are views."""
     rows = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
-    cut = {name: value[mine] for name, value in rows.items() if torch.is_tensor(value)}
+    cut: dict[str, Any] = {name: value[mine] for name, value in rows.items() if torch.is_tensor(value)}
     skips = None if prior.skips is None else tuple(skip[mine] for skip in prior.skips)
     global_statistics = None if prior.global_statistics is None else prior.global_statistics.rows(mine)
     return dataclasses.replace(prior, **cut, skips=skips, global_statistics=global_statistics)
 
 
 def prior_from_batch(prior: Prior, batch_index: int, length: int) -> Prior:
-    """The prior of `length` pictures from number `batch_index` on; negative numbers count from the end.
+    """The prior of `length` pictures from number `batch_index` on. Negative numbers count from the end.
 
-    Numbers beyond the batch are clamped as the host's LatentFromBatch clamps them, so that equal numbers give
-    the prior and the latents of equal pictures.
+    Numbers beyond the batch are clamped as in ComfyUI's LatentFromBatch, so that equal numbers give the prior
+    and the latents of the same pictures.
+
     Raises ValueError for something that is no prior, or a length below 1.
     """
     require_kind("prior", prior, Prior, "Encode Degradation Prior")

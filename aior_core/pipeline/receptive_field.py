@@ -1,4 +1,4 @@
-"""How far a network looks: the halo, in latent pixels, with which tiles of it are as good as the whole."""
+"""Receptive fields: the halo, in latent pixels, with which a tile gives what the whole picture gives."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from ..models.config import AutoencoderConfig, DAEMConfig, PriorConfig
 from ..models.low_frequency_anchor import ANCHOR_REACH
 
 KL_HALO = 16
-"""The KL networks look at the whole picture (GroupNorm, attention), so no halo is exact; this one hides the seams."""
+"""Halo of the KL networks. They look at the whole picture (GroupNorm, attention), so no halo is exact, but
+this one hides the seams."""
 LEVELS = 4
-"""Of every decoder: latents are 8 times smaller than pictures."""
+"""Levels of every decoder: latents are 8 times smaller than pictures."""
 
 
 def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = None, *, share: float) -> int:
-    """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem and one 3x3 per NAF block, two per plain one.
+    """Halo of the LQ encoder's trunk, or of the autoencoder's encoder: a 3x3 stem, one 3x3 per NAF block and
+    two per plain block.
 
-    levels: of the features of the first so many levels alone. share: `Calibration.receptive_field_share`.
+    levels: only the features of the first so many levels are needed. share:
+    `Calibration.receptive_field_share`.
     """
     if isinstance(config, PriorConfig) and config.kind == "kl":
         return KL_HALO
@@ -31,10 +34,14 @@ def trunk_halo(config: PriorConfig | AutoencoderConfig, levels: int | None = Non
 def decoder_halos(
     config: AutoencoderConfig | None, daem: DAEMConfig | None, stop: int | None = None, *, share: float
 ) -> tuple[int, ...]:
-    """Halos of a tile on its way through the decoder with DAEM: where it comes to each level, and last that of its latent.
+    """Halos of a tile on its way through the decoder with DAEM: at each level, finest first, and last of its
+    latent.
 
-    As far as that level and all after it look: blocks, at each level the widest expert or the smaller copy's 3x3, and the anchor; so a tile
-    gets narrower from level to level. stop: on the way to the statistics of this level, where it ends. config None is the KL decoder. share: `Calibration.receptive_field_share`.
+    The halo at a level is the receptive field of that level and of all finer ones: their blocks, their widest
+    experts (or the 3x3 on the smaller copy), and the low-frequency anchor. So a tile shrinks from level to
+    level.
+    config: of our autoencoder; None is the KL decoder. daem: None is the plain decoder. stop: the tile ends
+    at the statistics of this level, which needs DAEM. share: `Calibration.receptive_field_share`.
     """
     if config is None:
         return (KL_HALO,) * (LEVELS + 1)
@@ -48,9 +55,9 @@ def decoder_halos(
         (reach + experts[level]) * 2**level
         for level, reach in enumerate(_reaches(config.decoder_blocks, config.decoder_plain))
     ]
-    # A single convolution looks as far as it can; only of long chains the far end is faint.
+    # Only long chains of convolutions use less than their receptive field, so single ones count in full.
     end = 1 + anchor
-    if stop is not None:
+    if stop is not None and daem is not None:
         blocks[: stop + 1] = [0] * (stop + 1)
         end = daem.pools[stop] * 2**stop
     far = [share * beyond + end for beyond in accumulate(blocks)]
@@ -58,5 +65,5 @@ def decoder_halos(
 
 
 def _reaches(blocks: tuple[int, ...], plain: tuple[int, ...]) -> list[int]:
-    """How far each level's blocks look, in its own pixels."""
+    """The reach of each level's blocks in its own pixels: one per NAF block, two per plain block."""
     return [count + 2 * extra for count, extra in zip(blocks, plain or (0,) * len(blocks), strict=True)]

@@ -1,37 +1,41 @@
-"""How a sampler reads a denoiser: the time that it gives it for a noise level, and what it takes the output for.
+"""How a sampler reads a denoiser: the time that it gives it for a noise level, and what it takes the output
+for.
 
-The functions compare two objects with the methods of ComfyUI's `ModelSampling`: the one in use, `now`, and the one that the denoiser was
-trained with, `trained`. Noise levels `sigma` are `1`.
+The functions compare two objects with the methods of ComfyUI's `ModelSampling`: the one in use, `now`, and
+the one that the denoiser was trained with, `trained`. Noise levels `sigma` are `1`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 TOLERANCE = 1e-3
-"""Relative for times, absolute for predictions: rounding stays far below, every wrong reading far above."""
+"""Relative for times, absolute for predictions. Rounding stays far below it, and every wrong reading is far
+above it."""
 OTHER_UNITS = 10.0
-"""Times that differ by this factor are in other units. No schedule for the same network moves them as far."""
+"""Times that differ by this factor have other units. No schedule for the same network moves them as far."""
 
 
-def _times(now: nn.Module, trained: nn.Module, sigma: Tensor) -> tuple[float, float]:
+def _times(now: Any, trained: Any, sigma: Tensor) -> tuple[float, float]:
     return float(now.timestep(sigma)), float(trained.timestep(sigma))
 
 
-def other_units(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
+def other_units(now: Any, trained: Any, sigma: Tensor) -> bool:
     """Whether the denoiser gets far smaller times than in training."""
-    told, wanted = _times(now, trained, sigma)
-    return OTHER_UNITS * abs(told) < abs(wanted)
+    found, wanted = _times(now, trained, sigma)
+    return OTHER_UNITS * abs(found) < abs(wanted)
 
 
-def read_otherwise(now: nn.Module, trained: nn.Module, sigma: Tensor) -> bool:
+def read_otherwise(now: Any, trained: Any, sigma: Tensor) -> bool:
     """Whether the denoiser gets another time or another input, or its output counts as another prediction.
 
     The amount of noise that is added is not compared, because that is the user's choice (ModelNoiseScale).
     """
-    told, wanted = _times(now, trained, sigma)
-    if abs(told - wanted) > TOLERANCE * max(abs(wanted), 1.0):
+    found, wanted = _times(now, trained, sigma)
+    if abs(found - wanted) > TOLERANCE * max(abs(wanted), 1.0):
         return True
     x, output = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     pairs = (

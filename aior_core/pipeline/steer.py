@@ -1,8 +1,9 @@
-"""Steering: which damages to remove and which to leave in.
+"""Steering: which degradations to remove and which to keep.
 
-In training some damages stay in the target now and then, and the estimated severities that the denoiser's tokens and DAEM
-are told of are then 0 for those. Steering does the same to a prior. The estimate itself, which reports and masks are made
-of, stays as it is. Both networks are told one number for the whole picture, so there is no steering by place.
+In some of training's samples the target keeps a degradation, and its severity is 0 in what the denoiser's
+tokens and DAEM receive. Steering does the same to a prior. The estimate itself, which reports and masks show,
+does not change. Both networks receive one number per picture and degradation, so there is no steering by
+place.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from .validate import require_numbers
 
 
 def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) -> Prior:
-    """A prior whose damages are to be removed as much as `weights` says: 1 removes a kind, 0 leaves it in.
+    """A prior with steering: weight 1 removes a degradation, 0 keeps it.
 
-    weights: by kind of the prior or of `KINDS`, one number in 0..1 for all pictures or one per picture; kinds not named are removed. What
-    the prior was steered by before is multiplied. Weight 1 everywhere gives the same prior back.
-    Raises ValueError for an unknown kind, a weight outside 0..1, another number of weights than pictures, or a prior without an estimate.
+    weights: by degradation of the prior or of `KINDS`, one number in 0..1 for all pictures or one per
+    picture. Degradations that are not named are removed. Earlier steering of the prior is multiplied. If all
+    weights are 1, the same prior is returned.
+
+    Raises ValueError for an unknown degradation, a weight outside 0..1, another number of weights than
+    pictures, or a prior without an estimate.
     """
     require_estimate(prior)
     batch = len(prior.severities)
@@ -33,7 +37,8 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
             steering[:, prior.kinds.index(kind)] = steering.new_tensor(row)
         elif any(weight < 1 for weight in row):
             raise ValueError(
-                f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its weight to 1."
+                f"the restorer that made this prior knows no {kind}, so {kind} cannot be left in. Set its "
+                "weight to 1."
             )
     if prior.steering is not None:
         steering = steering * prior.steering
@@ -41,7 +46,8 @@ def steer_prior(prior: Prior, weights: Mapping[str, float | Sequence[float]]) ->
 
 
 def _row(kind: str, weight: float | Sequence[float], batch: int, kinds: tuple[str, ...]) -> list[float]:
-    """One weight per picture, checked. kinds: those of the prior, of which the pack need not know all."""
+    """One weight per picture, checked. kinds: the degradations of the prior, some of which the pack may not
+    know."""
     known = tuple(dict.fromkeys((*KINDS, *kinds)))
     if kind not in known:
         raise ValueError(f"unknown degradation {kind!r}; expected one of {', '.join(known)}.")

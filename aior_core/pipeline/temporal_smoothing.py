@@ -1,4 +1,4 @@
-"""The frames of a video: what is judged of whole pictures, averaged over neighbouring frames, so that it does not flicker."""
+"""Videos: estimates of whole frames are averaged over neighbouring frames, so that results do not flicker."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 from .prior import Prior
 
 LEAST = 1e-12
-"""What is divided by where no frame counts."""
+"""The divisor where no frame has weight."""
 
 
 def over_time(x: Tensor, radius: int, share: Tensor | None = None) -> Tensor:
-    """`B ...`, a row per frame -> the same, each row a mean of those up to `radius` frames away, nearer ones counting more (a triangle).
+    """A weighted mean over time of `x`, `B ...`, one row per frame: weights fall linearly to 0 at `radius` +
+    1 frames. Same shape and dtype.
 
-    At the ends only the frames that exist count. share: `B`, 0 or more, an extra weight per frame (default:
-    1). Differences to the row itself are averaged, in fp32 at least: constant rows stay bit for bit, in every
-    dtype.
+    At the ends, only existing frames count. share: an extra weight per frame, `B`, 0 or more (default: 1).
+    The function averages differences to the row itself, in fp32 or wider, so that constant rows do not change
+    in any dtype.
     """
     if radius <= 0 or len(x) == 1:
         return x
@@ -35,16 +36,17 @@ def over_time(x: Tensor, radius: int, share: Tensor | None = None) -> Tensor:
 
 
 def smooth_over_time(prior: Prior, radius: int) -> Prior:
-    """The prior with its estimate averaged over frames: severities, probabilities, haze and clipping.
+    """The prior with its estimate averaged over frames: severities, probabilities, and the statistics for
+    haze and clipping.
 
-    DAEM averages its statistics of the features and its tone curves by `prior.smooth`. So everything is
-    averaged once, and steering never. Features and maps stay as they are: they hold places, which move.
+    The decoder averages its statistics of features and its tone curves by `prior.smooth`, so everything is
+    averaged exactly once. Steering is never averaged, nor are features and maps: they belong to places, which
+    move.
+
     Raises ValueError for a radius below 0.
     """
     if radius < 0:
-        raise ValueError(
-            f"Encode Degradation Prior: smooth is {radius}; expected a number of frames, 0 for none."
-        )
+        raise ValueError(f"smooth is {radius}; expected a number of frames, 0 for none.")
     if radius == 0:
         return prior
     global_statistics = prior.global_statistics
@@ -54,9 +56,10 @@ def smooth_over_time(prior: Prior, radius: int) -> Prior:
         )
         global_statistics = replace(global_statistics, hazy=hazy, clipped=clipped)
     severities, probabilities = (over_time(rows, radius) for rows in (prior.severities, prior.probabilities))
-    averaged = {
-        "severities": severities,
-        "probabilities": probabilities,
-        "global_statistics": global_statistics,
-    }
-    return replace(prior, **averaged, smooth=radius)
+    return replace(
+        prior,
+        severities=severities,
+        probabilities=probabilities,
+        global_statistics=global_statistics,
+        smooth=radius,
+    )

@@ -1,4 +1,5 @@
-"""Joint tiled diffusion: at every step the denoiser runs on overlapping windows of the latent, and its predictions are blended."""
+"""Joint tiled diffusion: at every step the denoiser runs on overlapping windows of the latent, and its
+predictions are blended."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ import torch
 from torch import Tensor
 
 ALIGNED = 8
-"""Windows begin at multiples of this many latent pixels, so that a ControlNet's coarse residuals can be cut with them."""
+"""Windows begin at multiples of this many latent pixels, so that a ControlNet's coarse residuals can be cut
+with them."""
 
 
 def starts(length: int, window: int, overlap: int) -> list[int]:
-    """The starts of windows of `window` pixels that cover `length`, evenly spread; neighbours share at least `overlap` pixels.
+    """The starts of windows of `window` pixels that cover `length`, evenly spread; neighbours share at least
+    `overlap` pixels.
 
     All starts but the last are aligned. The last window ends where `length` does.
     """
@@ -26,7 +29,8 @@ def starts(length: int, window: int, overlap: int) -> list[int]:
 
 
 def window_weight(window: int, overlap: int, *, first: bool, last: bool) -> Tensor:
-    """Blending weights along one side of a window, `window`: a symmetric raised cosine over `overlap` pixels, flat at the picture's borders."""
+    """Blending weights along one side of a window, `window`: a symmetric raised cosine over `overlap` pixels,
+    flat at the picture's borders."""
     position = torch.arange(window, dtype=torch.float32) + 0.5
     ramp = torch.sin((position / overlap).clamp(max=1.0) * (torch.pi / 2)).square()
     weight = torch.ones(window)
@@ -46,14 +50,16 @@ class Window:
     weight: Tensor
 
     def cut(self, x: Tensor, height: int, width: int) -> Tensor:
-        """The window's part of `x`, `... H W`, which covers a latent of `height` by `width` at any scale, as a ControlNet's residual does."""
+        """The window's part of `x`, `... H W`, which covers a latent of `height` by `width` at any scale, as
+        a ControlNet's residual does."""
         top, bottom = _scaled(self.rows, x.shape[-2], height)
         left, right = _scaled(self.columns, x.shape[-1], width)
         return x[..., top:bottom, left:right]
 
 
 def _scaled(span: slice, length: int, whole: int) -> tuple[int, int]:
-    """`span` of a side of `whole` pixels, on a grid of `length` cells. On a coarser grid every window has the same number of cells."""
+    """`span` of a side of `whole` pixels, on a grid of `length` cells. On a coarser grid every window has the
+    same number of cells."""
     if length == whole:
         return span.start, span.stop
     cell = round(whole / length)
@@ -79,7 +85,8 @@ def windows_of(height: int, width: int, window: int, overlap: int) -> list[Windo
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Windows, each of one row of the batch, that pass through the denoiser together. The latent is `batch` by `height` by `width`."""
+    """Windows, each of one row of the batch, that pass through the denoiser together. The latent is `batch`
+    by `height` by `width`."""
 
     windows: Sequence[Window]
     rows: Sequence[int]
@@ -88,7 +95,8 @@ class _Group:
     width: int
 
     def of(self, value: Any) -> Any:
-        """An argument of the denoiser for this group: of the latent's size, cut; with a row per sample, the group's rows; else unchanged."""
+        """An argument of the denoiser for this group: of the latent's size, cut; with a row per sample, the
+        group's rows; else unchanged."""
         if not torch.is_tensor(value) or value.ndim == 0 or len(value) != self.batch:
             return value
         if value.ndim == 4 and value.shape[2:] == (self.height, self.width):
@@ -107,10 +115,12 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class WindowedDenoiser:
-    """A DIFFUSION_MODEL wrapper for ComfyUI: the denoiser gets at most `window` latent pixels a side, and `at_once` windows or frames at a time.
+    """A DIFFUSION_MODEL wrapper for ComfyUI: the denoiser gets at most `window` latent pixels a side, and
+    `at_once` windows or frames at a time.
 
-    Every argument of the latent's size, such as the prior, is cut with the window, and so are the residuals of a ControlNet, which sees
-    the whole picture. tick: called after every group of windows with its share of the step, so that the shares sum to 1.
+    Every argument of the latent's size, such as the prior, is cut with the window, and so are the residuals
+    of a ControlNet, which sees the whole picture. tick: called after every group of windows with its share of
+    the step, so that the shares sum to 1.
     """
 
     window: int
@@ -127,7 +137,7 @@ class WindowedDenoiser:
             out = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
             self._tick(1.0)
             return out
-        total: Tensor | None = None
+        total: Any = None
         weights = torch.zeros(height, width, device=x.device)
         for window in windows:
             weights[window.rows, window.columns] += window.weight.to(x.device)
@@ -155,7 +165,8 @@ class WindowedDenoiser:
             self.tick(share)
 
     def estimate(self, executor, model, noise_shape, conds, *args, **kwargs):
-        """A PREPARE_SAMPLING wrapper: ComfyUI reserves memory for what the denoiser gets at a time, not for the whole picture."""
+        """A PREPARE_SAMPLING wrapper: ComfyUI reserves memory for what the denoiser gets at a time, not for
+        the whole picture."""
         shape = list(noise_shape)
         shape[0] = min(shape[0], self.at_once)
         shape[-2:] = (min(side, self.window) for side in shape[-2:])
@@ -163,7 +174,8 @@ class WindowedDenoiser:
 
 
 def _options(transformer_options: dict[str, Any], group: list[int], frames: int) -> dict[str, Any]:
-    """ComfyUI's options for some of the `frames`: noise levels that come one per frame are those of the group."""
+    """ComfyUI's options for some of the `frames`: noise levels that come one per frame are those of the
+    group."""
     options = transformer_options.copy()
     sigmas = options.get("sigmas")
     if torch.is_tensor(sigmas) and sigmas.ndim and len(sigmas) == frames:

@@ -1,7 +1,7 @@
 """Fine-tuning a restorer inside ComfyUI on a user's own pictures: what the node Train AIOR Restorer does.
 
-MODEL and VAE stay as they are, so that what is learnt is one restorer that goes with the same two. All that
-is trained are copies: the wires that came in are not changed.
+MODEL and VAE stay as they are, so the result is one restorer for the same two. Only copies are trained: the
+inputs do not change.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ from .stages import STAGES, Logs, Stage
 NODE = "Train AIOR Restorer"
 STAGE_NAMES = ("detail", "fusion")
 FREE_ALL = 1e20
-"""What the host's own training node asks for, so that nothing else stays on the GPU."""
+"""Bytes that ComfyUI is asked to free, as its own training node does, so that nothing else stays on the GPU.
+"""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`minutes` in all, earlier runs of the same settings counted in. `kinds`: what is synthesised on clean
-    pictures; not for pairs."""
+    """minutes: in all, with earlier runs of the same settings. kinds: the degradations that are synthesised
+    on clean pictures, unused for pairs."""
 
     stage: str = "detail"
     minutes: float = 10.0
@@ -65,16 +66,20 @@ def train_restorer(
     damaged: Tensor | None = None,
     clean: Tensor | None = None,
 ) -> tuple[Restorer, Tensor, str]:
-    """Fine-tune a compact restorer on the pictures in `folder` -> the new Restorer, IMAGE of the loss,
+    """Fine-tune a compact restorer on the pictures in `folder`: the new Restorer, an IMAGE of the loss, and a
     summary.
 
-    `folder`: absolute or below ComfyUI's input folder, clean pictures, or pairs in `lq/` and `gt/`. damaged,
-    clean: IMAGE `B H W C` in 0..1 of one size; the first is repaired in the previews, and measured if there
-    is a clean one too. The run's checkpoint stays in ComfyUI's output folder: the same settings, weights and
-    pictures again go on from it, with more minutes or after a cancel, or return its result. On a cancel the
-    restorer so far is also written to where its loader finds it. The same seed draws the same crops and
-    damages; how many fit into the minutes depends on the machine. Raises ValueError saying what is wrong with
-    the wires, the folder or the pictures, RuntimeError when the training diverges.
+    folder: absolute, or below ComfyUI's input folder; clean pictures, or pairs in `lq/` and `gt/`. damaged,
+    clean: IMAGE `B H W C`, 0..1, of one size. The damaged one is repaired in the previews, and measured if
+    there is a clean one.
+
+    The run's checkpoint stays in ComfyUI's output folder. The same settings, weights and pictures resume from
+    it, with more minutes or after a cancel, or return its result. On a cancel, the restorer so far is also
+    written to where its loader finds it. The same seed draws the same crops and damages; how many fit into
+    the minutes depends on the machine.
+
+    Raises ValueError naming what is wrong with the inputs, the folder or the pictures; RuntimeError if the
+    training diverges.
     """
     require_numbers(minutes=settings.minutes, learning_rate=settings.learning_rate)
     if settings.stage not in STAGE_NAMES:
@@ -87,7 +92,8 @@ def train_restorer(
         files = own_pictures.find(place)
         if files[0][1] is None and not settings.kinds:
             raise ValueError(
-                f"{place} holds clean pictures, and all degradations are off. Switch on those that shall be learnt."
+                f"{place} holds clean pictures, and all degradations are off. Switch on those that shall be "
+                "learnt."
             )
         pictures = own_pictures.load(files, settings.seed)
         with torch.inference_mode(False):
@@ -105,7 +111,8 @@ def train_restorer(
     measured = "" if not callbacks.curve.decibels else f"\n{callbacks.decibels()}"
     first, last = callbacks.curve.ends()
     summary = (
-        f"{settings.stage}: {len(callbacks.curve.losses)} steps in {callbacks.minutes():.1f} minutes on {pictures.describe()} of {place}\n"
+        f"{settings.stage}: {len(callbacks.curve.losses)} steps in {callbacks.minutes():.1f} minutes "
+        f"on {pictures.describe()} of {place}\n"
         f"loss {first:.4f} at first, {last:.4f} at last{measured}\n"
         f"Kept in {run}: run again with more minutes to go on from here."
     )
@@ -113,7 +120,7 @@ def train_restorer(
 
 
 def pictures_fingerprint(folder: str) -> str:
-    """Changes when the pictures in `folder` do; empty where there are none."""
+    """A text that changes when the pictures in `folder` change; empty if there are none."""
     try:
         return own_pictures.fingerprint(own_pictures.find(input_folder(folder)))
     except ValueError:
@@ -126,25 +133,28 @@ def _require_compact(model: ModelPatcher, vae: VAE, restorer: Restorer) -> None:
     if restorer.family != COMPACT or restorer.daem is None:
         what = "without DAEM" if restorer.family == COMPACT else f"of family {restorer.family.name}"
         raise ValueError(
-            f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or one trained from it."
+            f"{NODE}: this restorer ({restorer.source}) is {what}; connect the one of Load AIOR Compact, or "
+            "one trained from it."
         )
     require_vae(restorer, vae)
     if restorer.config.kinds != KINDS:
         raise ValueError(
-            f"{NODE}: this restorer ({restorer.source}) knows {len(restorer.config.kinds)} kinds of damage, the pack {len(KINDS)}. "
+            f"{NODE}: this restorer ({restorer.source}) knows {len(restorer.config.kinds)} kinds of damage, "
+            f"the pack {len(KINDS)}. "
             "Train weights for all of them first: python -m aior_core.training --plan cpu-2h."
         )
     if not isinstance(model.model.model_config, CompactModel):
         kind = type(model.model).__name__
         raise ValueError(
-            f"{NODE}: the restorer is of family compact, the MODEL is not ({kind}). Connect the MODEL of Load AIOR Compact."
+            f"{NODE}: the restorer is of family compact, the MODEL is not ({kind}). Connect the MODEL of "
+            "Load AIOR Compact."
         )
 
 
 @contextmanager
 def _trains() -> Iterator[None]:
-    """As the host's own training node: room on the GPU first, its flag for layers that differ in training,
-    memory given back."""
+    """Prepare ComfyUI for training, as its own training node does: free the GPU, set its flag for layers that
+    differ in training, and release memory afterwards."""
     device = management.get_torch_device()
     if not management.is_device_cpu(device):
         management.free_memory(FREE_ALL, device)
@@ -157,12 +167,12 @@ def _trains() -> Iterator[None]:
 
 
 def _device() -> str:
-    """ComfyUI's device where the loop knows it (CUDA and ROCm), else the CPU."""
+    """ComfyUI's device if the training loop supports it (CUDA and ROCm), else the CPU."""
     return "cuda" if management.get_torch_device().type == "cuda" else "cpu"
 
 
 def _copy(model: ModelPatcher, vae: VAE, restorer: Restorer) -> Networks:
-    """Networks in fp32 on the CPU with the weights of the wires; nothing in them is shared with those, or an
+    """Networks in fp32 on the CPU with the weights of the inputs. They share no memory with them, and hold no
     inference tensor."""
     unet, autoencoder = model.model.diffusion_model, vae.first_stage_model
     config = CompactConfig(
@@ -183,7 +193,8 @@ def _copy(model: ModelPatcher, vae: VAE, restorer: Restorer) -> Networks:
 
 
 def _key(networks: Networks, settings: Settings, files: list) -> str:
-    """What a run is resumed by: everything that decides what is learnt, except for how long."""
+    """The key by which a run is resumed: a hash of everything that decides what is learnt, except the
+    minutes."""
     digest = hashlib.sha256(
         json.dumps({**asdict(settings), "minutes": None}).encode() + own_pictures.fingerprint(files).encode()
     )
@@ -237,19 +248,20 @@ def _run(
 def _keep_unfinished(
     networks: Networks, path: Path, callbacks: Callbacks, restorer: Restorer, settings: Settings
 ) -> None:
-    """After a cancel: a restorer to use now. The loop has left the checkpoint that the same settings go on
-    from."""
+    """After a cancel, write a restorer that can be used now. The checkpoint from which the same settings
+    resume is there already."""
     place = unfinished_place(path.parent.name)
     note = f"{settings.stage}, cancelled after {callbacks.minutes():.1f} of {settings.minutes:g} minutes"
     write_restorer(_result(networks, restorer, "; ".join(filter(None, (restorer.note, note)))), place)
     logging.info(
-        f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same settings again go on."
+        f"{NODE}: cancelled. What was learnt is {place.name}.safetensors for Load AIOR Restorer; the same "
+        "settings again go on."
     )
 
 
 def _result(networks: Networks, restorer: Restorer, note: str) -> Restorer:
-    """The trained weights, in fp16 as a file holds them, as a Restorer of the host. Raises ValueError where
-    fp16 cannot hold them."""
+    """The trained weights in fp16, as a file stores them, as a Restorer. Raises ValueError if fp16 cannot
+    hold them."""
     state = as_saved(networks.state_dict(), f"{NODE}: what was trained from {restorer.source}")
     return build_restorer(state, restorer.config, restorer.source, note)
 
@@ -263,14 +275,15 @@ def _note(
 ) -> str:
     kinds = "" if pictures.pairs else f" with {', '.join(settings.kinds)}"
     own = (
-        f"{settings.stage}, {callbacks.minutes():.1f} minutes, {len(callbacks.curve.losses)} steps on {pictures.describe()} of {folder.name}{kinds}, "
+        f"{settings.stage}, {callbacks.minutes():.1f} minutes, {len(callbacks.curve.losses)} steps on "
+        f"{pictures.describe()} of {folder.name}{kinds}, "
         f"learning rate x{settings.learning_rate:g}, seed {settings.seed}, from {restorer.source}"
     )
     return "; ".join(filter(None, (restorer.note, own)))
 
 
 def _stage(settings: Settings, largest_crop: int) -> Stage:
-    """The stage of the recipe, without what a user's MODEL and VAE hold."""
+    """The stage of the recipe, without what belongs to the user's MODEL and VAE."""
     weights = {kind: WEIGHTS[kind] for kind in settings.kinds}
     sizes = [(min(side, largest_crop), count) for side, count in ((128, 4), (192, 2))]
 
@@ -307,15 +320,15 @@ class FineTuneDetail(Stage):
 
 
 def _detail(networks: Networks, clean: Tensor, generator: torch.Generator, **mix) -> tuple[Tensor, Logs]:
-    """LQ encoder and DAEM on the latents that they will meet: the sampler's, in one or four steps, or the LQ
-    picture's own.
+    """Train LQ encoder and DAEM on the latents that they will meet: sampled in one or four steps, or the
+    damaged picture's own.
 
-    The decoder is frozen, so what it makes of a latent has to be seen while DAEM learns, and DAFF answers to
-    features that move.
+    The decoder is frozen, so DAEM must see what the decoder gives for such latents while it learns. DAFF gets
+    features that change during training.
     """
     batch = damage(clean, generator, **mix)
-    # First, with gradients: autocast keeps the weights it casts, and those cast without gradients would be
-    # used here too.
+    # This comes first, with gradients: autocast caches the weights that it casts, and would use weights here
+    # that it has cast without gradients.
     encoded = encode_prior(networks, batch.lq)
     roll = torch.rand((), generator=generator).item()
     with torch.no_grad():

@@ -85,6 +85,12 @@ def kullback_leibler(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
+def latent_spread(latent: Tensor) -> Tensor:
+    """How far the channels of a latent `B C h w` are from mean 0 and standard deviation 1, a scalar."""
+    channels = latent.float().transpose(0, 1).flatten(1)
+    return (channels.mean(dim=1).square() + (channels.std(dim=1) - 1).square()).mean()
+
+
 def severity(
     presence: Tensor,
     severities: Tensor,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 STAGE_NAMES = (
     "autoencoder",
     "detail",
+    "restore",
     "prior",
     "together",
     "fusion",

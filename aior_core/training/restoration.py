@@ -1,4 +1,5 @@
-"""What every restoring stage shares: damaged batches, and the way from a damaged picture to a repaired one."""
+"""What every restoring stage shares: damaged batches, and the walk from a damaged picture to a repaired one
+(`pipeline`)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ..models.daem_level import Routing
 from ..pipeline.decode import decode_encoded
 from ..pipeline.encode import Encoded, encode_batch
 from ..pipeline.fuse import predict_velocity, sample_euler
+from ..pipeline.prior import FACTOR
 from . import distributed
 from .networks import Networks
 from .pairs import Real
@@ -20,15 +22,18 @@ from .pairs import Real
 SELECTIVE = 0.2
 SPATIAL = 0.2
 LOOK_ALIKE, OF_CLEAN = 0.08, 4
-"""How often a clean picture gets what looks like damage and is none, and how many times as often where it is not damaged otherwise."""
+"""The share of clean pictures that get what looks like damage but is none, and by how much that share is
+higher for pictures without damage."""
 COUNTS = (0.05, 0.52, 0.25, 0.18)
 SELECTIVE_COUNTS = (0.0, 0.35, 0.5, 0.15)
-"""Where a part is to be kept: more mixtures, as a single damage that is kept leaves nothing to repair."""
+"""Probabilities of 0, 1, 2 and 3 damages where some are kept: more mixtures, because a single damage that is
+kept leaves nothing to repair."""
 WEIGHTS = shares("training")
 WEIGHTS_OF_THREE = shares("training of three")
-"""Of three damages at once: bad weather comes together. Of noisy pictures of rain a third are hazy with these, and an eighth were with `WEIGHTS`. The
-head then gave validation's hazy ones 0.40 in the mean, 0.59 now, and none that is clear more than 0.40, 0.58 now: haze with rain and noise gained
-2.6 dB by it, rain with noise lost 0.6."""
+"""Weights for three damages at once, because bad weather comes together. A third of noisy pictures with rain
+are hazy with these weights, an eighth with `WEIGHTS`. The head's mean probability of haze for validation's
+hazy pictures rises from 0.40 to 0.59, and the highest for a clear one from 0.40 to 0.58. Haze with rain and
+noise gains 2.6 dB, and rain with noise loses 0.6 dB."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of one clean picture: its recipe, the kinds whose damage the target keeps, whether it is half of a real pair, and what is
-    done to the clean picture itself before that is no damage."""
+    """What happens to one clean picture.
+
+    recipe: the damages. kept: the kinds whose damage the target keeps. real: the picture is half of a real
+    pair. look: applied to the clean picture itself first, and no damage.
+    """
 
     recipe: Recipe = Recipe()
     kept: tuple[str, ...] = ()
@@ -60,13 +68,21 @@ class Plan:
 
 
 def damage(
-    clean: Tensor, generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None,
-    real: Real | None = None, made: Batch | None = None,
-) -> Batch:  # fmt: skip
-    """Damage `clean` with one recipe a sample; in a share of `selective` a part of the damage stays in the target.
+    clean: Tensor,
+    generator: torch.Generator,
+    *,
+    selective: float = SELECTIVE,
+    weights: Mapping[str, float] | None = None,
+    real: Real | None = None,
+    made: Batch | None = None,
+) -> Batch:
+    """Damage clean pictures `B 3 H W`, -1..1, with one recipe each. In a share of `selective`, the target
+    keeps some of the damage.
 
-    `weights`: how often each kind occurs (default: `WEIGHTS`, of three at once `WEIGHTS_OF_THREE`; kinds not named do not).
-    `real`: rows that come damaged already. `made`: what was made of it before, see `ahead`; nothing is drawn then.
+    weights: how often each kind occurs (default: `WEIGHTS`, and `WEIGHTS_OF_THREE` for three at once); kinds
+    that are not named do not occur.
+    real: rows that are damaged already. made: the batch, if it was made before (`prefetch`); then nothing is
+    drawn.
     """
     if made is not None:
         return made
@@ -78,7 +94,8 @@ def damage(
 
 
 def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch:
-    """`clean` (`B 3 H W`, -1..1) damaged by one plan each; where a plan is of a real pair, the damaged picture is that row of `lq`."""
+    """Clean pictures `B 3 H W`, -1..1, damaged by one plan each. For a real pair the damaged picture is the
+    row of `lq`."""
     with amp.autocast(clean.device.type, enabled=False):
         clean = clean.clone()
         for index, plan in enumerate(plans):
@@ -94,18 +111,21 @@ def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch
                 remove[index, [KINDS.index(kind) for kind in plan.kept]] = 0
         rows = [index for index, plan in enumerate(plans) if plan.real]
         if rows:
+            assert lq is not None, "real pairs need their damaged pictures"
             bad[rows], known[rows] = lq[rows], 0
-    layout = {"memory_format": torch.channels_last}
-    return Batch(bad.contiguous(**layout), target.contiguous(**layout), severities, maps, remove, known)
+    layout = torch.channels_last
+    bad, target = (x.contiguous(memory_format=layout) for x in (bad, target))
+    return Batch(bad, target, severities, maps, remove, known)
 
 
 def draw_plan(
     generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None
 ) -> Plan:
-    """A recipe as training mixes them, `weights` as in `damage`; in a share of `selective` each of its kinds stays in the target by a toss."""
+    """A random plan as training mixes them. weights: as in `damage`. In a share of `selective`, the target
+    keeps each kind with probability 1/2."""
     part = torch.rand((), generator=generator).item() < selective
     counts = SELECTIVE_COUNTS if part else COUNTS
-    many = torch.multinomial(torch.tensor(counts), 1, generator=generator).item()
+    many = int(torch.multinomial(torch.tensor(counts), 1, generator=generator).item())
     if weights is None:
         weights = WEIGHTS_OF_THREE if many > 2 else WEIGHTS
     recipe = sample_world(
@@ -128,7 +148,8 @@ def encode_for_fusion(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Damage clean pictures and encode what `fusion` learns from; `mix` are keywords of `damage`.
 
-    Returns the target's latent `B 16 h w`, the damaged picture's deepest LQ feature `B C h w`, and the severities to remove, `B K`.
+    Returns the target's latent `B 16 h w`, the damaged picture's deepest LQ feature `B C h w`, and the
+    severities to remove, `B K`.
     """
     batch = damage(clean, generator, **mix)
     encoded = encode_prior(networks, batch.lq)
@@ -143,7 +164,8 @@ def repair(
     remove: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> tuple[Tensor, list[Routing]]:
-    """Decode `latent`, `B 16 h w`, with DAEM: the pictures `B 3 H W`, and each level's routing, deepest first.
+    """Decode `latent`, `B 16 h w`, with DAEM: the pictures `B 3 H W`, and each level's routing, deepest
+    first.
 
     remove: as in `Batch` (default: everything). noise: perturbs the routers' logits.
     """
@@ -153,7 +175,8 @@ def repair(
 def fused_velocity(
     networks: Networks, x: Tensor, sigma: Tensor, tokens: Tensor, condition: Tensor | None
 ) -> Tensor:
-    """The denoiser's velocity at noise level `sigma` (`B`), with DAFF where there is a condition; see `predict_velocity`."""
+    """The denoiser's velocity at noise level `sigma` (`B`), with DAFF where there is a condition; see
+    `predict_velocity`."""
     return predict_velocity(networks.unet, networks.daff, x, sigma, tokens, condition)
 
 
@@ -165,12 +188,14 @@ def sample(
     generator: torch.Generator,
     remove: Tensor | None = None,
 ) -> Tensor:
-    """Sample the restored latent `B 16 h w` from pure noise, in equal steps of sigma; see `sample_euler`. remove: as in `Batch`."""
+    """Sample the restored latent `B 16 h w` from pure noise, in equal steps of sigma; see `sample_euler`.
+    remove: as in `Batch`."""
+    assert networks.prior.tokens is not None
     severities = encoded.severities if remove is None else encoded.severities * remove
     tokens = networks.prior.tokens(severities)
     condition = networks.daff.embed(encoded.features[-1])
     batch, _, height, width = encoded.features[-1].shape
-    shape = (batch, networks.unet.in_channels, height, width)
+    shape = (batch, networks.vae.config.latent_channels, height, width)
     noise = distributed.normal(shape, generator, condition.device)
     return sample_euler(lambda x, sigma: fused_velocity(networks, x, sigma, tokens, condition), noise, steps)
 
@@ -179,13 +204,16 @@ def sample(
 def start_latent(
     networks: Networks, batch: Batch, encoded: Encoded, choice: str, generator: torch.Generator
 ) -> Tensor:
-    """What is decoded, `B 16 h w`: "none", the "lq" or "wished" picture's, the latter "noised", or what so many steps make ("1", "4")."""
+    """The latent to decode, `B 16 h w`.
+
+    choice: "none" is zeros; "lq" and "target" are the latents of the damaged picture and of the target;
+    "noised" is the target's with noise; a number samples in so many steps.
+    """
     if choice.isdigit():
         return sample(networks, encoded, int(choice), generator, batch.remove)
     if choice == "none":
-        return batch.lq.new_zeros(
-            len(batch.lq), networks.unet.in_channels, batch.lq.shape[2] // 8, batch.lq.shape[3] // 8
-        )
+        height, width = batch.lq.shape[2] // FACTOR, batch.lq.shape[3] // FACTOR
+        return batch.lq.new_zeros(len(batch.lq), networks.vae.config.latent_channels, height, width)
     latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
     if choice != "noised":
         return latent

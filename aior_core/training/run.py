@@ -321,7 +321,8 @@ def export(
 ) -> None:
     """Write the file that the nodes load: fp16 shards whose metadata holds the configuration, the colours of
     latent previews, and `note`."""
-    from ..host.vae import CompactVAE, fit_preview
+    from ..host.vae import CompactVAE
+    from ..pipeline.preview import fit_preview
 
     state = merge(files, take)
     factors, bias = fit_preview(CompactVAE(part(state, "vae"), config.autoencoder))

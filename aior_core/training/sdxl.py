@@ -1,10 +1,11 @@
-"""The stages at SDXL's scale (unildiff.md section 5): a restorer for a checkpoint whose UNet, autoencoder and words stay as they are."""
+"""The stages for SDXL: a restorer is trained for a checkpoint whose UNet, autoencoder and text encoders are
+frozen (`docs/method.md`, section 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +31,16 @@ LAST_TIMESTEP = 1000
 
 @dataclass(frozen=True)
 class Base:
-    """What a user's checkpoint brings, frozen unless the UNet is trained too.
+    """What a user's checkpoint brings: ComfyUI's `UNetModel` and `AutoencoderKL`, frozen unless the UNet is
+    trained too.
 
-    sigmas: the schedule's 1000, by timestep. scale: of latents. context `1 T C` and label `1 Y` say the prompt, empty_* no words.
+    sigmas: the noise levels of the 1000 timesteps, `1000`. scale: the UNet's latent is the autoencoder's
+    times this.
+    context, label: the prompt, `1 T C` and `1 Y`. empty_context, empty_label: the empty prompt.
     """
 
-    unet: nn.Module
-    vae: nn.Module
+    unet: Any
+    vae: Any
     sigmas: Tensor
     scale: float
     context: Tensor
@@ -58,17 +62,19 @@ class Base:
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
-        """Picture `B 3 H W`, -1..1 -> latent as the UNet takes it, the posterior's mode."""
+        """Picture `B 3 H W`, -1..1 -> the latent that the UNet takes, `B 4 h w`: the posterior's mode,
+        scaled."""
         return self.vae.encode(picture).float() * self.scale
 
     def words(self, silent: Tensor) -> tuple[Tensor, Tensor]:
-        """Context `B T C` and label `B Y`; where `silent` (`B`, bool) those of no words."""
+        """Context `B T C` and label `B Y` of the prompt, or of no words where `silent` (`B`, bool)."""
         context = torch.where(silent[:, None, None], self.empty_context, self.context)
         return context, torch.where(silent[:, None], self.empty_label, self.label)
 
 
 class SDXLNetworks(Parts):
-    """The restorer in training, on its base: what `loop.train` asks of networks. Only the restorer, and a UNet that is trained, is saved."""
+    """The restorer in training, on its base, as `loop.train` needs it. Only the restorer is saved, and the
+    UNet if it is trained."""
 
     def __init__(self, prior: PriorEncoder, daff: DAFF, daem: DAEM, base: Base, *, with_unet: bool = False):
         self.prior, self.daff, self.daem, self.base = prior, daff, daem, base
@@ -93,7 +99,10 @@ def predicted_noise(
 
 
 def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents at random timesteps: x = (z + sigma n) / sqrt(sigma^2 + 1), timesteps `B`, and n, of which a 0.02 part is one number a channel."""
+    """Noisy latents at random timesteps: x = (z + sigma n) / sqrt(sigma^2 + 1).
+
+    Returns x `B 4 h w`, the timesteps `B`, and the noise n, to which 0.02 of an offset per channel is added.
+    """
     noise = distributed.normal(latent.shape, generator) + OFFSET_NOISE * distributed.normal(
         (*latent.shape[:2], 1, 1), generator
     )
@@ -108,21 +117,22 @@ def noised(latent: Tensor, sigmas: Tensor, generator: torch.Generator) -> tuple[
 
 
 class Samples(Protocol):
-    """What a step learns from: damaged pictures, and what the frozen networks make of them (made here, or read: `sdxl_cache`)."""
+    """What a step learns from: damaged pictures, and what the frozen networks give for them, computed
+    (`Fresh`) or read from disk (`sdxl_cache`)."""
 
     @property
     def batch(self) -> Batch: ...
 
     def latent(self, which: str) -> Tensor:
-        """Of the batch's "target" or "lq": `B 4 h w`, as the UNet takes it."""
+        """The latent of the batch's "target" or "lq", `B 4 h w`, as the UNet takes it."""
 
     def feature(self) -> Tensor:
-        """The frozen LQ encoder's last: `B C h w`."""
+        """The deepest feature of the frozen LQ encoder, `B C h w`."""
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Samples that are encoded when they are asked for."""
+    """Samples that are encoded on demand."""
 
     networks: SDXLNetworks
     batch: Batch
@@ -136,12 +146,14 @@ class Fresh:
 
 
 def fusion_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> tuple[Tensor, Logs]:
-    """Both phases; which parameters ask for gradients tells them apart. Loss: L1 on eps."""
+    """The loss of both fusion phases, L1 on the predicted noise. The phases differ in which parameters have
+    gradients."""
     base = networks.base
     latent = samples.latent("target")
     learns = any(p.requires_grad for p in networks.prior.trunk.parameters())
     feature = networks.prior.trunk(samples.batch.lq)[-1] if learns else samples.feature()
-    # Not channels last: PyTorch 2.13's GroupNorm then crashes in the gradient of its weights when its input asks for none.
+    # Not channels last: PyTorch 2.13's GroupNorm then crashes in the gradient of its weights when its input
+    # asks for none.
     condition = networks.daff.embed(feature.float().contiguous())
     x, timestep, noise = noised(latent, base.sigmas, generator)
     silent = (distributed.uniform((len(latent),), generator) < PROMPT_DROPOUT).to(latent.device)
@@ -151,7 +163,8 @@ def fusion_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Gener
 
 
 def _start_latent(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> Tensor:
-    """As `decode` takes it: 40 % of the batches the damaged picture's latent, 30 % none, 30 % the wished one's with noise."""
+    """The latent to decode: the damaged picture's for 40 % of the batches, zeros for 30 %, and the target's
+    with noise for 30 %."""
     roll = torch.rand((), generator=generator).item()
     if 0.4 <= roll < 0.7:
         lq = samples.batch.lq
@@ -166,7 +179,8 @@ def _start_latent(networks: SDXLNetworks, samples: Samples, generator: torch.Gen
 def repair_sdxl(
     networks: SDXLNetworks, lq: Tensor, latent: Tensor, remove: Tensor | None = None
 ) -> tuple[Tensor, list[Routing], Encoded]:
-    """Decode `latent`, `B 4 h w`, with DAEM and the frozen KL decoder: pictures `B 3 H W`, routings, and the encoded damaged pictures.
+    """Decode `latent`, `B 4 h w`, with DAEM and the frozen KL decoder: pictures `B 3 H W`, routings, and the
+    encoded damaged pictures.
 
     The LQ encoder's trunk is frozen. remove: as in `Batch` (default: everything).
     """
@@ -176,7 +190,7 @@ def repair_sdxl(
 
 
 def detail_loss(networks: SDXLNetworks, samples: Samples, generator: torch.Generator) -> tuple[Tensor, Logs]:
-    """DAEM and the degradation head on the frozen decoder, by the same loss as the compact model's."""
+    """The loss of DAEM and the degradation head on the frozen decoder, which is that of the compact model."""
     latent, batch = _start_latent(networks, samples, generator), samples.batch
     repaired, routings, encoded = repair_sdxl(networks, batch.lq, latent, batch.remove)
     return repair_loss(repaired, routings, encoded, batch, networks.daem.config.top_k)
@@ -202,16 +216,17 @@ class SDXLStage(Stage):
         return self.loss(networks, samples, generator)
 
 
-def copy_encoder(prior: PriorEncoder, vae: nn.Module) -> None:
-    """Make the LQ encoder the autoencoder's own, without its head (unildiff.md section 1)."""
+def copy_encoder(prior: PriorEncoder, vae: Any) -> None:
+    """Copy the autoencoder's encoder into the LQ encoder's trunk, without its output head (`docs/method.md`,
+    section 2)."""
     state = vae.encoder.state_dict()
     prior.trunk.load_state_dict(
         {key: value.float() for key, value in state.items() if not key.startswith(("norm_out.", "conv_out."))}
     )
 
 
-def checkpointed(unet: nn.Module) -> nn.Module:
-    """Let the UNet's blocks forget what they computed and do it again for the gradient: a fifth of the memory, a third more time."""
+def checkpointed(unet: Any) -> Any:
+    """Turn on gradient checkpointing in the UNet's blocks: a fifth of the memory, a third more time."""
     for block in (*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks):
         for layer in block:
             layer.forward = _again(layer.forward)
@@ -227,7 +242,7 @@ def _again(forward):
     return run
 
 
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "crops": FixedCrops(512, 4),
     "schedule": cosine,
     "muon": False,
@@ -250,4 +265,5 @@ SDXL_STAGES = {
         "detail", ("prior.head", "daem"), 5e-4, ema_decay=0.999, loss=detail_loss, **_SETTINGS
     ),
 }
-"""UniLDiff's stage 1 in its two phases and stage 2; in the second phase the LQ encoder learns at a tenth of the rate, as published."""
+"""UniLDiff's stage 1 in its two phases, and its stage 2. In the second phase the LQ encoder learns at a tenth
+of the rate, as published."""

@@ -1,7 +1,7 @@
-"""What the frozen networks of SDXL's stages make of the pictures, on disk: computed once for a fixed set of samples, then read.
+"""What the frozen networks of SDXL's stages give for a fixed set of samples, computed once and kept on disk.
 
-A sample is a crop with its damage, drawn from the seed and its number alone, so that another run, another stage or a larger set finds
-what is there. A file's name is a hash of everything that its numbers come from.
+A sample is a crop with its damage. It follows from the seed and its number alone, so another run, another
+stage or a larger set reuses the files. A file's name is a hash of everything that its values depend on.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SOURCES = (
     *sorted((PACK / "degradations").rglob("*.py")),
     *(PACK / "training" / name for name in ("data.py", "restoration.py")),
 )
-"""What crops and damages are made by: an edit there makes other pictures of the same recipes."""
+"""The code that makes crops and damages. An edit there makes other pictures from the same recipes."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A crop, of a photograph or of a real pair, and what becomes of it."""
+    """A crop of a photograph or of a real pair, and the plan for its damage."""
 
     cut: data.Cut
     plan: Plan
@@ -45,7 +45,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where samples come from: photographs, and real pairs in a `pair_share` of them; crops of `size`."""
+    """Where samples come from: photographs, and real pairs for a share of `pair_share`. Crops are `size`
+    pixels a side."""
 
     photographs: data.Photographs
     size: int
@@ -54,22 +55,21 @@ class Sources:
     pair_share: float = 0.0
 
     def draw(self, number: int) -> Sample:
-        """Sample `number`, always the same."""
+        """Sample `number`, which is always the same."""
         generator = seeded(self.seed, number)
         real = self.pairs is not None and torch.rand((), generator=generator).item() < self.pair_share
-        cut = data.draw_cut(self.pairs.gt if real else self.photographs, self.size, generator, faithful=real)
-        if real:
-            return Sample(cut, Plan(real=True))
-        return Sample(cut, draw_plan(generator))
+        photographs = self.photographs if self.pairs is None or not real else self.pairs.gt
+        cut = data.draw_cut(photographs, self.size, generator, faithful=real)
+        return Sample(cut, Plan(real=True) if real else draw_plan(generator))
 
     def of(self, sample: Sample, *, lq: bool = False) -> data.Photographs:
-        """The pictures that a sample is cut from; `lq`: its damaged one."""
-        if not sample.plan.real:
+        """The photographs from which a sample is cut. lq: those of its damaged picture."""
+        if not sample.plan.real or self.pairs is None:
             return self.photographs
         return self.pairs.lq if lq else self.pairs.gt
 
     def batch(self, samples: list[Sample], device: str) -> Batch:
-        """The pictures themselves."""
+        """The pictures of the samples."""
         clean = data.stack_crops([data.take(self.of(sample), sample.cut, self.size) for sample in samples])
         lq = data.stack_crops(
             [data.take(self.of(sample, lq=True), sample.cut, self.size) for sample in samples]
@@ -78,10 +78,11 @@ class Sources:
 
 
 class Cache:
-    """Latents and LQ features of `count` samples in `folder`, for networks that do not learn.
+    """Latents and LQ features of `count` samples in `folder`, for frozen networks.
 
-    Values are kept in the dtype in which they were made, so that nothing is rounded. The LQ encoder itself is rounded to fp16 before its
-    features are made: that is what an exported file keeps of it, and what the next stage may begin with.
+    Values are stored in the dtype in which they are computed, so nothing is rounded. The LQ encoder's weights
+    are rounded to fp16 before its features are computed, because an exported file stores fp16, and the next
+    stage may start from that file.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Cache:
         self._hashes: dict[tuple[bool, bool, int], str] = {}
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> tuple[Held, dict]:
-        """This process's part of `count` random samples, as `loop.train` takes it."""
+        """This process's rows of `count` random samples, as `loop.train` takes them."""
         numbers = torch.randint(self.count, (count,), generator=generator)[distributed.rows(count)]
         return self.held(numbers.tolist()), {}
 
@@ -113,16 +114,21 @@ class Cache:
         return Held(self, tuple(self.sources.draw(number) for number in numbers))
 
     def values(self, kind: str, samples: tuple[Sample, ...], batch: Callable[[], Batch]) -> Tensor:
-        """`kind` "target" or "lq": latents; "feature": of the LQ encoder. What is not there yet is made of `batch`'s rows and written."""
+        """The values of `kind` for `samples`, stacked. Missing ones are computed from the rows of `batch()`
+        and written.
+
+        kind: "target" or "lq" for latents, "feature" for the LQ encoder's deepest feature.
+        """
         described = [self._describe(kind, sample) for sample in samples]
-        found = [self._read(kind, text) for text in described]
-        missing = [row for row, value in enumerate(found) if value is None]
+        read = [self._read(kind, text) for text in described]
+        found = {row: value for row, value in enumerate(read) if value is not None}
+        missing = [row for row in range(len(samples)) if row not in found]
         if missing:
             made = self._make(kind, batch(), missing)
             for row, value in zip(missing, made.cpu(), strict=True):
                 found[row] = value
                 self._write(kind, described[row], value)
-        return torch.stack(found).to(self.device)
+        return torch.stack([found[row] for row in range(len(samples))]).to(self.device)
 
     @torch.no_grad()
     def _make(self, kind: str, batch: Batch, rows: list[int]) -> Tensor:
@@ -154,14 +160,22 @@ class Cache:
             part.unlink(missing_ok=True)
 
     def _describe(self, kind: str, sample: Sample) -> str:
-        """Everything that the value comes from, as JSON."""
+        """Everything that a value depends on, as JSON."""
         plan, lq = sample.plan, kind != "target"
         recipe = plan.recipe if lq else plan.recipe.only(plan.kept)
-        return json.dumps({
-            "kind": "feature" if kind == "feature" else "latent", "picture": self._picture(sample, lq), "cut": _cut(sample.cut),
-            "size": self.sources.size, "recipe": recipe.to_json(), "look": plan.look.to_json(), "network": self._trunk if kind == "feature" else self._vae,
-            "dtype": str(fast_dtype(self.device)), "code": _code(),
-        }, sort_keys=True)  # fmt: skip
+        feature = kind == "feature"
+        described = {
+            "kind": "feature" if feature else "latent",
+            "picture": self._picture(sample, lq),
+            "cut": _cut(sample.cut),
+            "size": self.sources.size,
+            "recipe": recipe.to_json(),
+            "look": plan.look.to_json(),
+            "network": self._trunk if feature else self._vae,
+            "dtype": str(fast_dtype(self.device)),
+            "code": _code(),
+        }
+        return json.dumps(described, sort_keys=True)
 
     def _picture(self, sample: Sample, lq: bool) -> str:
         key = (sample.plan.real, lq and sample.plan.real, sample.cut.picture)
@@ -185,7 +199,7 @@ class Cache:
 
 
 class Held:
-    """Samples of a cache: what is on disk is read, and pictures are made only if something asks for them."""
+    """Samples of a cache. Values on disk are read, and pictures are made only on demand."""
 
     def __init__(self, cache: Cache, samples: tuple[Sample, ...]):
         self.cache, self.samples = cache, samples
@@ -208,11 +222,11 @@ def _round(network: nn.Module) -> None:
 
 
 def hash_of(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names, dtypes, shapes and bytes."""
+    """SHA-256 of the names, dtypes, shapes and bytes of tensors."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

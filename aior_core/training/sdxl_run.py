@@ -1,4 +1,5 @@
-"""From the command line to a trained SDXL restorer: the checkpoint it is for, where it starts, and the file that Load AIOR Restorer reads."""
+"""The command line for SDXL: reads a checkpoint, trains one stage, and writes the file that Load AIOR
+Restorer reads."""
 
 from __future__ import annotations
 
@@ -30,30 +31,33 @@ from .sdxl import (
     SDXL_STAGES,
     Base,
     SDXLNetworks,
+    SDXLStage,
     checkpointed,
     copy_encoder,
     predicted_noise,
     repair_sdxl,
 )
 from .sdxl_cache import Cache, Sources
-from .stages import FixedCrops, Logs, Stage
+from .stages import FixedCrops, Logs
 from .validation import PRESETS
 
 HEAD = 64
-"""Width of an attention head of DAFF, as published."""
+"""Width of DAFF's attention heads, as published."""
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
 Validate = Callable[[SDXLNetworks], Logs]
 
 
 def load_base(path: Path, size: int, prompt: str, device: str) -> Base:
-    """Read an SDXL checkpoint and encode the prompt and no words for pictures of `size`. Raises ValueError for another kind of checkpoint."""
+    """Read an SDXL checkpoint, and encode the prompt and the empty prompt for pictures of `size`. Raises
+    ValueError for another kind of checkpoint."""
     dtype = {"dtype": torch.bfloat16} if device == "cuda" else {}
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
         str(path), model_options=dtype, disable_dynamic=True
     )
     if not isinstance(model.model, comfy.model_base.SDXL) or clip is None or vae is None:
         raise ValueError(
-            f"training: {path.name} is no whole SDXL checkpoint; expected one with UNet, text encoders and autoencoder"
+            f"training: {path.name} is no whole SDXL checkpoint; expected one with UNet, text encoders and "
+            "autoencoder"
         )
     said = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True) for text in (prompt, "")]
     return make_base(model.model, vae.first_stage_model, *said, size=size)
@@ -67,7 +71,8 @@ def make_base(
     *,
     size: int,
 ) -> Base:
-    """A base from the host's model and autoencoder, and tokens and pooled vector of the prompt and of no words."""
+    """A base from ComfyUI's model and autoencoder. said, nothing: tokens and pooled vector of the prompt and
+    of the empty prompt."""
     labels = [
         model.encode_adm(pooled_output=pooled, width=size, height=size).float()
         for _, pooled in (said, nothing)
@@ -87,7 +92,8 @@ def make_base(
 
 
 def config_for(base: Base) -> RestorerConfig:
-    """UniLDiff's widths for SDXL (unildiff.md section 2), in the same proportions for any other of its build; DAFF in the paper's mode."""
+    """UniLDiff's widths for SDXL (`docs/method.md`, section 8), or the same proportions for a narrower build.
+    DAFF is in the paper's mode."""
     encoder = base.vae.encoder
     widths = tuple(level.block[-1].conv2.out_channels for level in encoder.down)
     blocks = tuple(len(level.block) for level in encoder.down)
@@ -97,21 +103,35 @@ def config_for(base: Base) -> RestorerConfig:
         family=SDXL,
         prior=PriorConfig(kind="kl", widths=widths, blocks=blocks, plain=(), place_width=0),
         daff=DAFFConfig(
-            mode="paper", unet_width=unet_width, condition_width=widths[-1], width=width, heads=width // HEAD, mlp_ratio=4.0, patch=1,
+            mode="paper",
+            unet_width=unet_width,
+            condition_width=widths[-1],
+            width=width,
+            heads=width // HEAD,
+            mlp_ratio=4.0,
+            patch=1,
             condition_norm="group",
         ),
-        # No tone curve: nothing is known of it on SDXL.
-        daem=DAEMConfig(decoder_widths=widths, skip_widths=widths, widths=tuple(max(16, w // 4) for w in widths), prior_width=widths[-1], tone_width=0),
-    )  # fmt: skip
+        # No tone curve: it has not been tried with SDXL.
+        daem=DAEMConfig(
+            decoder_widths=widths,
+            skip_widths=widths,
+            widths=tuple(max(16, w // 4) for w in widths),
+            prior_width=widths[-1],
+            tone_width=0,
+        ),
+    )
 
 
 def build(
     base: Base, start: list[Path], *, seed: int = 0, with_unet: bool = False
 ) -> tuple[SDXLNetworks, RestorerConfig]:
-    """The restorer on its base: from `start` (checkpoints of training, restorer files, published ones; later ones win), the rest from nothing.
+    """The restorer on its base.
 
-    The LQ encoder begins as the base's own encoder, DAFF's and DAEM's outputs at zero, so that nothing is changed at first.
-    Raises ValueError for a file of another config.
+    start: files whose weights are loaded; later files win. Each is a training checkpoint, a restorer file or
+    a published checkpoint. What none of them has starts untrained: the LQ encoder as the base's encoder, and
+    the outputs of DAFF and DAEM at zero, so that nothing changes at first. Raises ValueError for a file with
+    another config.
     """
     tensors: dict[str, Tensor] = {}
     config = config_for(base)
@@ -127,10 +147,12 @@ def build(
         daem = found.daem or config.daem
         config = replace(config, daff=found.daff, daem=daem, calibration=found.calibration)
         tensors |= {key: value.float() for key, value in state.items()}
+    daem = config.daem
+    assert daem is not None
     networks = SDXLNetworks(
         PriorEncoder(config.prior),
         DAFF(config.daff),
-        DAEM(config.daem, kinds=config.kinds, calibration=config.calibration),
+        DAEM(daem, kinds=config.kinds, calibration=config.calibration),
         base,
         with_unet=with_unet,
     )
@@ -149,8 +171,9 @@ def build(
     return networks, config
 
 
-def stage_of(options: argparse.Namespace) -> Stage:
-    """The stage that the command line names, with its crops and, where asked for, the UNet among what it trains."""
+def stage_of(options: argparse.Namespace) -> SDXLStage:
+    """The stage that the command line names, with its crops and, where asked for, the UNet among what it
+    trains."""
     name = f"fusion-{options.phase}" if options.stage == "fusion" else options.stage
     if name not in SDXL_STAGES:
         raise ValueError(f"training: there is no stage {name} at SDXL's scale; expected fusion or detail")
@@ -161,7 +184,8 @@ def stage_of(options: argparse.Namespace) -> Stage:
 
 
 def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None) -> Path | None:
-    """Train one stage and write the restorer; returns its file, or None where the session ended before the stage did."""
+    """Train one stage and write the restorer; returns its file, or None where the session ended before the
+    stage did."""
     stage = stage_of(options)
     base = base or load_base(options.checkpoint, options.crop, options.prompt, device)
     networks, config = build(base, options.start, seed=options.seed, with_unet="unet" in stage.trains)
@@ -169,9 +193,16 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
         checkpointed(base.unet)
     pictures = load_pictures(options)
     settings = loop.Options(
-        options.out, options.minutes, options.seed, device, options.batch_scale, learning_rate_scale=options.learning_rate,
-        pair_share=options.pair_share, save_seconds=options.save_seconds, session_minutes=options.session,
-    )  # fmt: skip
+        options.out,
+        options.minutes,
+        options.seed,
+        device,
+        options.batch_scale,
+        learning_rate_scale=options.learning_rate,
+        pair_share=options.pair_share,
+        save_seconds=options.save_seconds,
+        session_minutes=options.session,
+    )
     validate = validation(stage, pictures.held_out, options.crop)
     say = functools.partial(print, flush=True)
     draw = None
@@ -181,12 +212,13 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
         )
         draw = Cache(options.cache, networks, sources, options.cache_crops, device, say).draw
         stage = replace(stage, cached=True)
+    # The loop takes any `Parts`; its annotations name those of the compact model.
     loop.train(
-        networks,
+        networks,  # type: ignore[arg-type]
         stage,
         pictures.photographs,
         settings,
-        validate=validate,
+        validate=validate,  # type: ignore[arg-type]
         say=say,
         pairs=pictures.pairs,
         draw=draw,
@@ -196,17 +228,16 @@ def run_sdxl(options: argparse.Namespace, device: str, base: Base | None = None)
         return None
     state = {key: value for key, value in networks.state_dict().items() if not key.startswith("unet.")}
     name = options.target / f"{options.name}_{stage.name}"
-    note = (
-        options.note
-        or f"{stage.name}, {options.minutes:g} minutes on {options.checkpoint.name if options.checkpoint else 'a given base'}"
-    )
+    given = options.checkpoint.name if options.checkpoint else "a given base"
+    note = options.note or f"{stage.name}, {options.minutes:g} minutes on {given}"
     written = save_weights(name, state, {**describe(config), "training": note}, max_bytes=sys.maxsize)[0]
     say(f"{written}: {written.stat().st_size / 2**20:.0f} MiB")
     return written
 
 
-def validation(stage: Stage, held_out: data.Photographs, size: int) -> Validate | None:
-    """A function of the networks: for fusion the L1 of eps, for detail dB per damage; on held-out pictures, always the same draws."""
+def validation(stage: SDXLStage, held_out: data.Photographs, size: int) -> Validate | None:
+    """A function of the networks: for fusion the L1 of eps, for detail dB per damage; on held-out pictures,
+    always the same draws."""
     if not held_out.pictures:
         return None
     crops = [data.centre_crop(picture, size) for picture in held_out.pictures[:8]]
@@ -215,7 +246,7 @@ def validation(stage: Stage, held_out: data.Photographs, size: int) -> Validate 
 
 @torch.no_grad()
 def noise_error(crops: list[Tensor], networks: SDXLNetworks) -> Logs:
-    """Mean L1 of the predicted noise over pictures and timesteps, damages and noise from a fixed seed."""
+    """Mean L1 of the predicted noise over pictures and timesteps. The seed is fixed."""
     base, generator = networks.base, torch.Generator().manual_seed(17)
     errors = []
     for crop in crops:

@@ -27,7 +27,8 @@ def _decibels(picture: Tensor, reference: Tensor) -> float:
 def autoencoder_psnr(networks: Networks, photographs: Photographs, size: int = 192) -> Logs:
     """The dB of plain encoding and decoding, averaged over the middle `size` x `size` pixels of the
     pictures."""
-    crops = [centre_crop(p, size) for p in photographs.pictures]
+    device = next(networks.vae.parameters()).device
+    crops = [centre_crop(p, size).to(device) for p in photographs.pictures]
     total = sum(_decibels(networks.vae.decode(networks.vae.encode(c)), c) for c in crops)
     return {"plain": total / len(crops)}
 

@@ -1,4 +1,5 @@
-"""One live server with the bundled weights and one browser for the tests in the real front end: `python3 aior.py test --browser`.
+"""One live server with the bundled weights and one browser for the tests in the real front end: `python3
+aior.py test --browser`.
 
 What they saw lies in the folder of --screenshots afterwards, for a person to look at.
 """
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def server(request, comfyui: Path, tmp_path_factory) -> Iterator[Server]:
-    """A server on the CPU in folders of its own, with live previews, and every file there that a workflow names."""
+    """A server on the CPU with folders of its own, previews, and every file that a workflow names."""
     if not request.config.getoption("--browser"):
         pytest.skip("opens a browser and takes ten minutes: python3 aior.py test --browser")
     if missing():

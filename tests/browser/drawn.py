@@ -1,4 +1,4 @@
-"""Where the front end has drawn things, in the coordinates of the graph, for both of its ways to draw nodes."""
+"""Where the front end draws things, in coordinates of the graph, on the canvas and in Nodes 2.0."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ _NODES = """() => {
     const pen = document.createElement('canvas').getContext('2d')
     pen.font = `${LiteGraph.NODE_TEXT_SIZE}px ${LiteGraph.NODE_FONT}`
     return app.graph._nodes.map(node => {
-        const box = modern ? document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect() : null
-        const width = box ? box.width / scale : node.size[0], height = box ? box.height / scale : node.size[1] + title
+        const shown = modern ? document.querySelector(`[data-node-id="${node.id}"]`) : null
+        const box = shown?.getBoundingClientRect()
+        const width = box ? box.width / scale : node.size[0]
+        const height = box ? box.height / scale : node.size[1] + title
         const [x, y] = [node.pos[0], node.pos[1] - title]
         // The title begins behind the dot that folds the node.
-        return [String(node.id), node.type, node.getTitle(), x, y, x + width, y + height, pen.measureText(node.getTitle()).width, width - title - 10]
+        const titleWidth = pen.measureText(node.getTitle()).width
+        return [String(node.id), node.type, node.getTitle(), x, y, x + width, y + height, titleWidth,
+                width - title - 10]
     })
 }"""
-_NOTES = """() => [...document.querySelectorAll('.comfy-markdown, .comfy-markdown-content, .comfy-markdown .tiptap')]
+_NOTES = """() => [...document.querySelectorAll(
+        '.comfy-markdown, .comfy-markdown-content, .comfy-markdown .tiptap')]
     .filter(note => note.offsetParent).map(note => {
         const text = document.createRange(), scale = app.canvas.ds.scale
         text.selectNodeContents(note)
-        return [note.innerText, text.getBoundingClientRect().height / scale, note.getBoundingClientRect().height / scale]
+        return [note.innerText, text.getBoundingClientRect().height / scale,
+                note.getBoundingClientRect().height / scale]
     })"""
 _GROUPS = """() => app.graph._groups.map(group => {
     const pen = document.createElement('canvas').getContext('2d')
@@ -35,7 +41,10 @@ _LINKS = "() => [...app.graph.links.values()].map(link => [String(link.origin_id
 
 @dataclass(frozen=True)
 class Box:
-    """Something rectangular with its title; `title_width` is that of the text as drawn, `title_room` what there is for it."""
+    """A rectangle with a title.
+
+    `title_width` is the width of the drawn text, `title_room` the space for it.
+    """
 
     id: str
     kind: str
@@ -90,7 +99,11 @@ def notes(front: FrontEnd) -> list[tuple[str, float, float]]:
 
 
 def contrast(color: str, share: float = 0.4375, ground: int = 0x1C) -> float:
-    """WCAG's contrast of a group's title and its bar: the title has the group's colour, the bar `share` of it over the dark canvas (two layers of a quarter)."""
+    """WCAG's contrast of a group's title with its bar.
+
+    The title has the group's colour. The bar has `share` of it over the dark canvas (two layers of a
+    quarter).
+    """
     values = [int(color.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
 
     def luminance(rgb: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""What the workflows of the pack read, small: pictures, folders of them, pairs, a clip, an upscale model, under the names they ask for."""
+"""Small inputs for the workflows: pictures, folders, pairs, a clip and an upscale model, by their names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def photograph(name: str = RAINY) -> Image.Image:
 
 
 def provide(workflow: dict, inputs: Path, models: Path) -> None:
-    """Write the files that the workflow's loaders name. Raises KeyError for a loader that nothing is known about."""
+    """Write the files that the workflow's loaders name. Raises KeyError for an unknown loader."""
     linked = {(link[1], link[2]) for link in workflow["links"]}
     for node in workflow["nodes"]:
         name = (node.get("widgets_values") or [None])[0]

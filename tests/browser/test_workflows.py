@@ -1,4 +1,4 @@
-"""Every workflow of the pack in the real front end: dropped on the canvas, looked at, and run by the Run button on small pictures."""
+"""Every workflow in the front end: dropped on the canvas, checked, and run with the Run button."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ FILES = workflow_files()
 NOTES = {"MarkdownNote", "Note"}
 SECONDS = 240
 CONTRAST = 2.5
-"""Of a group's title, which is drawn in the group's own colour over it: ComfyUI's own palette has 1.9 to 2.9."""
-REGISTERED = "() => app.graph._nodes.filter(node => !LiteGraph.registered_node_types[node.type]).map(node => node.type)"
+"""Least contrast of a group's title with its bar. ComfyUI's own palette has 1.9 to 2.9."""
+REGISTERED = (
+    "() => app.graph._nodes.filter(node => "
+    "!LiteGraph.registered_node_types[node.type]).map(node => node.type)"
+)
 FLAGGED = "() => app.graph._nodes.filter(node => node.has_errors).map(node => node.type)"
 MINUTES = """() => {
     for (const node of app.graph._nodes.filter(node => node.type === 'AIOR_TrainRestorer')) {
@@ -27,7 +30,8 @@ MINUTES = """() => {
 }"""
 SHOWN = """() => app.graph._nodes.map(node => [String(node.id), {
     pictures: (node.imgs ?? []).map(image => image.naturalWidth),
-    films: (node.widgets ?? []).flatMap(widget => [...(widget.element?.querySelectorAll('video') ?? [])].map(film => film.videoWidth)),
+    films: (node.widgets ?? []).flatMap(
+        widget => [...(widget.element?.querySelectorAll('video') ?? [])].map(film => film.videoWidth)),
     texts: (node.widgets ?? []).map(widget => String(widget.value)),
 }])"""
 
@@ -39,7 +43,7 @@ def reopen(front: FrontEnd, path: Path) -> None:
 
 
 def check_layout(front: FrontEnd) -> None:
-    """What a person minds on a canvas: nodes over each other, links that go back, cut titles, nodes beside their groups, groups that cannot be read."""
+    """Faults of a layout: overlaps, links to the left, cut titles, nodes outside groups, titles."""
     nodes, groups = drawn.nodes(front), drawn.groups(front)
     for a, b in itertools.combinations(nodes.values(), 2):
         assert not a.overlaps(b), f"{a.title} and {b.title} overlap: {a} {b}"
@@ -71,7 +75,7 @@ def check_layout(front: FrontEnd) -> None:
 
 
 def check_results(front: FrontEnd) -> int:
-    """What the nodes made in the last run, by its history, is seen on them: pictures and texts; returns how many pictures."""
+    """Check that the nodes show the pictures and texts of the last run. Returns the number of pictures."""
     outputs = next(iter(front.client.json("/history?max_items=1").values()))["outputs"]
     kinds = {node.id: node.kind for node in drawn.nodes(front).values()}
     seen = 0
@@ -92,7 +96,7 @@ def check_results(front: FrontEnd) -> int:
 
 
 def pictures_on(front: FrontEnd, node: str, what: str, wanted: int, patience: int = 50) -> list[int]:
-    """The widths of the pictures on a node, when `wanted` of them are loaded, or after ten seconds as they are."""
+    """The widths of the pictures on a node, once `wanted` are loaded, or after ten seconds."""
     for _ in range(patience):
         sizes = dict(front.page.evaluate(SHOWN))[node][what]
         if len(sizes) >= wanted and all(sizes):

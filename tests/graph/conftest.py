@@ -104,7 +104,7 @@ def comfy_host(comfyui: Path) -> Host:
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The server's models folder, empty: a file put into `models_folder / "upscale_models"` is found by its loader."""
+    """The server's models folder, empty. Loaders find files that a test puts into it."""
     folder = tmp_path_factory.mktemp("models")
     for name in ("upscale_models", "checkpoints", "vae", "loras"):
         (folder / name).mkdir()
@@ -125,7 +125,7 @@ def weights(models_folder: Path) -> str:
 def server(
     comfy_host: Host, models_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The one server: CPU, a free port, its own folders, live previews, and the nodes of `host_nodes`, which only tests have."""
+    """The server of all tests: on the CPU, with its own folders, previews, and the nodes of `host_nodes`."""
     folder = tmp_path_factory.mktemp("comfyui")
     places = folder / "places.yaml"
     # JSON is YAML, and knows how to quote a path.

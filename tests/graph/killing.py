@@ -17,7 +17,7 @@ MARK = "AIOR_TEST_MARK"
 
 
 class Command:
-    """`aior.py restore` with further arguments under `python`; `temporary` is its folder for temporary files."""
+    """`aior.py restore` under `python`, with `temporary` as its folder for temporary files."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ def save_sdxl_restorer(folder) -> str:
 
 
 def expect(comfy, graph, *patterns: str) -> None:
-    """The prompt must end with an error that matches all `patterns`, and the server must answer the next one."""
+    """The prompt ends with an error that matches all `patterns`, and the server answers the next prompt."""
     text = str(comfy.error(graph.prompt))
     for pattern in patterns:
         assert re.search(pattern, text, re.IGNORECASE), text
@@ -98,7 +98,7 @@ def test_a_prior_of_another_size_in_the_sampler_and_in_ksampler(comfy, weights):
 
 
 def test_a_latent_of_stable_diffusion_1(comfy, graph, weights):
-    """An SD1.5 latent has 4 channels; EmptyLatentImage would be widened by the host, so it is filled first."""
+    """An SD1.5 latent has 4 channels. It is filled first, because ComfyUI widens an empty latent."""
     walk = start(graph, comfy.upload_array(photograph(64, 64)), weights)
     empty = graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)
     noisy = graph.add(

@@ -1,4 +1,4 @@
-"""The weights that ship: every workflow runs with them and makes a damaged photograph better, and so does the command."""
+"""The bundled weights: with them every workflow and the command improve a damaged photograph."""
 
 from __future__ import annotations
 

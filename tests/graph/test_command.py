@@ -1,4 +1,4 @@
-"""`aior.py restore` as a person calls it, on a workflow of core nodes, and the server fixture's own promises."""
+"""`aior.py restore` on a workflow of core nodes, and what the server fixture promises."""
 
 import json
 import subprocess

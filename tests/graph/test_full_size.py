@@ -1,6 +1,8 @@
-"""SDXL in full size, once, for who asks: `python3 aior.py test --full-size`. 7 GB on disk for a while, and 20 GB of memory.
+"""SDXL in full size, once, for who asks: `python3 aior.py test --full-size`. 7 GB on disk for a while, and 20
+GB of memory.
 
-A checkpoint of random weights in the real layout, read by the stock loader; a restorer of UniLDiff's exact shapes; a small picture.
+A checkpoint of random weights in the real layout, read by the stock loader; a restorer of UniLDiff's exact
+shapes; a small picture.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from safetensors.torch import save_file
 
 Shapes = dict[str, tuple[int, ...]]
 VAE = {
-    "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
+    "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
+    "ch_mult": [1, 2, 4, 4],
     "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
 }  # fmt: skip
 
@@ -40,10 +43,14 @@ def denoiser_and_autoencoder() -> Shapes:
 
     with torch.device("meta"):
         unet = UNetModel(
-            image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[2, 2, 2], channel_mult=[1, 2, 4],
-            num_heads=-1, num_head_channels=64, transformer_depth=[0, 0, 2, 2, 10, 10], transformer_depth_middle=10,
-            transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], context_dim=2048, adm_in_channels=2816, num_classes="sequential",
-            use_spatial_transformer=True, use_linear_in_transformer=True, legacy=False, device="meta", operations=comfy.ops.disable_weight_init,
+            image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[2, 2, 2],
+            channel_mult=[1, 2, 4],
+            num_heads=-1, num_head_channels=64, transformer_depth=[0, 0, 2, 2, 10, 10],
+            transformer_depth_middle=10,
+            transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], context_dim=2048, adm_in_channels=2816,
+            num_classes="sequential",
+            use_spatial_transformer=True, use_linear_in_transformer=True, legacy=False, device="meta",
+            operations=comfy.ops.disable_weight_init,
         )  # fmt: skip
         vae = AutoencoderKL(ddconfig=VAE, embed_dim=4)
     return {**shapes_of(unet, "model.diffusion_model."), **shapes_of(vae, "first_stage_model.")}
@@ -93,7 +100,10 @@ def text_encoders() -> Shapes:
 
 
 def filled(shapes: Shapes) -> dict[str, torch.Tensor]:
-    """Random fp16 weights that keep activations near 1. All are cut from one run of numbers: billions of draws would take minutes."""
+    """Random fp16 weights that keep activations near 1.
+
+    They repeat, because billions of draws take minutes.
+    """
     numbers = torch.randn(30_000_001, generator=torch.Generator().manual_seed(0))
     made, place = {}, 0
     for key, shape in shapes.items():
@@ -149,14 +159,17 @@ def test_full_size(comfy, graph, files, capsys):
     loaded = add("AIOR_LoadRestorer", file=restorer)
     words = [add("CLIPTextEncode", clip=sdxl.out(1), text=text).out(0) for text in ("a street", "")]
     prior = add("AIOR_EncodePrior", restorer=loaded.out(0), vae=sdxl.out(2), image=photo.out(0), tile=0)
-    sampler = add("AIOR_DAFFSampler", model=sdxl.out(0), restorer=loaded.out(0), prior=prior.out(0), positive=words[0], negative=words[1],
+    sampler = add("AIOR_DAFFSampler", model=sdxl.out(0), restorer=loaded.out(0), prior=prior.out(0),
+    positive=words[0], negative=words[1],
                   **{**SAMPLER, "steps": 2, "cfg": 5.0, "scheduler": "ddim_uniform"})  # fmt: skip
-    decoded = add("AIOR_DecodeDAEM", samples=sampler.out(0), vae=sdxl.out(2), restorer=loaded.out(0), prior=prior.out(0), strength=1.0, tile=0,
+    decoded = add("AIOR_DecodeDAEM", samples=sampler.out(0), vae=sdxl.out(2), restorer=loaded.out(0),
+    prior=prior.out(0), strength=1.0, tile=0,
                   color_fix="none")  # fmt: skip
     add("SaveImage", images=decoded.out(0), filename_prefix="full")
     (out,) = comfy.pictures(comfy.run(graph.prompt))
     assert out.shape == (128, 192, 3) and out.std() > 0.01
     with capsys.disabled():
         print(
-            f"\nSDXL in full size, 192x128 pixels, 2 steps at CFG 5 on the CPU: peak memory of the server {peak_gib(comfy.server.process.pid):.1f} GiB"
+            f"\nSDXL in full size, 192x128 pixels, 2 steps at CFG 5 on the CPU: peak memory of the "
+            f"server {peak_gib(comfy.server.process.pid):.1f} GiB"
         )

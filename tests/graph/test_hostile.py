@@ -1,4 +1,4 @@
-"""What a prompt can bring that no person means: each ends in a right picture or in a sentence, and the server goes on."""
+"""Prompts that no user would send: each ends in a correct picture or an error, and the server goes on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def ids(prompt: dict, kind: str) -> str:
 
 
 def alone(prompt: dict, node: str, changes: dict) -> dict:
-    """The prompt with some of a node's inputs changed, and of it what that node and one that shows it need."""
+    """The prompt with changed inputs of a node, reduced to that node, its sources and an output."""
     prompt = copy.deepcopy(prompt)
     prompt[node]["inputs"] |= changes
     wanted, kept = [node], {}
@@ -290,8 +290,10 @@ def test_a_link_out_of_the_models_folder(comfy, everything, models_folder, serve
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"{}", b"[]", b"null", b"{", b'{"prompt": null}', b'{"prompt": []}', b'{"prompt": {"1": 3}}', b'{"prompt": {"1": {"class_type": "AIOR_EncodePrior"}}}',
-    b'{"prompt": {"1": {"class_type": "AIOR_EncodePrior", "inputs": []}}}', b'{"prompt": {"1": {"class_type": 3, "inputs": {}}}}', b"[" * 100_000, b"\xff\xfe\x00",
+    b"", b"{}", b"[]", b"null", b"{", b'{"prompt": null}', b'{"prompt": []}', b'{"prompt": {"1": 3}}',
+    b'{"prompt": {"1": {"class_type": "AIOR_EncodePrior"}}}',
+    b'{"prompt": {"1": {"class_type": "AIOR_EncodePrior", "inputs": []}}}',
+    b'{"prompt": {"1": {"class_type": 3, "inputs": {}}}}', b"[" * 100_000, b"\xff\xfe\x00",
 ], ids=lambda body: repr(body[:40]))  # fmt: skip
 def test_bodies_that_are_no_prompt(comfy, everything, body):
     with pytest.raises(urllib.error.HTTPError) as caught:

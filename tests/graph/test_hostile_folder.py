@@ -1,4 +1,4 @@
-"""A folder of sixty entries as people have them, through the command: what can be read is restored as it looks, the rest is named."""
+"""The command on a folder with sixty entries: readable pictures are restored, the others named."""
 
 from __future__ import annotations
 

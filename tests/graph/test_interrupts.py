@@ -84,7 +84,8 @@ def test_interrupts_at_random_moments(comfy, weights, stress):
             image.load()
     grown = resident(comfy) - level
     print(
-        f"{len(waits)} interrupted, {finished} finished first; longest wait {max(waits):.2f} s; in {sorted(set(nodes))}; memory {grown:+.0f} MiB"
+        f"{len(waits)} interrupted, {finished} finished first; longest wait {max(waits):.2f} s; in "
+        f"{sorted(set(nodes))}; memory {grown:+.0f} MiB"
     )
     assert len(waits) >= 3 and {"AIOR_DAFFSampler", "AIOR_DecodeDAEM"} & set(nodes)
     assert max(waits) < SOON * (5 if not stress else 10)

@@ -1,6 +1,8 @@
-"""kill -9 of a folder's restoration at random moments: the next call finishes the rest, and nothing is broken, lost or left behind.
+"""kill -9 of a folder's restoration at random moments: the next call finishes the rest, and nothing is
+broken, lost or left behind.
 
-Two kills by default, twenty with --stress. Only Linux ends a server with its dead command and has files without a name.
+Two kills by default, twenty with --stress. Only Linux ends a server with its dead command and has files
+without a name.
 """
 
 from __future__ import annotations
@@ -78,7 +80,10 @@ def check_two_results(source: Path, out: Path) -> None:
 
 @pytest.fixture(params=["two results", "restore"])
 def case(request, stress, tmp_path):
-    """Arguments of the command and a check of one picture's results; the pictures lie in `tmp_path / "in"`."""
+    """Arguments of the command, and a check of one picture's results.
+
+    The pictures are in `tmp_path / "in"`.
+    """
     restores = request.param == "restore"
     if restores and not stress:
         pytest.skip("with --stress only: minutes")
@@ -126,7 +131,8 @@ def test_a_killed_restoration_goes_on(case, stress, tmp_path):
             (out / name).unlink()
         before = snapshot(out)
         command = Command(tmp_path / "in", "-o", out, *arguments, temporary=temporary)
-        # Every other kill comes before the first picture or soon after, the others between the pictures that follow.
+        # Every other kill comes before the first picture or soon after, the others between the pictures that
+        # follow.
         moment = chance.uniform(0, 10)
         if kills % 2:
             new = chance.randint(1, 4)

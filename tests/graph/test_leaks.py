@@ -1,4 +1,4 @@
-"""Prompt after prompt, the server's memory stays where it was: 12 prompts, 50 and the bundled weights too with --stress."""
+"""The server's memory does not grow over 12 prompts; with --stress 50, and the bundled weights too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def resident(server) -> int:
 
 
 def after_each(comfy, name: str, file: str, prompts: int) -> list[int]:
-    """Resident memory after each of so many prompts that differ in their seed: each samples, decodes, reports and saves."""
+    """Resident memory after each of `count` prompts that sample, decode, report and save."""
     sizes = []
     for seed in range(prompts):
         graph = Graph()
@@ -44,7 +44,8 @@ def after_each(comfy, name: str, file: str, prompts: int) -> list[int]:
 def require_level(sizes: list[int]) -> None:
     told = ", ".join(f"{size / 2**20:.0f}" for size in sizes)
     print(
-        f"resident MB after each prompt: {told}; after the fifth {(max(sizes[SETTLED:]) - sizes[SETTLED - 1]) / 2**20:+.1f}"
+        f"resident MB after each prompt: {told}; after the fifth "
+        f"{(max(sizes[SETTLED:]) - sizes[SETTLED - 1]) / 2**20:+.1f}"
     )
     assert max(sizes[SETTLED:]) - sizes[SETTLED - 1] < MOST_GROWTH, told
 

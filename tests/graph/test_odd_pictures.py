@@ -1,4 +1,4 @@
-"""Pictures and latents that no node should send and some do, and files of every kind: a right picture, or a sentence."""
+"""Odd pictures, latents and files: each gives a correct picture or an error message."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ RIGHT = {
 }
 """Odd pictures that are pictures, and how many channels come out."""
 WRONG = {
-    "five channels": "1 to 4 channels", "no batch": "shape B H W C", "video": "shape B H W C", "empty batch": "batch is empty", "no width": "batch is empty",
-    "no channels": "1 to 4 channels", "bytes": "torch.uint8", "bool": "torch.bool", "nan": "NaN", "inf": "infinite", "huge": "NaN or infinite", "none": "IMAGE", "text": "IMAGE",
+    "five channels": "1 to 4 channels", "no batch": "shape B H W C", "video": "shape B H W C",
+    "empty batch": "batch is empty", "no width": "batch is empty",
+    "no channels": "1 to 4 channels", "bytes": "torch.uint8", "bool": "torch.bool", "nan": "NaN",
+    "inf": "infinite", "huge": "NaN or infinite", "none": "IMAGE", "text": "IMAGE",
     "list": "IMAGE",
 }  # fmt: skip
 
@@ -40,8 +42,10 @@ def test_odd_pictures(comfy, graph, weights, kind):
     text = said(comfy, graph.prompt) if kind in WRONG else ""
     if kind in WRONG:
         assert re.search(f"Encode Degradation Prior.*{WRONG[kind]}", text), text
-        for node, inputs in (("AIOR_Degrade", {"image": odd, "degradation": "noise", "severity": 0.5, "seed": 1}), ("AIOR_Measure", {
-            "reference": odd, "image": odd, "border": 0, "channel": "rgb", "perceptual": False, "error_gain": 8.0})):  # fmt: skip
+        for node, inputs in (("AIOR_Degrade", {"image": odd, "degradation": "noise", "severity": 0.5,
+        "seed": 1}), ("AIOR_Measure", {
+            "reference": odd, "image": odd, "border": 0, "channel": "rgb", "perceptual": False,
+            "error_gain": 8.0})):  # fmt: skip
             graph = Graph()
             graph.add("AIORTest_OddImage", kind=kind, height=37, width=43)
             graph.add("PreviewAny", source=graph.add(node, **inputs).out(0))
@@ -76,7 +80,8 @@ def test_a_list_of_pictures_goes_through_one_by_one(comfy, graph, weights):
 
 
 @pytest.mark.parametrize("kind", [
-    "empty batch", "one side", "video", "nan", "bytes", "no samples", "text", "none", "wrong mask", "double", "wrong index",
+    "empty batch", "one side", "video", "nan", "bytes", "no samples", "text", "none", "wrong mask", "double",
+    "wrong index",
 ])  # fmt: skip
 def test_odd_latents(comfy, graph, weights, kind):
     walk = start(graph, comfy.upload_array(photograph(32, 40)), weights)
@@ -133,10 +138,13 @@ def files() -> dict[str, bytes]:
     grey = numpy.rint(photograph(40, 48, 1)[..., 0] * 255).astype(numpy.uint8)
     color = numpy.rint(photograph(40, 48) * 255).astype(numpy.uint8)
     pictures = {
-        "grey.png": Image.fromarray(grey), "grey_alpha.png": Image.merge("LA", (Image.fromarray(grey), Image.fromarray(255 - grey))),
+        "grey.png": Image.fromarray(grey), "grey_alpha.png": Image.merge("LA", (Image.fromarray(grey),
+        Image.fromarray(255 - grey))),
         "palette.png": Image.fromarray(color).quantize(17), "one_bit.png": Image.fromarray(grey).convert("1"),
-        "rgba.png": Image.fromarray(numpy.dstack([color, grey])), "sixteen.png": Image.fromarray(grey.astype(numpy.uint16) * 257),
-        "cmyk.jpg": Image.fromarray(color).convert("CMYK"), "grey.jpg": Image.fromarray(grey), "moving.gif": Image.fromarray(color), "float.tiff": Image.fromarray(grey / 255.0),
+        "rgba.png": Image.fromarray(numpy.dstack([color, grey])),
+        "sixteen.png": Image.fromarray(grey.astype(numpy.uint16) * 257),
+        "cmyk.jpg": Image.fromarray(color).convert("CMYK"), "grey.jpg": Image.fromarray(grey),
+        "moving.gif": Image.fromarray(color), "float.tiff": Image.fromarray(grey / 255.0),
     }  # fmt: skip
     made = {}
     for name, picture in pictures.items():

@@ -1,4 +1,5 @@
-"""Graphs nobody thought of: whatever sizes, settings and dtypes meet, a picture of the right size comes out or a sentence does.
+"""Graphs nobody thought of: whatever sizes, settings and dtypes meet, a picture of the right size comes out
+or a sentence does.
 
 A dozen by default, 300 with --stress.
 """
@@ -67,14 +68,21 @@ def plans() -> st.SearchStrategy[Plan]:
     shares = st.floats(0, 1)
     return st.builds(
         Plan,
-        height=st.integers(8, 220), width=st.integers(8, 220), channels=st.sampled_from([3, 3, 4]), batch=st.integers(1, 3),
-        weights=st.sampled_from(sorted(DTYPES)), encode_tile=tiles, decode_tile=tiles, smooth=st.integers(0, 3),
+        height=st.integers(8, 220), width=st.integers(8, 220), channels=st.sampled_from([3, 3, 4]),
+        batch=st.integers(1, 3),
+        weights=st.sampled_from(sorted(DTYPES)), encode_tile=tiles, decode_tile=tiles, smooth=st.integers(0,
+        3),
         own_sampler=st.booleans(), steps=st.integers(1, 3), cfg=st.sampled_from([0.0, 1.0, 1.0, 2.5, 30.0]),
-        sampler_name=st.sampled_from(["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_sde", "lcm", "uni_pc", "ddim", "res_multistep"]),
-        scheduler=st.sampled_from(["simple", "normal", "karras", "sgm_uniform", "ddim_uniform", "beta", "linear_quadratic", "kl_optimal"]),
-        denoise=st.floats(0.01, 1), strength=st.floats(0, 2), start_point=st.sampled_from(["noise"] * 5 + ["lq"] * 4 + ["lq_official"]),
-        fidelity=shares, tile=tiles, noise=st.sampled_from(["per picture", "same for all"]), start_percent=shares, end_percent=shares,
-        masked=st.booleans(), detail=st.floats(0, 2), color_fix=st.sampled_from(["none", "wavelet", "adain"]), kept=shares,
+        sampler_name=st.sampled_from(["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_sde", "lcm",
+        "uni_pc", "ddim", "res_multistep"]),
+        scheduler=st.sampled_from(["simple", "normal", "karras", "sgm_uniform", "ddim_uniform", "beta",
+        "linear_quadratic", "kl_optimal"]),
+        denoise=st.floats(0.01, 1), strength=st.floats(0, 2),
+        start_point=st.sampled_from(["noise"] * 5 + ["lq"] * 4 + ["lq_official"]),
+        fidelity=shares, tile=tiles, noise=st.sampled_from(["per picture", "same for all"]),
+        start_percent=shares, end_percent=shares,
+        masked=st.booleans(), detail=st.floats(0, 2), color_fix=st.sampled_from(["none", "wavelet", "adain"]),
+        kept=shares,
     )  # fmt: skip
 
 
@@ -174,5 +182,6 @@ def test_any_graph_ends_in_a_picture_or_a_sentence(comfy, weights, stress):
 
     holds()
     print(f"{ends['pictures']} pictures, {ends['sentences']} documented errors")
-    # Hypothesis likes the ends of ranges: sides below 16 and the start point that is for SDXL come up in a third of the graphs.
+    # Hypothesis likes the ends of ranges: sides below 16 and the start point that is for SDXL come up in a
+    # third of the graphs.
     assert ends["pictures"] > ends["sentences"]

@@ -1,4 +1,5 @@
-"""`aior.py restore --ray` on local Ray clusters: the same files as one process makes, and nothing lost when a worker dies.
+"""`aior.py restore --ray` on local Ray clusters: the same files as one process makes, and nothing lost when a
+worker dies.
 
 Ray is an optional extra that the host's Python does not have. To run these tests, name a Python that has it:
 
@@ -53,7 +54,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def single(source, tmp_path_factory) -> Path:
-    """The results of one process, with the threads that each of two workers has: sums of another order round differently."""
+    """The results of one process with as many threads as each of two workers, so that sums agree."""
     out = tmp_path_factory.mktemp("single")
     threads = max((os.cpu_count() or 1) // 2, 1)
     command = Command(
@@ -94,7 +95,8 @@ def test_two_workers_make_what_one_process_makes(source, single, tmp_path):
     assert_same(out, single)
     assert_ended(command)
     assert not list(temporary.glob("aior-*"))
-    # What the one process made is as good as its own: nothing is left to do, and no cluster is started for it.
+    # What the one process made is as good as its own: nothing is left to do, and no cluster is started for
+    # it.
     again = start(source, "-o", single, "--ray", temporary=temporary)
     assert (
         again.wait() == 0 and f"0 restored, {PICTURES} skipped" in again.output and "Ray:" not in again.output
@@ -215,7 +217,7 @@ def test_a_cluster_by_its_address_and_each_server_sees_its_own_gpu(source, tmp_p
                 seen[pid] = [entry for entry in environment if entry.startswith(b"CUDA_VISIBLE_DEVICES=")]
             return len(seen) == 2 or command.process.poll() is not None
 
-        for attempt in range(20):
+        for _ in range(20):
             # The head needs some seconds to answer: until then the command says so and ends.
             command = start(
                 *chosen,

@@ -1,4 +1,4 @@
-"""The walk at SDXL's scale through `/prompt`: a narrow SDXL and KL autoencoder of the host's own classes, beside what people put around them."""
+"""The walk at SDXL's scale through `/prompt`, with a narrow SDXL, alone and with LoRA, ControlNet, masks."""
 
 from __future__ import annotations
 
@@ -164,7 +164,8 @@ def test_sampler_custom_advanced_equals_ksampler(comfy, walk, cfg):
     guider = add("CFGGuider", model=daff.out(0), positive=daff.out(1), negative=daff.out(2), cfg=cfg)
     sigmas = add("BasicScheduler", model=daff.out(0), scheduler="ddim_uniform", steps=2, denoise=1.0)
     custom = add(
-        "SamplerCustomAdvanced", noise=add("RandomNoise", noise_seed=5).out(), guider=guider.out(), latent_image=walk.latent,
+        "SamplerCustomAdvanced", noise=add("RandomNoise", noise_seed=5).out(), guider=guider.out(),
+        latent_image=walk.latent,
         sampler=add("KSamplerSelect", sampler_name="euler").out(), sigmas=sigmas.out(),
     )  # fmt: skip
     a, b = sampled(comfy, walk, stock, custom)
@@ -195,7 +196,8 @@ def test_a_controlnet_beside_it_counts(comfy, walk, before):
     net = add("AIORTest_LoadNarrowControlNet", seed=7).out(0)
 
     def control(positive, negative):
-        return add("ControlNetApplyAdvanced", positive=positive, negative=negative, control_net=net, image=walk.image, strength=1.0,
+        return add("ControlNetApplyAdvanced", positive=positive, negative=negative, control_net=net,
+        image=walk.image, strength=1.0,
                    start_percent=0.0, end_percent=1.0)  # fmt: skip
 
     daff = apply(walk)
@@ -248,8 +250,10 @@ def test_a_noise_mask_keeps_the_rest(comfy, walk):
 def test_context_windows_over_the_width(comfy, walk):
     daff = apply(walk)
     windows = {
-        "context_length": 8, "context_overlap": 4, "context_schedule": "standard_static", "context_stride": 1, "closed_loop": False,
-        "fuse_method": "pyramid", "dim": 3, "freenoise": False, "cond_retain_index_list": "", "split_conds_to_windows": False,
+        "context_length": 8, "context_overlap": 4, "context_schedule": "standard_static", "context_stride": 1,
+        "closed_loop": False,
+        "fuse_method": "pyramid", "dim": 3, "freenoise": False, "cond_retain_index_list": "",
+        "split_conds_to_windows": False,
         "latent_retain_index_list": "", "causal_window_fix": False,
     }  # fmt: skip
     windowed = walk.graph.add("ContextWindowsManual", model=daff.out(0), **windows)
@@ -320,7 +324,7 @@ def test_a_published_restorer_reports_nothing_and_decodes_as_the_vae(comfy, grap
     "name", ["sdxl_restore", "sdxl_lora", "sdxl_controlnet", "sdxl_masked", "sdxl_upscale"]
 )
 def test_the_sdxl_workflows_run(comfy, restorer_file, models_folder, name):
-    """As they come, but for the files: a narrow SDXL stands in the place of the checkpoint, random words in that of its text encoders."""
+    """The workflows as they are, with a narrow SDXL as checkpoint and random outputs of the text encoders."""
     from safetensors.torch import save_file
     from spandrel.architectures.Compact import Compact
 

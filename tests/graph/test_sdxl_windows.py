@@ -10,11 +10,12 @@ __all__ = ["restorer_file"]
 
 
 def test_windows_go_with_controlnets_areas_masks_and_samplers(comfy, graph, restorer_file):
-    """The DAFF Sampler in windows of 128 pixels on 128x200, beside what changes its result: each still does."""
+    """In windows of 128 pixels on 128x200, LoRA, ControlNet and the others still change the result."""
     walk = start(comfy, graph, restorer_file, photograph(128, 200))
     add = graph.add
     net = add("AIORTest_LoadNarrowControlNet", seed=7).out(0)
-    hinted = add("ControlNetApplyAdvanced", positive=walk.positive, negative=walk.negative, control_net=net, image=walk.image, strength=1.0,
+    hinted = add("ControlNetApplyAdvanced", positive=walk.positive, negative=walk.negative, control_net=net,
+    image=walk.image, strength=1.0,
                  start_percent=0.0, end_percent=1.0)  # fmt: skip
     left = add(
         "ConditioningSetArea", conditioning=walk.positive, width=96, height=128, x=0, y=0, strength=1.0

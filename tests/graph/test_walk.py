@@ -1,4 +1,4 @@
-"""The walk through `/prompt` on a live server, with a small random model: what must be exact, whatever the weights."""
+"""The walk through `/prompt` with a small random model: what must be exact whatever the weights."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def test_a_batch_of_two_equals_the_two_alone(comfy, graph, weights):
     names = [comfy.upload_array(photograph(64, 72, seed=seed)) for seed in (1, 2)]
     images = [graph.add("LoadImage", image=name).out(0) for name in names]
     both = graph.add("ImageBatch", image1=images[0], image2=images[1]).out(0)
-    # Every picture of a batch has its own noise: the latent's batch index gives a single one the noise it had in the batch.
+    # Every picture of a batch has its own noise: the latent's batch index gives a single one the noise it had
+    # in the batch.
     walks = [start_from(graph, image, image, weights) for image in (both, *images)]
     latents = [walks[0].latent]
     for index in (0, 1):
@@ -151,9 +152,11 @@ def test_only_the_masked_area_changes(comfy, graph, weights):
     ours, daff = walk.sampler(latent=masked.out(0)), walk.apply()
     stock = walk.ksampler(daff, masked.out(0))
     custom = graph.add(
-        "SamplerCustom", model=daff.out(0), positive=daff.out(1), negative=daff.out(2), latent_image=masked.out(0), add_noise=True, noise_seed=5,
+        "SamplerCustom", model=daff.out(0), positive=daff.out(1), negative=daff.out(2),
+        latent_image=masked.out(0), add_noise=True, noise_seed=5,
         cfg=1.0, sampler=graph.add("KSamplerSelect", sampler_name="heun").out(0),
-        sigmas=graph.add("BasicScheduler", model=daff.out(0), scheduler="simple", steps=2, denoise=1.0).out(0),
+        sigmas=graph.add("BasicScheduler", model=daff.out(0), scheduler="simple", steps=2,
+        denoise=1.0).out(0),
     )  # fmt: skip
     latents = [ours.out(0), stock.out(0), custom.out(0), custom.out(1)]
     saved = [walk.save(walk.decode(latent).out(0)) for latent in latents] + [

@@ -1,4 +1,4 @@
-"""The workflows for looking closely and for a video, and the blueprints, on the live server: what they give is what they say."""
+"""The workflows for analysis and video, and the blueprints, on a server: their outputs are what they say."""
 
 from __future__ import annotations
 

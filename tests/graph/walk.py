@@ -14,8 +14,10 @@ KSAMPLER = {"seed": 5, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "schedul
 SAMPLER = {**KSAMPLER, "start_point": "noise", "fidelity": 0.0, "strength": 1.0, "tile": 0}
 
 RAW = re.compile(
-    r"'NoneType'|has no attribute|object is not|not supported between|unsupported operand|index out of|out of range|size of tensor|mat1|"
-    r"must match|got an unexpected|argument|Traceback|too many values|not enough values|KeyError|unpack|'str' object|Einops|division by zero"
+    r"'NoneType'|has no attribute|object is not|not supported between|unsupported operand|index "
+    r"out of|out of range|size of tensor|mat1|"
+    r"must match|got an unexpected|argument|Traceback|too many values|not enough "
+    r"values|KeyError|unpack|'str' object|Einops|division by zero"
 )
 """How Python and PyTorch say what a person should have been told in words."""
 
@@ -121,7 +123,7 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> num
 
 
 def said(comfy, prompt: dict) -> str:
-    """The error that a prompt ends with, "" if it runs; fails where a node of ours says nothing that a person can read."""
+    """The error of a prompt, "" if it runs. Fails when a node of the pack gives no readable message."""
     try:
         return "\n".join(comfy.run(prompt).refused)
     except PromptError as error:

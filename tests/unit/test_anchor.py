@@ -51,7 +51,8 @@ def test_haze_counts_where_two_opinions_agree(monkeypatch):
         )
         return daem.context(feature, hazy, None, said, daem.global_statistics(looks)).anchor.item()
 
-    # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first must be.
+    # One alone is not enough, however sure it is; behind noise both need not be sure, without it the first
+    # must be.
     assert anchor(0.98, 0.1, 1.0) == anchor(0.1, 0.98, 1.0) == 1
     assert anchor(0.9, 0.9, 1.0) == 0 and 0 < anchor(0.65, 0.8, 1.0) < 1
     assert anchor(0.69, 0.98, 0.0) == 1 and 0 < anchor(0.8, 0.98, 0.0) < 1 and anchor(0.95, 0.8, 0.0) == 0
@@ -96,7 +97,10 @@ def test_low_frequencies_of_a_tile_with_their_reach_are_exact():
 
 
 def test_what_has_nothing_wrong_comes_back_as_it_was(walk, host):
-    """And what is found is repaired in full; in between the picture is changed in part. Per picture of a batch."""
+    """And what is found is repaired in full; in between the picture is changed in part.
+
+    Per picture of a batch.
+    """
     from dataclasses import replace
 
     picture = torch.rand(3, 40, 48, 3, generator=torch.Generator().manual_seed(1))

@@ -68,7 +68,10 @@ def test_real_counts_what_got_worse_and_what_was_found(real):
         row(real, "other", 20.0, 21.0, None, found=[]),
         row(real, "clean x", 100.0, 55.0, None, change=0.5, found=[]),
     ]
-    assert real.entries(unknown[:1])[0]["main_found"] is None and real.entries(unknown)[0]["something_found"] == 0
+    assert (
+        real.entries(unknown[:1])[0]["main_found"] is None
+        and real.entries(unknown)[0]["something_found"] == 0
+    )
     text = real.tables([*rows, *unknown])
     damaged, clean = (cells(table) for table in text.split("\n\n"))
     assert damaged == [

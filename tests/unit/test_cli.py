@@ -231,7 +231,10 @@ def test_two_set_ups_at_once_take_turns(tmp_path):
 
 
 def test_requirements_leave_out_the_pinned_and_the_needless():
-    text = "torch\ntorchvision\ntorchsde\n\n#note\ncomfyui-workflow-templates==0.1\ncomfyui-embedded-docs==2\nPillow # x\nav>=16\n"
+    text = (
+        "torch\ntorchvision\ntorchsde\n\n#note\ncomfyui-workflow-templates==0.1\n"
+        "comfyui-embedded-docs==2\nPillow # x\nav>=16\n"
+    )
     assert host_requirements(text) == ["torchsde", "Pillow", "av>=16"]
 
 
@@ -290,7 +293,10 @@ def test_websocket_reads_and_answers_what_the_protocol_allows():
         accept = base64.b64encode(
             hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         ).decode()
-        reply = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        reply = (
+            f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
+            f"{accept}\r\n\r\n"
+        )
         connection.sendall(reply.encode() + frame(1, "grüße".encode()))
         connection.sendall(
             frame(1, b"one ", False)

@@ -1,4 +1,4 @@
-"""The compact denoiser at latents of odd sides: the host's UNet alone is far off there, all over the picture."""
+"""The compact denoiser at latents of odd sides, where ComfyUI's UNet alone is far off everywhere."""
 
 from pathlib import Path
 

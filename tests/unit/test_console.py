@@ -1,4 +1,4 @@
-"""The command's own edges: output that cannot say a name or has no reader, options out of range, proxies, temporary folders."""
+"""Limits of the command: odd output streams, options out of range, proxies, temporary folders."""
 
 import argparse
 import http.server
@@ -190,7 +190,7 @@ def test_a_picture_whose_server_died_is_tried_once_more(tmp_path, monkeypatch, c
 
 
 def test_a_namespace_knows_every_option_of_the_engine():
-    """What the engine asks for and the command line does not offer would be an AttributeError in a person's terminal."""
+    """An option of the engine that the command line lacks would be an AttributeError for the user."""
     from scripts.engine import OPTIONS
 
     parsed = load_entry().parse(["restore", "a.png"])

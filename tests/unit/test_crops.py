@@ -1,4 +1,4 @@
-"""Crops from photographs: how far they are reduced, and that what is reduced stays as sharp and as bright as it was."""
+"""Crops from photographs: how far they are reduced, and that sharpness and brightness stay."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Official-mode DAFF against its formulas (unildiff.md section 2), written out again here in plain torch, and its exact speed-ups."""
+"""DAFF in official mode against its formulas, written out in plain torch, and its exact speed-ups."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_timesteps_are_whole(daff, inputs):
 
 
 def test_queries_of_the_condition_alone_change_nothing(daff, inputs):
-    """unildiff.md 2.6, D4: in official mode the latent's queries are thrown away, so they need not be made."""
+    """In official mode the latent's queries are not used, so they need not be computed."""
     h, feature = inputs
     condition, t = daff.embed(feature), torch.full((2,), 501.0)
     fast = daff(h, condition, t)

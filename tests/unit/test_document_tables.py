@@ -85,11 +85,15 @@ def test_what_stands_between_the_comments_is_replaced_and_nothing_else(tables, t
         ),
         ("<!-- table: seams -->\n<!-- end -->", "run `python benchmarks/memory.py --seams --json"),
         ("<!-- table: real clean -->\n<!-- end -->", "real.json holds no rows for the table 'real clean'"),
+        ("<!-- table: damage speed -->\n<!-- end -->", "damage_speed.json holds no rows for the table"),
+        ("<!-- table: steering map -->\n<!-- end -->", "steering.json holds no rows for the table"),
         ("<!-- table: memory -->\n<!-- end -->", "memory.json is no JSON"),
     ],
 )
 def test_a_table_that_cannot_be_made_is_named(tables, tmp_path, text, said):
     write(tmp_path, "real", sets=[])
+    write(tmp_path, "damage_speed", mix={})
+    write(tmp_path, "steering", grain={"header": ["x"], "rows": [["1"]]})
     (tmp_path / "memory.json").write_text("{", encoding="utf-8")
     with pytest.raises(tables.TableError) as caught:
         tables.rewritten(text, tmp_path)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("host")
 
 
 def turned(walk, prior, latent: torch.Tensor, dimensions: tuple[int, ...]):
-    """A prior without padding, and its latent, as they were if the picture's `dimensions` (of `B H W C`) were the other way round."""
+    """A prior without padding, and its latent, with `dimensions` (of `B H W C`) of the picture flipped."""
     inner = [dimension + 1 for dimension in dimensions]
     seen = walk.encode(prior.image.flip(dimensions))
     other = dataclasses.replace(prior, image=seen.image, features=seen.features, skips=seen.skips)
@@ -39,7 +39,7 @@ def test_two_are_the_mean_of_both(walk):
 
 @pytest.mark.parametrize("kept", [True, False], ids=["small", "large"])
 def test_a_copy_has_its_own_features_at_every_level(walk, monkeypatch, kept):
-    """Of a small picture and of one whose fine features are not kept; coarse ones were those of the other picture, turned round."""
+    """For a small picture, and for one whose fine features are not kept: no copy uses another's features."""
     from aior_pack.aior_core.host.prior_encode import encode_features
     from aior_pack.aior_core.pipeline import encode
     from aior_pack.tests.tiny import decode_job

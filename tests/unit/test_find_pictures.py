@@ -118,9 +118,7 @@ def test_a_file_in_the_place_of_a_folder_ends_with_a_sentence(tmp_path, capsys):
 def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "out").write_text("a file")
-    monkeypatch.setattr(
-        "scripts.restore.run_here", lambda *_: pytest.fail("the server was started")
-    )
+    monkeypatch.setattr("scripts.restore.run_here", lambda *_: pytest.fail("the server was started"))
     from argparse import Namespace
 
     empty = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""Fine-tuning on small networks: what it changes, what it keeps after a cancel, and that its file is what was trained."""
+"""Fine-tuning small networks: what it changes, what it keeps after a cancel, and what its file holds."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_smoothing_one_picture_changes_nothing(walk):
 
 
 def test_daem_judges_frames_together(walk, noisy):
-    """With one latent for all and the same features, what is left of flicker is DAEM's own judgement of each frame."""
+    """With one latent and the same features for all frames, the rest of the flicker is DAEM's estimate."""
     from dataclasses import replace
 
     plain, smooth = walk.encode(noisy), walk.encode(noisy, smooth=3)
@@ -71,7 +71,7 @@ def test_daem_judges_frames_together(walk, noisy):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_does_not_vary_stays_as_it_is(dtype):
-    """A mean whose weights are rounded is no mean: in bf16 they summed to 0.996 to 1.008, by their place in the video."""
+    """In bf16 the rounded weights of a mean summed to 0.996 to 1.008, depending on the place in the video."""
     from aior_pack.aior_core.pipeline.temporal_smoothing import over_time
 
     for value in (1.0, 0.3, 0.7):
@@ -96,7 +96,7 @@ def contexts_of(walk, prior):
 
 
 def test_the_estimate_is_averaged_once(walk, noisy):
-    """Of what DAEM is told the same of the features, nothing is left to be averaged but what was when the prior was made."""
+    """When DAEM gets the same features for all frames, only the prior's own values are averaged."""
     smooth = walk.encode(noisy, smooth=2)
     alone = [context for index in range(7) for context in contexts_of(walk, one_of(smooth, index))]
     together = contexts_of(walk, smooth)
@@ -125,7 +125,7 @@ def test_steering_by_picture_is_not_averaged(walk, noisy):
 
 
 def test_tones_that_are_to_stay_say_nothing_of_the_neighbours(walk, noisy, monkeypatch):
-    """With haze and low light to be left in everywhere but in one frame, that one gets its own curve and the others none."""
+    """Where haze and low light are kept in all frames but one, only that frame gets a curve."""
     from aior_pack.aior_core.pipeline import decode
     from aior_pack.aior_core.pipeline.steer import steer_prior
 

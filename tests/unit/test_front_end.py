@@ -39,15 +39,18 @@ def test_a_missing_browser_is_named(tmp_path, monkeypatch):
     ("line", "noise"),
     [
         (
-            "Failed to load resource: the server responded with a status of 404 (Not Found) http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.md",
+            "Failed to load resource: the server responded with a status of 404 (Not Found) "
+            "http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.md",
             True,
         ),
         (
-            "Failed to load resource: the server responded with a status of 404 (Not Found) http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.webp",
+            "Failed to load resource: the server responded with a status of 404 (Not Found) "
+            "http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.webp",
             False,
         ),
         (
-            "Failed to load resource: the server responded with a status of 500 (Error) http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.md",
+            "Failed to load resource: the server responded with a status of 500 (Error) "
+            "http://127.0.0.1:1/extensions/aior/docs/AIOR_Degrade/en.md",
             False,
         ),
     ],

@@ -1,4 +1,4 @@
-"""Prior, DAEM Decode, VAE and the rest of the host room, in process, on a small compact model with random weights."""
+"""Prior, DAEM Decode, VAE and the rest of `host/`, in process, on a small model with random weights."""
 
 import pytest
 import torch

@@ -91,6 +91,31 @@ def test_every_room_has_a_rule():
     assert rooms <= set(ALLOWED)
 
 
+HOST_LINES = 2000
+"""The host room holds only what needs ComfyUI; all else belongs in `pipeline/`."""
+
+
+def test_the_host_room_holds_only_what_needs_comfyui():
+    files = {path.stem: path for path in python_files(CORE / "host")}
+    needs = {
+        name: {absolute.split(".")[0] for absolute, _, _ in imports(path) if absolute}
+        for name, path in files.items()
+    }
+    neighbours = {
+        name: {
+            relative[2]
+            for _, relative, _ in imports(path)
+            if relative and relative[1:2] == ("host",) and relative[2:]
+        }
+        for name, path in files.items()
+    }
+    direct = {name for name in files if needs[name] & HOST_MODULES}
+    for name in set(files) - direct - {"__init__"}:
+        assert neighbours[name] & direct, f"host/{name}.py needs no ComfyUI: it belongs in pipeline/"
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files.values())
+    assert lines < HOST_LINES, f"host/ has {lines} lines; move what needs no ComfyUI to pipeline/"
+
+
 PROGRAMS = {
     "scripts": {"scripts"},
     "tools": {"tools", "scripts", "aior_core"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from aior_pack.aior_core.pipeline.memory_need import GIB
 from aior_pack.tests.tiny import distance, picture
 from torch.nn import Linear
 
@@ -21,7 +22,7 @@ def memory(monkeypatch):
     from aior_pack.aior_core.host import memory
 
     def of(gibibytes):
-        monkeypatch.setattr(memory, "available", lambda device: gibibytes * memory.GIB)
+        monkeypatch.setattr(memory, "available", lambda device: gibibytes * GIB)
         return memory
 
     return of
@@ -40,7 +41,7 @@ def test_the_largest_tile_that_fits_where_not(memory, caplog):
     room = memory(4)
     with caplog.at_level(logging.INFO):
         chosen = room.choose_tile(0, need(room, halo=128), CPU, "a stage")
-    assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * room.GIB < need(
+    assert chosen == 1536 and need(room, halo=128).bytes(chosen) <= 0.8 * 4 * GIB < need(
         room, halo=128
     ).bytes(2048)
     assert "AIOR, a stage: tiles of 1536 pixels" in caplog.text and "GiB are free" in caplog.text
@@ -50,7 +51,8 @@ def test_what_is_asked_for_and_does_not_fit_is_refused_with_what_would(memory):
     room = memory(4)
     with pytest.raises(
         RuntimeError,
-        match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are free.*Set tile to 1536",
+        match=r"(?s)^4096x4096 pixels in tiles of 2048 would take about 4\.\d GiB.*4\.0 GiB are "
+        r"free.*Set tile to 1536",
     ):
         room.choose_tile(2048, need(room, halo=64), CPU, "a stage")
     assert room.choose_tile(1024, need(room, halo=64), CPU, "a stage") == 1024
@@ -82,10 +84,14 @@ def test_models_that_are_gone_hold_nothing(monkeypatch):
 
 
 RAN_OUT = (
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
-    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 911360 bytes.",
-    "MPS backend out of memory (MPS allocated: 20.48 GiB, other allocations: 146.27 GiB, max allowed: 163.20 GiB). Tried to allocate 1.00 GiB on private pool. "
-    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may cause system failure).",
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
+    "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried "
+    "to allocate 911360 bytes.",
+    "MPS backend out of memory (MPS allocated: 20.48 GiB, other allocations: 146.27 GiB, max allowed: 163.20 "
+    "GiB). Tried to allocate 1.00 GiB on private pool. "
+    "Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may "
+    "cause system failure).",
     "Invalid buffer size: 24.00 GiB",
     "Could not allocate tensor with 134217728 bytes. There is not enough GPU video memory available!",
     "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
@@ -93,7 +99,8 @@ RAN_OUT = (
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
 )
-"""What PyTorch 2 says on Linux, Windows, Macs, DirectML, CUDA where its error has no class of its own, and Intel's GPUs."""
+"""What PyTorch 2 says on Linux, Windows, Macs, DirectML, CUDA where its error has no class of its own, and
+Intel's GPUs."""
 OTHERS = (
     "CUDA error: an illegal memory access was encountered",
     "mat1 and mat2 shapes cannot be multiplied",
@@ -161,7 +168,8 @@ def test_other_errors_are_not_taken_for_it_and_there_is_an_end(memory):
 
 
 def test_a_restoration_goes_on_after_running_out(walk, small_windows, monkeypatch, caplog):
-    """Each of the three stages runs out once in its first tile, and gives what it would have given with half of it."""
+    """Each of the three stages runs out once in its first tile, and gives what it would have given with half
+    of it."""
     image = picture(200, 264)
     prior = walk.encode(image)
     expected = walk.decode({"samples": prior.latent}, prior)

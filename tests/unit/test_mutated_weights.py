@@ -1,4 +1,4 @@
-"""Weight files made wrong at random, 60 of them and 2,000 with --stress, through the loaders in a process that may crash."""
+"""Randomly damaged weight files, 60 or with --stress 2,000, through the loaders in a process of their own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE, ALL, EACH = 60, 2000, 500
-"""How many mutations; a process takes `EACH`, so that what one leaves behind in memory is not all of theirs."""
+"""Number of mutations. A process takes `EACH` of them, so that remains in memory affect few."""
 MOST_BYTES = 2 * 2**30
 SECONDS = 1800
 
 
 def run(folder: Path, first: int, last: int) -> tuple[dict[int, dict], dict[int, dict], str]:
-    """Mutations `first` up to `last` in processes of their own: what was begun, what ended, and what was printed at a crash."""
+    """Run mutations `first` to `last` in new processes: what began, what ended, and the output at a crash."""
     begun: dict[int, dict] = {}
     ended: dict[int, dict] = {}
     printed = ""
@@ -114,7 +114,8 @@ def test_a_small_file_that_claims_to_be_an_sdxl_unet_gets_no_memory(host, tmp_pa
     from aior_pack.aior_core.host.unet_file import load_unet
     from aior_pack.tests.unit.test_published import NARROW, filled, unildiff
 
-    config = {"num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
+    config = {"num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10,
+    10], "transformer_depth_middle": 10,
               "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10]}  # fmt: skip
     names = {
         theirs: ours
@@ -235,7 +236,8 @@ def test_weights_that_are_no_numbers_are_named(host, tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match=r"ints.safetensors holds tensors of another kind than weights are: prior.head.local.bias \(int32\)",
+        match=r"ints.safetensors holds tensors of another kind than weights are: "
+        r"prior.head.local.bias \(int32\)",
     ):
         load_restorer(tmp_path / "ints.safetensors")
 

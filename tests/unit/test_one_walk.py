@@ -259,3 +259,22 @@ def test_an_estimate_without_a_tone_curve_is_the_heads_own():
         estimate = estimate_degradations(module, severities, probabilities, unread())
         assert estimate.severities is severities and estimate.probabilities is probabilities
         assert estimate.global_statistics is None
+
+
+@pytest.mark.usefixtures("host")
+def test_a_prior_without_statistics_of_whole_pictures_is_decoded_with_a_tone_curve(walk):
+    """Such a prior comes from a restorer of the same width that has no tone curve. The curve then looks at
+    the picture itself."""
+    image = picture(61, 83)
+    prior = walk.encode(image)
+    bare = dataclasses.replace(prior, global_statistics=None)
+    seen = []
+    curve = walk.restorer.daem.model.curve
+    unsteered = curve.unsteered
+    curve.unsteered = lambda *inputs: seen.append(inputs[2]) or unsteered(*inputs)
+    try:
+        for each in (prior, bare):
+            assert walk.decode({"samples": prior.latent}, each).isfinite().all()
+    finally:
+        del curve.unsteered
+    assert distance(*seen) < SAME

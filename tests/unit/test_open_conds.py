@@ -1,4 +1,4 @@
-"""What an SDXL restorer is told where positive and negative are left open: the empty text, as the host's own node makes it."""
+"""The conditioning of SDXL where positive and negative are open: the empty text, as ComfyUI encodes it."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_what_is_open_is_the_empty_text(listening, restorer, prior, clip):  # no
 
 
 @pytest.mark.parametrize("given", [(), ("positive",), ("negative",)])
-def test_sampling_with_clip_is_sampling_with_the_host_s_empty_text(listening, restorer, prior, clip, given):  # noqa: F811
+def test_sampling_with_clip_uses_the_host_s_empty_text(listening, restorer, prior, clip, given):  # noqa: F811
     from aior_pack.aior_core.host.sampling import sample_daff
 
     words = {side: encoded(clip, "a grey cat") for side in given}

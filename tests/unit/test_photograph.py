@@ -61,6 +61,7 @@ def test_with_every_stage_off_the_picture_comes_back():
             assert (out - picture).abs().max().item() * 255.0 <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [2.0, 6.0, 15.0, 28.0])
 def test_the_noise_that_is_asked_for_is_made_and_the_label_is_what_is_measured(sigma):
     reached = []
@@ -82,6 +83,7 @@ def neighbour(noise, step):
     return ((noise[..., step:] * noise[..., :-step]).mean((1, 2)) / noise.var((1, 2))).mean().item()
 
 
+@pytest.mark.slow
 def test_noise_of_cameras_has_the_strength_and_correlation_of_real_noise():
     """Of 26 real pairs, the next pixel correlates by 0.31 to 0.74 (median 0.68), the fourth by up to 0.38,
     and channels by 0.1 to 0.98 (median 0.58). Red and blue are 1.0 to 1.8 times as strong as green (median
@@ -108,6 +110,7 @@ def test_noise_of_cameras_has_the_strength_and_correlation_of_real_noise():
     assert 1.0 < ratios.median() < 1.4
 
 
+@pytest.mark.slow
 def test_noise_of_cameras_depends_on_brightness_as_in_real_files():
     """Medians of 26 real pairs, as shares of the noise at 60 to 150 of 255: 0.57 at 8 to 25, 0.85 at 25 to
     50, 0.52 at 150 to 190, 0.48 above 217.

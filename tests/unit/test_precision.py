@@ -46,7 +46,7 @@ def test_half_precision_is_near_fp32(dtype, bound):
 
 
 def test_the_time_is_not_rounded_by_half_precision():
-    """Two neighbouring timesteps near 1000 are one and the same number in bfloat16; what DAFF makes of them is not."""
+    """In bfloat16 two neighbouring timesteps near 1000 are one number; DAFF still tells them apart."""
     daff = randomised(DAFF(TINY.restorer.daff)).to(torch.bfloat16)
     condition = daff.embed(torch.randn(1, 24, 8, 8, dtype=torch.bfloat16))
     h = torch.randn(1, 32, 8, 8, dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""The prior of some pictures of a batch: what the host's own nodes give of images and latents, of the same numbers."""
+"""The prior of some pictures of a batch, compared with ComfyUI's nodes for images and latents."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""UniLDiff's and FaithDiff's checkpoints: the published keys and shapes, taken apart, converted, refused with a reason."""
+"""UniLDiff's and FaithDiff's checkpoints: read by keys and shapes, converted, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NARROW = {"unet": 32, "trunk": (32, 32, 64, 64), "daff": 64, "head": 16}
 
 
 def trunk_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Of diffusers' VAE encoder without its head, written out from unildiff.md 4.2."""
+    """Of diffusers' VAE encoder without its head, as in docs/method.md 8.2."""
     shapes = {"conv_in.weight": (widths[0], 3, 3, 3), "conv_in.bias": (widths[0],)}
 
     def resnet(name: str, before: int, width: int) -> None:
@@ -75,7 +75,7 @@ def condition_shapes(unet: int, feature: int, projected: int) -> dict[str, tuple
 
 
 def daff_shapes(unet: int, width: int, head: int) -> dict[str, tuple[int, ...]]:
-    """unildiff.md 4.2, row by row."""
+    """The keys of docs/method.md 8.2, row by row."""
     double, single = width, 2 * width
     linears = {
         "latent_in": (width, unet),
@@ -109,7 +109,7 @@ def daff_shapes(unet: int, width: int, head: int) -> dict[str, tuple[int, ...]]:
 
 
 def aligner_shapes(unet: int, prefix: str = "information_transformer_layes.") -> dict[str, tuple[int, ...]]:
-    """unildiff.md 4.3: two CLIP-style blocks of twice the UNet's width, in the first release's spelling."""
+    """docs/method.md 8.3: two CLIP-style blocks of twice the UNet's width, spelled as first released."""
     width = 2 * unet
     shapes: dict[str, tuple[int, ...]] = {}
     for block in range(2):
@@ -314,7 +314,8 @@ def test_faithdiffs_aligner_by_its_formula_each_item_alone():
         attention = torch.nn.MultiheadAttention(64, 8)
         attention.load_state_dict({k.removeprefix("attn."): v for k, v in w.items() if k.startswith("attn.")})
         for i in range(3):
-            # As published: batch first fed to an attention that takes the sequence first, two equal rows as CFG makes them.
+            # As published: batch first fed to an attention that takes the sequence first, two equal rows as
+            # CFG makes them.
             row = F.layer_norm(x[i : i + 1], (64,), w["ln_1.weight"], w["ln_1.bias"]).expand(2, -1, -1)
             x[i] = x[i] + attention(row, row, row)[0][0].detach()
         m = F.linear(

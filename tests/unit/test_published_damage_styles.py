@@ -80,6 +80,7 @@ def test_every_picture_of_a_batch_gets_what_it_gets_alone(name):
     assert (together - alone).abs().max() < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGING)
 def test_more_severity_is_more_lost_and_none_is_nearly_nothing(name):
     errors = [lost(name, severity) for severity in (0.0, 0.01, 0.15, 0.4, 0.7, 1.0)]

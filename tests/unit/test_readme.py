@@ -232,7 +232,7 @@ def test_documents_for_a_first_reading_stay_short(document, most):
 
 @pytest.mark.parametrize("document", ["README.md", "models/README.md"])
 def test_marked_tables_are_closed_and_named_once(document):
-    marks = re.findall(r"<!-- (table: ([\w-]+)|end) -->", text_of(ROOT / document))
+    marks = re.findall(r"<!-- (table: ([\w -]+)|end) -->", text_of(ROOT / document))
     assert [mark.split(":")[0] for mark, _ in marks] == ["table", "end"] * (len(marks) // 2)
     names = [name for _, name in marks if name]
     assert len(set(names)) == len(names)
@@ -299,3 +299,30 @@ def test_the_readme_names_the_blueprints():
 def test_every_workflow_with_a_picture_shows_it_in_the_readme():
     shown = set(re.findall(r"\(workflows/(\w+)\.jpg\)", text_of(ROOT / "README.md")))
     assert shown == {path.stem for path in (ROOT / "workflows").glob("*.jpg")}
+
+
+def wrongly_cited(text: str) -> list[tuple[str, str]]:
+    """Documents and sections that `text` cites as `docs/method.md 3.2` or `docs/method.md, section 7`, and
+    that are not there."""
+    cited = r"(?<![\w/])((?:docs|models|web/docs)/[\w/.-]+\.md)(?:,? section)?(?: (\d+(?:\.\d+)?))?"
+    wrong = []
+    for document, section in re.findall(cited, re.sub(r"[`()]", "", text)):
+        place = ROOT / document
+        heading = rf"^#+ {re.escape(section)} " if section else "^"
+        if not place.is_file() or not re.search(heading, text_of(place), re.M):
+            wrong.append((document, section))
+    return wrong
+
+
+@pytest.mark.parametrize("folder", ["aior_core", "nodes", "scripts", "tools", "benchmarks", "tests"])
+def test_documents_that_the_code_cites_are_in_the_repository(folder):
+    here = Path(__file__).name
+    found = {
+        path: wrongly_cited(text_of(path)) for path in (ROOT / folder).rglob("*.py") if path.name != here
+    }
+    assert not {path.name: wrong for path, wrong in found.items() if wrong}
+
+
+def test_a_section_that_is_not_there_is_found():
+    text = "see docs/method.md 3.2, `docs/method.md`, section 7, docs/method.md 77.1 and docs/nowhere.md"
+    assert wrongly_cited(text) == [("docs/method.md", "77.1"), ("docs/nowhere.md", "")]

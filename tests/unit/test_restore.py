@@ -1,4 +1,4 @@
-"""The restore command's bookkeeping without a server: turns of pictures that share a name, what a killed call leaves."""
+"""The restore command without a server: pictures that share a name, and remains of killed calls."""
 
 import io
 import os
@@ -164,7 +164,7 @@ def test_folders_of_dead_processes_are_removed_and_those_of_living_ones_are_not(
 
 @pytest.mark.parametrize("end, repairs", [("sys.exit(3)", 1), ("os.kill(os.getpid(), signal.SIGKILL)", 0)])
 def test_only_a_server_that_ends_by_itself_has_its_files_checked(tmp_path, end, repairs):
-    """A repair replaces files that other servers may be using: a kill for memory, or a slow start, is no reason."""
+    """A repair replaces files that other servers may use, so a kill or a slow start does not start one."""
     (tmp_path / "main.py").write_text(f"import os, signal, sys\n{end}\n")
 
     class Setup:

@@ -106,7 +106,7 @@ def cond(value: float) -> list[dict]:
 
 
 def test_a_verdict_is_not_kept_for_lists_that_are_gone(comfyui):
-    """As context windows make them: new lists for every window and step, which Python puts where old ones were."""
+    """As context windows make them: new lists for every window and step, at addresses of old ones."""
     options: dict = {}
     for step in range(200):
         differ = step // 5 % 2

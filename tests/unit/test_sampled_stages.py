@@ -69,3 +69,39 @@ def test_together_trains_the_denoiser_only_where_it_samples(networks, fast):
 
     assert taught("none") == taught("lq") == {"prior", "vae", "daem"}
     assert taught("1") == taught("4") == {"prior", "vae", "daem", "daff", "unet"}
+
+
+@pytest.mark.parametrize(
+    "choice, learns",
+    [("none", False), ("lq", False), ("target", True), ("noised and hidden", True), ("none and plain", True)],
+)
+def test_restore_trains_the_encoder_where_its_latent_is_decoded(networks, choice, learns):
+    stage, clean = STAGES["restore"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+    parameters = loop.trained_parameters(networks, stage.trains, stage.fixed)
+    loss, _ = stage.step(networks, clean, torch.Generator().manual_seed(1), choice=choice)
+    loss.backward()
+    encoder = [value for name, value in parameters.items() if name.startswith("vae.encoder.")]
+    assert any(value.grad is not None and value.grad.any() for value in encoder) == learns
+
+
+def test_hidden_detail_leaves_coarse_tones_and_teaches_the_head_nothing(networks):
+    from aior_pack.aior_core.training.stages.restore import without_detail
+
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[..., ::2] = 0.8
+    hidden = without_detail(picture, torch.Generator().manual_seed(0))
+    assert hidden.mean().item() == pytest.approx(0.4, abs=0.05)
+    columns = hidden.mean(dim=(0, 1, 2))
+    assert (columns[::2] - columns[1::2]).mean().abs() < 0.05, "the stripes are gone"
+    stage, clean = STAGES["restore"], data.draw_batch(photographs(), 2, 64, torch.Generator().manual_seed(0))
+    _, logs = stage.step(networks, clean, torch.Generator().manual_seed(1), choice="target and hidden")
+    assert logs["head"] == 0.0
+
+
+def test_restore_draws_every_way_of_decoding():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [STAGES["restore"].choose(generator) for _ in range(400)]
+    starts = [each.split(" and ")[0] for each in drawn]
+    for latent, share in (("none", 0.35), ("lq", 0.15), ("target", 0.25), ("noised", 0.25)):
+        assert starts.count(latent) / 400 == pytest.approx(share, abs=0.07)
+    assert all(each.split(" ")[0] in ("target", "noised") for each in drawn if "hidden" in each)

@@ -1,4 +1,4 @@
-"""The same walk at the other scale: the host's own SDXL class and KL autoencoder, made narrow, with random weights."""
+"""The walk at the scale of SDXL: ComfyUI's own SDXL class and KL autoencoder, narrow, with random weights."""
 
 import dataclasses
 
@@ -158,7 +158,7 @@ def test_daff_gets_the_timestep_of_the_schedule(model, restorer, prior, prompts)
     )
     sample_daff(model, restorer, prior, *prompts, steps=20, scheduler="ddim_uniform")
     handle.remove()
-    # ddim_uniform with 20 steps is the official Euler schedule (unildiff.md section 6).
+    # ddim_uniform with 20 steps is the official Euler schedule (docs/method.md 8.4).
     assert seen[0] == 951 and seen[1] == 901 and seen[-1] == 1
 
 
@@ -259,7 +259,7 @@ def test_lq_official_starts_where_unildiffs_code_does(model, restorer, prior, pr
         )
     x, sigmas = started.value.args
     eps, z = comfy.sample.prepare_noise(prior.latent, 3), 0.13025 * prior.latent
-    # The numbers of unildiff.md section 6.
+    # The numbers of docs/method.md 8.4.
     assert abs(float(sigmas[0]) - 11.0283) < 1e-3
     assert torch.allclose(x, 0.06826 * z + 0.99767 * 11.0736 * eps, rtol=1e-4, atol=1e-3)
     with pytest.raises(Started) as started:
@@ -302,8 +302,10 @@ def test_a_whole_sdxl_unet_is_recognised():
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     config = comfy.supported_models.SDXL.unet_config | {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "num_heads": -1,
-        "num_head_channels": 64, "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4], "num_heads": -1,
+        "num_head_channels": 64, "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2,
+        2, 10, 10, 10],
         "num_classes": "sequential", "use_spatial_transformer": True, "legacy": False,
     }  # fmt: skip
     with torch.device("meta"):

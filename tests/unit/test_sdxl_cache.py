@@ -66,7 +66,8 @@ def test_the_loss_is_the_same_with_and_without(base, sdxl, made, name, kinds):  
     if name == "fusion-a":
         # Once, for the encoder to be rounded to fp16 before anything is compared.
         cache.held(NUMBERS).feature()
-    # `detail` rolls for its start: seeds whose rolls take none, the wished picture's latent, the damaged one's.
+    # `detail` rolls for its start: seeds whose rolls take none, the wished picture's latent, the damaged
+    # one's.
     for seed in (0, 1, 3) if name == "detail" else (0,):
         fresh = Fresh(sdxl, cache.sources.batch([cache.sources.draw(number) for number in NUMBERS], "cpu"))
         expected, logs = step(sdxl, fresh, torch.Generator().manual_seed(seed))

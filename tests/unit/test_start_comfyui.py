@@ -1,4 +1,4 @@
-"""How ComfyUI's main.py is started: as Python itself would, with the collector held back, whatever Python does with sys.path."""
+"""The start of ComfyUI's main.py: as by Python itself, with fewer garbage collections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "start_comfyui.py"
-MAIN = "import beside, gc, json, sys; print(json.dumps([__name__, sys.argv, sys.path, gc.get_threshold()[0], beside.__file__]))"
+MAIN = (
+    "import beside, gc, json, sys; print(json.dumps([__name__, sys.argv, sys.path, "
+    "gc.get_threshold()[0], beside.__file__]))"
+)
 
 
 def printed(*command: object) -> list:

@@ -1,4 +1,4 @@
-"""UniLDiff's start with its 2I - 1, by the numbers of unildiff.md section 6."""
+"""UniLDiff's start with its 2I - 1, by the numbers of docs/method.md 8.4."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Steer Degradations, in process, on a small compact model with random weights: what the networks are told, and what the report says."""
+"""Steer Degradations on a small model: what the networks get, and what the report says."""
 
 import dataclasses
 

@@ -49,7 +49,7 @@ def scene(height=96, width=112, seed=0):
 
 def recipe(kind, style, severity, seed):
     draw = Draw(torch.Generator().manual_seed(seed))
-    camera = draw_camera(draw) if of(kind).styles[style].linear else None
+    camera = draw_camera(draw, dark=kind == "low_light") if of(kind).styles[style].linear else None
     return Recipe((styled_step(kind, style, severity, draw, camera=camera),), camera)
 
 
@@ -99,8 +99,9 @@ def test_the_label_follows_the_severity_that_is_asked_for_and_saturates_at_one(k
             )
 
 
-@pytest.mark.parametrize("kind", ["haze", "rain", "snow"])
-def test_weather_in_a_camera_costs_as_much_as_the_plain_form(kind):
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["haze", "rain", "snow", "low_light"])
+def test_weather_and_darkness_in_a_camera_cost_as_much_as_the_plain_form(kind):
     """The same severity means the same damage, whatever tone curve the camera has."""
     for severity in (0.2, 0.5, 0.8):
         losses = {"camera": [], "plain": []}

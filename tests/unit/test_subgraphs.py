@@ -256,7 +256,8 @@ def test_the_inner_nodes_fit_the_nodes_as_they_are(blueprint, object_info):
     for made in graph["nodes"]:
         entry = object_info[made["type"]]
         known = [name for group in ("required", "optional") for name in entry["input"].get(group, {})]
-        # Sockets before widgets: where the browser makes the node anew it has this order, and links go by places.
+        # Sockets before widgets: where the browser makes the node anew it has this order, and links go by
+        # places.
         widgets = [slot["name"] for slot in made["inputs"] if "widget" in slot]
         assert [slot["name"] for slot in made["inputs"]] == [
             name for name in known if name not in widgets

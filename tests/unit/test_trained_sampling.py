@@ -1,4 +1,4 @@
-"""Patches of MODEL that have it sampled as it was not trained: refused, before Apply DAFF and after it; what only moves the schedule is not."""
+"""Patches that change how a MODEL is sampled are refused, before and after Apply DAFF; schedules are not."""
 
 import pytest
 import torch
@@ -63,7 +63,8 @@ def test_another_schedule_of_the_same_flow_goes(walk, name, inputs):
 
 
 SDXL = {
-    "ModelSamplingDiscrete": ({"sampling": "v_prediction", "zsnr": True}, True), "ModelSamplingSD3": ({"shift": 3.0}, True),
+    "ModelSamplingDiscrete": ({"sampling": "v_prediction", "zsnr": True}, True),
+    "ModelSamplingSD3": ({"shift": 3.0}, True),
     "ModelSamplingStableCascade": ({"shift": 2.0}, False), "ModelSamplingFlux": (RUBBISH[-1][1], False),
     "ModelSamplingContinuousEDM": (RUBBISH[4][1], False),
 }  # fmt: skip

@@ -257,6 +257,17 @@ def test_validation_measures_every_damage_at_every_number_of_steps(networks):
     )
 
 
+def test_validation_of_the_autoencoder_follows_the_device_of_the_networks(networks, monkeypatch):
+    """The device "meta" stands for a GPU: a picture that stays on the CPU is refused there as well."""
+    from aior_pack.aior_core.training import validation
+
+    monkeypatch.setattr(
+        validation, "_decibels", lambda picture, reference: float(picture.device.type == "meta")
+    )
+    networks.vae.to("meta")
+    assert validation.autoencoder_psnr(networks, photographs(), size=64) == {"plain": 1.0}
+
+
 def pairs() -> Pairs:
     """The clean pictures, and negatives of them as damaged ones."""
     clean = photographs()

@@ -48,7 +48,7 @@ def test_what_runs_in_another_way_on_a_gpu_gives_the_same(make, monkeypatch):
 
 @pytest.mark.parametrize("kept", [1.0, 0.4], ids=["nothing", "something"])
 def test_on_a_gpu_nothing_is_asked_of_it(kept, monkeypatch):
-    """Every sample goes through every expert, and what is kept is added even if it is nothing: the picture and the gradients are the same."""
+    """With every sample through every expert, and zeros added too, picture and gradients are the same."""
     monkeypatch.setattr(kernels, "triton", None)
     generator = torch.Generator().manual_seed(0)
     config = TINY.restorer.daem
@@ -131,7 +131,8 @@ def test_kernels_compute_what_pytorch_does(channels, rows, dtype):
 
 
 @pytest.mark.parametrize("channels, kernel, step, dtype", [
-    (8, 3, 1, torch.float32), (40, 5, 1, torch.float32), (64, 7, 1, torch.float32), (6, 3, 4, torch.float32), (32, 3, 1, torch.bfloat16),
+    (8, 3, 1, torch.float32), (40, 5, 1, torch.float32), (64, 7, 1, torch.float32), (6, 3, 4, torch.float32),
+    (32, 3, 1, torch.bfloat16),
 ])  # fmt: skip
 def test_own_depthwise_convolutions_are_those_of_pytorch(channels, kernel, step, dtype, monkeypatch):
     if kernels.triton is None or not (torch.cuda.is_available() or kernels.triton.knobs.runtime.interpret):

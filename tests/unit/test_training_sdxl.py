@@ -1,4 +1,4 @@
-"""The stages at SDXL's scale on a narrow SDXL of the host's own classes: what they train, that they learn, what they write."""
+"""The stages of SDXL on a narrow SDXL: what they train, that they learn, and what they write."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def test_two_steps_change_what_the_stage_trains_and_nothing_else(base, name, une
     from aior_pack.aior_core.training import sdxl, sdxl_run
 
     networks, _ = sdxl_run.build(base, [], with_unet=unet)
-    # DAFF's projection starts at zero and hides what lies before it in the first step: two steps must reach everything.
+    # DAFF's projection starts at zero and hides what lies before it in the first step: two steps must reach
+    # everything.
     stage = sdxl.SDXL_STAGES[name]
     stage = dataclasses.replace(stage, trains=(*stage.trains, "unet")) if unet else stage
     before = snapshot(networks, base)

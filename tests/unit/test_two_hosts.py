@@ -1,4 +1,4 @@
-"""The two versions of ComfyUI: one set-up for both, what people are told of them, and which tests run on both."""
+"""The two versions of ComfyUI: their set-up, what the documents say of them, and the tests for both."""
 
 import argparse
 import subprocess

@@ -143,8 +143,10 @@ def test_nothing_to_save_and_wrong_metadata_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value, dtype, said", [
-    (65_520.0, torch.float16, r"cannot be saved in float16, whose numbers end at 65504: prior.x \(6.55e\+04\)"),
-    (-1e30, torch.float16, "cannot be saved in float16"), (float("nan"), torch.float16, "NaN or infinite weights in prior.x are not saved"),
+    (65_520.0, torch.float16,
+    r"cannot be saved in float16, whose numbers end at 65504: prior.x \(6.55e\+04\)"),
+    (-1e30, torch.float16, "cannot be saved in float16"), (float("nan"), torch.float16,
+    "NaN or infinite weights in prior.x are not saved"),
     (float("inf"), None, "NaN or infinite weights in prior.x are not saved"),
 ])  # fmt: skip
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, value, dtype, said):

@@ -72,7 +72,7 @@ def test_frames_keep_their_sigmas(windows):
 
 @pytest.mark.parametrize("height, width", [(64, 96), (62, 75)])
 def test_residuals_of_a_controlnet_are_cut_with_the_window(windows, height, width):
-    """A residual that holds its own place arrives, at every scale, within half a cell of where the window is."""
+    """A residual that holds its own position is within half a cell of the window's place at every scale."""
     x = torch.stack(torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij"))[
         None
     ]

@@ -1,4 +1,4 @@
-"""The workflows that come with the pack: sound as JSON, in step with the nodes, and readable on the canvas."""
+"""The workflows of the pack: valid JSON, consistent with the nodes, and readable on the canvas."""
 
 from __future__ import annotations
 

@@ -14,12 +14,13 @@ from .keep import KEEP
 from .maps import MAPS
 from .polish import POLISH
 from .repairing import repair_loss
+from .restore import RESTORE
 from .together import TOGETHER
 from .tone import EXPORTS as TONE_EXPORTS
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
-    for stage in (AUTOENCODER, DETAIL, DENOISER, TOGETHER, FUSION, POLISH, JOINT, KEEP, MAPS)
+    for stage in (AUTOENCODER, DETAIL, RESTORE, DENOISER, TOGETHER, FUSION, POLISH, JOINT, KEEP, MAPS)
 }
 """In the order in which the checkpoints of a folder are merged: later ones win."""
 

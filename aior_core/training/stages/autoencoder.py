@@ -41,9 +41,14 @@ class AutoencoderStage(Stage):
         return functools.partial(validation.autoencoder_psnr, photographs=held_out)
 
     def finish(self, run: StageRun) -> dict[str, Tensor]:
-        normalise_latents(run.networks, run.photographs, run.device)
-        state = run.networks.state_dict()
-        return {key: state[key] for key in ("vae.latent_mean", "vae.latent_std")}
+        return measured_latents(run)
+
+
+def measured_latents(run: StageRun) -> dict[str, Tensor]:
+    """Normalise the autoencoder's latents anew. Returns the statistics under their names in a checkpoint."""
+    normalise_latents(run.networks, run.photographs, run.device)
+    state = run.networks.state_dict()
+    return {key: state[key] for key in ("vae.latent_mean", "vae.latent_std")}
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ class JointStage(Stage):
             + HEAD_WEIGHT * head
             + perceptual_loss(repaired, made.target, choice, self.perceptual)
         )
-        return (loss + plain_decoder_loss(networks, clean) if choice == "wished" else loss), logs
+        return (loss + plain_decoder_loss(networks, clean) if choice == "target" else loss), logs
 
     def with_perceptual(self, weight: float) -> Stage:
         return replace(self, perceptual=weight)

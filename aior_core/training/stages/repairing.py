@@ -65,11 +65,11 @@ def repair_loss(
 
 
 def choose_sampled_latent(generator: torch.Generator) -> str:
-    """Which latent a batch is decoded from: the target's for 8 % of the batches ("wished"), the damaged
+    """Which latent a batch is decoded from: the target's for 8 % of the batches ("target"), the damaged
     picture's for 5 % ("lq"), zeros for 15 % ("none"), one sampled in one step for 30 % ("1") and in four
     steps for 42 % ("4")."""
     roll = torch.rand((), generator=generator).item()
-    for below, choice in ((0.08, "wished"), (0.13, "lq"), (0.28, "none"), (0.58, "1")):
+    for below, choice in ((0.08, "target"), (0.13, "lq"), (0.28, "none"), (0.58, "1")):
         if roll < below:
             return choice
     return "4"

@@ -52,7 +52,7 @@ class TogetherStage(Stage):
         latent = start_latent(networks, made, encoded, choice, generator)
         repaired, routings = repair(networks, encoded, made.lq, latent, made.remove)
         loss, logs = repair_loss(repaired, routings, encoded, made, networks.daem.config.top_k)
-        if choice == "wished":
+        if choice == "target":
             loss = loss + plain_decoder_loss(networks, clean)
         elif choice.isdigit():
             loss = loss + flow

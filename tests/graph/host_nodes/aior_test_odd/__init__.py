@@ -64,7 +64,7 @@ class OddImage:
 
 
 class ImageList:
-    """As a list, not a batch: pictures of several sizes, each of which goes through the nodes behind by itself."""
+    """Pictures of several sizes as a list, not a batch: each passes the following nodes by itself."""
 
     RETURN_TYPES, OUTPUT_IS_LIST, FUNCTION, CATEGORY = ("IMAGE",), (True,), "make", "tests"
 

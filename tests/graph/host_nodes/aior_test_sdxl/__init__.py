@@ -1,4 +1,5 @@
-"""Nodes that only the graph tests' server has: SDXL with a tenth of its channels and random weights, in the host's own classes.
+"""Nodes that only the graph tests' server has: SDXL with a tenth of its channels and random weights, in the
+host's own classes.
 
 The host's loaders know SDXL by its widths, so a narrow one cannot come out of a file.
 """
@@ -13,14 +14,18 @@ import comfy.supported_models
 import torch
 
 UNET = {
-    "image_size": 32, "in_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4],
-    "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10, "context_dim": 2048, "adm_in_channels": 2816,
-    "num_classes": "sequential", "use_spatial_transformer": True, "use_linear_in_transformer": True, "legacy": False, "use_temporal_attention": False,
+    "image_size": 32, "in_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2], "channel_mult": [1,
+    2, 4],
+    "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10, "context_dim": 2048,
+    "adm_in_channels": 2816,
+    "num_classes": "sequential", "use_spatial_transformer": True, "use_linear_in_transformer": True,
+    "legacy": False, "use_temporal_attention": False,
 }  # fmt: skip
 OUTPUT_DEPTH = [0, 0, 0, 2, 2, 2, 10, 10, 10]
 HEADS = {"num_heads": 2, "num_head_channels": -1}
 VAE = {
-    "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1, 2, 2],
+    "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 32,
+    "ch_mult": [1, 1, 2, 2],
     "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
 }  # fmt: skip
 
@@ -34,7 +39,7 @@ class NarrowSDXL(comfy.supported_models.SDXL):
 
 
 def randomise(network: torch.nn.Module, seed: int) -> None:
-    """Every parameter a random value that keeps activations near 1: a network of zeros would pass tests on nothing."""
+    """Give every parameter a random value that is not zero and keeps activations near 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

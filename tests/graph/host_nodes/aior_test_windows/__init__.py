@@ -1,4 +1,5 @@
-"""Windows of the DAFF Sampler as small as asked for, on the graph tests' server alone: the pictures of tests are small.
+"""Windows of the DAFF Sampler as small as asked for, on the graph tests' server alone: the pictures of tests
+are small.
 
 Set before every prompt, when the pack has been loaded for certain.
 """
