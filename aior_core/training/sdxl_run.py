@@ -144,7 +144,8 @@ def build(
         found = config_from(state, metadata)
         if not isinstance(found, RestorerConfig) or found.family != SDXL:
             raise ValueError(f"training: {file.name} is no restorer for SDXL; give one with --from, or none")
-        config = replace(config, daff=found.daff, daem=found.daem or config.daem)
+        daem = found.daem or config.daem
+        config = replace(config, daff=found.daff, daem=daem, calibration=found.calibration)
         tensors |= {key: value.float() for key, value in state.items()}
     daem = config.daem
     assert daem is not None
