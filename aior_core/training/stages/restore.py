@@ -62,13 +62,14 @@ class RestoreStage(DetailStage):
         if "hidden" in also:
             made = replace(made, lq=without_detail(made.lq, generator), known=torch.zeros_like(made.known))
         encoded = encode_prior(networks, made.lq)
+        extra: Tensor | float = 0.0
         if start in ("target", "noised"):
             latent = networks.vae.encode(made.target)
             extra = SPREAD_WEIGHT * losses.latent_spread(latent)
             if start == "noised":
                 latent = _noised(latent, generator)
         else:
-            latent, extra = start_latent(networks, made, encoded, start, generator), 0.0
+            latent = start_latent(networks, made, encoded, start, generator)
         repaired, routings = repair(networks, encoded, made.lq, latent, made.remove)
         loss, logs = repair_loss(repaired, routings, encoded, made, networks.daem.config.top_k)
         if "plain" in also:
@@ -77,6 +78,7 @@ class RestoreStage(DetailStage):
 
     def validation(self, held_out: Photographs) -> Validate | None:
         repaired = super().validation(held_out)
+        assert repaired is not None
 
         def measure(networks: Networks) -> Logs:
             return repaired(networks) | autoencoder_psnr(networks, photographs=held_out)
