@@ -190,11 +190,9 @@ def walk(networks, *, detail: bool) -> Callable[[Tensor], Tensor]:
     restoration = room("aior_core.training.restoration")
 
     def restore(lq: Tensor) -> Tensor:
-        estimate = restoration.look(networks, lq)
-        latent = restoration.sample(networks, estimate, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
-        return (
-            restoration.repair(networks, estimate, lq, latent)[0] if detail else networks.vae.decode(latent)
-        )
+        encoded = restoration.encode_prior(networks, lq)
+        latent = restoration.sample(networks, encoded, SAMPLING_STEPS, torch.Generator().manual_seed(SEED))
+        return restoration.repair(networks, encoded, lq, latent)[0] if detail else networks.vae.decode(latent)
 
     return restore
 
