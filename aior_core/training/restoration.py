@@ -118,6 +118,9 @@ def damaged(clean: Tensor, plans: list[Plan], lq: Tensor | None = None) -> Batch
     return Batch(bad, target, severities, maps, remove, known)
 
 
+# Recipes are measured on the processor, also in a step that computes in bfloat16: the same seed is to give
+# the same recipe there.
+@amp.autocast("cpu", enabled=False)
 def draw_plan(
     generator: torch.Generator, *, selective: float = SELECTIVE, weights: Mapping[str, float] | None = None
 ) -> Plan:
