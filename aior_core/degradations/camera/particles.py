@@ -61,6 +61,20 @@ def draw_snow(draw: Draw, amount: float | None = None) -> dict:
     }
 
 
+_KNEE = 0.8
+
+
+def amount_in_camera(severity: float, usual: float, power: float, most: float) -> float:
+    """Return how much falls in a camera at `severity` in 0..1.
+
+    Up to the severity `_KNEE` it is `usual * severity ** power`, fitted so that it costs as many decibels as
+    the plain form of the kind. From there it climbs to `most` at severity 1.
+    """
+    amount = usual * min(severity, _KNEE) ** power
+    beyond = max(0.0, (severity - _KNEE) / (1.0 - _KNEE))
+    return round(amount * (most / amount) ** beyond if amount > 0.0 else 0.0, 6)
+
+
 def apply_particles(light: torch.Tensor, params: dict, seed: int, depth: torch.Tensor) -> torch.Tensor:
     """Let rain or snow fall through linear `light` (`B 3 H W`).
 

@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..blur import gaussian_blur
-from ..camera.particles import apply_particles, draw_rain, particle_cover
+from ..camera.particles import amount_in_camera, apply_particles, draw_rain, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, sides, splat, stream
@@ -65,20 +65,8 @@ def _streaks(height: int, width: int, params: dict, layer: tuple, generator: tor
     return (line * opacity * min(1.0, 0.35 + amount)).clamp(0.0, 0.95)
 
 
-_KNEE, _USUAL, _POWER, _MOST = 0.8, 1.1, 1.35, 1.7
-"""The amount of rain in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs
-as many decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
-
-
-def amount_of(severity: float) -> float:
-    """Return how much falls in a camera at `severity` in 0..1."""
-    usual = _USUAL * min(severity, _KNEE) ** _POWER
-    beyond = max(0.0, (severity - _KNEE) / (1.0 - _KNEE))
-    return round(usual * (_MOST / usual) ** beyond if usual > 0.0 else 0.0, 6)
-
-
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
-    fall = draw_rain(draw, amount_of(severity))
+    fall = draw_rain(draw, amount_in_camera(severity, usual=1.1, power=1.35, most=1.7))
     return {"amount": severity, "fall": {**fall, "light": light_in_camera(fall["light"], camera)}}
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..camera.particles import apply_particles, draw_snow, particle_cover
+from ..camera.particles import amount_in_camera, apply_particles, draw_snow, particle_cover
 from ..degradation import Degradation
 from ..draw import Draw
 from ..fields import chunk_rows, fractal_noise, sides, stream
@@ -91,20 +91,8 @@ def _stamp_flakes(
     canvas.view(-1).index_add_(0, index, weight[inside])
 
 
-_KNEE, _USUAL, _POWER, _MOST = 0.8, 0.65, 1.3, 1.0
-"""The amount of snow in a camera is `_USUAL * severity ** _POWER` up to the severity `_KNEE`: there it costs
-as many decibels as the plain form does. From the knee it climbs to `_MOST` at severity 1."""
-
-
-def amount_of(severity: float) -> float:
-    """Return how much falls in a camera at `severity` in 0..1."""
-    usual = _USUAL * min(severity, _KNEE) ** _POWER
-    beyond = max(0.0, (severity - _KNEE) / (1.0 - _KNEE))
-    return round(usual * (_MOST / usual) ** beyond if usual > 0.0 else 0.0, 6)
-
-
 def _draw_fall(draw: Draw, severity: float, camera: dict | None) -> dict:
-    fall = draw_snow(draw, amount_of(severity))
+    fall = draw_snow(draw, amount_in_camera(severity, usual=0.65, power=1.3, most=1.0))
     return {"amount": severity, "fall": {**fall, "light": light_in_camera(fall["light"], camera)}}
 
 

@@ -3,32 +3,23 @@ stays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .. import experts, losses
-from ..data import Photographs
 from ..networks import Networks
 from ..restoration import damage, encode_prior, repair, start_latent
 from ..run_log import Logs
-from ..validation import restoration_psnr
-from .base import ANCHOR, Stage, Validate, growing_crops
-from .repairing import HEAD_WEIGHT, choose_sampled_latent, head_loss, perceptual_loss, plain_decoder_loss
+from .base import ANCHOR, growing_crops
+from .repairing import HEAD_WEIGHT, SampledStage, head_loss, perceptual_loss, plain_decoder_loss
 
 SOBEL_WEIGHT = 0.02
 
 
 @dataclass(frozen=True)
-class JointStage(Stage):
-    """perceptual: the weight of ST-LPIPS on pictures that were sampled in four steps."""
-
-    perceptual: float = 0.0
-
-    def choose(self, generator: torch.Generator) -> str:
-        return choose_sampled_latent(generator)
-
+class JointStage(SampledStage):
     def step(
         self,
         networks: Networks,
@@ -53,12 +44,6 @@ class JointStage(Stage):
             + perceptual_loss(repaired, made.target, choice, self.perceptual)
         )
         return (loss + plain_decoder_loss(networks, clean) if choice == "target" else loss), logs
-
-    def with_perceptual(self, weight: float) -> Stage:
-        return replace(self, perceptual=weight)
-
-    def validation(self, held_out: Photographs) -> Validate | None:
-        return restoration_psnr(held_out, count=4, steps=(0, 1, 4))
 
 
 JOINT = JointStage(

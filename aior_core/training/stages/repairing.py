@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,9 +11,12 @@ from ...metrics.perceptual import learned_distance
 from ...models.daem_level import Routing
 from ...pipeline.encode import Encoded
 from .. import distributed, experts, losses
+from ..data import Photographs
 from ..networks import Networks
 from ..restoration import Batch
 from ..run_log import Logs
+from ..validation import restoration_psnr
+from .base import Stage, Validate
 
 HEAD_WEIGHT, BALANCE_WEIGHT, PLAIN_WEIGHT = 0.08, 5e-3, 0.3
 
@@ -64,20 +67,35 @@ def repair_loss(
     return fit + HEAD_WEIGHT * head + BALANCE_WEIGHT * balance, logs
 
 
-def choose_sampled_latent(generator: torch.Generator) -> str:
-    """Which latent a batch is decoded from: the target's for 8 % of the batches ("target"), the damaged
-    picture's for 5 % ("lq"), zeros for 15 % ("none"), one sampled in one step for 30 % ("1") and in four
-    steps for 42 % ("4")."""
-    roll = torch.rand((), generator=generator).item()
-    for below, choice in ((0.08, "target"), (0.13, "lq"), (0.28, "none"), (0.58, "1")):
-        if roll < below:
-            return choice
-    return "4"
-
-
 def perceptual_loss(repaired: Tensor, target: Tensor, choice: str, weight: float) -> Tensor | float:
     """`weight` times ST-LPIPS of pictures that were sampled in four steps, 0 for others.
 
     One step gives the mean of all plausible pictures. Four may look better at a small cost in fidelity.
     """
     return weight * learned_distance(repaired, target).mean() if weight and choice == "4" else 0.0
+
+
+@dataclass(frozen=True)
+class SampledStage(Stage):
+    """A stage that decodes latents as people will get them: mostly sampled ones.
+
+    perceptual: the weight of ST-LPIPS on pictures that were sampled in four steps.
+    """
+
+    perceptual: float = 0.0
+
+    def choose(self, generator: torch.Generator) -> str:
+        """Which latent a batch is decoded from: the target's for 8 % of the batches ("target"), the damaged
+        picture's for 5 % ("lq"), zeros for 15 % ("none"), one sampled in one step for 30 % ("1") and in four
+        steps for 42 % ("4")."""
+        roll = torch.rand((), generator=generator).item()
+        for below, choice in ((0.08, "target"), (0.13, "lq"), (0.28, "none"), (0.58, "1")):
+            if roll < below:
+                return choice
+        return "4"
+
+    def with_perceptual(self, weight: float) -> Stage:
+        return replace(self, perceptual=weight)
+
+    def validation(self, held_out: Photographs) -> Validate | None:
+        return restoration_psnr(held_out, count=4, steps=(0, 1, 4))

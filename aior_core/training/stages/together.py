@@ -3,30 +3,21 @@ trained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..data import Photographs
 from ..networks import Networks
 from ..restoration import damage, encode_prior, repair, start_latent
 from ..run_log import Logs
-from ..validation import restoration_psnr
-from .base import ANCHOR, Stage, Validate, growing_crops
+from .base import ANCHOR, growing_crops
 from .fusion import fusion_loss
-from .repairing import choose_sampled_latent, perceptual_loss, plain_decoder_loss, repair_loss
+from .repairing import SampledStage, perceptual_loss, plain_decoder_loss, repair_loss
 
 
 @dataclass(frozen=True)
-class TogetherStage(Stage):
-    """perceptual: the weight of ST-LPIPS on pictures that were sampled in four steps."""
-
-    perceptual: float = 0.0
-
-    def choose(self, generator: torch.Generator) -> str:
-        return choose_sampled_latent(generator)
-
+class TogetherStage(SampledStage):
     def step(
         self,
         networks: Networks,
@@ -57,12 +48,6 @@ class TogetherStage(Stage):
         elif choice.isdigit():
             loss = loss + flow
         return loss + perceptual_loss(repaired, made.target, choice, self.perceptual), logs | flow_logs
-
-    def with_perceptual(self, weight: float) -> Stage:
-        return replace(self, perceptual=weight)
-
-    def validation(self, held_out: Photographs) -> Validate | None:
-        return restoration_psnr(held_out, count=4, steps=(0, 1, 4))
 
 
 TOGETHER = TogetherStage(
