@@ -117,6 +117,8 @@ RESTORE = RestoreStage(
     learning_rate=1.0e-3,
     crops=growing_crops,
     exports=("vae", "prior", "daem"),
+    # At the full rate the encoder ran away from the decoder: after 640 steps plain decoding had lost 4 dB.
+    slow=("vae.encoder.",),
     damages=True,
     pairs=True,
 )
