@@ -220,7 +220,11 @@ def start_latent(
     latent = networks.vae.encode(batch.lq if choice == "lq" else batch.target)
     if choice != "noised":
         return latent
-    sigma = (0.1 + 0.7 * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
-    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(
-        latent
-    )
+    return with_noise(latent, 0.1, 0.8, generator)
+
+
+def with_noise(latent: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """A latent `B C h w` on its way to noise: every row at its own sigma, uniform in `low`..`high`."""
+    sigma = (low + (high - low) * distributed.uniform((len(latent), 1, 1, 1), generator)).to(latent)
+    noise = distributed.normal(latent.shape, generator, latent.device).to(latent)
+    return (1 - sigma) * latent + sigma * noise

@@ -30,11 +30,7 @@ class AutoencoderStage(Stage):
         if len(pictures[damaged]):
             # Only benchmarks have noise beyond black and white; pictures from files do not.
             pictures[damaged] = damage(clean[damaged], generator, selective=0).lq.clamp(-1, 1)
-        mean, logvar = networks.vae.encoder(pictures)
-        noise = distributed.normal(mean.shape, generator, mean.device).to(mean)
-        decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
-        fit = losses.reconstruction(decoded, pictures)
-        kl = losses.kullback_leibler(mean, logvar)
+        fit, kl = autoencoder_losses(networks, pictures, generator)
         return fit + KL_WEIGHT * kl, {"fit": fit.detach(), "kl": kl.detach()}
 
     def validation(self, held_out: data.Photographs) -> Validate | None:
@@ -42,6 +38,17 @@ class AutoencoderStage(Stage):
 
     def finish(self, run: StageRun) -> dict[str, Tensor]:
         return measured_latents(run)
+
+
+def autoencoder_losses(
+    networks: Networks, pictures: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Encode and decode pictures `B 3 H W`, -1..1, without the experts: the loss of reconstruction, and the
+    KL divergence of the latents."""
+    mean, logvar = networks.vae.encoder(pictures)
+    noise = distributed.normal(mean.shape, generator, mean.device).to(mean)
+    decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
+    return losses.reconstruction(decoded, pictures), losses.kullback_leibler(mean, logvar)
 
 
 def measured_latents(run: StageRun) -> dict[str, Tensor]:

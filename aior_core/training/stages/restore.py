@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from .. import distributed, losses
 from ..data import Photographs
 from ..networks import Networks
-from ..restoration import damage, encode_prior, repair, start_latent
+from ..restoration import damage, encode_prior, repair, start_latent, with_noise
 from ..run_log import Logs
 from ..validation import autoencoder_psnr
-from .autoencoder import KL_WEIGHT, measured_latents
+from .autoencoder import KL_WEIGHT, autoencoder_losses, measured_latents
 from .base import StageRun, Validate, growing_crops
 from .detail import DetailStage
 from .repairing import repair_loss
@@ -67,13 +67,14 @@ class RestoreStage(DetailStage):
             latent = networks.vae.encode(made.target)
             extra = SPREAD_WEIGHT * losses.latent_spread(latent)
             if start == "noised":
-                latent = _noised(latent, generator)
+                latent = with_noise(latent, 0.0, MOST_NOISE, generator)
         else:
             latent = start_latent(networks, made, encoded, start, generator)
         repaired, routings = repair(networks, encoded, made.lq, latent, made.remove)
         loss, logs = repair_loss(repaired, routings, encoded, made, networks.daem.config.top_k)
         if "plain" in also:
-            extra = extra + PLAIN_WEIGHT * _autoencoder_loss(networks, clean, generator)
+            fit, kl = autoencoder_losses(networks, clean, generator)
+            extra = extra + PLAIN_WEIGHT * fit + PLAIN_WEIGHT * KL_WEIGHT * kl
         return loss + extra, logs
 
     def validation(self, held_out: Photographs) -> Validate | None:
@@ -95,20 +96,6 @@ def without_detail(lq: Tensor, generator: torch.Generator) -> Tensor:
     coarse = F.interpolate(F.avg_pool2d(lq, 8), scale_factor=8, mode="bilinear", align_corners=False)
     sigma = 0.4 * distributed.uniform((len(lq), 1, 1, 1), generator).to(lq)
     return (coarse + sigma * distributed.normal(lq.shape, generator, lq.device).to(lq)).clamp(-1, 1)
-
-
-def _noised(latent: Tensor, generator: torch.Generator) -> Tensor:
-    sigma = MOST_NOISE * distributed.uniform((len(latent), 1, 1, 1), generator).to(latent)
-    return (1 - sigma) * latent + sigma * distributed.normal(latent.shape, generator, latent.device).to(
-        latent
-    )
-
-
-def _autoencoder_loss(networks: Networks, clean: Tensor, generator: torch.Generator) -> Tensor:
-    mean, logvar = networks.vae.encoder(clean)
-    noise = distributed.normal(mean.shape, generator, mean.device).to(mean)
-    decoded = networks.vae.decoder(mean + (0.5 * logvar).exp() * noise)
-    return losses.reconstruction(decoded, clean) + KL_WEIGHT * losses.kullback_leibler(mean, logvar)
 
 
 RESTORE = RestoreStage(
